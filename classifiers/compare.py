@@ -1,0 +1,154 @@
+"""Heads x folds -> predictions. The only place that fits for a comparison.
+
+Each (head, seed, fold) is one piece of work. Pieces run in parallel processes, one thread each, and are put together in
+order, so that the result does not depend on how many ran at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from embedcache.progress import Progress, silent
+
+from . import heads as registry
+from .head import Head
+from .predictions import Predictions
+from .protocol import Fold, fold_hash, leaks, make_folds
+from .task import Task
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One head to fit on one fold."""
+
+    head: Head
+    view: Task  # the task in the head's view
+    seed: int
+    fold: Fold
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    proba: NDArray[np.float32]  # (test clips, labels)
+    fit_seconds: float
+    predict_seconds: float
+    params: dict[str, Any]
+    history: dict[str, list[float]] | None
+
+
+def compare(
+    task: Task,
+    heads: Sequence[str] | None = None,
+    protocol: str = "speakers",
+    n_folds: int = 5,
+    seeds: int = 1,
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> list[Predictions]:
+    """Fit each head on the training part of each fold and predict the rest; one Predictions a head.
+
+    `heads` are names, all of them by default; a head reads its own view of the task. `seeds` repeats everything with
+    seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of processes, all cores
+    by default. Raises UnknownName, DataError or ProtocolError before anything is fitted.
+    """
+    specs = _specs(heads)
+    views = {spec.view: task.to_view(spec.view) for spec in specs}
+    splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
+    pieces = [
+        _Piece(spec, views[spec.view], seed, fold) for spec in specs for seed in range(seeds) for fold in splits[seed]
+    ]
+    outcomes = _run(pieces, task.labels, jobs or os.cpu_count() or 1, progress)
+    folds = [fold for split in splits for fold in split]
+    shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
+    step = len(folds)
+    return [
+        _gather(pieces[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(pieces), step)
+    ]
+
+
+def _specs(names: Sequence[str] | None) -> list[Head]:
+    return registry.all() if names is None else [registry.get(name) for name in dict.fromkeys(names)]
+
+
+def fit_head(spec: Head, task: Task, rows: Any, seed: int) -> Any:
+    """The head, fitted on some rows of a task that is in its view; it is told the speakers if it asks for them."""
+    estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=seed)
+    told = {"groups": task.speakers[rows]} if "groups" in inspect.signature(estimator.fit).parameters else {}
+    return estimator.fit(task.X[rows], task.y[rows], **told)
+
+
+def _run(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int, progress: Progress) -> list[_Outcome]:
+    with progress("fitting", total=len(pieces), unit="folds") as advance:
+        outcomes = []
+        for outcome in _outcomes(pieces, labels, min(jobs, len(pieces))):
+            outcomes.append(outcome)
+            advance(1)
+        return outcomes
+
+
+def _outcomes(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int) -> Iterable[_Outcome]:
+    if jobs == 1:
+        return (_fit_and_predict(piece, labels) for piece in pieces)
+    pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", inner_max_num_threads=1)
+    outcomes: Iterable[_Outcome] = pool(joblib.delayed(_fit_and_predict)(piece, labels) for piece in pieces)
+    return outcomes
+
+
+def _fit_and_predict(piece: _Piece, labels: tuple[str, ...]) -> _Outcome:
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=FutureWarning)
+        begin = time.perf_counter()
+        estimator = fit_head(piece.head, piece.view, piece.fold.train, piece.seed)
+        fitted = time.perf_counter()
+        own = estimator.predict_proba(piece.view.X[piece.fold.test])
+        done = time.perf_counter()
+    proba = np.zeros((len(own), len(labels)), dtype=np.float32)
+    proba[:, [labels.index(str(label)) for label in estimator.classes_]] = own
+    history = getattr(estimator, "history_", None)
+    return _Outcome(proba, fitted - begin, done - fitted, estimator.get_params(), history)
+
+
+def _gather(
+    pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]
+) -> Predictions:
+    """One head's outcomes, put together in the order of seeds and folds."""
+    rows = np.concatenate([piece.fold.test for piece in pieces])
+    proba = np.concatenate([outcome.proba for outcome in outcomes])
+    labels = np.array(task.labels)
+
+    def spread(values: Iterable[object]) -> NDArray[np.str_]:
+        return np.concatenate([np.full(len(p.fold.test), str(v)) for p, v in zip(pieces, values, strict=True)])
+
+    spec = pieces[0].head
+    return Predictions(
+        head=spec.name,
+        encoder=task.encoder,
+        dataset=task.dataset,
+        view=spec.view,
+        labels=task.labels,
+        clip_ids=task.ids[rows],
+        speakers=task.speakers[rows],
+        folds=spread(piece.fold.name for piece in pieces),
+        seeds=spread(piece.seed for piece in pieces),
+        truth=task.y[rows],
+        predicted=labels[proba.argmax(axis=1)],
+        proba=proba,
+        fingerprint=task.fingerprint,
+        fit_seconds=float(np.mean([outcome.fit_seconds for outcome in outcomes])),
+        predict_ms=1000 * sum(outcome.predict_seconds for outcome in outcomes) / len(rows),
+        skipped=task.skipped,
+        params={name: value for name, value in outcomes[0].params.items() if name != "random_state"},
+        histories=tuple(outcome.history for outcome in outcomes if outcome.history),
+        **shared,
+    )

@@ -1,0 +1,85 @@
+"""What the network heads share, on scikit-learn's side: scaling, speakers held out for early stopping, prediction.
+
+A fitted head is numpy arrays: it predicts without torch and is saved as numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+
+from ._inner import Split, inner_folds, training_data, unseen_data
+
+
+class NeuralHead(ClassifierMixin, BaseEstimator):
+    """Base of the heads that `_torch.fit_network` fits; subclasses declare these parameters in their `__init__`."""
+
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012 - scikit-learn reads it from the class
+
+    n_layers: int
+    hidden: int | None
+    dropout: float
+    lr: float
+    layer_lr: float
+    epochs: int
+    batch_size: int
+    patience: int
+    validation: float
+    class_weight: Any
+    random_state: Any
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> NeuralHead:
+        """X (n, n_layers * dim), y (n,), groups (n,): the speakers, some of whom are held out for early stopping."""
+        from ._torch import Recipe, fit_network
+
+        X, self.classes_, indices = training_data(self, X, y)
+        if X.shape[1] % self.n_layers:
+            raise ValueError(
+                f"n_layers={self.n_layers} does not divide the {X.shape[1]} features of X; wanted n_layers * dim."
+            )
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        train, held = self._split(indices, groups, seed)
+        self.scaler_ = StandardScaler().fit(X[train])
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
+        recipe = Recipe(
+            self.hidden, self.dropout, self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience
+        )
+        fitted = fit_network(self._layers(X), indices, train, held, weights.astype(np.float32), recipe, seed)
+        self.coefs_, self.intercepts_ = fitted.coefs, fitted.intercepts
+        self.layer_weights_ = fitted.layer_weights
+        self.history_ = fitted.history
+        self.n_iter_ = len(fitted.history["train_loss"])
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """(n, C), columns in the order of `classes_`."""
+        X = unseen_data(self, X)
+        h = np.einsum("nld,l->nd", self._layers(X), self.layer_weights_)  # (n, dim)
+        for weight, bias in zip(self.coefs_[:-1], self.intercepts_[:-1], strict=True):
+            h = np.maximum(h @ weight + bias, 0)
+        logits = h @ self.coefs_[-1] + self.intercepts_[-1]
+        proba: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+        return proba
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(n,) labels."""
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def _layers(self, X: Any) -> NDArray[np.float32]:
+        """(n, L, D), standardised by the training rows."""
+        scaled = self.scaler_.transform(X).astype(np.float32, copy=False)
+        layers: NDArray[np.float32] = np.ascontiguousarray(scaled).reshape(len(scaled), self.n_layers, -1)
+        return layers
+
+    def _split(self, y: NDArray[np.int64], groups: Any, seed: int) -> Split:
+        """Training rows, and rows held out for early stopping: none where the data do not allow it."""
+        folds = inner_folds(y, groups, round(1 / self.validation), seed) if self.validation else []
+        return folds[0] if folds else (np.arange(len(y)), np.arange(0))

@@ -1,0 +1,165 @@
+"""The network of the torch heads and its fit loop: mix the layers, one hidden layer, AdamW, early stopping.
+
+Vectors come in standardised, weights go out as numpy arrays. One thread: on networks this small two threads wait for
+each other, and the order of sums would depend on their number. The process's random state is left as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+History = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained."""
+
+    hidden: int | None
+    dropout: float
+    lr: float
+    layer_lr: float
+    epochs: int
+    batch_size: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network as numbers."""
+
+    coefs: list[Floats]  # one (in, out) a linear layer
+    intercepts: list[Floats]  # one (out,) a linear layer
+    layer_weights: Floats  # (L,), positive, sum 1
+    history: History = field(default_factory=dict)
+
+
+class Network(nn.Module):
+    """(n, L, D) -> (n, C): a softmax-weighted sum over layers, then one hidden layer, or none."""
+
+    def __init__(self, n_layers: int, dim: int, n_classes: int, hidden: int | None, dropout: float) -> None:
+        super().__init__()
+        self.layer_scores = nn.Parameter(torch.zeros(n_layers))  # all layers count the same at first
+        widths = [dim, *([hidden] if hidden else []), n_classes]
+        self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = self.layer_scores.softmax(0)
+        h = x[:, 0] if len(weights) == 1 else torch.einsum("nld,l->nd", x, weights)  # (n, D)
+        for layer in self.linear[:-1]:
+            h = self.dropout(torch.relu(layer(h)))  # (n, hidden)
+        logits: torch.Tensor = self.linear[-1](h)
+        return logits
+
+
+def fit_network(
+    X: Floats, y: Indices, train: Indices, held: Indices, class_weights: Floats, recipe: Recipe, seed: int
+) -> Fitted:
+    """Train on rows `train` of X (n, L, D); stop early, and go back to the best epoch, by the loss on rows `held`."""
+    with _one_seeded_thread(seed):
+        network = Network(X.shape[1], X.shape[2], len(class_weights), recipe.hidden, recipe.dropout)
+        inputs, targets, weights = torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(class_weights)
+        history = _epochs(network, inputs, targets, weights, torch.from_numpy(train), torch.from_numpy(held), recipe)
+        return Fitted(
+            [layer.weight.detach().numpy().T.copy() for layer in network.linear],
+            [layer.bias.detach().numpy().copy() for layer in network.linear],
+            network.layer_scores.detach().softmax(0).numpy().copy(),
+            history,
+        )
+
+
+def _epochs(
+    network: Network,
+    X: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor,
+    train: torch.Tensor,
+    held: torch.Tensor,
+    recipe: Recipe,
+) -> History:
+    optimizer = _optimizer(network, recipe)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    history: History = {}
+    best, best_loss, waited = copy.deepcopy(network.state_dict()), np.inf, 0
+    for _ in range(recipe.epochs):
+        _note(history, "train", *_epoch(network, optimizer, X, y, weights, train, recipe.batch_size))
+        if not len(held):
+            continue
+        loss, accuracy = _measure(network, X[held], y[held], weights)
+        _note(history, "val", loss, accuracy)
+        scheduler.step(loss)
+        if loss < best_loss:
+            best, best_loss, waited = copy.deepcopy(network.state_dict()), loss, 0
+        elif (waited := waited + 1) >= recipe.patience:
+            break
+    if len(held):
+        network.load_state_dict(best)
+    return history
+
+
+def _epoch(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    X: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor,
+    train: torch.Tensor,
+    batch_size: int,
+) -> tuple[float, float]:
+    """One pass over the training rows in a new order; its mean loss and accuracy, with dropout on."""
+    network.train()
+    losses, hits = 0.0, 0
+    for batch in train[torch.randperm(len(train))].split(batch_size):
+        logits = network(X[batch])
+        loss = cross_entropy(logits, y[batch], weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses += float(loss.detach()) * len(batch)
+        hits += int((logits.argmax(1) == y[batch]).sum())
+    return losses / len(train), hits / len(train)
+
+
+@torch.no_grad()
+def _measure(network: Network, X: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
+    network.eval()
+    logits = network(X)
+    return float(cross_entropy(logits, y, weights)), float((logits.argmax(1) == y).float().mean())
+
+
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; the layers' scores, thirteen numbers that all data share, move at a rate of their own, undecayed."""
+    groups = [
+        {"params": list(network.linear.parameters())},
+        {"params": [network.layer_scores], "lr": recipe.layer_lr, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+
+
+def _note(history: History, part: str, loss: float, accuracy: float) -> None:
+    history.setdefault(f"{part}_loss", []).append(loss)
+    history.setdefault(f"{part}_accuracy", []).append(accuracy)
+
+
+@contextmanager
+def _one_seeded_thread(seed: int) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,148 @@
+"""Predictions -> rows -> CSV. A pure function: the same predictions give the same leaderboard.
+
+Rows are ranked by UAR among rows that can be compared: one dataset, one set of labels, one protocol. Protocols that
+share nothing but text between train and test come first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from embedcache import __version__
+
+from .metrics import ece, f1s, macro_f1, precisions, recalls, uar, war
+from .predictions import Predictions
+from .stats import speaker_bootstrap
+
+
+@dataclass(frozen=True)
+class Row:
+    """One head under one protocol. The fields, in order, are the columns of leaderboard.csv; "" or NaN is unknown."""
+
+    rank: int
+    head: str
+    encoder: str
+    view: str
+    dataset: str
+    classes: int
+    protocol: str
+    folds: int
+    seeds: int
+    uar: float  # over all test predictions together
+    uar_low: float  # 95 % bootstrap over speakers
+    uar_high: float
+    uar_fold_mean: float
+    uar_fold_sd: float
+    war: float
+    macro_f1: float
+    ece: float  # 15 bins
+    fit_seconds: float  # of one fold, the mean
+    predict_ms: float  # of one clip, the mean
+    p_vs_best: float
+    leaks: str
+    n_clips: int
+    n_speakers: int
+    fold_hash: str
+    fingerprint: str
+    version: str
+    run: str
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
+def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
+    """The rows of leaderboard.csv, ranked."""
+    rows = sorted((score(p) for p in predictions), key=lambda row: (*_peers(row), -row.uar, row.head, row.encoder))
+    ranks: dict[Any, int] = {}
+    ranked = []
+    for row in rows:
+        ranks[_peers(row)] = ranks.get(_peers(row), 0) + 1
+        ranked.append(replace(row, rank=ranks[_peers(row)]))
+    return ranked
+
+
+def score(p: Predictions) -> Row:
+    """One row, unranked."""
+    matrix = p.matrix()
+    low, high = speaker_bootstrap(p.matrices_by(p.speakers), uar)
+    by_fold = uar(p.matrices_by(np.char.add(np.char.add(p.seeds, "/"), p.folds)))
+    return Row(
+        rank=0,
+        head=p.head,
+        encoder=p.encoder,
+        view=p.view,
+        dataset=p.dataset,
+        classes=len(p.labels),
+        protocol=p.protocol,
+        folds=len(np.unique(p.folds)),
+        seeds=len(np.unique(p.seeds)),
+        uar=float(uar(matrix)),
+        uar_low=low,
+        uar_high=high,
+        uar_fold_mean=float(by_fold.mean()),
+        uar_fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else float("nan"),
+        war=float(war(matrix)),
+        macro_f1=float(macro_f1(matrix)),
+        ece=ece(p.proba, p.predicted == p.truth),
+        fit_seconds=p.fit_seconds,
+        predict_ms=p.predict_ms,
+        p_vs_best=float("nan"),
+        leaks=p.leaks,
+        n_clips=len(np.unique(p.clip_ids)),
+        n_speakers=len(np.unique(p.speakers)),
+        fold_hash=p.fold_hash,
+        fingerprint=p.fingerprint[:12],
+        version=__version__,
+        run=p.run,
+    )
+
+
+def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
+    """Without repeats: of runs with the same head, vectors, folds and parameters, the one whose run's name is last."""
+    newest: dict[Any, Predictions] = {}
+    for p in sorted(predictions, key=lambda p: p.run):
+        settings = tuple(sorted((name, str(value)) for name, value in p.params.items()))
+        newest[(p.head, p.encoder, p.fingerprint, p.dataset, p.protocol, p.fold_hash, settings)] = p
+    return list(newest.values())
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The text of leaderboard.csv; numbers with four digits, unknown ones empty."""
+    return _csv([COLUMNS, *([_cell(value) for value in asdict(row).values()] for row in rows)])
+
+
+def per_label_csv(predictions: Iterable[Predictions]) -> str:
+    """The text of per_label.csv: precision, recall and F1 of each label, for each head."""
+    lines: list[Sequence[str]] = [
+        ("head", "encoder", "dataset", "protocol", "label", "precision", "recall", "f1", "clips")
+    ]
+    for p in predictions:
+        matrix = p.matrix()
+        scores = zip(p.labels, precisions(matrix), recalls(matrix), f1s(matrix), matrix.sum(axis=1), strict=True)
+        for label, *values in scores:
+            lines.append([p.head, p.encoder, p.dataset, p.protocol, label, *map(_cell, values)])
+    return _csv(lines)
+
+
+def _peers(row: Row) -> tuple[Any, ...]:
+    """What must be equal for two rows to be ranked against each other; blind protocols sort last."""
+    return "speaker" in row.leaks, row.dataset, row.protocol, row.classes
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.4f}"
+    return str(value)
+
+
+def _csv(lines: Iterable[Sequence[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue()

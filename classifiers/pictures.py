@@ -1,0 +1,97 @@
+"""Pictures of a run: confusion matrices, and learning curves of the heads that learn by epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedcache.layout import atomic_write
+
+from .metrics import recalls, uar
+from .predictions import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED = "#1f2933", "#7b8794"
+TRAIN, HELD = "#b45309", "#1d4ed8"  # told apart in grey and by the colour-blind
+
+
+def save_pictures(folder: Path, predictions: list[Predictions]) -> list[Path]:
+    """`confusion-<head>-<encoder>.png` for each, `curves-…` for those with a history. Gives their paths."""
+    paths = []
+    for p in predictions:
+        name = "-".join(part for part in (p.head, p.encoder, p.dataset) if part)
+        paths.append(_save(confusion_figure(p), folder / f"confusion-{name}.png"))
+        if p.histories:
+            paths.append(_save(curves_figure(p), folder / f"curves-{name}.png"))
+    return paths
+
+
+def confusion_figure(p: Predictions) -> Figure:
+    """Rows are the true labels: share of each row in colour, counts in the cells."""
+    from matplotlib.figure import Figure
+
+    matrix = p.matrix()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    size = 2.6 + 0.62 * len(p.labels)
+    figure = Figure(figsize=(size + 0.6, size), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        colour = "white" if share[row, column] > 0.55 else INK
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+    named = [f"{label}  {recall:.2f}" for label, recall in zip(p.labels, recalls(matrix), strict=True)]
+    axes.set_xticks(range(len(p.labels)), p.labels, rotation=40, ha="right")
+    axes.set_yticks(range(len(p.labels)), named)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label, with its recall")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's clips")
+    _title(axes, p)
+    return figure
+
+
+def curves_figure(p: Predictions) -> Figure:
+    """Loss and accuracy by epoch: a thin line a fold, the mean of the folds still running in bold."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 3.6), layout="constrained", dpi=150)
+    for number, what in enumerate(("loss", "accuracy"), start=1):
+        axes = figure.add_subplot(1, 2, number)
+        for part, name, colour in (("train", "training", TRAIN), ("val", "held-out speakers", HELD)):
+            lines = [history[f"{part}_{what}"] for history in p.histories if f"{part}_{what}" in history]
+            _plot_lines(axes, lines, name, colour)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(what)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    figure.suptitle(_heading(p), fontsize=10, color=INK)
+    return figure
+
+
+def _plot_lines(axes: Any, lines: list[list[float]], name: str, colour: str) -> None:
+    if not lines:
+        return
+    for line in lines:
+        axes.plot(range(1, len(line) + 1), line, color=colour, alpha=0.25, linewidth=0.8)
+    longest = max(map(len, lines))
+    mean = [np.mean([line[epoch] for line in lines if len(line) > epoch]) for epoch in range(longest)]
+    axes.plot(range(1, longest + 1), mean, color=colour, linewidth=2, label=name)
+
+
+def _heading(p: Predictions) -> str:
+    leaks = f"leaks: {p.leaks}" if p.leaks else "no leak found"
+    return f"{p.head} on {p.encoder}, {p.dataset}, protocol {p.protocol} ({leaks})"
+
+
+def _title(axes: Any, p: Predictions) -> None:
+    axes.set_title(f"{_heading(p)}\nUAR {float(uar(p.matrix())):.3f}", fontsize=9, color=INK)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png")
+    return path

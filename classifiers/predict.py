@@ -1,0 +1,69 @@
+"""Predictor: a fitted head and its encoder. Audio files in, probabilities out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedcache import Encoder, EncoderInfo, ModelError, Recording, load_encoder
+from embedcache.extract import encode_files
+
+from .persist import Card, load_model
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of one file."""
+
+    path: str
+    label: str
+    probabilities: dict[str, float]  # label -> probability, sum 1
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted head with the encoder that made its vectors."""
+
+    estimator: Any
+    card: Card
+    encoder: Encoder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> Predictor:
+        """Load a model folder and its encoder.
+
+        Raises ModelError where the encoder that is here has other weights than the one the head was fitted on; where
+        only a library's version differs, it warns.
+        """
+        estimator, card = load_model(folder)
+        encoder = load_encoder(card.checkpoint or card.encoder, device)
+        _check_encoder(card, encoder.info)
+        return cls(estimator, card, encoder)
+
+    def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
+        """One prediction a file, in order. Raises AudioError naming a file that cannot be used."""
+        recordings = [Recording.load(path) for path in paths]
+        vectors = encode_files(self.encoder, recordings, self.card.view)
+        proba = self.estimator.predict_proba(vectors.reshape(len(vectors), -1))
+        labels = [str(label) for label in self.estimator.classes_]
+        return [
+            Prediction(str(path), labels[int(np.argmax(row))], dict(zip(labels, map(float, row), strict=True)))
+            for path, row in zip(paths, proba, strict=True)
+        ]
+
+
+def _check_encoder(card: Card, here: EncoderInfo) -> None:
+    there = card.encoder_info
+    names = [f.name for f in fields(here) if f.name not in ("name", "checkpoint")]
+    differ = [name for name in names if there.get(name) != getattr(here, name)]
+    if not differ:
+        return
+    said = "; ".join(f"{name}: {there.get(name)} then, {getattr(here, name)} now" for name in differ)
+    if differ != ["preprocessing"]:
+        raise ModelError(f"the head was fitted on vectors of another {card.encoder}: {said}. Fit it again.")
+    warnings.warn(f"the head's vectors were made a little differently: {said}", UserWarning, stacklevel=3)

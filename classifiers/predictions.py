@@ -1,0 +1,145 @@
+"""Predictions: what one head said about every test clip. They are the truth; every score is computed from them.
+
+A run folder holds `predictions.csv`, one row a clip, fold and seed, `dataset, clip_id, speaker, fold, seed, head,
+encoder, label, predicted, p_<label>…`, and `run.json`, which holds what does not fit into rows: the protocol, what
+leaked, the folds' hash, the encoder's fingerprint, times, and learning curves.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache import DataError, __version__
+from embedcache.layout import atomic_write
+from embedcache.manifest import read_rows
+
+from .metrics import confusion
+from .task import Strings
+
+ROW = ("dataset", "clip_id", "speaker", "fold", "seed", "head", "encoder", "label", "predicted")
+# What run.json says of each head, beside its rows.
+FACTS = (
+    "view",
+    "protocol",
+    "labels",
+    "leaks",
+    "fold_hash",
+    "fingerprint",
+    "fit_seconds",
+    "predict_ms",
+    "skipped",
+    "params",
+    "histories",
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One head on one task under one protocol. Columns have one row a tested clip, fold and seed."""
+
+    head: str
+    encoder: str
+    dataset: str
+    view: str
+    protocol: str
+    labels: tuple[str, ...]
+    clip_ids: Strings
+    speakers: Strings
+    folds: Strings
+    seeds: Strings
+    truth: Strings
+    predicted: Strings
+    proba: NDArray[np.float32]  # (n, C), columns in the order of `labels`
+    leaks: str = ""
+    fold_hash: str = ""
+    fingerprint: str = ""
+    fit_seconds: float = 0.0  # of one fold, the mean
+    predict_ms: float = 0.0  # of one clip, the mean
+    skipped: tuple[str, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    histories: tuple[dict[str, list[float]], ...] = ()  # one a fold, of heads that learn by epochs
+    run: str = ""
+
+    def matrix(self, rows: Any = slice(None)) -> NDArray[np.int64]:
+        """The confusion matrix (C, C) of some rows, or of all."""
+        return confusion(self.truth[rows], self.predicted[rows], self.labels)
+
+    def matrices_by(self, column: Strings) -> NDArray[np.int64]:
+        """One confusion matrix for each distinct value of a column, in its order: (values, C, C)."""
+        return np.stack([self.matrix(column == value) for value in np.unique(column)])
+
+
+def new_run_folder(runs: Path, title: str) -> Path:
+    """A folder for one run, named by time and title; it does not exist yet."""
+    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{title}"
+    names = [stamp, *(f"{stamp}-{n}" for n in range(2, 1000))]
+    return next(runs / name for name in names if not (runs / name).exists())
+
+
+def save_predictions(folder: Path, predictions: Sequence[Predictions], asked: dict[str, Any]) -> None:
+    """Write predictions.csv and run.json."""
+    labels = sorted({label for p in predictions for label in p.labels})
+    with atomic_write(folder / "predictions.csv") as file:
+        writer = csv.writer(file)
+        writer.writerow([*ROW, *(f"p_{label}" for label in labels)])
+        for p in predictions:
+            writer.writerows(_rows(p, labels))
+    heads = [{**{n: getattr(p, n) for n in ("dataset", "encoder", "head")}, **_facts(p)} for p in predictions]
+    run = {"asked": asked, "version": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+    with atomic_write(folder / "run.json") as file:
+        json.dump({**run, "heads": heads}, file, indent=1)
+
+
+def load_predictions(folder: str | Path) -> list[Predictions]:
+    """What `save_predictions` wrote. Raises DataError for a folder that is no run."""
+    folder = Path(folder)
+    rows = read_rows(folder / "predictions.csv", ROW)
+    try:
+        heads = json.loads((folder / "run.json").read_text(encoding="utf-8"))["heads"]
+        return [_from_rows(facts, rows, folder.name) for facts in heads]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: is no run that can be read ({error!r}). Remove it, or run again.") from error
+
+
+def _rows(p: Predictions, labels: list[str]) -> list[list[str]]:
+    places = [p.labels.index(label) if label in p.labels else None for label in labels]
+    named = zip(p.clip_ids, p.speakers, p.folds, p.seeds, p.truth, p.predicted, p.proba, strict=True)
+    return [
+        [p.dataset, clip, speaker, fold, seed, p.head, p.encoder, truth, predicted]
+        + ["" if place is None else str(proba[place]) for place in places]
+        for clip, speaker, fold, seed, truth, predicted, proba in named
+    ]
+
+
+def _facts(p: Predictions) -> dict[str, Any]:
+    return {name: getattr(p, name) for name in FACTS}
+
+
+def _from_rows(facts: dict[str, Any], rows: list[dict[str, str]], run: str) -> Predictions:
+    who = {name: facts[name] for name in ("dataset", "encoder", "head")}
+    mine = [row for row in rows if all(row[name] == value for name, value in who.items())]
+    labels = tuple(facts["labels"])
+    columns = {
+        name: np.array([row[column] for row in mine])
+        for name, column in (
+            ("clip_ids", "clip_id"),
+            ("speakers", "speaker"),
+            ("folds", "fold"),
+            ("seeds", "seed"),
+            ("truth", "label"),
+            ("predicted", "predicted"),
+        )
+    }
+    proba = np.array([[row[f"p_{label}"] for label in labels] for row in mine], dtype=np.float32)
+    given: dict[str, Any] = {name: facts[name] for name in FACTS}
+    given |= {"labels": labels, "skipped": tuple(facts["skipped"]), "histories": tuple(facts["histories"])}
+    return Predictions(**who, **columns, proba=proba, run=run, **given)

@@ -1,0 +1,182 @@
+"""Protocols: the ways to cut a task into folds; and the leak guard, which looks at what train and test share.
+
+A protocol either promises disjoint speakers, and a fold that breaks the promise is an error, or it does not, and its
+leaderboard rows say so. Every fold must show its head every label that it is tested on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from embedcache import ProtocolError, UnknownName, datasets
+from embedcache.errors import complain
+
+from .task import Strings, Task
+
+Indices = NDArray[np.int64]
+HOLDOUT_SHARE, HOLDOUT_SEED = 0.1, 42
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split: row numbers of a task."""
+
+    name: str
+    train: Indices
+    test: Indices
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to make folds: `make(task, n_folds, seed)`."""
+
+    about: str
+    disjoint_speakers: bool
+    make: Callable[[Task, int, int], list[Fold]]
+
+
+def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
+    """The folds of a protocol, checked. Raises UnknownName, or ProtocolError where its promise cannot be kept."""
+    if protocol not in PROTOCOLS:
+        raise UnknownName("protocol", protocol, PROTOCOLS)
+    if len(task.labels) < 2:
+        raise ProtocolError(f"{task.dataset or 'the task'}: one label only, {task.labels}; wanted at least two.")
+    folds = PROTOCOLS[protocol].make(task, n_folds, seed)
+    check_folds(task, folds, protocol)
+    return folds
+
+
+def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
+    """Raises ProtocolError for a shared speaker under a promise of none, or a label tested but never trained on."""
+    complaints = []
+    for fold in folds:
+        shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
+        if PROTOCOLS[protocol].disjoint_speakers and shared:
+            complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} in train and test")
+        for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
+            speakers = sorted(set(task.speakers[task.y == label]))
+            complaints.append(f"fold {fold.name}: '{label}' has no clip to train on (speakers: {', '.join(speakers)})")
+    if complaints:
+        advice = "Leave such labels out, record more speakers, or say --protocol random and read its leaks."
+        raise ProtocolError(complain(f"protocol '{protocol}' cannot be kept on {task.dataset}", complaints, advice))
+
+
+def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
+    """What train and test share in any fold: of `speaker`, `audio` (identical files) and `text`, joined by `+`.
+
+    A protocol that does not look at speakers always carries `speaker`: where none is shared, that was luck.
+    """
+    columns: Mapping[str, Strings | None] = {"speaker": task.speakers, "audio": task.keys, "text": task.texts}
+    shared = {
+        name
+        for name, column in columns.items()
+        if column is not None and any(_shared(column[fold.train], column[fold.test]) for fold in folds)
+    }
+    blind = set() if PROTOCOLS[protocol].disjoint_speakers else {"speaker"}
+    return "+".join(name for name in columns if name in shared | blind)
+
+
+def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
+    """12 digits that name the folds: rows with equal hashes were tested on the same clips after the same training."""
+    digest = hashlib.sha256()
+    for fold in folds:
+        for part in (fold.train, fold.test):
+            digest.update("\n".join(sorted(task.ids[part])).encode() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _shared(a: Strings, b: Strings) -> set[str]:
+    return (set(a.tolist()) & set(b.tolist())) - {""}
+
+
+def _need_speakers(task: Task, n: int, protocol: str) -> None:
+    speakers = set(task.speakers.tolist())
+    if "" in speakers:
+        raise ProtocolError(f"protocol '{protocol}' needs the speaker of every clip; {task.dataset} lacks some.")
+    if len(speakers) < n:
+        fewer = f", --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
+        raise ProtocolError(
+            f"protocol '{protocol}' with {n} folds needs {n} speakers; {task.dataset or 'the task'} has "
+            f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more{fewer}, or use --protocol random, which leaks "
+            "speakers and says so."
+        )
+
+
+def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    _need_speakers(task, n_folds, "speakers")
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a label with few clips: check_folds says what is wrong with it
+        return _numbered(splitter.split(task.X, task.y, task.speakers))
+
+
+def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    _need_speakers(task, 2, "loso")
+    splits = LeaveOneGroupOut().split(task.X, task.y, task.speakers)
+    return [Fold(str(task.speakers[test[0]]), train, test) for train, test in splits]
+
+
+def _official(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    spec = datasets.find(task.dataset)
+    if spec is None or not spec.official_folds:
+        have = [d.name for d in datasets.all() if d.official_folds]
+        raise ProtocolError(
+            f"no published folds are known for '{task.dataset}'; they are for {', '.join(have)}. Use --protocol speakers."
+        )
+    folds = []
+    for number, speakers in enumerate(spec.official_folds, start=1):
+        if absent := sorted(set(speakers) - set(task.speakers.tolist())):
+            raise ProtocolError(
+                f"published fold {number} of {task.dataset} tests speakers {', '.join(absent)}, whose clips are not here. "
+                "Use --protocol speakers, or complete the dataset."
+            )
+        here = np.isin(task.speakers, speakers)
+        folds.append(Fold(str(number), np.flatnonzero(~here), np.flatnonzero(here)))
+    return folds
+
+
+def _random(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    _need_clips(task, n_folds, "random")
+    return _numbered(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(task.X, task.y))
+
+
+def _holdout(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """The split of many published scores; further seeds give further splits."""
+    _need_clips(task, 2, "holdout")
+    train, test = train_test_split(
+        np.arange(len(task)), test_size=HOLDOUT_SHARE, stratify=task.y, random_state=HOLDOUT_SEED + seed
+    )
+    return [Fold("1", train, test)]
+
+
+def _need_clips(task: Task, n: int, protocol: str) -> None:
+    labels, counts = np.unique(task.y, return_counts=True)
+    if counts.min() < n:
+        raise ProtocolError(
+            f"protocol '{protocol}' needs {n} clips a label; '{labels[counts.argmin()]}' has {counts.min()}. "
+            "Leave the label out, or record more."
+        )
+    if protocol == "holdout" and len(task) * HOLDOUT_SHARE < len(labels):
+        raise ProtocolError(
+            f"protocol 'holdout' tests a tenth of {len(task)} clips, fewer than the {len(labels)} labels. Use 'random'."
+        )
+
+
+def _numbered(splits: object) -> list[Fold]:
+    return [Fold(str(number), train, test) for number, (train, test) in enumerate(splits, start=1)]  # type: ignore[call-overload]
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, _speakers),
+    "loso": Protocol("leave one speaker out: a fold a speaker", True, _loso),
+    "official": Protocol("the dataset's published folds by speaker, where there are any", True, _official),
+    "random": Protocol("stratified folds, blind to speakers: what most published scores use; leaks", False, _random),
+    "holdout": Protocol("stratified 90/10, seed 42, blind to speakers: leaks", False, _holdout),
+}

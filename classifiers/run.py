@@ -1,0 +1,129 @@
+"""What the commands do with a comparison: load tasks, compare, save a run folder; fit on all clips, save a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from embedcache import Artifacts, DataError, UnknownName, find_stores
+from embedcache.layout import atomic_write
+from embedcache.progress import Progress, silent
+
+from . import heads
+from .compare import compare, fit_head
+from .leaderboard import leaderboard, per_label_csv, score, to_csv
+from .persist import Card, save_model
+from .pictures import save_pictures
+from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
+from .task import Task, encoders_of, load_manifest
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a comparison was asked; saved beside its results."""
+
+    datasets: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    protocol: str = "speakers"
+    folds: int = 5
+    seeds: int = 1
+
+
+def run_comparison(
+    artifacts: Artifacts, asked: Asked, jobs: int | None = None, progress: Progress = silent
+) -> tuple[Path, list[Predictions]]:
+    """Every asked head on every asked encoder and dataset; the run folder, and what is in it.
+
+    Left out, `datasets` is the only one extracted, `encoders` are all that have it whole, `heads` are all there are.
+    """
+    names = asked.heads or tuple(heads.names())
+    view = "layers" if any(heads.get(name).view == "layers" for name in names) else "pooled"
+    predictions = []
+    for dataset in asked.datasets or (None,):
+        for encoder in asked.encoders or encoders_of(artifacts, dataset) or (None,):
+            task = Task.load(dataset, encoder, view, artifacts)
+            predictions += compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress)
+    return save_run(artifacts, predictions, asdict(asked)), predictions
+
+
+def save_run(artifacts: Artifacts, predictions: Sequence[Predictions], asked: dict[str, Any]) -> Path:
+    """Write a run folder: predictions, run.json, leaderboard, scores by label, pictures."""
+    datasets = "+".join(sorted({p.dataset for p in predictions}))
+    folder = new_run_folder(artifacts.runs, f"{datasets}-{predictions[0].protocol}")
+    save_predictions(folder, predictions, asked)
+    with atomic_write(folder / "per_label.csv") as file:
+        file.write(per_label_csv(predictions))
+    save_pictures(folder, list(predictions))
+    with atomic_write(folder / "leaderboard.csv") as file:
+        file.write(to_csv(leaderboard(load_predictions(folder))))
+    return folder
+
+
+def load_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Predictions]:
+    """The predictions of some runs, by name or path, or of all. Raises UnknownName or DataError."""
+    have = sorted(path.parent for path in artifacts.runs.glob("*/run.json"))
+    if not runs and not have:
+        raise DataError(f"{artifacts.runs}: no runs yet. `ser compare` makes one.")
+    named = {folder.name: folder for folder in have}
+    folders = []
+    for run in runs:
+        folder = named.get(run, Path(run))
+        if not (folder / "run.json").exists():
+            raise UnknownName("run", run, named, f"A run folder below {artifacts.runs} is meant")
+        folders.append(folder)
+    return [p for folder in folders or have for p in load_predictions(folder)]
+
+
+def fit_model(
+    artifacts: Artifacts,
+    asked: Asked,
+    out: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Path, Path, Predictions]:
+    """Cross-validate one head, fit it on all clips, save it: the model folder, the run folder, the predictions.
+
+    Raises DataError where several encoders have the dataset and none was picked.
+    """
+    name = asked.heads[0]
+    spec = heads.get(name)
+    manifest = load_manifest(artifacts, asked.datasets[0] if asked.datasets else None)
+    encoder = asked.encoders[0] if asked.encoders else None
+    task = Task.load(manifest.dataset, encoder, spec.view, artifacts)
+    predictions = compare(task, [name], asked.protocol, asked.folds, asked.seeds, jobs, progress)
+    run = save_run(artifacts, predictions, asdict(asked))
+    with threadpool_limits(1):
+        estimator = fit_head(spec, task, slice(None), seed=0)
+    folder = out or _free(artifacts.models / f"{task.dataset}-{task.encoder}-{name}")
+    return save_model(folder, estimator, _card(artifacts, task, predictions[0], run)), run, predictions[0]
+
+
+def _card(artifacts: Artifacts, task: Task, p: Predictions, run: Path) -> Card:
+    stores = find_stores(artifacts.cache)
+    info = next(store.info for store in stores if store.info.fingerprint == task.fingerprint)
+    row = {name: value if value == value else None for name, value in asdict(score(p)).items()}  # NaN is no JSON
+    return Card(
+        head=p.head,
+        encoder=task.encoder,
+        checkpoint=info.checkpoint,
+        fingerprint=task.fingerprint,
+        encoder_info=asdict(info),
+        view=task.view,
+        labels=task.labels,
+        dataset=task.dataset,
+        n_clips=len(task),
+        n_speakers=len(set(task.speakers.tolist())),
+        score=row | {"run": run.name},
+        params=p.params,
+    )
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, … that does not exist."""
+    names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 10_000))]
+    return next(name for name in names if not name.exists())

@@ -1,0 +1,67 @@
+"""A leaderboard for people: one table for each set of rows that can be compared, and what its leaks mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from .leaderboard import Row
+
+WIDE = 100  # columns, from which on there is room for times
+LEAKS = {
+    "speaker": "the test speakers were heard in training: on new speakers expect less",
+    "audio": "identical files stand in train and test",
+    "text": "train and test share sentences",
+}
+
+
+def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
+    """Print rows as they are ranked, a table for each dataset and protocol."""
+    for _, peers in groupby(rows, key=lambda row: (row.dataset, row.protocol, row.classes)):
+        console.print(_table(list(peers), console.width))
+
+
+def statement(leaks: str) -> str:
+    """What the `leaks` column says, in words."""
+    if not leaks:
+        return "Leaks: none found."
+    return "Leaks: " + "; ".join(f"{name}: {LEAKS[name]}" for name in leaks.split("+")) + "."
+
+
+def interval(row: Row) -> str:
+    """`0.449–0.536`, or a dash where there are too few speakers for an interval."""
+    return f"{row.uar_low:.3f}–{row.uar_high:.3f}" if row.uar_low == row.uar_low else "–"
+
+
+def _table(rows: list[Row], width: int) -> Group:
+    first = rows[0]
+    seeds = f" x {first.seeds} seeds" if first.seeds > 1 else ""
+    title = (
+        f"{first.dataset}, protocol {first.protocol}: {_count(first.folds, 'fold')}{seeds}, {first.n_clips} clips, "
+        f"{_count(first.n_speakers, 'speaker')}, {first.classes} labels (chance {1 / first.classes:.3f})"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for name in ("#", "head", "encoder", "UAR", "95 %", "WAR", "F1", "ECE"):
+        left = name in ("head", "encoder")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "encoder", overflow="fold")
+    if width >= WIDE:
+        table.add_column("fit s", justify="right")
+        table.add_column("ms/clip", justify="right")
+    for row in rows:
+        table.add_row(*_cells(row, width))
+    notes = sorted({statement(row.leaks) for row in rows})
+    return Group(Text(f"\n{title}", style="bold cyan"), table, *(Text(note, style="dim") for note in notes))
+
+
+def _cells(row: Row, width: int) -> Iterable[str]:
+    scores = (f"{row.uar:.3f}", interval(row), f"{row.war:.3f}", f"{row.macro_f1:.3f}", f"{row.ece:.3f}")
+    times = (f"{row.fit_seconds:.2f}", f"{row.predict_ms:.3f}") if width >= WIDE else ()
+    return (str(row.rank), row.head, row.encoder, *scores, *times)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,324 @@
+"""The `ser` command: parses, calls, prints. What it does lies in `embedcache` and `classifiers`.
+
+Results go to standard output, progress and notes to standard error. Exit codes: 0 done, 1 an error with one message,
+2 usage. Heavy imports are made inside the commands, so that `ser --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from classifiers import Row
+    from embedcache import Artifacts, Report
+
+app = typer.Typer(
+    name="ser",
+    help="Speech emotion recognition: embed every clip once, compare classifiers on speakers they never heard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ArtifactsOption = Annotated[
+    Optional[Path], typer.Option("--artifacts", help="Output folder [default: $SER_ARTIFACTS or artifacts].")
+]
+JobsOption = Annotated[Optional[int], typer.Option(min=1, help="Processes [default: all cores].")]
+ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def main() -> None:
+    """Run the command line; a SerError becomes one message and exit code 1."""
+    try:
+        app()
+    except Exception as error:
+        from embedcache import SerError
+
+        if not isinstance(error, SerError):
+            raise
+        note(f"error: {error}")
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Speech emotion recognition: embed every clip once, compare classifiers on speakers they never heard."""
+    if show:
+        from embedcache import __version__
+
+        print(f"ser {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def quickstart(artifacts: ArtifactsOption = None) -> None:
+    """The main job, start to end, on a synthetic sample: no download, under a minute."""
+    print(
+        "These voices are synthetic: the scores show only that the pipeline works, nothing about emotion.", flush=True
+    )
+    from classifiers.quickstart import quickstart as run
+    from embedcache.progress import terminal
+
+    place = place_of(artifacts, "quickstart")
+    rows = run(place, terminal, say=lambda line: print(line, flush=True))
+    show(rows)
+    for name in dict.fromkeys(row.run for row in rows):
+        print(f"leaderboard: {place.runs / name / 'leaderboard.csv'}")
+    print("\nNext, with RAVDESS on disk (`ser datasets` says where to get it):")
+    print("  ser extract --dataset ravdess --root DIR\n  ser compare --dataset ravdess --protocol official")
+
+
+@app.command()
+def datasets() -> None:
+    """The datasets there are: clips, speakers, labels, licence, citation, where to get them."""
+    from embedcache import datasets as registry
+
+    blocks = []
+    for d in registry.all():
+        counts = f"{d.n_clips} clips, {d.n_speakers} speakers, {len(d.labels)} labels: {', '.join(d.labels)}"
+        facts = (
+            ("", counts if d.n_clips else "as many clips, speakers and labels as you have"),
+            ("licence", d.licence),
+            ("cite", d.citation),
+            ("get it", d.source),
+            ("names", d.layout if d.layout != d.source else ""),
+        )
+        blocks.append((d.name, d.title, [(name, fact) for name, fact in facts if fact]))
+    for name, title, facts in blocks:
+        print(f"{name}: {title}")
+        print("\n".join(f"  {key + ':' if key else '':8} {fact}".replace("         ", "  ", 1) for key, fact in facts))
+
+
+@app.command()
+def encoders() -> None:
+    """The encoders there are; a checkpoint folder or a hub id works too."""
+    from embedcache import encoders as registry
+
+    table("name checkpoint licence about", ((e.name, e.checkpoint, e.licence, e.about) for e in registry.all()))
+
+
+@app.command()
+def heads() -> None:
+    """The heads there are."""
+    from classifiers import heads as registry
+
+    table("name reads about source", ((h.name, h.view, h.about, h.source) for h in registry.all()))
+
+
+@app.command()
+def protocols() -> None:
+    """The ways to cut folds, and what they promise."""
+    from classifiers import PROTOCOLS
+
+    promises = {True: "speakers disjoint", False: "leaks speakers"}
+    table("name promise about", ((n, promises[p.disjoint_speakers], p.about) for n, p in PROTOCOLS.items()))
+
+
+@app.command()
+def extract(
+    dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
+    root: Annotated[
+        Optional[Path], typer.Option(help="Its folder [default: $SER_DATA/<dataset>, data/<dataset>].")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="A name (see `ser encoders`), a folder or a hub id.")] = "wav2vec2-base",
+    device: DeviceOption = "auto",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unusable clips out, and list them.")] = False,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Run a frozen encoder over every clip once, and keep the vectors."""
+    from embedcache import EmbeddingStore, KeyMemo, SerError, add_keys, load_encoder
+    from embedcache import datasets as registry
+    from embedcache import extract as run
+    from embedcache.progress import terminal
+
+    place = place_of(artifacts)
+    spec = registry.get(dataset)
+    manifest = spec.manifest(root)
+    loaded = load_encoder(encoder, device)
+    manifest = add_keys(manifest, KeyMemo(place.keys(manifest.dataset)), terminal).check()
+    store = EmbeddingStore.of(place.cache, loaded.info)
+    try:
+        manifest, report = run(manifest, loaded, store, skip_bad=skip_bad, progress=terminal)
+    except KeyboardInterrupt:
+        left = len(store.missing(manifest.keys))
+        kept = f"{len(manifest) - left} of {len(manifest)} clips are stored"
+        raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
+    manifest.to_csv(place.manifest(manifest.dataset))
+    if spec.n_clips and len(manifest) != spec.n_clips:
+        note(f"note: {spec.name} has {spec.n_clips} clips when complete, this folder {len(manifest)}.")
+    tell(report, store.folder, manifest.dataset, loaded.info.name)
+
+
+@app.command()
+def fit(
+    head: Annotated[str, typer.Option(help="See `ser heads`.")],
+    dataset: Annotated[Optional[str], typer.Option(help="Extracted dataset [default: the only one].")] = None,
+    encoder: Annotated[Optional[str], typer.Option(help="Extracted encoder [default: the only one].")] = None,
+    protocol: ProtocolOption = "speakers",
+    folds: FoldsOption = 5,
+    seeds: SeedsOption = 1,
+    jobs: JobsOption = None,
+    out: Annotated[Optional[Path], typer.Option(help="Model folder [default: below artifacts/models].")] = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Cross-validate one head, then fit it on all clips and save the model."""
+    from classifiers.leaderboard import leaderboard as rows_of
+    from classifiers.run import Asked, fit_model
+    from embedcache.progress import terminal
+
+    asked = Asked(given(dataset), given(encoder), (head,), protocol, folds, seeds)
+    model, run, predictions = fit_model(place_of(artifacts), asked, out, jobs, terminal)
+    show(rows_of([predictions]))
+    tell_skipped(predictions.dataset, predictions.skipped)
+    print(f"\nmodel: {model}, fitted on all {len(set(predictions.clip_ids.tolist()))} clips\nrun:   {run}")
+    note(f"Next: ser predict {model} CLIP.wav")
+
+
+@app.command()
+def compare(
+    dataset: Annotated[Optional[list[str]], typer.Option(help="Extracted datasets [default: the only one].")] = None,
+    encoder: Annotated[Optional[list[str]], typer.Option(help="Extracted encoders [default: all].")] = None,
+    head: Annotated[Optional[list[str]], typer.Option(help="Heads, repeated or a,b,c [default: all].")] = None,
+    protocol: ProtocolOption = "speakers",
+    folds: FoldsOption = 5,
+    seeds: SeedsOption = 1,
+    jobs: JobsOption = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Cross-validate heads on extracted encoders, and write a leaderboard."""
+    from classifiers.leaderboard import leaderboard as rows_of
+    from classifiers.run import Asked, run_comparison
+    from embedcache.progress import terminal
+
+    asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds)
+    run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal)
+    show(rows_of(predictions))
+    for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
+        tell_skipped(name, skipped)
+    print(f"\nrun: {run} (leaderboard.csv, per_label.csv, predictions.csv, pictures)")
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[Optional[list[str]], typer.Argument(help="Runs, by name or folder [default: all].")] = None,
+    csv: Annotated[Optional[Path], typer.Option("--csv", help="Also write the rows as CSV.")] = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """The runs so far, merged and ranked; through a pipe, as CSV."""
+    from classifiers.leaderboard import latest, to_csv
+    from classifiers.leaderboard import leaderboard as rows_of
+    from classifiers.run import load_runs
+    from embedcache.layout import atomic_write
+
+    found = load_runs(place_of(artifacts), runs or [])
+    rows = rows_of(latest(found))
+    if csv:
+        with atomic_write(csv) as file:
+            file.write(to_csv(rows))
+    if sys.stdout.isatty():
+        show(rows)
+    else:
+        sys.stdout.write(to_csv(rows))
+    if len(rows) < len(found):
+        note(f"note: {len(found) - len(rows)} rows of earlier runs were repeats, and are left out.")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """The label and all probabilities of audio files."""
+    from json import dumps
+
+    from classifiers import Predictor
+
+    for p in Predictor.load(model, device).predict(audio):
+        if json:
+            print(dumps({"path": p.path, "label": p.label, "probabilities": p.probabilities}))
+        else:
+            ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
+            print(f"{p.path}: {p.label}  ({', '.join(f'{label} {value:.3f}' for label, value in ranked)})")
+
+
+def place_of(artifacts: Path | None, *parts: str) -> Artifacts:
+    """The output folder, or a folder in it."""
+    from embedcache import Artifacts
+
+    return Artifacts(Artifacts.at(artifacts).root.joinpath(*parts))
+
+
+def given(names: str | list[str] | None) -> tuple[str, ...]:
+    """The names of an option that may be left out, repeated, or hold several with commas between."""
+    listed = [names] if isinstance(names, str) else names or []
+    return tuple(name.strip() for item in listed for name in item.split(",") if name.strip())
+
+
+def console() -> Console:
+    """Standard output, 100 columns wide where it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+
+
+def show(rows: list[Row]) -> None:
+    """A leaderboard for people."""
+    from classifiers.show import show_leaderboard
+
+    show_leaderboard(rows, console())
+
+
+def table(header: str, rows: Iterable[tuple[str, ...]]) -> None:
+    """A plain table on a terminal; tab-separated through a pipe."""
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(row) for row in [tuple(header.split()), *rows]))
+        return
+    from rich.table import Table
+
+    grid = Table(*header.split(), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        grid.add_row(*row)
+    console().print(grid)
+
+
+def tell(report: Report, folder: Path, dataset: str, encoder: str) -> None:
+    """What an extraction did."""
+    from resource import RUSAGE_SELF, getrusage
+
+    stored = report.clips - report.encoded
+    speed = report.audio_seconds / report.wall_seconds if report.encoded else 0
+    rate = f", {speed:.1f} s of audio a second" if report.encoded else ""
+    memory = getrusage(RUSAGE_SELF).ru_maxrss / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+    print(f"{dataset}: {report.clips} clips have {encoder} vectors: {report.encoded} encoded now, {stored} before{rate}")
+    print(f"cache: {folder}\n{report.wall_seconds:.1f} s, peak memory {memory:.2f} GB")
+    tell_skipped(dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in report.skipped])
+    note(f"Next: ser compare --dataset {dataset}, or ser fit --head mlp --dataset {dataset}")
+
+
+def tell_skipped(dataset: str, skipped: Iterable[str]) -> None:
+    """The clips that a result lacks."""
+    listed = list(skipped)
+    if listed:
+        note("\n  ".join([f"{dataset}: {len(listed)} clips skipped as unusable:", *listed]))
+
+
+def note(text: str) -> None:
+    """A line for people, beside the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Stage 1: audio to vectors, once. A frozen encoder, content keys, HDF5 shards.
+
+What `ser extract` does, from Python:
+
+    from embedcache import Artifacts, EmbeddingStore, add_keys, datasets, extract, load_encoder
+
+    manifest = add_keys(datasets.get("ravdess").manifest("/data/ravdess"))
+    encoder = load_encoder("wav2vec2-base", device="auto")
+    store = EmbeddingStore.of(Artifacts.at().cache, encoder.info)
+    manifest, report = extract(manifest, encoder, store)
+    X = store.read(manifest.keys, "pooled")                                     # (1440, 768) float32
+"""
+
+__version__ = "0.1.0"  # first: the modules below write it into what they store
+
+from .audio import Recording, read
+from . import datasets, encoders
+from .dataset import Dataset
+from .encoder import Encoder, EncoderInfo, EncoderSpec
+from .encoders import load_encoder
+from .errors import (
+    AudioError,
+    DataError,
+    EncoderError,
+    ModelError,
+    ProtocolError,
+    SerError,
+    StoreError,
+    UnknownName,
+)
+from .extract import Report, extract
+from .keys import KeyMemo, add_keys
+from .layout import Artifacts
+from .manifest import Clip, Manifest
+from .store import EmbeddingStore, find_stores
+
+__all__ = [
+    "Artifacts",
+    "AudioError",
+    "Clip",
+    "DataError",
+    "Dataset",
+    "EmbeddingStore",
+    "Encoder",
+    "EncoderError",
+    "EncoderInfo",
+    "EncoderSpec",
+    "KeyMemo",
+    "Manifest",
+    "ModelError",
+    "ProtocolError",
+    "Recording",
+    "Report",
+    "SerError",
+    "StoreError",
+    "UnknownName",
+    "add_keys",
+    "datasets",
+    "encoders",
+    "extract",
+    "find_stores",
+    "load_encoder",
+    "read",
+]

@@ -1,0 +1,154 @@
+"""Audio files: their bytes, their content key, and their waveform at an encoder's rate.
+
+Conventions: a waveform is float32, mono, (samples,), in [-1, 1] for integer formats. Channels are mixed down by their
+mean, before resampling. Nothing is trimmed, padded or normalised here. WAV, FLAC, OGG and MP3 are read by libsndfile;
+soxr resamples at its "very high quality" setting. A file is read once: key and waveform come from the same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import AudioError
+
+Waveform = NDArray[np.float32]  # (samples,)
+
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+QUALITY = "VHQ"
+LONGEST = 3600.0  # seconds; a longer file is no clip, and is refused before it takes memory
+# A writer that streams does not know the length: ffmpeg and sox then leave a placeholder near the largest value.
+UNKNOWN_LENGTH = 0x7FFFF000
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file's bytes, and its name for messages."""
+
+    path: Path
+    data: bytes
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recording:
+        """The whole file. Raises AudioError where it cannot be read, is empty, or is a git-LFS pointer."""
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        if not data:
+            raise AudioError(f"{path}: is empty (0 bytes). Copy or download it again, or remove it.")
+        if data.startswith(b"version https://git-lfs"):
+            raise AudioError(f"{path}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
+        return cls(path, data)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the bytes, 64 hexadecimal digits."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def seconds(self) -> float:
+        """Duration, in seconds, of audio that was decoded to its end without a fault. Raises AudioError."""
+        sound, native = self._decode()
+        return len(sound) / native
+
+    def waveform(self, rate: int) -> Waveform:
+        """The waveform at `rate` samples a second, (samples,). Raises AudioError for any fault."""
+        sound, native = self._decode()
+        return _resample(_mono(sound), native, rate)
+
+    def _decode(self) -> tuple[NDArray[np.float32], int]:
+        """(frames, channels) at the file's own rate, and that rate."""
+        import soundfile
+
+        try:
+            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+                self._check_header(file)
+                sound = file.read(dtype="float32", always_2d=True)
+                declared, rate = file.frames, file.samplerate
+        except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+            raise AudioError(
+                f"{self.path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. "
+                "Replace or remove the file."
+            ) from error
+        if len(sound) < declared:
+            raise self._truncated(len(sound) / rate, declared / rate)
+        if bad := int(np.count_nonzero(~np.isfinite(sound))):
+            raise AudioError(
+                f"{self.path}: {bad} of {sound.size} samples are NaN or infinite. Write the clip again from its source."
+            )
+        return sound, rate
+
+    def _check_header(self, file: Any) -> None:
+        """What libsndfile does not mind: no samples, hours of samples, fewer samples than a WAV's header declares."""
+        if file.frames <= 0:
+            raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
+        seconds = file.frames / file.samplerate
+        if seconds > LONGEST:
+            raise AudioError(
+                f"{self.path}: lasts {seconds:.0f} s; a clip may last {LONGEST:.0f} s. Cut it into utterances."
+            )
+        held, declared = _wav_sizes(self.data)
+        if held < declared < UNKNOWN_LENGTH:
+            raise self._truncated(seconds, seconds * declared / max(held, 1))
+
+    def _truncated(self, held: float, declared: float) -> AudioError:
+        return AudioError(
+            f"{self.path}: is truncated: its header declares {declared:.2f} s, it holds {held:.2f} s. "
+            "Copy or download it again, or remove it."
+        )
+
+
+def read(path: str | Path, rate: int) -> Waveform:
+    """The waveform of a file at `rate` samples a second, (samples,) float32 in [-1, 1].
+
+    Raises AudioError, which names the file, for anything that is not complete, finite audio.
+    """
+    return Recording.load(path).waveform(rate)
+
+
+@functools.cache
+def pipeline() -> str:
+    """What turns bytes into a waveform, with versions: part of every encoder's fingerprint."""
+    import soxr
+
+    return f"soundfile, channel mean, soxr {soxr.__version__} {QUALITY}"
+
+
+def _mono(sound: NDArray[np.float32]) -> Waveform:
+    mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1, dtype=np.float64)
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _resample(wave: Waveform, native: int, rate: int) -> Waveform:
+    if native == rate:
+        return wave
+    import soxr
+
+    resampled: Waveform = soxr.resample(wave, native, rate, quality=QUALITY)
+    return resampled
+
+
+def _wav_sizes(data: bytes) -> tuple[int, int]:
+    """(bytes held, bytes declared) of a RIFF file's data chunk; (0, 0) for other files."""
+    if data[:4] != b"RIFF":
+        return 0, 0
+    at = 12
+    while len(data) >= at + 8:
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"data":
+            return len(data) - at - 8, size
+        at += 8 + size + size % 2
+    return 0, 0
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text.rsplit(": ", 1)[-1].rstrip(".") if text else type(error).__name__

@@ -1,0 +1,108 @@
+"""RAVDESS, speech and song: 24 actors, two sentences, up to eight emotions (Livingstone & Russo 2018).
+
+A name is seven numbers, `MM-CC-EE-II-SS-RR-AA`: modality (03 is audio alone), vocal channel (01 speech, 02 song),
+emotion, intensity, statement, repetition, actor (odd: male, even: female). Folders do not count. Kaggle's copy holds
+the tree twice; the second copy of a clip is recognised by name and content when the clips are keyed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+from ..dataset import Dataset, parse_files
+from ..errors import DataError
+from ..manifest import Clip
+
+NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
+CHANNELS = {"01": "speech", "02": "song"}
+EMOTIONS = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happy",
+    "04": "sad",
+    "05": "angry",
+    "06": "fearful",
+    "07": "disgust",
+    "08": "surprised",
+}
+INTENSITIES = {"01": "normal", "02": "strong"}
+STATEMENTS = {"01": "kids", "02": "dogs"}  # are talking by the door; are sitting by the door
+REPETITIONS = {"01": "1", "02": "2"}
+ACTORS = {f"{n:02d}": "male" if n % 2 else "female" for n in range(1, 25)}
+LAYOUT = "names like 03-01-05-02-01-01-12.wav (modality-channel-emotion-intensity-statement-repetition-actor)"
+
+
+def parse(path: Path, dataset: str, wanted: str) -> Clip | None:
+    """The clip that a name describes; None where it is of the other vocal channel. ValueError where it does not parse."""
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        raise ValueError("the name is not seven numbers of two digits")
+    modality, *codes = match.groups()
+    if modality != "03":
+        raise ValueError(f"modality {modality}, wanted 03 (audio alone)")
+    tables = (CHANNELS, EMOTIONS, INTENSITIES, STATEMENTS, REPETITIONS, ACTORS)
+    for code, table in zip(codes, tables, strict=True):
+        if code not in table:
+            raise ValueError(f"code {code}, wanted one of {', '.join(table)}")
+    channel, emotion, intensity, statement, repetition, actor = codes
+    if CHANNELS[channel] != wanted:
+        return None
+    extra = {
+        "intensity": INTENSITIES[intensity],
+        "text": STATEMENTS[statement],
+        "repetition": REPETITIONS[repetition],
+    }
+    return Clip(dataset, path.stem, str(path), EMOTIONS[emotion], actor, ACTORS[actor], extra)
+
+
+def scan(root: Path, dataset: str, wanted: str) -> list[Clip]:
+    """All clips of one vocal channel below `root`."""
+    clips = parse_files(root, LAYOUT, functools.partial(parse, dataset=dataset, wanted=wanted))
+    other = "ravdess-song" if wanted == "speech" else "ravdess"
+    if not clips and parse_files(root, LAYOUT, functools.partial(parse, dataset=other, wanted=_other(wanted))):
+        raise DataError(f"{root}: holds RAVDESS {_other(wanted)}, no {wanted}. Use --dataset {other}.")
+    return clips
+
+
+def _other(channel: str) -> str:
+    return "song" if channel == "speech" else "speech"
+
+
+FACTS = {
+    "licence": "CC BY-NC-SA 4.0",
+    "citation": "Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
+    "layout": LAYOUT,
+}
+
+dataset = (
+    Dataset(
+        name="ravdess",
+        title="RAVDESS, speech",
+        source="https://zenodo.org/records/1188976, Audio_Speech_Actors_01-24.zip (208 MB)",
+        scan=functools.partial(scan, dataset="ravdess", wanted="speech"),
+        labels=tuple(sorted(EMOTIONS.values())),
+        n_clips=1440,
+        n_speakers=24,
+        official_folds=(  # EmoBox (Ma et al. 2024, arXiv:2406.07162): test actors of its six folds
+            ("01", "11", "20", "21"),
+            ("04", "10", "12", "14"),
+            ("08", "09", "19", "23"),
+            ("03", "05", "07", "24"),
+            ("02", "15", "16", "18"),
+            ("06", "13", "17", "22"),
+        ),
+        **FACTS,
+    ),
+    Dataset(
+        name="ravdess-song",
+        title="RAVDESS, song",
+        source="https://zenodo.org/records/1188976, Audio_Song_Actors_01-24.zip (226 MB)",
+        scan=functools.partial(scan, dataset="ravdess-song", wanted="song"),
+        labels=tuple(sorted(list(EMOTIONS.values())[:6])),
+        n_clips=1012,
+        n_speakers=23,
+        **FACTS,
+    ),
+)

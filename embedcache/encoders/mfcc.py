@@ -1,0 +1,172 @@
+"""`mfcc`: 970 statistics over time of what SER used before neural features. No weights, no download.
+
+194 contours, 25 ms windows every 10 ms at 16 kHz: 40 MFCC with first and second differences (120), 64 log-mel bands,
+7 spectral contrasts (Jiang et al. 2002), pitch, energy, periodicity. Five statistics of each: mean, standard deviation,
+10th and 90th percentile, and the mean over voiced frames. Pitch is the strongest peak of the normalised autocorrelation
+(Boersma 1993), voiced above 0.45 of full periodicity; between voiced stretches it is interpolated. The contours follow
+librosa's definitions, and use its filters; `recipe_version` counts changes to any of this.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio import Waveform, pipeline
+from ..encoder import Batch, EncoderInfo, EncoderSpec, Vectors
+from ..errors import AudioError, EncoderError
+
+RATE = 16_000
+WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
+PITCH_WINDOW, PITCH_FFT = 1024, 2048  # 64 ms: four periods of the lowest pitch
+PITCH_RANGE = (65.0, 500.0)  # Hz
+VOICED = 0.45  # of full periodicity
+N_MELS, N_MFCC = 64, 40
+SLOPE = 9  # frames that a difference looks at
+FLOOR = 1e-10  # of power: -100 dB
+DIM = 5 * (3 * N_MFCC + N_MELS + 7 + 3)
+
+Contours = NDArray[np.float32]  # (contours, T)
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """The recipe as an encoder of one layer."""
+
+    info: EncoderInfo
+    shortest: float = WINDOW / RATE
+    longest: float = 1800.0
+
+    def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
+        """`pooled` (n, 970) and `layers` (n, 1, 970), float32."""
+        rows = [statistics(wave) for wave in waveforms]
+        pooled = np.stack(rows) if rows else np.empty((0, DIM), np.float32)
+        made = {"pooled": pooled, "layers": pooled[:, None]}
+        return {view: made[view] for view in views}
+
+
+def load(device: str = "auto") -> Mfcc:
+    """The recipe. Raises EncoderError for a device other than the CPU, where alone it runs."""
+    if device not in ("auto", "cpu"):
+        raise EncoderError(f"--device {device}: mfcc has no weights and runs on the CPU alone. Leave --device out.")
+    import librosa
+    import scipy
+
+    versions = f"librosa {librosa.__version__}, scipy {scipy.__version__}"
+    return Mfcc(EncoderInfo("mfcc", "", "", RATE, 1, DIM, "fp32", f"{pipeline()}; {versions}", recipe_version=1))
+
+
+def statistics(wave: Waveform) -> Vectors:
+    """(970,): five statistics of each contour of one waveform at 16 kHz."""
+    if len(wave) < WINDOW:
+        raise AudioError(f"a waveform of {len(wave)} samples, mfcc needs {WINDOW} for one frame.")
+    contours, voiced = _contours(wave)
+    low, high = np.percentile(contours, [10, 90], axis=1)
+    spoken = contours[:, voiced] if voiced.any() else contours
+    parts = (contours.mean(axis=1), contours.std(axis=1), low, high, spoken.mean(axis=1))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _contours(wave: Waveform) -> tuple[Contours, NDArray[np.bool_]]:
+    """(194, T) contours, and which of the T frames are voiced."""
+    import scipy.fft
+
+    power = _power(wave)  # (257, T)
+    mel, bands = _filters()
+    log_mel = 10 * np.log10(np.maximum(mel @ power, FLOOR))  # (64, T), dB
+    mfcc = scipy.fft.dct(log_mel, axis=0, norm="ortho")[:N_MFCC]
+    first, second = _slope(mfcc, 1), _slope(mfcc, 2)
+    energy = 10 * np.log10(np.maximum(power.mean(axis=0), FLOOR))
+    pitch, periodicity = _pitch(wave, power.shape[1])
+    voiced = (periodicity > VOICED) & (energy > energy.max() - 35)
+    tail = np.stack([_between(np.log2(pitch), voiced), energy, periodicity])
+    return np.concatenate([mfcc, first, second, log_mel, _contrast(power, bands), tail]).astype(np.float32), voiced
+
+
+def _power(wave: Waveform) -> NDArray[np.float32]:
+    """(257, T) power spectrum; frame t is centred on sample 160 t, silence beyond the ends."""
+    import scipy.fft
+
+    window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    frames = _frames(wave, WINDOW) * window  # (T, 400)
+    spectrum = scipy.fft.rfft(frames, FFT, axis=1)
+    return np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T)
+
+
+def _frames(wave: Waveform, width: int) -> NDArray[np.float32]:
+    """(T, width) windows centred on every 160th sample, T = 1 + samples // 160."""
+    padded = np.pad(wave, width // 2)
+    n_frames = 1 + len(wave) // HOP
+    return np.lib.stride_tricks.sliding_window_view(padded, width)[::HOP][:n_frames]
+
+
+@functools.cache
+def _filters() -> tuple[NDArray[np.float32], tuple[slice, ...]]:
+    """The mel filters (64, 257), and the FFT bins of seven octave bands: up to 200 Hz, 400, …, 6.4 kHz and above."""
+    import librosa
+
+    mel = librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=N_MELS).astype(np.float32)
+    hertz = np.fft.rfftfreq(FFT, 1 / RATE)
+    edges = np.searchsorted(hertz, [0, 200, 400, 800, 1600, 3200, 6400, RATE])
+    return mel, tuple(slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True))
+
+
+def _slope(contours: NDArray[np.float32], order: int) -> NDArray[np.float32]:
+    """The first or second difference by a local polynomial over 9 frames; the ends are held."""
+    import scipy.signal
+
+    slope: NDArray[np.float32] = scipy.signal.savgol_filter(
+        contours, SLOPE, polyorder=order, deriv=order, axis=-1, mode="nearest"
+    )
+    return slope
+
+
+def _contrast(power: NDArray[np.float32], bands: tuple[slice, ...]) -> NDArray[np.float64]:
+    """(7, T) dB between the loudest and the quietest fifth of the bins of each octave band."""
+    rows = []
+    for band in bands:
+        ordered = np.sort(power[band], axis=0)
+        fifth = max(1, round(0.2 * len(ordered)))
+        valley, peak = ordered[:fifth].mean(axis=0), ordered[-fifth:].mean(axis=0)
+        rows.append(10 * np.log10(np.maximum(peak, FLOOR) / np.maximum(valley, FLOOR)))
+    return np.stack(rows)
+
+
+def _pitch(wave: Waveform, n_frames: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pitch (T,) in Hz and periodicity (T,) in [0, 1], by the peak of the normalised autocorrelation."""
+    import scipy.fft
+
+    window = np.hanning(PITCH_WINDOW + 1)[:-1].astype(np.float32)
+    frames = _frames(wave, PITCH_WINDOW)[:n_frames]
+    frames = (frames - frames.mean(axis=1, keepdims=True)) * window
+    taper = _autocorrelation(window[None])[0]
+    shortest, longest = int(RATE / PITCH_RANGE[1]), int(RATE / PITCH_RANGE[0])
+    correlation = _autocorrelation(frames)  # (T, 1024), by lag in samples
+    periodic = correlation[:, shortest : longest + 1] * (taper[0] / taper[shortest : longest + 1])
+    best = periodic.argmax(axis=1)
+    strength = periodic[np.arange(len(best)), best] / np.maximum(correlation[:, 0], FLOOR)
+    return RATE / (shortest + best.astype(np.float64)), np.clip(strength, 0, 1).astype(np.float64)
+
+
+def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    import scipy.fft
+
+    spectrum = scipy.fft.rfft(frames, PITCH_FFT, axis=1)
+    power = spectrum.real**2 + spectrum.imag**2
+    full: NDArray[np.float32] = scipy.fft.dct(power, type=1, axis=1)  # the inverse transform of what is real and even
+    return full[:, : frames.shape[1]]
+
+
+def _between(contour: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The contour with its unknown frames interpolated from the known ones; 0 where none is known."""
+    if not known.any():
+        return np.zeros_like(contour)
+    frames = np.arange(len(contour))
+    return np.interp(frames, frames[known], contour[known])
+
+
+encoder = EncoderSpec("mfcc", "970 statistics of MFCC, mel bands, contrast, pitch and energy: no weights", load)

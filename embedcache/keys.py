@@ -1,0 +1,117 @@
+"""Content keys of a manifest's files, remembered so that a warm run reads no audio.
+
+A key is remembered under (path, size, modification time, change time), all in nanoseconds: the change time catches a
+file that was replaced and dated back. As git does with its index, a file that was touched within the last two seconds
+is not remembered, for it could change again within the clock's grain. Only files that decode without a fault are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .audio import Recording
+from .errors import AudioError, DataError, complain
+from .layout import atomic_write
+from .manifest import Clip, Manifest
+from .progress import Progress, silent
+
+Stamp = tuple[int, int, int]  # size, mtime_ns, ctime_ns
+GRAIN_NS = 2_000_000_000
+SKIPPED = "skipped"  # the column that says why a clip has no vector
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a file whose bytes were read: its key and duration, or why it is unusable."""
+
+    key: str
+    seconds: float
+    fault: str = ""
+
+
+class KeyMemo:
+    """Remembered keys, in one JSON file. A lost or foreign file costs time, never correctness."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._known: dict[str, list[object]] = self._read() if path else {}
+
+    def look(self, path: str) -> Seen:
+        """The file's key and duration, from memory where nothing about the file has changed."""
+        try:
+            stamp = _stamp(path)
+        except OSError as error:
+            return Seen("", 0.0, f"{path}: cannot be read: {error.strerror or error}.")
+        match self._known.get(path):
+            case [*known, str(key), float(seconds)] if tuple(known) == stamp:
+                return Seen(key, seconds)
+        seen = _inspect(path)
+        if not seen.fault and time.time_ns() - max(stamp[1:]) > GRAIN_NS:
+            self._known[path] = [*stamp, seen.key, seen.seconds]
+        return seen
+
+    def save(self) -> None:
+        """Write what was learnt, atomically; of two writers the later one wins, which is harmless."""
+        if self.path:
+            with atomic_write(self.path) as file:
+                json.dump(self._known, file)
+
+    def _read(self) -> dict[str, list[object]]:
+        try:
+            known = json.loads(Path(self.path or "").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+
+def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress = silent) -> Manifest:
+    """The manifest with `key` and `seconds` filled; files that are faulty get the reason in `extra["skipped"]`.
+
+    A second copy of a clip (same id, same bytes) is left out, as in Kaggle's RAVDESS, which holds its tree twice.
+    Raises DataError where two different files have one id.
+    """
+    memo = memo or KeyMemo()
+    with (
+        progress("reading", total=len(manifest), unit="clips") as advance,
+        ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
+    ):
+        clips = []
+        for clip, seen in zip(manifest.clips, pool.map(memo.look, [c.path for c in manifest.clips]), strict=True):
+            extra = {**clip.extra, SKIPPED: seen.fault} if seen.fault else clip.extra
+            clips.append(replace(clip, key=seen.key, seconds=seen.seconds, extra=extra))
+            advance(1)
+    memo.save()
+    return Manifest(manifest.dataset, tuple(_first_copies(clips)))
+
+
+def _inspect(path: str) -> Seen:
+    try:
+        recording = Recording.load(path)
+        return Seen(recording.key, recording.seconds())
+    except AudioError as error:
+        return Seen("", 0.0, str(error))
+
+
+def _stamp(path: str) -> Stamp:
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _first_copies(clips: Iterable[Clip]) -> list[Clip]:
+    first: dict[str, Clip] = {}
+    clashes = []
+    for clip in clips:
+        kept = first.setdefault(clip.clip_id, clip)
+        if kept.key != clip.key:
+            clashes.append(f"{clip.clip_id}: {kept.path} and {clip.path}")
+    if clashes:
+        raise DataError(
+            complain("different files have the same clip id", clashes, "Remove one of each pair, or rename it.")
+        )
+    return list(first.values())

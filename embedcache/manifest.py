@@ -1,0 +1,118 @@
+"""Clip and Manifest: what there is to embed and what it is labelled, as a CSV that any tool can read.
+
+Columns: `dataset, clip_id, path, label, speaker, gender, key, seconds`, then whatever else a dataset knows (`text`,
+`intensity`, …). `key` (SHA-256 of the file's bytes) is what ties a row to its vectors in a store.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import DataError, complain
+from .layout import atomic_write
+
+COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One audio file of one dataset."""
+
+    dataset: str
+    clip_id: str  # unique inside its dataset
+    path: str
+    label: str  # the emotion word, as the dataset spells it
+    speaker: str
+    gender: str = ""  # "female", "male" or ""
+    extra: Mapping[str, str] = field(default_factory=dict)  # text, intensity, session, …
+    key: str = ""  # SHA-256 of the file's bytes, "" until it was read
+    seconds: float = 0.0  # by the file's header, 0 until it was read
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The ordered clips of one dataset."""
+
+    dataset: str
+    clips: tuple[Clip, ...]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The distinct labels, sorted."""
+        return tuple(sorted({clip.label for clip in self.clips}))
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The distinct speakers, sorted."""
+        return tuple(sorted({clip.speaker for clip in self.clips}))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The content key of every clip, in order."""
+        return tuple(clip.key for clip in self.clips)
+
+    def check(self) -> Manifest:
+        """Itself, or DataError with every complaint at once: no clips, a repeated id, no label, no speaker."""
+        if not self.clips:
+            raise DataError(f"manifest '{self.dataset}' lists no clips.")
+        times = Counter(clip.clip_id for clip in self.clips)
+        complaints = [f"{clip_id}: listed {n} times" for clip_id, n in times.items() if n > 1]
+        for column in ("label", "speaker", "clip_id", "path"):
+            complaints += [
+                f"{clip.clip_id or clip.path}: no {column}" for clip in self.clips if not getattr(clip, column)
+            ]
+        if complaints:
+            raise DataError(
+                complain(f"manifest '{self.dataset}' has faults", complaints, "Mend those rows and try again.")
+            )
+        return self
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write all rows, completely or not at all."""
+        extras = sorted({name for clip in self.clips for name in clip.extra})
+        with atomic_write(Path(path)) as file:
+            writer = csv.writer(file)
+            writer.writerow([*COLUMNS, *extras])
+            for clip in self.clips:
+                known = [str(getattr(clip, column)) for column in COLUMNS]
+                writer.writerow(known + [clip.extra.get(name, "") for name in extras])
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> Manifest:
+        """Read what `to_csv` wrote. Raises DataError for a file that is not a manifest."""
+        path = Path(path)
+        clips = tuple(_clip(row, path) for row in read_rows(path, COLUMNS))
+        dataset = clips[0].dataset if clips else path.stem
+        return cls(dataset, clips).check()
+
+
+def read_rows(path: Path, wanted: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has at least the columns `wanted`. Raises DataError where it has not."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            have = reader.fieldnames or []
+            if lacking := [column for column in wanted if column not in have]:
+                raise DataError(
+                    f"{path}: no column {', '.join(lacking)}; its first line holds {', '.join(have) or 'nothing'}."
+                )
+            return [{name: value or "" for name, value in row.items() if name} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}.") from error
+
+
+def _clip(row: dict[str, str], path: Path) -> Clip:
+    extra = {name: value for name, value in row.items() if name not in COLUMNS and value}
+    try:
+        seconds = float(row["seconds"] or 0)
+    except ValueError as error:
+        raise DataError(f"{path}: clip {row['clip_id']}: seconds is '{row['seconds']}', no number.") from error
+    named = {column: row[column] for column in COLUMNS if column != "seconds"}
+    return Clip(**named, seconds=seconds, extra=extra)
