@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,9 +29,9 @@ app = typer.Typer(
 )
 
 ArtifactsOption = Annotated[
-    Optional[Path], typer.Option("--artifacts", help="Output folder [default: $SER_ARTIFACTS or artifacts].")
+    Path | None, typer.Option("--artifacts", help="Output folder [default: $SER_ARTIFACTS or artifacts].")
 ]
-JobsOption = Annotated[Optional[int], typer.Option(min=1, help="Processes [default: all cores].")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes [default: all cores].")]
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
@@ -129,7 +129,7 @@ def protocols() -> None:
 def extract(
     dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
     root: Annotated[
-        Optional[Path], typer.Option(help="Its folder [default: $SER_DATA/<dataset>, data/<dataset>].")
+        Path | None, typer.Option(help="Its folder [default: $SER_DATA/<dataset>, data/<dataset>].")
     ] = None,
     encoder: Annotated[str, typer.Option(help="A name (see `ser encoders`), a folder or a hub id.")] = "wav2vec2-base",
     device: DeviceOption = "auto",
@@ -163,13 +163,13 @@ def extract(
 @app.command()
 def fit(
     head: Annotated[str, typer.Option(help="See `ser heads`.")],
-    dataset: Annotated[Optional[str], typer.Option(help="Extracted dataset [default: the only one].")] = None,
-    encoder: Annotated[Optional[str], typer.Option(help="Extracted encoder [default: the only one].")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Extracted dataset [default: the only one].")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Extracted encoder [default: the only one].")] = None,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
     jobs: JobsOption = None,
-    out: Annotated[Optional[Path], typer.Option(help="Model folder [default: below artifacts/models].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder [default: below artifacts/models].")] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Cross-validate one head, then fit it on all clips and save the model."""
@@ -187,9 +187,9 @@ def fit(
 
 @app.command()
 def compare(
-    dataset: Annotated[Optional[list[str]], typer.Option(help="Extracted datasets [default: the only one].")] = None,
-    encoder: Annotated[Optional[list[str]], typer.Option(help="Extracted encoders [default: all].")] = None,
-    head: Annotated[Optional[list[str]], typer.Option(help="Heads, repeated or a,b,c [default: all].")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Extracted datasets [default: the only one].")] = None,
+    encoder: Annotated[list[str] | None, typer.Option(help="Extracted encoders [default: all].")] = None,
+    head: Annotated[list[str] | None, typer.Option(help="Heads, repeated or a,b,c [default: all].")] = None,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
@@ -211,8 +211,8 @@ def compare(
 
 @app.command()
 def leaderboard(
-    runs: Annotated[Optional[list[str]], typer.Argument(help="Runs, by name or folder [default: all].")] = None,
-    csv: Annotated[Optional[Path], typer.Option("--csv", help="Also write the rows as CSV.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder [default: all].")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the rows as CSV.")] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """The runs so far, merged and ranked; through a pipe, as CSV."""
@@ -298,11 +298,13 @@ def tell(report: Report, folder: Path, dataset: str, encoder: str) -> None:
     """What an extraction did."""
     from resource import RUSAGE_SELF, getrusage
 
-    stored = report.clips - report.encoded
+    copies = report.clips - report.encoded - report.cached
     speed = report.audio_seconds / report.wall_seconds if report.encoded else 0
     rate = f", {speed:.1f} s of audio a second" if report.encoded else ""
     memory = getrusage(RUSAGE_SELF).ru_maxrss / (1 << 30 if sys.platform == "darwin" else 1 << 20)
-    print(f"{dataset}: {report.clips} clips have {encoder} vectors: {report.encoded} encoded now, {stored} before{rate}")
+    same = f"; {copies} the same recording as another" if copies else ""
+    print(f"{dataset}: {report.clips} clips have {encoder} vectors")
+    print(f"encoded now: {report.encoded}{rate}; in the cache before: {report.cached}{same}")
     print(f"cache: {folder}\n{report.wall_seconds:.1f} s, peak memory {memory:.2f} GB")
     tell_skipped(dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in report.skipped])
     note(f"Next: ser compare --dataset {dataset}, or ser fit --head mlp --dataset {dataset}")

@@ -62,7 +62,20 @@ def compare(
     seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of processes, all cores
     by default. Raises UnknownName, DataError or ProtocolError before anything is fitted.
     """
-    specs = _specs(heads)
+    specs = registry.all() if heads is None else [registry.get(name) for name in dict.fromkeys(heads)]
+    return compare_heads(task, specs, protocol, n_folds, seeds, jobs, progress)
+
+
+def compare_heads(
+    task: Task,
+    specs: Sequence[Head],
+    protocol: str = "speakers",
+    n_folds: int = 5,
+    seeds: int = 1,
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> list[Predictions]:
+    """As `compare`, with heads as specs: also those that no registry knows."""
     views = {spec.view: task.to_view(spec.view) for spec in specs}
     splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
     pieces = [
@@ -72,13 +85,7 @@ def compare(
     folds = [fold for split in splits for fold in split]
     shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
     step = len(folds)
-    return [
-        _gather(pieces[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(pieces), step)
-    ]
-
-
-def _specs(names: Sequence[str] | None) -> list[Head]:
-    return registry.all() if names is None else [registry.get(name) for name in dict.fromkeys(names)]
+    return [_gather(pieces[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(pieces), step)]
 
 
 def fit_head(spec: Head, task: Task, rows: Any, seed: int) -> Any:
@@ -119,9 +126,7 @@ def _fit_and_predict(piece: _Piece, labels: tuple[str, ...]) -> _Outcome:
     return _Outcome(proba, fitted - begin, done - fitted, estimator.get_params(), history)
 
 
-def _gather(
-    pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]
-) -> Predictions:
+def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]) -> Predictions:
     """One head's outcomes, put together in the order of seeds and folds."""
     rows = np.concatenate([piece.fold.test for piece in pieces])
     proba = np.concatenate([outcome.proba for outcome in outcomes])

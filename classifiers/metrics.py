@@ -73,7 +73,8 @@ def ece(proba: NDArray[Any], correct: NDArray[np.bool_], n_bins: int = ECE_BINS)
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     whole = np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    ratio: Floats = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return ratio
 
 
 def _mean(scores: Floats) -> Floats:

@@ -97,8 +97,12 @@ def _estimator(path: Path) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.load(path, trusted=list(TRUSTED))
+        estimator = skops.io.load(path, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
         raise ModelError(f"{path}: holds types that a head of ser has not, and is not loaded: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be loaded ({error!r}). Fit the head again.") from error
+    kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    if not (kind.startswith("classifiers.heads.") and kind in TRUSTED):
+        raise ModelError(f"{path}: is no head of ser: {type(estimator).__name__}. Fit a head with `ser fit`.")
+    return estimator

@@ -56,6 +56,7 @@ def confusion_figure(p: Predictions) -> Figure:
 def curves_figure(p: Predictions) -> Figure:
     """Loss and accuracy by epoch: a thin line a fold, the mean of the folds still running in bold."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8.4, 3.6), layout="constrained", dpi=150)
     for number, what in enumerate(("loss", "accuracy"), start=1):
@@ -66,7 +67,7 @@ def curves_figure(p: Predictions) -> Figure:
         axes.set_xlabel("epoch")
         axes.set_ylabel(what)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     figure.suptitle(_heading(p), fontsize=10, color=INK)
     return figure

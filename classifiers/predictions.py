@@ -125,10 +125,10 @@ def _facts(p: Predictions) -> dict[str, Any]:
 
 
 def _from_rows(facts: dict[str, Any], rows: list[dict[str, str]], run: str) -> Predictions:
-    who = {name: facts[name] for name in ("dataset", "encoder", "head")}
+    who: dict[str, Any] = {name: facts[name] for name in ("dataset", "encoder", "head")}
     mine = [row for row in rows if all(row[name] == value for name, value in who.items())]
     labels = tuple(facts["labels"])
-    columns = {
+    columns: dict[str, Any] = {
         name: np.array([row[column] for row in mine])
         for name, column in (
             ("clip_ids", "clip_id"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,8 +104,8 @@ def _need_speakers(task: Task, n: int, protocol: str) -> None:
         fewer = f", --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
         raise ProtocolError(
             f"protocol '{protocol}' with {n} folds needs {n} speakers; {task.dataset or 'the task'} has "
-            f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more{fewer}, or use --protocol random, which leaks "
-            "speakers and says so."
+            f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more{fewer}, or use --protocol random, which "
+            "leaks speakers and says so."
         )
 
 
@@ -128,14 +128,14 @@ def _official(task: Task, n_folds: int, seed: int) -> list[Fold]:
     if spec is None or not spec.official_folds:
         have = [d.name for d in datasets.all() if d.official_folds]
         raise ProtocolError(
-            f"no published folds are known for '{task.dataset}'; they are for {', '.join(have)}. Use --protocol speakers."
+            f"no published folds are known for '{task.dataset}', only for {', '.join(have)}. Use --protocol speakers."
         )
     folds = []
     for number, speakers in enumerate(spec.official_folds, start=1):
         if absent := sorted(set(speakers) - set(task.speakers.tolist())):
             raise ProtocolError(
-                f"published fold {number} of {task.dataset} tests speakers {', '.join(absent)}, whose clips are not here. "
-                "Use --protocol speakers, or complete the dataset."
+                f"published fold {number} of {task.dataset} tests speakers {', '.join(absent)}, whose clips are not "
+                "here. Use --protocol speakers, or complete the dataset."
             )
         here = np.isin(task.speakers, speakers)
         folds.append(Fold(str(number), np.flatnonzero(~here), np.flatnonzero(here)))
@@ -169,8 +169,8 @@ def _need_clips(task: Task, n: int, protocol: str) -> None:
         )
 
 
-def _numbered(splits: object) -> list[Fold]:
-    return [Fold(str(number), train, test) for number, (train, test) in enumerate(splits, start=1)]  # type: ignore[call-overload]
+def _numbered(splits: Iterable[tuple[Indices, Indices]]) -> list[Fold]:
+    return [Fold(str(number), train, test) for number, (train, test) in enumerate(splits, start=1)]
 
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -34,7 +34,7 @@ def quickstart(
         manifest, report = extract(
             manifest, encoder, EmbeddingStore.of(artifacts.cache, encoder.info), progress=progress
         )
-        say(f"{name}: {report.encoded} clips encoded, {report.clips - report.encoded} were in the cache")
+        say(f"{name}: {report.encoded} clips encoded, {report.cached} were in the cache")
     manifest.to_csv(artifacts.manifest(NAME))
     rows = []
     for protocol in PROTOCOLS:

@@ -13,8 +13,8 @@ What `ser extract` does, from Python:
 
 __version__ = "0.1.0"  # first: the modules below write it into what they store
 
-from .audio import Recording, read
 from . import datasets, encoders
+from .audio import Recording, read
 from .dataset import Dataset
 from .encoder import Encoder, EncoderInfo, EncoderSpec
 from .encoders import load_encoder

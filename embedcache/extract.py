@@ -6,6 +6,8 @@ enough or when losing it to a kill would hurt. Whatever ends the loop, rows that
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +34,8 @@ class Report:
     """What one extraction did."""
 
     clips: int  # with a vector, after it
-    encoded: int
+    encoded: int  # distinct recordings, by this run
+    cached: int  # clips whose vector was stored before; the rest are copies of encoded ones
     audio_seconds: float  # encoded
     wall_seconds: float
     skipped: tuple[Clip, ...] = ()
@@ -90,11 +93,13 @@ def extract(
                     batch = encoder.encode(waves, views)
                     _refuse_nan(clips, batch)
                     shelf.add([clip.key for clip in clips], batch)
+                    _trim()
                     advance(sum(clip.seconds for clip in clips))
             finally:
                 shelf.commit()
     skipped = tuple(clip for clip in manifest.clips if SKIPPED in clip.extra)
-    return manifest, Report(len(usable), len(todo), seconds, time.monotonic() - begin, skipped)
+    cached = sum(clip.key not in wanted for clip in usable)
+    return manifest, Report(len(usable), len(todo), cached, seconds, time.monotonic() - begin, skipped)
 
 
 def encode_files(encoder: Encoder, recordings: Sequence[Recording], view: str) -> Vectors:
@@ -124,8 +129,8 @@ def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest
 def _fault(path: str, seconds: float, encoder: Encoder) -> str:
     if seconds < encoder.shortest:
         return (
-            f"{path}: lasts {seconds * 1000:.0f} ms, {encoder.info.name} needs {encoder.shortest * 1000:.0f} ms for one "
-            "frame. Remove it, or record it again."
+            f"{path}: lasts {seconds * 1000:.0f} ms, {encoder.info.name} needs {encoder.shortest * 1000:.0f} ms for "
+            "one frame. Remove it, or record it again."
         )
     if seconds > encoder.longest:
         return (
@@ -158,15 +163,27 @@ def _decode(clips: Sequence[Clip], rate: int) -> list[Waveform]:
 
 
 def _waveform(clip: Clip, rate: int) -> Waveform:
-    """The waveform that belongs to the clip's key: a file that changed since it was keyed must not be stored under it."""
+    """The waveform that the clip's key belongs to: a file that changed since must not be stored under it."""
     recording = Recording.load(clip.path)
     if recording.key != clip.key:
         raise AudioError(f"{clip.path}: changed while it was being extracted. Run again once it is complete.")
     return recording.waveform(rate)
 
 
+def _trim() -> None:
+    """Give freed memory back to the system where the C library is glibc.
+
+    Every clip length leaves buffers of its own size in glibc's heaps: on 1440 clips of RAVDESS, 1.5 GB of them.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
+
+
 def _refuse_nan(clips: Sequence[Clip], batch: Batch) -> None:
     for rows in batch.values():
         for clip, row in zip(clips, rows, strict=True):
             if not np.isfinite(row).all():
-                raise EncoderError(f"{clip.path}: its vector is not finite. Leave the clip out, or check the checkpoint.")
+                raise EncoderError(
+                    f"{clip.path}: its vector is not finite. Leave the clip out, or check the checkpoint."
+                )

@@ -64,7 +64,13 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[str]]:
         encoding = None if "b" in mode else "utf-8"
         newline = None if "b" in mode else ""
         with NamedTemporaryFile(
-            mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, encoding=encoding, newline=newline
+            mode,
+            dir=path.parent,
+            prefix=f".{path.name}.",
+            suffix=".part",
+            delete=False,
+            encoding=encoding,
+            newline=newline,
         ) as part:
             try:
                 yield part

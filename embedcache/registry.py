@@ -61,9 +61,7 @@ class Registry(Generic[Spec]):
 
     def names(self) -> list[str]:
         """The names of `all()`; entry points are not imported for it."""
-        return list(
-            dict.fromkeys([spec.name for spec in self._built_in()] + [p.name for p in self._entry_points()])
-        )
+        return list(dict.fromkeys([spec.name for spec in self._built_in()] + [p.name for p in self._entry_points()]))
 
     def _built_in(self) -> Iterator[Spec]:
         for module in self._modules():

@@ -1,4 +1,4 @@
-"""A synthetic sample: eight made-up speakers saying one made-up sentence in eight emotions, twice, under RAVDESS's names.
+"""A synthetic sample: eight made-up speakers say one sentence in eight emotions, twice, under RAVDESS's names.
 
 A source-filter voice in numpy (Fant 1960): pulses at a moving pitch plus breath, through four resonances that move
 from vowel to vowel, and a loudness contour. Emotions differ in pitch, its range, loudness, rate, tilt and breath, much
@@ -49,13 +49,19 @@ MANNERS = {
     "surprised": Manner(1.45, 2.00, 5, 1.02, 1.0, 0.08),
 }
 # First three resonances in Hz of five vowels (after Peterson & Barney 1952); a fourth lies at 3,500.
-VOWELS = {"a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010), "o": (570, 840, 2410), "u": (300, 870, 2240)}
+VOWELS = {
+    "a": (730, 1090, 2440),
+    "e": (530, 1840, 2480),
+    "i": (270, 2290, 3010),
+    "o": (570, 840, 2410),
+    "u": (300, 870, 2240),
+}
 SENTENCES = {"01": "aieoua"}
 BANDWIDTHS = (80, 100, 140, 200)
 
 
 def write_sample(root: str | Path) -> Path:
-    """Write the sample's WAV files below `root`: 8 speakers x 8 emotions x 2 takes of one sentence, about 0.5 s each."""
+    """Write the sample's WAV files below `root`: 8 speakers x 8 emotions x 2 takes, about 0.5 s each."""
     root = Path(root)
     for actor in range(1, SPEAKERS + 1):
         for code, emotion in EMOTIONS.items():
@@ -74,7 +80,9 @@ def voice(actor: int, emotion: str, sentence: str, take: int) -> Floats:
     female = actor % 2 == 0
     base = (205 if female else 115) * 2 ** habit.normal(0, 0.2)  # Hz
     tract = (1.14 if female else 0.98) * 2 ** habit.normal(0, 0.07)  # factor on the resonances
-    own = Manner(1.0, 2 ** habit.normal(0, 0.5), habit.normal(0, 4), 2 ** habit.normal(0, 0.2), habit.normal(0, 1.5), 1.0)
+    own = Manner(
+        1.0, 2 ** habit.normal(0, 0.5), habit.normal(0, 4), 2 ** habit.normal(0, 0.2), habit.normal(0, 1.5), 1.0
+    )
     quirk = _blend(MANNERS[emotion], habit, rng)
     n = GRID * round(RATE * 0.45 / (quirk.rate * own.rate) / GRID)
     pitch = base * quirk.pitch * _melody(n, 0.12 * quirk.range * own.range, rng)
@@ -82,7 +90,8 @@ def voice(actor: int, emotion: str, sentence: str, take: int) -> Floats:
     sound = _filter(source, SENTENCES[sentence], tract) * _loudness(n, len(SENTENCES[sentence]))
     sound = sound / np.sqrt(np.mean(sound**2)) * 10 ** ((quirk.level + own.level - 28) / 20)
     noise = 10 ** (-62 / 20) * rng.standard_normal(n)
-    return np.clip(sound + noise, -0.99, 0.99)
+    clip: Floats = np.clip(sound + noise, -0.99, 0.99)
+    return clip
 
 
 def write_wav(path: Path, wave: Floats, rate: int = RATE) -> None:
@@ -107,7 +116,9 @@ def _blend(manner: Manner, habit: np.random.Generator, rng: np.random.Generator)
 def _melody(n: int, depth: float, rng: np.random.Generator) -> Floats:
     """A falling line with an accent or two and a tremor, as a factor (n,)."""
     t = np.linspace(0, 1, n)
-    accent = np.exp(-((t - rng.uniform(0.2, 0.45)) ** 2) / 0.01) + 0.6 * np.exp(-((t - rng.uniform(0.6, 0.85)) ** 2) / 0.008)
+    accent = np.exp(-((t - rng.uniform(0.2, 0.45)) ** 2) / 0.01) + 0.6 * np.exp(
+        -((t - rng.uniform(0.6, 0.85)) ** 2) / 0.008
+    )
     tremor = 0.01 * np.cumsum(rng.standard_normal(n)) / np.sqrt(n)
     factor: Floats = 2 ** (depth * (1.5 * accent - 1.2 * t) + tremor)
     return factor
@@ -122,7 +133,8 @@ def _source(pitch: Floats, tilt: float, breath: float, rng: np.random.Generator)
         source += k ** ((-9 + tilt) / 6.02) * harmonic
         before, harmonic = harmonic, 2 * first * harmonic - before  # cos((k + 1) x), by Chebyshev's recurrence
     noise = rng.standard_normal(len(pitch))
-    return (1 - breath) * source / np.sqrt(np.mean(source**2)) + breath * noise
+    mixed: Floats = (1 - breath) * source / np.sqrt(np.mean(source**2)) + breath * noise
+    return mixed
 
 
 def _filter(source: Floats, vowels: str, tract: float) -> Floats:
@@ -132,7 +144,7 @@ def _filter(source: Floats, vowels: str, tract: float) -> Floats:
     n = len(source)
     centres = (np.arange(len(vowels)) + 0.5) / len(vowels)
     t = np.linspace(0, 1, n)
-    sound = np.zeros(n)
+    sound: Floats = np.zeros(n)
     for vowel, centre in zip(vowels, centres, strict=True):
         share = np.clip(1.5 - np.abs(t - centre) * len(vowels), 0, 1)
         stretch = source
@@ -149,4 +161,5 @@ def _loudness(n: int, syllables: int) -> Floats:
     """A bump a syllable, silence at both ends."""
     t = np.linspace(0, 1, n)
     ends: Floats = np.clip(np.minimum(t, 1 - t) * 20, 0, 1)
-    return ends * (0.35 + 0.65 * np.abs(np.sin(np.pi * syllables * t)))
+    loudness: Floats = ends * (0.35 + 0.65 * np.abs(np.sin(np.pi * syllables * t)))
+    return loudness

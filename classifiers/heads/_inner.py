@@ -1,4 +1,4 @@
-"""What every head shares: checked training data, and splits inside the training data that never cut a speaker in two."""
+"""What every head shares: checked training data, and splits inside it that never cut a speaker in two."""
 
 from __future__ import annotations
 

@@ -48,9 +48,7 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
         train, held = self._split(indices, groups, seed)
         self.scaler_ = StandardScaler().fit(X[train])
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
-        recipe = Recipe(
-            self.hidden, self.dropout, self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience
-        )
+        recipe = Recipe(self.hidden, self.dropout, self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
         fitted = fit_network(self._layers(X), indices, train, held, weights.astype(np.float32), recipe, seed)
         self.coefs_, self.intercepts_ = fitted.coefs, fitted.intercepts
         self.layer_weights_ = fitted.layer_weights
@@ -71,7 +69,8 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels."""
         proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
 
     def _layers(self, X: Any) -> NDArray[np.float32]:
         """(n, L, D), standardised by the training rows."""

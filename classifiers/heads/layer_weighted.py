@@ -47,4 +47,6 @@ def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None)
     return LayerWeighted(n_layers=n_layers, random_state=random_state)
 
 
-head = Head("layer_weighted", "layers", "learned average of all layers, then the same network", "Yang et al. 2021", build)
+head = Head(
+    "layer_weighted", "layers", "learned average of all layers, then the same network", "Yang et al. 2021", build
+)

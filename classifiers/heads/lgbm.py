@@ -54,7 +54,8 @@ class LGBM(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels."""
         proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LGBM:

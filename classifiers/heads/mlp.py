@@ -9,11 +9,11 @@ from ._neural import NeuralHead
 
 
 class MLP(NeuralHead):
-    """Standardise, one hidden layer of 256, ReLU, dropout 0.3; AdamW at 1e-4 with a cosine to zero, batches of 16.
+    """Standardise, one hidden layer of 256, ReLU, dropout 0.3; AdamW at 1e-4, halved on a plateau, batches of 16.
 
-    At most 10 epochs; stops after `patience` epochs without a better loss on `validation` of the training data, held
-    out by speaker where `groups` are given, and goes back to the best epoch. `history_` has the loss and accuracy of
-    each epoch.
+    At most 10 epochs, each of 60 steps or more; stops after `patience` epochs without a better loss on `validation` of
+    the training data, held out by speaker where `groups` are given, and goes back to the best epoch. `history_` has the
+    loss and accuracy of each epoch.
     """
 
     n_layers = 1

@@ -63,7 +63,8 @@ class SVM(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels."""
         proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
 
 
 def _scores(svc: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:

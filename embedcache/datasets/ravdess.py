@@ -35,7 +35,7 @@ LAYOUT = "names like 03-01-05-02-01-01-12.wav (modality-channel-emotion-intensit
 
 
 def parse(path: Path, dataset: str, wanted: str) -> Clip | None:
-    """The clip that a name describes; None where it is of the other vocal channel. ValueError where it does not parse."""
+    """The clip that a name describes; None for the other vocal channel; ValueError where it does not parse."""
     match = NAME.fullmatch(path.stem)
     if match is None:
         raise ValueError("the name is not seven numbers of two digits")
@@ -70,14 +70,15 @@ def _other(channel: str) -> str:
     return "song" if channel == "speech" else "speech"
 
 
-FACTS = {
-    "licence": "CC BY-NC-SA 4.0",
-    "citation": "Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
-    "layout": LAYOUT,
-}
+Ravdess = functools.partial(
+    Dataset,
+    licence="CC BY-NC-SA 4.0",
+    citation="Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
+    layout=LAYOUT,
+)
 
 dataset = (
-    Dataset(
+    Ravdess(
         name="ravdess",
         title="RAVDESS, speech",
         source="https://zenodo.org/records/1188976, Audio_Speech_Actors_01-24.zip (208 MB)",
@@ -93,9 +94,8 @@ dataset = (
             ("02", "15", "16", "18"),
             ("06", "13", "17", "22"),
         ),
-        **FACTS,
     ),
-    Dataset(
+    Ravdess(
         name="ravdess-song",
         title="RAVDESS, song",
         source="https://zenodo.org/records/1188976, Audio_Song_Actors_01-24.zip (226 MB)",
@@ -103,6 +103,5 @@ dataset = (
         labels=tuple(sorted(list(EMOTIONS.values())[:6])),
         n_clips=1012,
         n_speakers=23,
-        **FACTS,
     ),
 )

@@ -1,6 +1,6 @@
 """One file an encoder family. `embedcache.encoder` says what they expose.
 
-    encoders.load_encoder("wav2vec2-base")    encoders.get("mfcc")    encoders.names()    encoders.all()
+encoders.load_encoder("wav2vec2-base")    encoders.get("mfcc")    encoders.names()    encoders.all()
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from ..encoder import Encoder, EncoderSpec
 from ..registry import Registry
 
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too")
-get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names  # noqa: A001
+get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
 
 def load_encoder(name: str, device: str = "auto") -> Encoder:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 PITCH_WINDOW, PITCH_FFT = 1024, 2048  # 64 ms: four periods of the lowest pitch
 PITCH_RANGE = (65.0, 500.0)  # Hz
 VOICED = 0.45  # of full periodicity
+OCTAVE_COST = 0.02  # of full periodicity, an octave
 N_MELS, N_MFCC = 64, 40
 SLOPE = 9  # frames that a difference looks at
 FLOOR = 1e-10  # of power: -100 dB
@@ -53,10 +56,7 @@ def load(device: str = "auto") -> Mfcc:
     """The recipe. Raises EncoderError for a device other than the CPU, where alone it runs."""
     if device not in ("auto", "cpu"):
         raise EncoderError(f"--device {device}: mfcc has no weights and runs on the CPU alone. Leave --device out.")
-    import librosa
-    import scipy
-
-    versions = f"librosa {librosa.__version__}, scipy {scipy.__version__}"
+    versions = ", ".join(f"{package} {version(package)}" for package in ("librosa", "scipy"))
     return Mfcc(EncoderInfo("mfcc", "", "", RATE, 1, DIM, "fp32", f"{pipeline()}; {versions}", recipe_version=1))
 
 
@@ -107,12 +107,12 @@ def _frames(wave: Waveform, width: int) -> NDArray[np.float32]:
 @functools.cache
 def _filters() -> tuple[NDArray[np.float32], tuple[slice, ...]]:
     """The mel filters (64, 257), and the FFT bins of seven octave bands: up to 200 Hz, 400, …, 6.4 kHz and above."""
-    import librosa
+    from librosa.filters import mel as mel_filters
 
-    mel = librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=N_MELS).astype(np.float32)
+    mel = mel_filters(sr=RATE, n_fft=FFT, n_mels=N_MELS).astype(np.float32)
     hertz = np.fft.rfftfreq(FFT, 1 / RATE)
     edges = np.searchsorted(hertz, [0, 200, 400, 800, 1600, 3200, 6400, RATE])
-    return mel, tuple(slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return mel, tuple(slice(a, b) for a, b in pairwise(edges))
 
 
 def _slope(contours: NDArray[np.float32], order: int) -> NDArray[np.float32]:
@@ -138,7 +138,6 @@ def _contrast(power: NDArray[np.float32], bands: tuple[slice, ...]) -> NDArray[n
 
 def _pitch(wave: Waveform, n_frames: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pitch (T,) in Hz and periodicity (T,) in [0, 1], by the peak of the normalised autocorrelation."""
-    import scipy.fft
 
     window = np.hanning(PITCH_WINDOW + 1)[:-1].astype(np.float32)
     frames = _frames(wave, PITCH_WINDOW)[:n_frames]
@@ -146,10 +145,12 @@ def _pitch(wave: Waveform, n_frames: int) -> tuple[NDArray[np.float64], NDArray[
     taper = _autocorrelation(window[None])[0]
     shortest, longest = int(RATE / PITCH_RANGE[1]), int(RATE / PITCH_RANGE[0])
     correlation = _autocorrelation(frames)  # (T, 1024), by lag in samples
-    periodic = correlation[:, shortest : longest + 1] * (taper[0] / taper[shortest : longest + 1])
-    best = periodic.argmax(axis=1)
-    strength = periodic[np.arange(len(best)), best] / np.maximum(correlation[:, 0], FLOOR)
-    return RATE / (shortest + best.astype(np.float64)), np.clip(strength, 0, 1).astype(np.float64)
+    lags = np.arange(shortest, longest + 1)
+    periodic = correlation[:, lags] / np.maximum(correlation[:, :1], FLOOR) * (taper[0] / taper[lags])  # (T, lags)
+    # A sound repeats after two periods as well as after one: of equal peaks the shortest lag is meant.
+    best = (periodic - OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
+    strength = periodic[np.arange(len(best)), best]
+    return RATE / lags[best].astype(np.float64), np.clip(strength, 0, 1).astype(np.float64)
 
 
 def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.float32]:

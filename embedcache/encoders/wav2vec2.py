@@ -27,7 +27,16 @@ LONGEST = 120.0  # seconds; the first convolution of wav2vec2-base then takes ab
 ONE_FRAME = 400  # samples, where a config does not say: 25 ms at 16 kHz, the window of every family here
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 # What a config says about training, tasks and files; the forward pass does not depend on it.
-IRRELEVANT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "processor_class")
+IRRELEVANT = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "id2label",
+    "label2id",
+    "processor_class",
+)
 # Tensors that only training uses: checkpoints may lack them.
 TRAINING_ONLY = ("masked_spec_embed",)
 
@@ -133,8 +142,8 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EncoderError(
-            f"{checkpoint}: cannot be loaded from {folder} ({reason}). Wanted what save_pretrained writes: config.json, "
-            "preprocessor_config.json and model.safetensors."
+            f"{checkpoint}: cannot be loaded from {folder} ({reason}). Wanted what save_pretrained writes: "
+            "config.json, preprocessor_config.json and model.safetensors."
         ) from error
     lacking = [key for key in report["missing_keys"] if not key.endswith(TRAINING_ONLY)]
     if lacking:
@@ -186,7 +195,7 @@ def _download(checkpoint: str) -> Path:
         return Path(snapshot_download(checkpoint, allow_patterns=["*.json", weights]))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise EncoderError(
-            f"{checkpoint}: no such checkpoint on the hub, and no such folder here. `ser encoders` lists the built-in names."
+            f"{checkpoint}: no such checkpoint on the hub, and no such folder here. `ser encoders` lists the names."
         ) from error
     except (OSError, HfHubHTTPError, *_network_errors()) as error:
         raise EncoderError(_unreachable(checkpoint, error)) from error
@@ -206,8 +215,8 @@ def _unreachable(checkpoint: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
         f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
-        "Two ways out: --encoder FOLDER with a checkpoint copied from elsewhere (config.json, preprocessor_config.json, "
-        f"model.safetensors), or --encoder {UNTRAINED}, the same network with random weights, as a control."
+        "Two ways out: --encoder FOLDER with a checkpoint copied from elsewhere (config.json, preprocessor_config.json "
+        f"and model.safetensors), or --encoder {UNTRAINED}, the same network with random weights, as a control."
     )
 
 

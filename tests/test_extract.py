@@ -1,0 +1,186 @@
+"""The loop: it encodes what is missing, once, whatever happens to it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, noise, ravdess_tree, write
+
+from embedcache import AudioError, EmbeddingStore, EncoderError, add_keys, datasets, extract, load_encoder
+from embedcache.encoders.mfcc import Mfcc
+
+loop = sys.modules["embedcache.extract"]
+
+
+def keyed(root: Path):
+    return add_keys(datasets.get("ravdess").manifest(root))
+
+
+def test_each_clip_is_encoded_once(tree: Path, tmp_path: Path) -> None:
+    encoder = load_encoder("mfcc")
+    store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
+    manifest, report = extract(keyed(tree), encoder, store)
+    assert (report.clips, report.encoded, report.skipped) == (24, 24, ())
+    assert report.audio_seconds == pytest.approx(24 * 0.2)
+    _, again = extract(manifest, encoder, EmbeddingStore(store.folder))
+    assert (again.clips, again.encoded, again.cached) == (24, 0, 24)
+    from embedcache import read
+
+    alone = np.concatenate([encoder.encode([read(c.path, 16_000)], ["pooled"])["pooled"] for c in manifest.clips])
+    np.testing.assert_array_equal(store.read(manifest.keys, "pooled"), alone)
+
+
+def test_a_renamed_file_keeps_its_vector_and_a_changed_one_loses_it(tree: Path, tmp_path: Path) -> None:
+    encoder = load_encoder("mfcc")
+    store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
+    extract(keyed(tree), encoder, store)
+    tree.rename(tmp_path / "moved")
+    changed = tmp_path / "moved" / "Actor_01" / "03-01-01-01-01-01-01.wav"
+    old = store.read([keyed(tmp_path / "moved").clips[0].key], "pooled")
+    write(changed, noise(0.2, seed=77))
+    manifest, report = extract(keyed(tmp_path / "moved"), encoder, store)
+    assert report.encoded == 1
+    assert not np.array_equal(store.read([manifest.clips[0].key], "pooled"), old)
+
+
+def test_identical_clips_are_stored_once(tree: Path, tmp_path: Path) -> None:
+    for name in ("03-01-01-01-01-01-01", "03-01-02-01-01-01-01"):
+        write(tree / "Actor_01" / f"{name}.wav", noise(0.2))
+    encoder = load_encoder("mfcc")
+    store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
+    _, report = extract(keyed(tree), encoder, store)
+    assert (report.clips, report.encoded, report.cached, len(store.keys)) == (24, 23, 0, 23)
+
+
+def test_bad_clips_stop_the_run_before_the_encoder_or_are_listed(tree: Path, tmp_path: Path) -> None:
+    empty, short = (tree / "Actor_01" / f"03-01-01-01-01-0{n}-01.wav" for n in (1, 2))
+    empty.write_bytes(b"")
+    write(short, noise(0.005))
+    encoder = load_encoder("mfcc")
+    store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
+    with pytest.raises(AudioError) as error:
+        extract(keyed(tree), encoder, store)
+    said = str(error.value)
+    assert said.startswith("2 of 24 clips of ravdess cannot be used:")
+    assert f"{empty}: is empty" in said
+    assert f"{short}: lasts 5 ms, mfcc needs 25 ms for one frame" in said
+    assert "--skip-bad" in said
+    assert not store.keys
+    manifest, report = extract(keyed(tree), encoder, store, skip_bad=True)
+    assert [clip.path for clip in report.skipped] == [str(empty), str(short)]
+    assert (report.clips, len(manifest), len(store.keys)) == (22, 24, 22)
+
+
+def test_a_clip_longer_than_the_encoder_takes_is_named(tree: Path, tmp_path: Path) -> None:
+    encoder = replace(load_encoder("mfcc"), longest=0.1)
+    with pytest.raises(AudioError, match=r"lasts 0 s, mfcc takes clips of up to 0 s. Cut it into utterances"):
+        extract(keyed(tree), encoder, EmbeddingStore.of(tmp_path, encoder.info))
+
+
+def test_audio_that_changes_while_it_is_extracted_is_refused(tree: Path, tmp_path: Path) -> None:
+    manifest = keyed(tree)
+    write(tree / "Actor_04" / "03-01-01-01-01-01-04.wav", noise(0.2, seed=5))
+    encoder = load_encoder("mfcc")
+    with pytest.raises(AudioError, match=r"changed while it was being extracted"):
+        extract(manifest, encoder, EmbeddingStore.of(tmp_path, encoder.info))
+
+
+class Broken:
+    """mfcc, but one clip goes wrong."""
+
+    def __init__(self, how: str, after: int) -> None:
+        self.inner, self.how, self.left = load_encoder("mfcc"), how, after
+        self.info, self.shortest, self.longest = self.inner.info, self.inner.shortest, self.inner.longest
+
+    def encode(self, waves, views):
+        self.left -= 1
+        if self.left < 0 and self.how == "interrupt":
+            raise KeyboardInterrupt
+        batch = self.inner.encode(waves, views)
+        if self.left < 0:
+            batch["layers"][0, 0, 0] = np.nan
+        return batch
+
+
+@pytest.mark.parametrize(("how", "error"), [("interrupt", KeyboardInterrupt), ("nan", EncoderError)])
+def test_what_was_encoded_stays_whatever_ends_the_run(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, error: type
+) -> None:
+    monkeypatch.setattr(loop, "BATCH_SECONDS", 1.0)
+    encoder = Broken(how, after=2)
+    store = EmbeddingStore.of(tmp_path, encoder.info)
+    manifest = keyed(tree)
+    with pytest.raises(error):
+        extract(manifest, encoder, store)
+    assert len(EmbeddingStore(store.folder).keys) in (8, 10)
+    _, report = extract(manifest, encoder.inner, EmbeddingStore(store.folder))
+    assert report.encoded == 24 - len(store.keys)
+
+
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows on the shelf stay below a shard's size, however many clips pass."""
+    monkeypatch.setattr(loop, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(loop, "BATCH_SECONDS", 1.0)
+    held = []
+    monkeypatch.setattr(
+        loop._Shelf, "commit", lambda shelf, old=loop._Shelf.commit: (held.append(len(shelf.keys)), old(shelf))
+    )
+    encoder = load_encoder("mfcc")
+    root = ravdess_tree(tmp_path / "many", actors=12)
+    extract(keyed(root), encoder, EmbeddingStore.of(tmp_path / "cache", encoder.info))
+    assert len(held) > 4
+    assert max(held) * 970 * 4 * 2 < 100_000 + 5 * 970 * 4 * 2
+
+
+KILLS = 10
+
+
+def test_kill_9_at_random_moments_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    """Ten kills during one extraction; every row then equals that of an undisturbed run."""
+    root = ravdess_tree(tmp_path / "tree", actors=10, emotions=4, takes=2)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, time; from embedcache import *; import embedcache.extract; m = sys.modules['embedcache.extract']\n"
+        "m.BATCH_SECONDS = 0.5; m.LOSS_SECONDS = 0.0; m.LOSS_SHARE = 0.0\n"
+        "e = load_encoder('mfcc'); slow = type(e).encode\n"
+        "type(e).encode = lambda self, *a: (time.sleep(0.05), slow(self, *a))[1]\n"
+        f"man = add_keys(datasets.get('ravdess').manifest({str(root)!r}))\n"
+        "print('ready', flush=True)\n"
+        f"extract(man, e, EmbeddingStore.of({str(tmp_path / 'cache')!r}, e.info))\n"
+    )
+    rng = random.Random(0)
+    kills, before = 0, 0
+    encoder = load_encoder("mfcc")
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stdout=subprocess.PIPE,
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.35))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        stored = len(EmbeddingStore.of(tmp_path / "cache", encoder.info).keys)
+        assert stored >= before
+        before = stored
+    assert kills >= 3
+    manifest = keyed(root)
+    clean, torn = (EmbeddingStore.of(tmp_path / name, encoder.info) for name in ("clean", "cache"))
+    extract(manifest, encoder, clean)
+    extract(manifest, encoder, torn)
+    assert torn.verify() == []
+    for view in ("pooled", "layers"):
+        np.testing.assert_array_equal(torn.read(manifest.keys, view), clean.read(manifest.keys, view))
+
+
+def test_the_broken_encoder_is_mfcc_otherwise() -> None:
+    assert isinstance(Broken("nan", 9).inner, Mfcc)

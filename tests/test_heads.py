@@ -1,0 +1,184 @@
+"""Heads: scikit-learn's common tests, and ours. No failure of the common tests is expected of any head."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.datasets import make_blobs
+from sklearn.metrics import log_loss
+from sklearn.model_selection import LeaveOneGroupOut, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from classifiers import head, heads
+from classifiers.checks import check_head, toy_task
+from classifiers.heads import _inner
+from classifiers.heads.layer_weighted import LayerWeighted
+from classifiers.heads.mlp import MLP
+from classifiers.heads.svm import SVM
+
+NAMES = heads.names()
+
+
+@parametrize_with_checks([head(name) for name in NAMES])
+def test_scikit_learns_common_tests(estimator, check) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_contract(name: str) -> None:
+    spec = heads.get(name)
+    task = toy_task(n_layers=3 if spec.view == "layers" else 1, view=spec.view)
+    estimator = spec.build(n_layers=task.n_layers, random_state=0).fit(task.X, task.y)
+    assert estimator.classes_.tolist() == ["left", "right"]
+    assert set(estimator.predict(task.X)) == {"left", "right"}
+    assert estimator.score(task.X, task.y) > 0.95
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_check_head_passes_for_our_own(name: str) -> None:
+    check_head(heads.get(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_weight_moves_recall_to_the_rare_label(name: str) -> None:
+    X, y = make_blobs([280, 20], n_features=4, centers=[[0] * 4, [1] * 4], cluster_std=1.2, random_state=0)
+    plain, weighted = head(name), head(name).set_params(class_weight="balanced")
+    rare = y == 1
+    recalls = [est.fit(X.astype(np.float32), y).predict(X.astype(np.float32))[rare].mean() for est in (plain, weighted)]
+    assert recalls[1] >= recalls[0]
+    assert recalls[1] > 0.4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_is_at_home_in_plain_scikit_learn(name: str) -> None:
+    task = toy_task()
+    scores = cross_validate(
+        make_pipeline(StandardScaler(), head(name)), task.X, task.y, groups=task.speakers, cv=LeaveOneGroupOut()
+    )
+    assert scores["test_score"].mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["mlp", "svm", "layer_weighted"])
+def test_speakers_are_routed_to_heads_that_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With scikit-learn's metadata routing a head gets the speakers without being asked to."""
+    seen = []
+    original = _inner.inner_folds
+    for module in ("svm", "_neural"):
+        monkeypatch.setattr(
+            f"classifiers.heads.{module}.inner_folds",
+            lambda y, groups, *rest: (seen.append(groups), original(y, groups, *rest))[1],
+        )
+    task = toy_task()
+    with sklearn.config_context(enable_metadata_routing=True):
+        cross_validate(head(name), task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
+    assert len(seen) == 8
+    assert all(groups is not None and len(set(groups)) == 7 for groups in seen)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_inner_folds_never_cut_a_speaker_in_two(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, speakers = rng.integers(0, 3, 120), rng.integers(0, 9, 120).astype(str)
+    folds = _inner.inner_folds(y, speakers, 4, seed)
+    assert folds
+    for train, held in folds:
+        assert not set(speakers[train]) & set(speakers[held])
+        assert len(np.unique(y[train])) == 3
+        assert len(held)
+
+
+def test_inner_folds_go_without_where_a_label_has_one_speaker() -> None:
+    y = np.array([0, 0, 1, 1, 0, 0])
+    assert _inner.inner_folds(y, np.array(["a", "a", "b", "b", "c", "c"]), 3, 0) == []
+
+
+def test_early_stopping_holds_out_whole_speakers(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = []
+    original = MLP._split
+    monkeypatch.setattr(MLP, "_split", lambda *a: splits.append(original(*a)) or splits[-1])
+    task = toy_task()
+    fitted = MLP(random_state=0).fit(task.X, task.y, groups=task.speakers)
+    ((train, held),) = splits
+    assert len(held)
+    assert not set(task.speakers[train]) & set(task.speakers[held])
+    np.testing.assert_allclose(fitted.scaler_.mean_, task.X[train].mean(axis=0), rtol=1e-4, atol=1e-5)
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy"} == set(fitted.history_)
+
+
+def test_early_stopping_stops_and_keeps_the_best_epoch() -> None:
+    """On labels that are pure chance the held-out loss soon rises."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 20)).astype(np.float32), rng.integers(0, 2, 300)
+    fitted = MLP(lr=1e-2, epochs=50, random_state=0).fit(X, y, groups=np.repeat(np.arange(30), 10))
+    losses = fitted.history_["val_loss"]
+    assert fitted.n_iter_ < 50
+    assert np.argmin(losses) == len(losses) - 4
+
+
+def test_layer_weights_find_the_layer_that_knows() -> None:
+    rng = np.random.default_rng(0)
+    y = np.tile(["a", "b"], 200)
+    X = rng.standard_normal((400, 5, 8)).astype(np.float32)
+    X[:, 3, :4] += np.where(y == "b", 1.0, -1.0)[:, None]
+    fitted = LayerWeighted(n_layers=5, lr=1e-3, layer_lr=3e-2, epochs=20, random_state=0).fit(X.reshape(400, -1), y)
+    assert fitted.layer_weights_.shape == (5,)
+    assert fitted.layer_weights_.sum() == pytest.approx(1)
+    assert fitted.layer_weights_.argmax() == 3
+    linear = LayerWeighted(n_layers=5, hidden=None, random_state=0).fit(X.reshape(400, -1), y)
+    assert [coef.shape for coef in linear.coefs_] == [(8, 2)]
+    with pytest.raises(ValueError, match="n_layers=7 does not divide the 40 features"):
+        LayerWeighted(n_layers=7).fit(X.reshape(400, -1), y)
+
+
+def test_fitting_leaves_torch_as_it_was() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    task = toy_task()
+    MLP(random_state=0).fit(task.X, task.y)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == 2
+
+
+def test_the_temperature_is_fitted_on_speakers_and_calibrates() -> None:
+    """Speakers who say one thing each: a speaker-blind calibration would be far too sure."""
+    rng = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(24), 20)
+    y = rng.integers(0, 3, 480)
+    X = np.eye(3)[y] * 0.7 + rng.standard_normal((24, 3, 40))[speakers, y][:, :3] + rng.standard_normal((480, 3)) * 0.3
+    X = np.concatenate([X, rng.standard_normal((24, 20))[speakers]], axis=1).astype(np.float32)
+    train, test = speakers < 16, speakers >= 16
+    aware = SVM(random_state=0).fit(X[train], y[train], groups=speakers[train])
+    blind = SVM(random_state=0).fit(X[train], y[train])
+    assert aware.temperature_ > blind.temperature_
+    np.testing.assert_array_equal(aware.predict(X[test]), blind.predict(X[test]))
+    loss = [log_loss(y[test], est.predict_proba(X[test])) for est in (aware, blind)]
+    assert loss[0] < loss[1]
+
+
+def test_svm_agrees_with_its_decision_on_two_labels() -> None:
+    task = toy_task()
+    fitted = SVM().fit(task.X, task.y)
+    np.testing.assert_array_equal(fitted.predict(task.X), fitted.model_.predict(task.X))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides_everything(name: str) -> None:
+    task = toy_task()
+    first, second = (head(name, random_state=3).fit(task.X, task.y).predict_proba(task.X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_cards_recipe_is_the_default() -> None:
+    """The numbers of the wav2vec2 + MLP system: 256 hidden units, dropout 0.3, AdamW at 1e-4, batches of 16, 10 epochs."""
+    wanted = {"hidden": 256, "dropout": 0.3, "lr": 1e-4, "batch_size": 16, "epochs": 10}
+    assert wanted.items() <= MLP().get_params().items()
+    assert json.dumps(MLP().get_params())
+    assert Path(_inner.__file__).exists()

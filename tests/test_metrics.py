@@ -1,0 +1,90 @@
+"""Scores: golden numbers worked by hand, and scikit-learn as the oracle on imperfect predictions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from classifiers.metrics import confusion, ece, f1s, macro_f1, precisions, recalls, uar, war
+from classifiers.stats import speaker_bootstrap
+
+LABELS = ("a", "b", "c")
+pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40)
+
+
+def test_by_hand() -> None:
+    """3 of 4 a right, 1 of 2 b right, c never there; one a is called c."""
+    truth, predicted = np.array(list("aaaabb")), np.array(list("aaacba"))
+    matrix = confusion(truth, predicted, LABELS)
+    assert matrix.tolist() == [[3, 0, 1], [1, 1, 0], [0, 0, 0]]
+    np.testing.assert_allclose(recalls(matrix), [0.75, 0.5, np.nan])
+    np.testing.assert_allclose(precisions(matrix), [0.75, 1.0, 0.0])
+    np.testing.assert_allclose(f1s(matrix), [0.75, 2 / 3, np.nan])
+    assert uar(matrix) == pytest.approx(0.625)
+    assert war(matrix) == pytest.approx(4 / 6)
+    assert macro_f1(matrix) == pytest.approx((0.75 + 2 / 3) / 2)
+
+
+@given(pairs)
+def test_against_scikit_learn(drawn: list[tuple[str, str]]) -> None:
+    truth, predicted = (np.array(column) for column in zip(*drawn, strict=True))
+    matrix = confusion(truth, predicted, LABELS)
+    np.testing.assert_array_equal(matrix, oracle.confusion_matrix(truth, predicted, labels=LABELS))
+    there = sorted(set(truth))
+    assert war(matrix) == pytest.approx(oracle.accuracy_score(truth, predicted))
+    assert uar(matrix) == pytest.approx(oracle.recall_score(truth, predicted, labels=there, average="macro"))
+    assert macro_f1(matrix) == pytest.approx(
+        oracle.f1_score(truth, predicted, labels=there, average="macro", zero_division=0)
+    )
+
+
+def test_matrices_are_scored_side_by_side() -> None:
+    matrices = np.random.default_rng(0).integers(0, 9, (5, 3, 3))
+    for score in (uar, war, macro_f1):
+        np.testing.assert_allclose(score(matrices), [score(matrix) for matrix in matrices])
+    assert np.isnan(uar(np.zeros((3, 3))))
+
+
+def test_a_strange_label_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"labels \['z'\] are not among \['a', 'b', 'c'\]"):
+        confusion(np.array(["z"]), np.array(["a"]), LABELS)
+
+
+def test_ece_by_hand() -> None:
+    """Two clips at 0.9, one right: gap 0.4; two at 0.6, both right: gap 0.4. Half the clips each."""
+    proba = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]])
+    assert ece(proba, np.array([True, False, True, True])) == pytest.approx(0.4)
+    assert ece(np.eye(2), np.array([True, True])) == 0
+    assert ece(np.eye(2), np.array([False, False])) == 1
+
+
+def test_ece_of_honest_probabilities_is_small() -> None:
+    rng = np.random.default_rng(0)
+    certainty = rng.uniform(0.5, 1, 40_000)
+    proba = np.stack([certainty, 1 - certainty], axis=1)
+    assert ece(proba, rng.uniform(size=40_000) < certainty) < 0.01
+
+
+def test_the_bootstrap_covers_and_knows_about_speakers() -> None:
+    """Speakers differ: an interval that drew clips would be far too narrow."""
+    rng = np.random.default_rng(0)
+    skill = np.clip(rng.normal(0.6, 0.15, 200), 0, 1)
+    covered, widths = 0, []
+    for trial in range(40):
+        drawn = rng.choice(skill, 20)
+        hits = rng.binomial(50, drawn[:, None], (20, 2))
+        matrices = np.zeros((20, 2, 2), int)
+        matrices[:, [0, 1], [0, 1]] = hits
+        matrices[:, [0, 1], [1, 0]] = 50 - hits
+        low, high = speaker_bootstrap(matrices, uar, seed=trial)
+        covered += low <= skill.mean() <= high
+        widths.append(high - low)
+    assert covered >= 34
+    assert np.mean(widths) > 2 * 1.96 * np.sqrt(0.24 / 2000)
+
+
+def test_the_bootstrap_repeats_itself_and_refuses_too_few_speakers() -> None:
+    matrices = np.random.default_rng(0).integers(0, 9, (6, 3, 3))
+    assert speaker_bootstrap(matrices, uar) == speaker_bootstrap(matrices, uar)
+    assert all(np.isnan(speaker_bootstrap(matrices[:2], uar)))

@@ -1,0 +1,118 @@
+"""Model folders: what goes in comes out, and what a stranger put in is refused."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+
+from classifiers import Card, head, heads, load_model, save_model
+from classifiers.checks import toy_task
+from classifiers.persist import TRUSTED
+from embedcache import ModelError
+
+CARD = Card("logreg", "mfcc", "", "f" * 64, {}, "pooled", ("left", "right"), "toy", 160, 8)
+
+
+def saved(folder: Path, name: str = "logreg") -> Path:
+    task = toy_task()
+    return save_model(folder, head(name).fit(task.X, task.y), CARD)
+
+
+@pytest.mark.parametrize("name", heads.names())
+def test_a_head_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
+    task = toy_task()
+    fitted = head(name).fit(task.X, task.y)
+    again, card = load_model(save_model(tmp_path / "m", fitted, CARD))
+    np.testing.assert_array_equal(again.predict_proba(task.X), fitted.predict_proba(task.X))
+    assert again.classes_.tolist() == ["left", "right"]
+    assert card.created
+    assert card.labels == ("left", "right")
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.json", "head.skops"}
+
+
+def test_a_head_needs_no_type_that_is_not_on_the_list(tmp_path: Path) -> None:
+    needed = {
+        t
+        for name in heads.names()
+        for t in skops.io.get_untrusted_types(file=saved(tmp_path / name, name) / "head.skops")
+    }
+    assert needed <= set(TRUSTED)
+
+
+def test_no_file_of_a_model_is_a_pickle(tmp_path: Path) -> None:
+    for path in saved(tmp_path / "m").iterdir():
+        with pytest.raises(
+            (pickle.UnpicklingError, KeyError, ValueError, EOFError, IndexError, UnicodeDecodeError, AttributeError)
+        ):
+            pickle.loads(path.read_bytes())
+
+
+def test_a_model_is_never_overwritten(tmp_path: Path) -> None:
+    saved(tmp_path / "m")
+    with pytest.raises(ModelError, match="exists already. Choose another folder with --out"):
+        saved(tmp_path / "m")
+
+
+class Evil:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("/tmp/ser-was-here"),))
+
+
+def test_a_pickle_in_skops_clothes_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    (folder / "head.skops").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(folder)
+    assert not Path("/tmp/ser-was-here").exists()
+
+
+def test_a_type_outside_the_list_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    with zipfile.ZipFile(folder / "head.skops") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(parts["schema.json"])
+    schema["__module__"], schema["__class__"] = "subprocess", "Popen"
+    with zipfile.ZipFile(folder / "head.skops", "w") as archive:
+        for name, data in (parts | {"schema.json": json.dumps(schema).encode()}).items():
+            archive.writestr(name, data)
+    with pytest.raises(ModelError, match="holds types that a head of ser has not, and is not loaded"):
+        load_model(folder)
+
+
+def test_an_estimator_of_another_kind_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    skops.io.dump(LogisticRegression(), folder / "head.skops")
+    with pytest.raises(ModelError, match="is no head of ser: LogisticRegression"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "other"}, "has the format 'other', wanted 'ser-model'"),
+        ({"format_version": 2, "version": "9.9"}, "has model format 2, written by ser 9.9"),
+        ({"unheard": 1}, "cannot be read"),
+    ],
+)
+def test_a_foreign_or_newer_card_is_refused(tmp_path: Path, change: dict, said: str) -> None:
+    folder = saved(tmp_path / "m")
+    facts = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**facts, **change}))
+    with pytest.raises(ModelError, match=said):
+        load_model(folder)
+
+
+def test_a_folder_without_a_model_says_what_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model here \(model.json is missing\). `ser fit` writes"):
+        load_model(tmp_path)
+    folder = saved(tmp_path / "m")
+    (folder / "head.skops").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(folder)

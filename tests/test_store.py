@@ -1,0 +1,179 @@
+"""Shards and stores: what is committed is read back bit for bit, and nothing wrong is read silently."""
+
+import resource
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedcache import EmbeddingStore, EncoderInfo, StoreError, UnknownName, find_stores
+from embedcache import shard as module
+from embedcache.shard import write_shard
+
+INFO = EncoderInfo("toy", "", "", 16_000, 3, 4, "fp32", "none", 1)
+
+
+def key(n: int) -> str:
+    return f"{n:064x}"
+
+
+def rows(n: int, seed: int = 0) -> dict[str, np.ndarray]:
+    layers = np.random.default_rng(seed).standard_normal((n, 3, 4)).astype(np.float32)
+    return {"layers": layers, "pooled": layers[:, -1]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EmbeddingStore:
+    """40 rows in three shards."""
+    store = EmbeddingStore.of(tmp_path, INFO)
+    made = rows(40)
+    for a, b in ((0, 25), (25, 26), (26, 40)):
+        store.write([key(n) for n in range(a, b)], {view: r[a:b] for view, r in made.items()})
+    return store
+
+
+def largest(store: EmbeddingStore) -> Path:
+    """The shard with rows 0 to 24."""
+    return max(store.folder.glob("*.h5"), key=lambda path: path.stat().st_size)
+
+
+@settings(deadline=None, max_examples=30)
+@given(wanted=st.lists(st.integers(0, 39), max_size=60))
+def test_rows_come_back_in_any_order(tmp_path_factory: pytest.TempPathFactory, wanted: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("s")
+    store = EmbeddingStore.of(folder, INFO)
+    made = rows(40)
+    for part in (slice(0, 25), slice(25, 40)):
+        store.write([key(n) for n in range(40)[part]], {view: r[part] for view, r in made.items()})
+    again = EmbeddingStore(store.folder)
+    if not wanted:
+        assert len(again.read([], "pooled")) == 0
+        return
+    for view in ("pooled", "layers"):
+        np.testing.assert_array_equal(again.read([key(n) for n in wanted], view), made[view][wanted])
+
+
+def test_missing_is_by_view_once_and_in_order(store: EmbeddingStore) -> None:
+    assert store.missing([key(50), key(3), key(41), key(50)]) == [key(50), key(41)]
+    assert store.missing([key(3)], ["pooled", "std"]) == [key(3)]
+    assert store.keys == {key(n) for n in range(40)}
+    with pytest.raises(StoreError, match=r"no 'pooled' vectors for 1 of 2 clips. Run `ser extract`"):
+        store.read([key(1), key(99)], "pooled")
+
+
+def test_verify_is_silent_on_a_sound_store(store: EmbeddingStore) -> None:
+    assert EmbeddingStore(store.folder).verify() == []
+
+
+def test_every_flipped_bit_is_found_or_changes_nothing(store: EmbeddingStore) -> None:
+    path = largest(store)
+    sound = path.read_bytes()
+    wanted = [key(n) for n in range(40)]
+    truth = {view: store.read(wanted, view) for view in ("pooled", "layers")}
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(300):
+        data = bytearray(sound)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            damaged = EmbeddingStore(store.folder)
+            got = {view: damaged.read(wanted, view) for view in truth}
+        except StoreError as error:
+            assert path.name in str(error) or "no '" in str(error)
+            found += 1
+            continue
+        for view, values in truth.items():
+            np.testing.assert_array_equal(got[view], values)
+    assert found > 100
+
+
+def test_a_damaged_row_is_named_and_others_are_still_read(store: EmbeddingStore) -> None:
+    path = largest(store)
+    with h5py.File(path, "r+") as file:
+        file["view/pooled"][7, 2] += 1
+    damaged = EmbeddingStore(store.folder)
+    with pytest.raises(StoreError, match=f"1 of 1 rows of 'pooled' are damaged, the first for key {key(7)[:12]}"):
+        damaged.read([key(7)], "pooled")
+    damaged.read([key(6), key(8)], "pooled")
+    assert len(damaged.verify()) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_shard_is_refused(store: EmbeddingStore, share: float) -> None:
+    path = largest(store)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(StoreError, match=r"damaged or no shard .* and run `ser extract` again"):
+        EmbeddingStore(store.folder)
+
+
+def test_a_shard_of_another_version_is_refused(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(module, "__version__", "9.9")
+    write_shard(store.folder, INFO, [key(77)], rows(1))
+    monkeypatch.undo()
+    with pytest.raises(
+        StoreError, match=r"has shard format 2, written by ser 9.9; this is ser .*, which reads format 1"
+    ):
+        EmbeddingStore(store.folder)
+
+
+def test_a_foreign_hdf5_file_is_refused(store: EmbeddingStore) -> None:
+    with h5py.File(store.folder / "foreign.h5", "w") as file:
+        file["data"] = [1, 2, 3]
+    with pytest.raises(StoreError, match=r"is HDF5, but no shard of ser. Move it out"):
+        EmbeddingStore(store.folder)
+
+
+def test_vectors_of_two_fingerprints_never_mix(store: EmbeddingStore) -> None:
+    other = EncoderInfo("toy", "", "", 16_000, 3, 4, "bf16", "none", 1)
+    write_shard(store.folder, other, [key(77)], rows(1))
+    with pytest.raises(StoreError, match="Move it into a folder of its own"):
+        EmbeddingStore(store.folder)
+
+
+def test_a_forged_encoder_is_refused(store: EmbeddingStore) -> None:
+    path = largest(store)
+    with h5py.File(path, "r+") as file:
+        file.attrs["encoder"] = EncoderInfo("toy", "", "f" * 64, 16_000, 3, 4, "fp32", "none", 1).to_json()
+    with pytest.raises(StoreError, match="does not match its fingerprint"):
+        EmbeddingStore(store.folder)
+
+
+def test_a_full_disk_leaves_what_was_stored(store: EmbeddingStore) -> None:
+    before = sorted(store.folder.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="What was stored before is whole: make room"):
+            store.write([key(n) for n in range(50, 90)], rows(40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(store.folder.iterdir()) == before
+    assert EmbeddingStore(store.folder).keys == {key(n) for n in range(40)}
+
+
+def test_what_a_killed_writer_left_is_passed_over(store: EmbeddingStore) -> None:
+    (store.folder / "x.h5.part").write_bytes(b"half")
+    assert len(EmbeddingStore(store.folder).keys) == 40
+
+
+def test_the_fingerprint_is_of_what_decides_the_numbers() -> None:
+    same = EncoderInfo("other", "elsewhere", "", 16_000, 3, 4, "fp32", "none", 1)
+    assert same.fingerprint == INFO.fingerprint
+    changes = {"weights_sha256": "a", "sample_rate": 8000, "n_layers": 2, "dim": 5, "precision": "bf16"}
+    changes |= {"preprocessing": "soxr 2", "recipe_version": 2}
+    for name, value in changes.items():
+        assert EncoderInfo(**{**INFO.__dict__, name: value}).fingerprint != INFO.fingerprint, name
+    assert EncoderInfo.from_json(INFO.to_json()) == INFO
+
+
+def test_stores_are_found_by_name_checkpoint_or_folder(store: EmbeddingStore, tmp_path: Path) -> None:
+    for name in ("toy", store.folder.name):
+        assert [found.folder for found in find_stores(tmp_path, name)] == [store.folder]
+    with pytest.raises(UnknownName, match="no extracted encoder 'toyy'; have toy .did you mean 'toy'"):
+        find_stores(tmp_path, "toyy")
