@@ -177,7 +177,7 @@ def test_the_seed_decides_everything(name: str) -> None:
 
 
 def test_the_cards_recipe_is_the_default() -> None:
-    """The numbers of the wav2vec2 + MLP system: 256 hidden units, dropout 0.3, AdamW at 1e-4, batches of 16, 10 epochs."""
+    """The wav2vec2 + MLP system: 256 hidden units, dropout 0.3, AdamW at 1e-4, batches of 16, 10 epochs."""
     wanted = {"hidden": 256, "dropout": 0.3, "lr": 1e-4, "batch_size": 16, "epochs": 10}
     assert wanted.items() <= MLP().get_params().items()
     assert json.dumps(MLP().get_params())
