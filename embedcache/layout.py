@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from .errors import SerError
 
@@ -54,34 +54,38 @@ class Artifacts:
 
 
 @contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[str]]:
-    """Write a file that is complete or absent: a temporary neighbour, flushed and synced, then renamed.
+def atomic_write(
+    path: Path,
+    mode: str = "w",
+    kind: type[SerError] = SerError,
+    advice: str = "Make room, or choose another --artifacts.",
+) -> Iterator[IO[Any]]:
+    """Write a file that is complete or absent: a `.part` neighbour, flushed and synced, then renamed.
 
-    Raises SerError where the folder cannot be written or the disk is full; the old file then stays as it was.
+    Raises `kind`, with `advice`, where the folder cannot be written or the disk is full; an old file stays as it was.
     """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        encoding = None if "b" in mode else "utf-8"
-        newline = None if "b" in mode else ""
-        with NamedTemporaryFile(
-            mode,
-            dir=path.parent,
-            prefix=f".{path.name}.",
-            suffix=".part",
-            delete=False,
-            encoding=encoding,
-            newline=newline,
-        ) as part:
-            try:
-                yield part
-                part.flush()
-                os.fsync(part.fileno())
-                Path(part.name).replace(path)
-            except BaseException:
-                with suppress(OSError):
-                    Path(part.name).unlink()
-                raise
+        with part.open(mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
-        raise SerError(
-            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder with --artifacts."
-        ) from error
+        raise kind(f"cannot write {path}: {error.strerror or error}. {advice}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; where a folder cannot be opened (Windows) the system sees to it."""
+    with suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

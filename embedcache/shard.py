@@ -11,18 +11,18 @@ The format, version 1 (attributes stand on the root):
     dataset    view/<name>      (n, …) little-endian float32: one row a clip
     dataset    crc/<name>       (n,) uint32: CRC-32 of the view's name, the row's key and the row's bytes
 
-A shard is built in memory and written by plain file calls, so that a full disk is an ordinary error and a file with
-this ending is always whole: a `.part` neighbour is written, synced, renamed, and the folder synced. Shards are never
-changed afterwards. This module alone imports h5py.
+A shard is built in memory and written by plain file calls, so that a full disk is an ordinary error and a file of
+this ending is always whole (`layout.atomic_write`). Shards are never changed afterwards.
+
+This module alone imports h5py.
 """
 
 from __future__ import annotations
 
-import os
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .encoder import EncoderInfo, Vectors
 from .errors import StoreError
+from .layout import atomic_write
 
 FORMAT = "ser-shard"
 FORMAT_VERSION = 1
@@ -90,26 +91,13 @@ class Shard:
 
 def write_shard(folder: Path, info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Vectors]) -> Shard:
     """Commit rows as a new shard in `folder`. Raises StoreError where it cannot be written; nothing is left then."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}{SUFFIX}"
-    path = folder / name
-    part = path.with_suffix(f"{SUFFIX}.part")
+    path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}{SUFFIX}"
     image = _image(info, keys, rows)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(image)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(folder)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}. What was stored before is whole: make room or mend the "
-            "folder's permissions, run again, and the rest is added."
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    advice = (
+        "What was stored before is whole: make room or mend the folder's permissions, run again, and the rest is added."
+    )
+    with atomic_write(path, "wb", StoreError, advice) as file:
+        file.write(image)
     return Shard(path, info, tuple(keys), tuple(sorted(rows)))
 
 
@@ -174,13 +162,3 @@ def _check_head(path: Path, file: Any) -> EncoderInfo:
 
 def _mend(path: Path) -> str:
     return f"Remove {path.name} and run `ser extract` again: it fills in what is missing."
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; where a folder cannot be opened (Windows) the system sees to it."""
-    with suppress(PermissionError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

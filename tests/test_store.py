@@ -177,3 +177,11 @@ def test_stores_are_found_by_name_checkpoint_or_folder(store: EmbeddingStore, tm
         assert [found.folder for found in find_stores(tmp_path, name)] == [store.folder]
     with pytest.raises(UnknownName, match="no extracted encoder 'toyy'; have toy .did you mean 'toy'"):
         find_stores(tmp_path, "toyy")
+
+
+def test_files_have_the_permissions_that_the_umask_gives(store: EmbeddingStore) -> None:
+    """A shared cache is read by others."""
+    ours = store.folder / "ours"
+    ours.write_text("")
+    for path in store.folder.glob("*.h5"):
+        assert path.stat().st_mode == ours.stat().st_mode
