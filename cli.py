@@ -29,9 +29,9 @@ app = typer.Typer(
 )
 
 ArtifactsOption = Annotated[
-    Path | None, typer.Option("--artifacts", help="Output folder [default: $SER_ARTIFACTS or artifacts].")
+    Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
 ]
-JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes [default: all cores].")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all cores")]
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
@@ -129,7 +129,7 @@ def protocols() -> None:
 def extract(
     dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
     root: Annotated[
-        Path | None, typer.Option(help="Its folder [default: $SER_DATA/<dataset>, data/<dataset>].")
+        Path | None, typer.Option(help="Its folder.", show_default="$SER_DATA/<dataset>, data/<dataset>")
     ] = None,
     encoder: Annotated[str, typer.Option(help="A name (see `ser encoders`), a folder or a hub id.")] = "wav2vec2-base",
     device: DeviceOption = "auto",
@@ -163,13 +163,13 @@ def extract(
 @app.command()
 def fit(
     head: Annotated[str, typer.Option(help="See `ser heads`.")],
-    dataset: Annotated[str | None, typer.Option(help="Extracted dataset [default: the only one].")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Extracted encoder [default: the only one].")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Extracted dataset.", show_default="the only one")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="the only one")] = None,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
     jobs: JobsOption = None,
-    out: Annotated[Path | None, typer.Option(help="Model folder [default: below artifacts/models].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder.", show_default="below artifacts/models")] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Cross-validate one head, then fit it on all clips and save the model."""
@@ -187,9 +187,9 @@ def fit(
 
 @app.command()
 def compare(
-    dataset: Annotated[list[str] | None, typer.Option(help="Extracted datasets [default: the only one].")] = None,
-    encoder: Annotated[list[str] | None, typer.Option(help="Extracted encoders [default: all].")] = None,
-    head: Annotated[list[str] | None, typer.Option(help="Heads, repeated or a,b,c [default: all].")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Extracted datasets.", show_default="the only one")] = None,
+    encoder: Annotated[list[str] | None, typer.Option(help="Extracted encoders.", show_default="all")] = None,
+    head: Annotated[list[str] | None, typer.Option(help="Heads, repeated or a,b,c.", show_default="all")] = None,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
@@ -211,7 +211,7 @@ def compare(
 
 @app.command()
 def leaderboard(
-    runs: Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder [default: all].")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="all")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the rows as CSV.")] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
@@ -288,7 +288,9 @@ def table(header: str, rows: Iterable[tuple[str, ...]]) -> None:
         return
     from rich.table import Table
 
-    grid = Table(*header.split(), box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(header.split()):
+        grid.add_column(name, no_wrap=number == 0, overflow="fold")
     for row in rows:
         grid.add_row(*row)
     console().print(grid)

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from embedcache import SerError
 
-from .compare import compare_heads
+from .compare import compare
 from .head import Head
 from .task import Task
 
@@ -27,7 +27,7 @@ def check_head(head: Head) -> None:
         raise SerError(f"head '{head.name}': the same seed gives two answers; wanted every draw from random_state.")
     if not np.allclose(first.sum(axis=1), 1, atol=1e-6):
         raise SerError(f"head '{head.name}': probabilities sum to {first.sum(axis=1)[:3]}; wanted 1.")
-    (predictions,) = compare_heads(task, [head], protocol="speakers", n_folds=2, jobs=1)
+    (predictions,) = compare(task, [head], protocol="speakers", n_folds=2, jobs=1)
     accuracy = float((predictions.predicted == predictions.truth).mean())
     if accuracy < 0.8:
         raise SerError(f"head '{head.name}': accuracy {accuracy:.2f} on labels a line can tell apart; wanted 0.8.")

@@ -7,7 +7,6 @@ order, so that the result does not depend on how many ran at once.
 from __future__ import annotations
 
 import inspect
-import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -49,7 +48,7 @@ class _Outcome:
 
 def compare(
     task: Task,
-    heads: Sequence[str] | None = None,
+    heads: Sequence[str | Head] | None = None,
     protocol: str = "speakers",
     n_folds: int = 5,
     seeds: int = 1,
@@ -58,34 +57,27 @@ def compare(
 ) -> list[Predictions]:
     """Fit each head on the training part of each fold and predict the rest; one Predictions a head.
 
-    `heads` are names, all of them by default; a head reads its own view of the task. `seeds` repeats everything with
-    seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of processes, all cores
-    by default. Raises UnknownName, DataError or ProtocolError before anything is fitted.
+    `heads` are names or specs, all that there are by default; a head reads its own view of the task. `seeds` repeats
+    everything with seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of
+    processes, all cores by default. Raises UnknownName, DataError or ProtocolError before anything is fitted.
     """
-    specs = registry.all() if heads is None else [registry.get(name) for name in dict.fromkeys(heads)]
-    return compare_heads(task, specs, protocol, n_folds, seeds, jobs, progress)
-
-
-def compare_heads(
-    task: Task,
-    specs: Sequence[Head],
-    protocol: str = "speakers",
-    n_folds: int = 5,
-    seeds: int = 1,
-    jobs: int | None = None,
-    progress: Progress = silent,
-) -> list[Predictions]:
-    """As `compare`, with heads as specs: also those that no registry knows."""
+    specs = _specs(heads)
     views = {spec.view: task.to_view(spec.view) for spec in specs}
     splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
     pieces = [
         _Piece(spec, views[spec.view], seed, fold) for spec in specs for seed in range(seeds) for fold in splits[seed]
     ]
-    outcomes = _run(pieces, task.labels, jobs or os.cpu_count() or 1, progress)
+    outcomes = _run(pieces, task.labels, jobs or joblib.cpu_count(), progress)
     folds = [fold for split in splits for fold in split]
     shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
     step = len(folds)
     return [_gather(pieces[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(pieces), step)]
+
+
+def _specs(asked: Sequence[str | Head] | None) -> list[Head]:
+    if asked is None:
+        return registry.all()
+    return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(asked)]
 
 
 def fit_head(spec: Head, task: Task, rows: Any, seed: int) -> Any:

@@ -44,7 +44,8 @@ def _table(rows: list[Row], width: int) -> Group:
         f"{first.dataset}, protocol {first.protocol}: {_count(first.folds, 'fold')}{seeds}, {first.n_clips} clips, "
         f"{_count(first.n_speakers, 'speaker')}, {first.classes} labels (chance {1 / first.classes:.3f})"
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    gap = 2 if width >= WIDE else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for name in ("#", "head", "encoder", "UAR", "95 %", "WAR", "F1", "ECE"):
         left = name in ("head", "encoder")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "encoder", overflow="fold")

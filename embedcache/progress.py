@@ -71,7 +71,7 @@ def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
 
     def say(now: float) -> None:
         rate = done / max(now - begin, 1e-9)
-        left = (total - done) / rate if rate else 0.0
+        left = max(total - done, 0.0) / rate if rate else 0.0
         text = f"{what}: {done:,.0f}/{total:,.0f} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 

@@ -94,7 +94,11 @@ def ser(tmp_path: Path) -> Ser:
             text=True,
             cwd=tmp_path,
             timeout=timeout,
-            env={**os.environ, **(env or {})},
+            env={
+                **os.environ,
+                "LOKY_MAX_CPU_COUNT": "1",
+                **(env or {}),
+            },  # a pool of processes costs more than it saves
         )
 
     return run

@@ -248,3 +248,17 @@ def test_mfcc_hears_pitch_and_voicing(hertz: int) -> None:
 
 def test_mfcc_of_silence_is_finite() -> None:
     assert np.isfinite(mfcc.statistics(np.zeros(16_000, np.float32))).all()
+
+
+def test_mfcc_gives_the_numbers_of_its_recipe() -> None:
+    """Measured with version 1 of the recipe. Where this fails on purpose, raise `recipe_version` with it."""
+    t = np.arange(16_000) / 16_000
+    wave = (0.3 * np.sin(2 * np.pi * (150 + 50 * t) * t) + 0.05 * np.sin(2 * np.pi * 2500 * t)).astype(np.float32)
+    rows = mfcc.statistics(wave).reshape(5, 194)
+    assert mfcc.load().info.recipe_version == 1
+    np.testing.assert_allclose(
+        rows[0, [0, 1, 39, 40, 120, 150, 183, 184, 190, 191, 192, 193]],
+        [-552.605, 161.19, 0.622, 0.198, -31.175, -88.761, -98.393, 56.394, 0.034, 7.571, 8.336, 0.985],
+        atol=2e-2,
+    )
+    np.testing.assert_allclose(rows[:, 191], [7.5707, 0.2846, 7.2793, 7.9434, 7.5707], atol=1e-3)

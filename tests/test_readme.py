@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 def world(tmp_path: Path) -> dict[str, str]:
     """24 actors of noise, a folder of one's own, and a tiny network in the cache's place of wav2vec2-base."""
     for actor in range(1, 25):
-        for emotion in range(1, 9):
+        for emotion in (1, 3, 5):
             name = f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
             write(tmp_path / "DIR" / f"Actor_{actor:02d}" / name, noise(0.1, seed=100 * actor + emotion))
     for speaker, label in itertools.product(("ann", "bob", "eve"), ("sad", "glad")):
