@@ -6,6 +6,7 @@ Results go to standard output, progress and notes to standard error. Exit codes:
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 def main() -> None:
     """Run the command line; a SerError becomes one message and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 loses a dash, not the result
     try:
         app()
     except Exception as error:
@@ -137,7 +141,7 @@ def extract(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run a frozen encoder over every clip once, and keep the vectors."""
-    from embedcache import EmbeddingStore, KeyMemo, SerError, add_keys, load_encoder
+    from embedcache import EmbeddingStore, KeyMemo, Manifest, SerError, add_keys, load_encoder
     from embedcache import datasets as registry
     from embedcache import extract as run
     from embedcache.progress import terminal
@@ -147,12 +151,14 @@ def extract(
     manifest = spec.manifest(root)
     loaded = load_encoder(encoder, device)
     manifest = add_keys(manifest, KeyMemo(place.keys(manifest.dataset)), terminal).check()
+    before = place.manifest(manifest.dataset)
+    manifest = manifest.succeed(Manifest.from_csv(before)) if before.exists() else manifest
     store = EmbeddingStore.of(place.cache, loaded.info)
     try:
         manifest, report = run(manifest, loaded, store, skip_bad=skip_bad, progress=terminal)
     except KeyboardInterrupt:
-        left = len(store.missing(manifest.keys))
-        kept = f"{len(manifest) - left} of {len(manifest)} clips are stored"
+        lacking = set(store.missing(manifest.keys))
+        kept = f"{sum(key not in lacking for key in manifest.keys)} of {len(manifest)} clips are stored"
         raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
     manifest.to_csv(place.manifest(manifest.dataset))
     if spec.n_clips and len(manifest) != spec.n_clips:
@@ -178,10 +184,11 @@ def fit(
     from embedcache.progress import terminal
 
     asked = Asked(given(dataset), given(encoder), (head,), protocol, folds, seeds)
-    model, run, predictions = fit_model(place_of(artifacts), asked, out, jobs, terminal)
+    place = place_of(artifacts)
+    model, card, predictions = fit_model(place, asked, out, jobs, terminal)
     show(rows_of([predictions]))
     tell_skipped(predictions.dataset, predictions.skipped)
-    print(f"\nmodel: {model}, fitted on all {len(set(predictions.clip_ids.tolist()))} clips\nrun:   {run}")
+    print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
     note(f"Next: ser predict {model} CLIP.wav")
 
 
@@ -202,7 +209,7 @@ def compare(
     from embedcache.progress import terminal
 
     asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds)
-    run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal)
+    run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal, note)
     show(rows_of(predictions))
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
         tell_skipped(name, skipped)
@@ -298,18 +305,25 @@ def table(header: str, rows: Iterable[tuple[str, ...]]) -> None:
 
 def tell(report: Report, folder: Path, dataset: str, encoder: str) -> None:
     """What an extraction did."""
-    from resource import RUSAGE_SELF, getrusage
-
     copies = report.clips - report.encoded - report.cached
     speed = report.audio_seconds / report.wall_seconds if report.encoded else 0
     rate = f", {speed:.1f} s of audio a second" if report.encoded else ""
-    memory = getrusage(RUSAGE_SELF).ru_maxrss / (1 << 30 if sys.platform == "darwin" else 1 << 20)
     same = f"; {copies} the same recording as another" if copies else ""
     print(f"{dataset}: {report.clips} clips have {encoder} vectors")
     print(f"encoded now: {report.encoded}{rate}; in the cache before: {report.cached}{same}")
-    print(f"cache: {folder}\n{report.wall_seconds:.1f} s, peak memory {memory:.2f} GB")
+    print(f"cache: {folder}\n{report.wall_seconds:.1f} s{peak_memory()}")
     tell_skipped(dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in report.skipped])
     note(f"Next: ser compare --dataset {dataset}, or ser fit --head mlp --dataset {dataset}")
+
+
+def peak_memory() -> str:
+    """`, peak memory 0.78 GB`, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 << 30 if sys.platform == "darwin" else 1 << 20
+    return f", peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GB"
 
 
 def tell_skipped(dataset: str, skipped: Iterable[str]) -> None:

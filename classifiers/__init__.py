@@ -8,7 +8,8 @@ What `ser compare` does, from Python:
     predictions = compare(task, heads=["mlp", "svm", "layer_weighted"], protocol="official")
     leaderboard(predictions)                                                    # rows as in leaderboard.csv
 
-    cross_validate(head("svm"), task.X, task.y, groups=task.speakers, cv=LeaveOneGroupOut())
+    with sklearn.config_context(enable_metadata_routing=True):                  # heads are told the speakers, too
+        cross_validate(head("svm"), task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
 """
 
 from . import heads

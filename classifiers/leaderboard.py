@@ -1,7 +1,7 @@
 """Predictions -> rows -> CSV. A pure function: the same predictions give the same leaderboard.
 
-Rows are ranked by UAR among rows that can be compared: one dataset, one set of labels, one protocol. Protocols that
-share nothing but text between train and test come first.
+Rows are ranked by UAR among their peers: the rows of one dataset and protocol with the same folds of the same labelled
+clips. Protocols that are blind to speakers come last.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
     """The rows of leaderboard.csv, ranked."""
-    rows = sorted((score(p) for p in predictions), key=lambda row: (*_peers(row), -row.uar, row.head, row.encoder))
+    rows = sorted((score(p) for p in predictions), key=lambda row: (*peers(row), -row.uar, row.head, row.encoder))
     ranks: dict[Any, int] = {}
     ranked = []
     for row in rows:
-        ranks[_peers(row)] = ranks.get(_peers(row), 0) + 1
-        ranked.append(replace(row, rank=ranks[_peers(row)]))
+        ranks[peers(row)] = ranks.get(peers(row), 0) + 1
+        ranked.append(replace(row, rank=ranks[peers(row)]))
     return ranked
 
 
@@ -131,9 +131,9 @@ def per_label_csv(predictions: Iterable[Predictions]) -> str:
     return _csv(lines)
 
 
-def _peers(row: Row) -> tuple[Any, ...]:
+def peers(row: Row) -> tuple[Any, ...]:
     """What must be equal for two rows to be ranked against each other; blind protocols sort last."""
-    return "speaker" in row.leaks, row.dataset, row.protocol, row.classes
+    return "speaker" in row.leaks, row.dataset, row.protocol, -row.n_clips, row.fold_hash
 
 
 def _cell(value: Any) -> str:

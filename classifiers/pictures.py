@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ def save_pictures(folder: Path, predictions: list[Predictions]) -> list[Path]:
     """`confusion-<head>-<encoder>.png` for each, `curves-…` for those with a history. Gives their paths."""
     paths = []
     for p in predictions:
-        name = "-".join(part for part in (p.head, p.encoder, p.dataset) if part)
+        name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in (p.head, p.encoder, p.dataset) if part))
         paths.append(_save(confusion_figure(p), folder / f"confusion-{name}.png"))
         if p.histories:
             paths.append(_save(curves_figure(p), folder / f"curves-{name}.png"))
@@ -93,6 +95,11 @@ def _title(axes: Any, p: Predictions) -> None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with atomic_write(path, "wb") as file:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a label with a dollar sign is no formula
+    with atomic_write(path, "wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(file, format="png")
     return path

@@ -86,7 +86,10 @@ def new_run_folder(runs: Path, title: str) -> Path:
 
 
 def save_predictions(folder: Path, predictions: Sequence[Predictions], asked: dict[str, Any]) -> None:
-    """Write predictions.csv and run.json."""
+    """Write predictions.csv and run.json. Raises DataError where two of them could not be told apart in the file."""
+    whose = [(p.dataset, p.encoder, p.head) for p in predictions]
+    if twice := [who for who in dict.fromkeys(whose) if whose.count(who) > 1]:
+        raise DataError(f"predictions of {', '.join(twice[0])} stand twice in one run; wanted one of each.")
     labels = sorted({label for p in predictions for label in p.labels})
     with atomic_write(folder / "predictions.csv") as file:
         writer = csv.writer(file)
@@ -128,6 +131,8 @@ def _from_rows(facts: dict[str, Any], rows: list[dict[str, str]], run: str) -> P
     who: dict[str, Any] = {name: facts[name] for name in ("dataset", "encoder", "head")}
     mine = [row for row in rows if all(row[name] == value for name, value in who.items())]
     labels = tuple(facts["labels"])
+    if not mine or not {row[c] for row in mine for c in ("label", "predicted")} <= set(labels):
+        raise ValueError(f"predictions.csv has no rows of {', '.join(who.values())}, or other labels than run.json")
     columns: dict[str, Any] = {
         name: np.array([row[column] for row in mine])
         for name, column in (

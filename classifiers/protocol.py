@@ -84,11 +84,12 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
 
 
 def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
-    """12 digits that name the folds: rows with equal hashes were tested on the same clips after the same training."""
+    """12 digits that name the folds: rows with equal hashes were trained and tested on the same clips and labels."""
+    labelled = np.char.add(np.char.add(task.ids, "\t"), task.y)
     digest = hashlib.sha256()
     for fold in folds:
         for part in (fold.train, fold.test):
-            digest.update("\n".join(sorted(task.ids[part])).encode() + b"\0")
+            digest.update("\n".join(sorted(labelled[part])).encode() + b"\0")
     return digest.hexdigest()[:12]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from embedcache import Artifacts, DataError, UnknownName, find_stores
+from embedcache import Artifacts, DataError, ModelError, UnknownName
 from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
 
@@ -19,7 +19,8 @@ from .leaderboard import leaderboard, per_label_csv, score, to_csv
 from .persist import Card, save_model
 from .pictures import save_pictures
 from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
-from .task import Task, encoders_of, load_manifest
+from .protocol import make_folds
+from .task import Task, encoders_of
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,37 @@ class Asked:
 
 
 def run_comparison(
-    artifacts: Artifacts, asked: Asked, jobs: int | None = None, progress: Progress = silent
+    artifacts: Artifacts,
+    asked: Asked,
+    jobs: int | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Path, list[Predictions]]:
     """Every asked head on every asked encoder and dataset; the run folder, and what is in it.
 
     Left out, `datasets` is the only one extracted, `encoders` are all that have it whole, `heads` are all there are.
+    Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
     names = asked.heads or tuple(heads.names())
     view = "layers" if any(heads.get(name).view == "layers" for name in names) else "pooled"
-    predictions = []
-    for dataset in asked.datasets or (None,):
-        for encoder in asked.encoders or encoders_of(artifacts, dataset) or (None,):
-            task = Task.load(dataset, encoder, view, artifacts)
-            predictions += compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress)
+    tasks = [
+        Task.load(dataset, encoder, view, artifacts)
+        for dataset in dict.fromkeys(asked.datasets or (None,))
+        for encoder in dict.fromkeys(asked.encoders or _whole(artifacts, dataset, say) or (None,))
+    ]
+    for task in tasks:
+        make_folds(task, asked.protocol, asked.folds)
+    predictions = [
+        p for task in tasks for p in compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress)
+    ]
     return save_run(artifacts, predictions, asdict(asked)), predictions
+
+
+def _whole(artifacts: Artifacts, dataset: str | None, say: Callable[[str], None]) -> list[str]:
+    encoders, notes = encoders_of(artifacts, dataset)
+    for line in notes:
+        say(f"note: {line}.")
+    return encoders
 
 
 def save_run(artifacts: Artifacts, predictions: Sequence[Predictions], asked: dict[str, Any]) -> Path:
@@ -85,34 +103,37 @@ def fit_model(
     out: Path | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
-) -> tuple[Path, Path, Predictions]:
-    """Cross-validate one head, fit it on all clips, save it: the model folder, the run folder, the predictions.
+) -> tuple[Path, Card, Predictions]:
+    """Cross-validate one head, fit it on all clips, save it: the model folder, its card, the predictions.
 
-    Raises DataError where several encoders have the dataset and none was picked.
+    Raises DataError where several datasets or encoders are possible, ModelError where `out` is taken.
     """
-    name = asked.heads[0]
-    spec = heads.get(name)
-    manifest = load_manifest(artifacts, asked.datasets[0] if asked.datasets else None)
-    encoder = asked.encoders[0] if asked.encoders else None
-    task = Task.load(manifest.dataset, encoder, spec.view, artifacts)
-    predictions = compare(task, [name], asked.protocol, asked.folds, asked.seeds, jobs, progress)
+    for option, given in (("head", asked.heads), ("dataset", asked.datasets), ("encoder", asked.encoders)):
+        if len(given) > 1:
+            raise DataError(f"one model has one {option}; got {', '.join(given)}. Use `ser compare` for several.")
+    if out and out.exists():
+        raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
+    spec = heads.get(asked.heads[0])
+    dataset, encoder = (next(iter(names), None) for names in (asked.datasets, asked.encoders))
+    task = Task.load(dataset, encoder, spec.view, artifacts)
+    predictions = compare(task, [spec], asked.protocol, asked.folds, asked.seeds, jobs, progress)
     run = save_run(artifacts, predictions, asdict(asked))
     with threadpool_limits(1):
         estimator = fit_head(spec, task, slice(None), seed=0)
-    folder = out or _free(artifacts.models / f"{task.dataset}-{task.encoder}-{name}")
-    return save_model(folder, estimator, _card(artifacts, task, predictions[0], run)), run, predictions[0]
+    folder = out or _free(artifacts.models / f"{task.dataset}-{task.encoder}-{spec.name}")
+    card = _card(task, predictions[0], run)
+    return save_model(folder, estimator, card), card, predictions[0]
 
 
-def _card(artifacts: Artifacts, task: Task, p: Predictions, run: Path) -> Card:
-    stores = find_stores(artifacts.cache)
-    info = next(store.info for store in stores if store.info.fingerprint == task.fingerprint)
+def _card(task: Task, p: Predictions, run: Path) -> Card:
     row = {name: value if value == value else None for name, value in asdict(score(p)).items()}  # NaN is no JSON
+    info = asdict(task.encoder_info) if task.encoder_info else {}
     return Card(
         head=p.head,
-        encoder=task.encoder,
-        checkpoint=info.checkpoint,
+        encoder=info.get("name", ""),
+        checkpoint=info.get("checkpoint", ""),
         fingerprint=task.fingerprint,
-        encoder_info=asdict(info),
+        encoder_info=info,
         view=task.view,
         labels=task.labels,
         dataset=task.dataset,

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from .leaderboard import Row
+from .leaderboard import Row, peers
 
 WIDE = 100  # columns, from which on there is room for times
 LEAKS = {
@@ -21,8 +21,8 @@ LEAKS = {
 
 def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
     """Print rows as they are ranked, a table for each dataset and protocol."""
-    for _, peers in groupby(rows, key=lambda row: (row.dataset, row.protocol, row.classes)):
-        console.print(_table(list(peers), console.width))
+    for _, group in groupby(rows, key=peers):
+        console.print(_table(list(group), console.width))
 
 
 def statement(leaks: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, UnknownName, find_stores
-from embedcache.keys import SKIPPED
+from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
+from embedcache.manifest import SKIPPED
 
 Strings = NDArray[np.str_]
 
@@ -30,7 +30,7 @@ class Task:
     texts: Strings | None = None
     dataset: str = ""
     encoder: str = ""
-    fingerprint: str = ""
+    encoder_info: EncoderInfo | None = None  # what made X
     view: str = "pooled"
     n_layers: int = 1
     n_frames: int = 1
@@ -68,12 +68,17 @@ class Task:
             keys=np.array([clip.key for clip in used]),
             texts=np.array([clip.extra.get("text", "") for clip in used]),
             dataset=manifest.dataset,
-            encoder=store.info.name,
-            fingerprint=store.info.fingerprint,
+            encoder=_called(store),
+            encoder_info=store.info,
             view=view,
             n_layers=store.info.n_layers if view == "layers" else 1,
             skipped=tuple(clip.clip_id for clip in manifest.clips if SKIPPED in clip.extra),
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's, or "" where X comes from elsewhere."""
+        return self.encoder_info.fingerprint if self.encoder_info else ""
 
     def __len__(self) -> int:
         return len(self.X)
@@ -109,16 +114,30 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
         raise UnknownName("extracted dataset", str(dataset), have, f"Run `ser extract --dataset {dataset}` first")
     if len(matches) > 1:
         raise DataError(f"several datasets are extracted: {', '.join(matches)}. Pick one with --dataset.")
-    return Manifest.from_csv(artifacts.manifest(matches[0]))
+    manifest = Manifest.from_csv(artifacts.manifest(matches[0]))
+    if manifest.dataset != matches[0]:
+        raise DataError(
+            f"{artifacts.manifest(matches[0])}: its rows name the dataset '{manifest.dataset}'; wanted '{matches[0]}'."
+        )
+    if blank := [clip.clip_id for clip in manifest.clips if not clip.key and SKIPPED not in clip.extra]:
+        raise DataError(f"{artifacts.manifest(matches[0])}: {blank[0]} has no key. Run `ser extract` again.")
+    return manifest
 
 
-def encoders_of(artifacts: Artifacts, dataset: str | None = None) -> list[str]:
-    """The encoders whose vectors of all of a dataset's clips are stored, by name or, where two share one, by folder."""
+def encoders_of(artifacts: Artifacts, dataset: str | None = None) -> tuple[list[str], list[str]]:
+    """The encoders whose vectors of all of a dataset's clips are stored, and a sentence on each that has only some."""
     manifest = load_manifest(artifacts, dataset)
     keys = [clip.key for clip in manifest.clips if SKIPPED not in clip.extra]
-    whole = [store for store in find_stores(artifacts.cache) if not store.missing(keys, ["pooled"])]
-    names = [store.info.name for store in whole]
-    return [s.folder.name if names.count(s.info.name) > 1 else s.info.name for s in whole]
+    whole, notes = [], []
+    for store in find_stores(artifacts.cache):
+        has = _count(store, keys, "pooled")
+        if has == len(keys):
+            whole.append(store.folder.name)
+        elif has:
+            notes.append(
+                f"{store.folder.name} has {has} of the {len(keys)} clips of {manifest.dataset}, and is left out"
+            )
+    return whole, notes
 
 
 def _store(place: Artifacts, dataset: str, keys: list[str], encoder: str | None, view: str) -> EmbeddingStore:
@@ -130,11 +149,20 @@ def _store(place: Artifacts, dataset: str, keys: list[str], encoder: str | None,
     if whole:
         names = ", ".join(store.folder.name for store in whole)
         raise DataError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
-    have = "; ".join(
-        f"{store.folder.name} has '{view}' of {len(keys) - len(store.missing(keys, [view]))}" for store in stores
-    )
-    asked = f" --encoder {encoder}" if encoder else ""
+    have = "; ".join(f"{store.folder.name} has '{view}' of {_count(store, keys, view)}" for store in stores)
     raise DataError(
-        f"{dataset}: no encoder has all {len(keys)} clips ({have or 'the cache is empty'}). "
-        f"Run `ser extract --dataset {dataset}{asked}`: it adds what is missing."
+        f"{dataset}: no encoder has all {len(keys)} clips ({have or 'the cache is empty'}). Run `ser extract` for "
+        "that encoder again, as before: it adds what is missing."
     )
+
+
+def _count(store: EmbeddingStore, keys: list[str], view: str) -> int:
+    lacking = set(store.missing(keys, [view]))
+    return sum(key not in lacking for key in keys)
+
+
+def _called(store: EmbeddingStore) -> str:
+    """The encoder's name, or its folder's where others go by the same name: one name a fingerprint."""
+    name = store.folder.name.rpartition("-")[0]
+    namesakes = [f for f in store.folder.parent.glob(f"{name}-*") if f.name.rpartition("-")[0] == name]
+    return store.info.name if len(namesakes) == 1 else store.folder.name

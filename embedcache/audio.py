@@ -24,8 +24,10 @@ Waveform = NDArray[np.float32]  # (samples,)
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 QUALITY = "VHQ"
 LONGEST = 3600.0  # seconds; a longer file is no clip, and is refused before it takes memory
+FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})  # as libsndfile calls them
 # A writer that streams does not know the length: ffmpeg and sox then leave a placeholder near the largest value.
-UNKNOWN_LENGTH = 0x7FFFF000
+STREAMED = 0x7FFFF000
+UNKNOWN_LENGTH = -1
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,15 @@ class Recording:
             raise AudioError(
                 f"{self.path}: lasts {seconds:.0f} s; a clip may last {LONGEST:.0f} s. Cut it into utterances."
             )
+        if file.format not in FORMATS:
+            raise AudioError(f"{self.path}: is {file.format}; wanted WAV, FLAC, OGG or MP3. Convert it.")
         held, declared = _wav_sizes(self.data)
-        if held < declared < UNKNOWN_LENGTH:
+        if held < declared != UNKNOWN_LENGTH:
             raise self._truncated(seconds, seconds * declared / max(held, 1))
+        if file.format == "OGG" and not _ogg_ends(self.data):
+            raise AudioError(
+                f"{self.path}: is truncated: it holds {seconds:.2f} s and no end. Copy it again, or remove it."
+            )
 
     def _truncated(self, held: float, declared: float) -> AudioError:
         return AudioError(
@@ -137,16 +145,27 @@ def _resample(wave: Waveform, native: int, rate: int) -> Waveform:
 
 
 def _wav_sizes(data: bytes) -> tuple[int, int]:
-    """(bytes held, bytes declared) of a RIFF file's data chunk; (0, 0) for other files."""
-    if data[:4] != b"RIFF":
+    """(bytes held, bytes declared) of the data chunk of a RIFF or RF64 file; (0, 0) for other files."""
+    if data[:4] not in (b"RIFF", b"RF64"):
         return 0, 0
-    at = 12
+    at, long_size = 12, UNKNOWN_LENGTH
     while len(data) >= at + 8:
         size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"ds64":  # RF64 keeps the real size here
+            long_size = int.from_bytes(data[at + 16 : at + 24], "little")
         if data[at : at + 4] == b"data":
-            return len(data) - at - 8, size
+            return len(data) - at - 8, size if size < STREAMED else long_size
         at += 8 + size + size % 2
     return 0, 0
+
+
+def _ogg_ends(data: bytes) -> bool:
+    """Whether the last page of an Ogg file is whole and says that it is the last (RFC 3533)."""
+    at = data.rfind(b"OggS")
+    page = data[at:]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,10 @@ from .audio import SUFFIXES
 from .errors import DataError, complain
 from .manifest import Clip, Manifest
 
+UNREAD = frozenset(
+    {".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"}
+)  # audio, and a message, not silence
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -60,16 +64,10 @@ def find_root(dataset: Dataset, root: str | Path | None) -> Path:
 
 def audio_files(root: Path) -> Iterator[Path]:
     """Every audio file below `root`, sorted inside each folder; links are followed, hidden files passed over."""
-    seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not _hidden(name))
+        subfolders[:] = sorted(name for name in subfolders if not _hidden(name) and not _leads_back(folder, name))
         for name in sorted(names):
-            if not _hidden(name) and Path(name).suffix.lower() in SUFFIXES:
+            if not _hidden(name) and Path(name).suffix.lower() in SUFFIXES | UNREAD:
                 yield Path(folder, name)
 
 
@@ -81,9 +79,10 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -
     clips, complaints = [], []
     for path in audio_files(root):
         try:
+            _refuse_unusable(path)
             clip = parse(path)
         except ValueError as error:
-            complaints.append(f"{path}: {error}")
+            complaints.append(f"{str(path).encode(errors='replace').decode()}: {error}")
             continue
         if clip is not None:
             clips.append(clip)
@@ -91,6 +90,21 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -
         advice = f"Wanted {layout}. Move or remove what does not belong, or use --dataset folder."
         raise DataError(complain(f"{len(complaints)} files do not parse", complaints, advice))
     return clips
+
+
+def _refuse_unusable(path: Path) -> None:
+    if path.suffix.lower() in UNREAD:
+        raise ValueError(f"{path.suffix} is not read; convert it to WAV or FLAC")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the name is not UTF-8; rename the file") from error
+
+
+def _leads_back(folder: str, name: str) -> bool:
+    """Whether a subfolder is a link to one of the folders that it lies in."""
+    real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
+    return (os.path.realpath(folder) + os.sep).startswith(real + os.sep)
 
 
 def _hidden(name: str) -> bool:

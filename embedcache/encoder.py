@@ -96,6 +96,8 @@ def pick_device(device: str) -> Any:
         picked = torch.device(device)
     except RuntimeError as error:
         raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.") from error
+    if picked.type not in ("cpu", "cuda"):
+        raise EncoderError(f"device '{device}' is not supported; have auto, cpu, cuda, cuda:N.")
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise EncoderError(
             f"--device {device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices. "

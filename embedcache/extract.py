@@ -18,8 +18,7 @@ import numpy as np
 from .audio import Recording, Waveform
 from .encoder import VIEWS, Batch, Encoder, Vectors
 from .errors import AudioError, EncoderError, complain
-from .keys import SKIPPED
-from .manifest import Clip, Manifest
+from .manifest import SKIPPED, Clip, Manifest
 from .progress import Progress, silent
 from .store import EmbeddingStore
 
@@ -120,7 +119,7 @@ def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest
         fault = clip.extra.get(SKIPPED) or _fault(clip.path, clip.seconds, encoder)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
     faults = [clip.extra[SKIPPED] for clip in clips if SKIPPED in clip.extra]
-    if faults and not skip_bad:
+    if faults and (not skip_bad or len(faults) == len(clips)):
         what = f"{len(faults)} of {len(clips)} clips of {manifest.dataset} cannot be used"
         raise AudioError(complain(what, faults, "Mend or remove them, or leave them out with --skip-bad."))
     return Manifest(manifest.dataset, tuple(clips))

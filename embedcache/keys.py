@@ -18,12 +18,11 @@ from pathlib import Path
 from .audio import Recording
 from .errors import AudioError, DataError, complain
 from .layout import atomic_write
-from .manifest import Clip, Manifest
+from .manifest import SKIPPED, Clip, Manifest
 from .progress import Progress, silent
 
 Stamp = tuple[int, int, int]  # size, mtime_ns, ctime_ns
 GRAIN_NS = 2_000_000_000
-SKIPPED = "skipped"  # the column that says why a clip has no vector
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,9 @@ def _first_copies(clips: Iterable[Clip]) -> list[Clip]:
     clashes = []
     for clip in clips:
         kept = first.setdefault(clip.clip_id, clip)
-        if kept.key != clip.key:
-            clashes.append(f"{clip.clip_id}: {kept.path} and {clip.path}")
+        if (kept.key, kept.label, kept.speaker) != (clip.key, clip.label, clip.speaker):
+            clashes.append(f"{clip.clip_id}: {kept.path} ({kept.label}) and {clip.path} ({clip.label})")
     if clashes:
-        raise DataError(
-            complain("different files have the same clip id", clashes, "Remove one of each pair, or rename it.")
-        )
+        what = "different files or labels have the same clip id"
+        raise DataError(complain(what, clashes, "Remove one of each pair, or rename it."))
     return list(first.values())

@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import DataError, complain
 from .layout import atomic_write
 
+SKIPPED = "skipped"  # the extra column that says why a clip has no vector
 COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
 
 
@@ -89,8 +90,24 @@ class Manifest:
         """Read what `to_csv` wrote. Raises DataError for a file that is not a manifest."""
         path = Path(path)
         clips = tuple(_clip(row, path) for row in read_rows(path, COLUMNS))
-        dataset = clips[0].dataset if clips else path.stem
-        return cls(dataset, clips).check()
+        named = sorted({clip.dataset for clip in clips})
+        if len(named) > 1:
+            raise DataError(f"{path}: names several datasets: {', '.join(named)}; wanted one a file.")
+        return cls(named[0] if named else path.stem, clips).check()
+
+    def succeed(self, old: Manifest) -> Manifest:
+        """Itself, with what an earlier manifest of these recordings knows: the clips that an encoder had to skip.
+
+        They stay out for all encoders, so that these are compared on equal clips. Raises DataError where the earlier
+        manifest lists other recordings under the same name.
+        """
+        if self.dataset.startswith("folder-") and {c.path for c in self.clips}.isdisjoint(c.path for c in old.clips):
+            raise DataError(
+                f"'{self.dataset}' is the name of other recordings already ({old.clips[0].path}). Rename this folder "
+                "or CSV, choose another --artifacts, or remove that manifest if they have moved."
+            )
+        skipped = {(c.clip_id, c.key): c.extra[SKIPPED] for c in old.clips if SKIPPED in c.extra}
+        return Manifest(self.dataset, tuple(_skip(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips))
 
 
 def read_rows(path: Path, wanted: Iterable[str]) -> list[dict[str, str]]:
@@ -106,6 +123,10 @@ def read_rows(path: Path, wanted: Iterable[str]) -> list[dict[str, str]]:
             return [{name: value or "" for name, value in row.items() if name} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}.") from error
+
+
+def _skip(clip: Clip, reason: str | None) -> Clip:
+    return replace(clip, extra={SKIPPED: reason, **clip.extra}) if reason else clip
 
 
 def _clip(row: dict[str, str], path: Path) -> Clip:

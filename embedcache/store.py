@@ -35,8 +35,7 @@ class EmbeddingStore:
     @classmethod
     def of(cls, cache: str | Path, info: EncoderInfo) -> EmbeddingStore:
         """The store of one encoder below a cache folder; it need not exist yet."""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", info.name).strip("-")
-        return cls(Path(cache) / f"{name}-{info.fingerprint[:12]}", info)
+        return cls(Path(cache) / f"{_slug(info.name)}-{info.fingerprint[:12]}", info)
 
     @property
     def info(self) -> EncoderInfo:
@@ -98,6 +97,10 @@ class EmbeddingStore:
                 index.setdefault(key, (len(self._shards) - 1, row))
 
 
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
+
+
 def find_stores(cache: str | Path, encoder: str | None = None) -> list[EmbeddingStore]:
     """The stores below a cache folder; with `encoder`, those of that name, checkpoint or folder.
 
@@ -107,9 +110,10 @@ def find_stores(cache: str | Path, encoder: str | None = None) -> list[Embedding
     if encoder is None:
         return [EmbeddingStore(folder) for folder in folders]
     # The folder's name starts with the encoder's: stores of others stay unread, and a fault in one hurts no other.
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", encoder).strip("-")
+    checkpoint = str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder
+    slug = _slug(Path(encoder).name)
     named = [EmbeddingStore(folder) for folder in folders if folder.name.startswith(slug)]
-    found = [s for s in named if encoder in (s.info.name, s.info.checkpoint) or s.folder.name == slug]
+    found = [s for s in named if encoder == s.info.name or checkpoint == s.info.checkpoint or s.folder.name == slug]
     if not found:
         have = {folder.name.rpartition("-")[0] for folder in folders}
         raise UnknownName("extracted encoder", encoder, have, f"Run `ser extract --encoder {encoder}` first")

@@ -57,9 +57,16 @@ def truncated_wav(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
-def truncated_flac(path: Path) -> None:
-    data = write(path, noise(1.0)).read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+truncated_flac = truncated_ogg = truncated_wav
+
+
+def truncated_rf64(path: Path) -> None:
+    soundfile.write(path, noise(1.0), 16_000, format="RF64")
+    path.write_bytes(path.read_bytes()[:16_000])
+
+
+def w64(path: Path) -> None:
+    soundfile.write(path, noise(1.0), 16_000, format="W64")
 
 
 def with_nan(path: Path) -> None:
@@ -73,6 +80,9 @@ BAD = {
     "text.wav": (lambda p: p.write_text("This is not audio. " * 20), "cannot be decoded"),
     "cut.wav": (truncated_wav, "is truncated: its header declares 1.00 s, it holds 0.50 s"),
     "cut.flac": (truncated_flac, "cut.flac"),
+    "cut.ogg": (truncated_ogg, "cut.ogg"),
+    "rf64.wav": (truncated_rf64, "is truncated: its header declares 1.00 s, it holds 0.5"),
+    "w64.wav": (w64, "is W64; wanted WAV, FLAC, OGG or MP3"),
     "nan.wav": (with_nan, "1 of 3200 samples are NaN or infinite"),
     "none.wav": (lambda p: write(p, np.zeros(0)), "holds no samples"),
     "lfs.wav": (
@@ -119,3 +129,17 @@ def test_the_key_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert Recording.load(a).key == Recording.load(b).key
     soundfile.write(b, noise(0.1, seed=1), 16_000)
     assert Recording.load(a).key != Recording.load(b).key
+
+
+def test_every_truncation_of_an_ogg_is_noticed(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.ogg", noise(0.5)).read_bytes()
+    read(tmp_path / "a.ogg", 16_000)
+    for cut in range(1, len(data), 7):
+        (tmp_path / "b.ogg").write_bytes(data[:cut])
+        with pytest.raises(AudioError):
+            read(tmp_path / "b.ogg", 16_000)
+
+
+def test_rf64_is_wav(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(0.5), 16_000, format="RF64")
+    assert len(read(tmp_path / "a.wav", 16_000)) == 8000

@@ -147,9 +147,10 @@ def test_a_run_and_a_model_from_what_was_extracted(artifacts: Artifacts) -> None
     assert written == to_csv(leaderboard(load_runs(artifacts, [folder.name])))
     with pytest.raises(UnknownName, match="no run 'nope'"):
         load_runs(artifacts, ["nope"])
-    model, run, _ = fit_model(artifacts, replace(asked, heads=("logreg",)), jobs=1)
+    model, card, _ = fit_model(artifacts, replace(asked, heads=("logreg",)), jobs=1)
     assert model.name == "ravdess-mfcc-logreg"
-    assert run.parent == folder.parent
+    assert (folder.parent / card.score["run"] / "predictions.csv").exists()
+    assert card.n_clips == 24
     again, _, _ = fit_model(artifacts, replace(asked, heads=("logreg",)), jobs=1)
     assert again.name == "ravdess-mfcc-logreg-2"
 
@@ -178,6 +179,10 @@ def test_two_stores_of_one_name_are_never_guessed_between(artifacts: Artifacts) 
     keys = sorted(store.keys)
     other = EmbeddingStore.of(artifacts.cache, replace(store.info, preprocessing="another soxr"))
     other.write(keys, {view: store.read(keys, view) + 1 for view in ("pooled", "layers")})
+    folder, predictions = run_comparison(artifacts, Asked(heads=("logreg", "logreg"), folds=2), jobs=1)
+    assert sorted(p.encoder for p in predictions) == sorted([store.folder.name, other.folder.name])
+    assert to_csv(leaderboard(load_predictions(folder))) == (folder / "leaderboard.csv").read_text()
+    assert len(list(folder.glob("confusion-*.png"))) == 2
     with pytest.raises(DataError, match=r"several encoders have ravdess: mfcc-.*, mfcc-.*. Pick one with --encoder"):
         Task.load(artifacts=artifacts)
     task = Task.load(encoder=other.folder.name, artifacts=artifacts)
@@ -202,3 +207,60 @@ def test_nothing_extracted(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no shards"):
         _ = EmbeddingStore(tmp_path).info
     assert Clip("d", "c", "p", "l", "s").key == ""
+
+
+def test_only_peers_are_ranked_against_each_other(noisy: Task) -> None:
+    """Fewer clips, or other labels on the same clips, are another table."""
+    part = replace(noisy, X=noisy.X[:80], y=noisy.y[:80], speakers=noisy.speakers[:80])
+    renamed = replace(noisy, y=np.where(noisy.y == "left", "no", "yes"))
+    rows = leaderboard([p for t in (noisy, part, renamed) for p in compare(t, ["logreg"], "loso", jobs=1)])
+    assert [row.rank for row in rows] == [1, 1, 1]
+    assert len({row.fold_hash for row in rows}) == 3
+
+
+def test_predictions_that_could_not_be_told_apart_are_refused(noisy: Task, tmp_path: Path) -> None:
+    predictions = compare(noisy, ["logreg"], "random", n_folds=2, jobs=1)
+    with pytest.raises(DataError, match="predictions of toy, toy, logreg stand twice in one run"):
+        save_predictions(tmp_path / "run", predictions * 2, {})
+
+
+def test_a_predictions_file_that_lacks_rows_is_refused(noisy: Task, tmp_path: Path) -> None:
+    save_predictions(tmp_path, compare(noisy, ["logreg"], "random", n_folds=2, jobs=1), {})
+    path = tmp_path / "predictions.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    for text in (lines[0], "".join(lines).replace(",right,", ",strange,")):
+        path.write_text(text)
+        with pytest.raises(DataError, match="predictions.csv has no rows of toy, toy, logreg, or other labels"):
+            load_predictions(tmp_path)
+
+
+def test_labels_of_any_kind_survive_files_and_pictures(tmp_path: Path) -> None:
+    t = toy_task()
+    odd = {"left": 'a, "b"', "right": "$\\bad$ 悲"}
+    t = replace(t, y=np.array([odd[label] for label in t.y]), dataset="my/data set")
+    predictions = compare(t, ["logreg"], "random", n_folds=2, jobs=1)
+    save_predictions(tmp_path, predictions, {})
+    same(predictions, load_predictions(tmp_path))
+    (picture,) = save_pictures(tmp_path, predictions)
+    assert picture.parent == tmp_path
+
+
+def test_everything_is_refused_before_anything_is_fitted(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classifiers.run.compare", lambda *a: pytest.fail("it was fitted"))
+    with pytest.raises(SerError, match="needs 5 speakers"):
+        run_comparison(artifacts, Asked(heads=("logreg",)))
+    with pytest.raises(SerError, match="exists already"):
+        fit_model(artifacts, Asked(heads=("logreg",), folds=2), out=artifacts.root)
+    with pytest.raises(DataError, match="one model has one encoder; got mfcc, other"):
+        fit_model(artifacts, Asked(heads=("logreg",), encoders=("mfcc", "other")))
+
+
+def test_an_encoder_that_lacks_clips_is_left_out_aloud(artifacts: Artifacts) -> None:
+    store = EmbeddingStore.of(artifacts.cache, load_encoder("mfcc").info)
+    keys = sorted(store.keys)[:5]
+    some = EmbeddingStore.of(artifacts.cache, replace(store.info, name="some", recipe_version=9))
+    some.write(keys, {view: store.read(keys, view) for view in ("pooled", "layers")})
+    said: list[str] = []
+    _, predictions = run_comparison(artifacts, Asked(heads=("logreg",), folds=2), jobs=1, say=said.append)
+    assert [p.encoder for p in predictions] == ["mfcc"]
+    assert said == [f"note: {some.folder.name} has 5 of the 24 clips of ravdess, and is left out."]

@@ -1,6 +1,8 @@
 """Adapters: counts, labels and speakers from trees in the real layouts; a sentence for trees that are not."""
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,7 @@ def test_kaggles_second_copy_is_recognised(tree: Path) -> None:
 
 def test_two_different_files_with_one_name_are_refused(tree: Path) -> None:
     write(tree / "again" / "03-01-01-01-01-01-01.wav", noise(0.3, seed=9))
-    with pytest.raises(DataError, match="different files have the same clip id"):
+    with pytest.raises(DataError, match="different files or labels have the same clip id"):
         add_keys(datasets.get("ravdess").manifest(tree))
 
 
@@ -138,3 +140,71 @@ def test_a_csv_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "my.csv").write_text("path,label,speaker\nwavs/1.wav,,ann\nwavs/1.wav,sad,\n")
     with pytest.raises(DataError, match="row 2: no label\n  row 3: no speaker"):
         datasets.get("folder").manifest(tmp_path / "my.csv")
+
+
+def test_a_recording_listed_under_two_labels_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "1.wav", noise(0.1))
+    (tmp_path / "my.csv").write_text("path,label,speaker\n1.wav,sad,ann\n1.wav,happy,ann\n")
+    with pytest.raises(DataError, match=r"same clip id:\n  1.wav: .*1.wav \(sad\) and .*1.wav \(happy\)"):
+        add_keys(datasets.get("folder").manifest(tmp_path / "my.csv"))
+
+
+def test_cells_are_stripped_and_reserved_columns_left_to_the_manifest(tmp_path: Path) -> None:
+    """A speaker with a blank behind is the same speaker: else it would stand in train and test unnoticed."""
+    for n in (1, 2):
+        write(tmp_path / f"{n}.wav", noise(0.1, seed=n))
+    rows = "path,label,speaker,dataset,key,seconds,skipped,text\n1.wav,sad,ann,tess,k,x,no,a\n2.wav,sad ,ann ,,,,,b\n"
+    (tmp_path / "my.csv").write_text(rows)
+    manifest = add_keys(datasets.get("folder").manifest(tmp_path / "my.csv"))
+    assert (manifest.speakers, manifest.labels, manifest.dataset) == (("ann",), ("sad",), "folder-my")
+    assert [dict(clip.extra) for clip in manifest.clips] == [{"text": "a"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize("name", ["录音", "my data é"])
+def test_names_of_folders_in_any_script(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name / "sad" / "ann_1.wav", noise(0.1))
+    assert datasets.get("folder").manifest(tmp_path / name).dataset == "folder-" + name.replace(" ", "-")
+
+
+def test_two_collections_of_one_name_never_overwrite_each_other(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        write(tmp_path / place / "clips" / "sad" / "ann_1.wav", noise(0.1))
+    old, new = (datasets.get("folder").manifest(tmp_path / place / "clips") for place in ("x", "y"))
+    assert old.succeed(old) == old
+    with pytest.raises(
+        DataError, match=r"'folder-clips' is the name of other recordings already \(.*/x/clips/sad/ann_1.wav"
+    ):
+        new.succeed(old)
+
+
+def test_what_one_encoder_skipped_stays_out_for_all(tree: Path) -> None:
+    fresh = add_keys(datasets.get("ravdess").manifest(tree))
+    first, *rest = fresh.clips
+    old = replace(fresh, clips=(replace(first, extra={**first.extra, "skipped": "too long"}), *rest))
+    assert fresh.succeed(old) == old
+    changed = replace(fresh, clips=(replace(first, key="f" * 64), *rest))
+    assert changed.succeed(old) == changed
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".aiff"])
+def test_audio_that_is_not_read_is_no_secret(tree: Path, suffix: str) -> None:
+    (tree / f"03-01-01-01-01-01-01{suffix}").write_bytes(b"x")
+    with pytest.raises(DataError, match=f"{suffix} is not read; convert it to WAV or FLAC"):
+        datasets.get("ravdess").manifest(tree)
+
+
+def test_two_links_to_one_folder_are_two_labels(tmp_path: Path) -> None:
+    write(tmp_path / "shared" / "ann_1.wav", noise(0.1))
+    (tmp_path / "root").mkdir()
+    for label in ("happy", "sad"):
+        (tmp_path / "root" / label).symlink_to(tmp_path / "shared")
+    assert datasets.get("folder").manifest(tmp_path / "root").labels == ("happy", "sad")
+
+
+def test_a_name_that_is_not_utf_8_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "sad").mkdir()
+    path = os.fsdecode(os.fsencode(tmp_path / "sad") + b"/s1_\xff.wav")
+    Path(path).write_bytes(b"")
+    with pytest.raises(DataError, match="the name is not UTF-8; rename the file") as error:
+        datasets.get("folder").manifest(tmp_path)
+    assert str(error.value).encode()

@@ -105,6 +105,11 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp
     change_weights(poisoned, lambda weights: weights[key].fill_(float("nan")))
     with pytest.raises(EncoderError, match=f"tensor {key} holds NaN or infinite weights"):
         load_encoder(str(poisoned))
+    torn = shutil.copytree(checkpoint, tmp_path / "torn")
+    data = (torn / "model.safetensors").read_bytes()
+    (torn / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(EncoderError, match="cannot be loaded from"):
+        load_encoder(str(torn))
     (lacking / "preprocessor_config.json").unlink()
     with pytest.raises(EncoderError, match="Wanted what save_pretrained writes"):
         load_encoder(str(lacking))
@@ -205,6 +210,8 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
         load_encoder("wav2vec2-base-untrained", "cuda")
     with pytest.raises(EncoderError, match="no device 'gpu'; have auto, cpu, cuda"):
         load_encoder("wav2vec2-base-untrained", "gpu")
+    with pytest.raises(EncoderError, match="device 'meta' is not supported"):
+        load_encoder("wav2vec2-base-untrained", "meta")
     with pytest.raises(EncoderError, match="mfcc has no weights and runs on the CPU alone"):
         load_encoder("mfcc", "cuda")
 

@@ -73,6 +73,8 @@ def test_bad_clips_stop_the_run_before_the_encoder_or_are_listed(tree: Path, tmp
     assert f"{short}: lasts 5 ms, mfcc needs 25 ms for one frame" in said
     assert "--skip-bad" in said
     assert not store.keys
+    with pytest.raises(AudioError, match="24 of 24 clips"):
+        extract(keyed(tree), replace(encoder, longest=0.01), store, skip_bad=True)
     manifest, report = extract(keyed(tree), encoder, store, skip_bad=True)
     assert [clip.path for clip in report.skipped] == [str(empty), str(short)]
     assert (report.clips, len(manifest), len(store.keys)) == (22, 24, 22)

@@ -68,3 +68,17 @@ def test_the_card_says_how_well_it_may_do(model: Path) -> None:
     assert 0 <= card.score["uar_low"] <= card.score["uar"] <= 1
     assert (card.n_clips, card.n_speakers, card.dataset, card.encoder) == (24, 4, "ravdess", "mfcc")
     assert replace(card).params["C"] == 0.01
+
+
+def test_a_checkpoint_folder_is_found_from_anywhere(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given as a relative path to extract, it is named by the same words to compare, and known to the model."""
+    save_checkpoint(tmp_path / "nets" / "net")
+    monkeypatch.chdir(tmp_path)
+    extracted(tree, tmp_path / "a", "nets/net")
+    assert Task.load(encoder="nets/net", artifacts=tmp_path / "a").encoder == "net"
+    asked = Asked(heads=("logreg",), encoders=("nets/net",), folds=2)
+    model, _, _ = fit_model(Artifacts(tmp_path / "a"), asked, jobs=1)
+    monkeypatch.chdir("/")
+    assert len(Predictor.load(model).predict([next(tree.rglob("*.wav"))])) == 1

@@ -137,5 +137,6 @@ def test_the_fold_hash_names_the_split() -> None:
     t = task(6)
     first, again, other = (fold_hash(t, make_folds(t, "speakers", 3, seed)) for seed in (0, 0, 1))
     assert first == again != other
+    assert fold_hash(replace(t, y=np.char.add(t.y, "x")), make_folds(t, "speakers", 3)) != first
     assert json.dumps(first)
     assert len(first) == 12

@@ -87,6 +87,7 @@ class HuggingFaceEncoder:
 def load_checkpoint(checkpoint: str, device: str = "auto", name: str = "") -> HuggingFaceEncoder:
     """The encoder in a local folder or on the hub. Raises EncoderError where it cannot be had or is not whole."""
     place = pick_device(device)
+    checkpoint = str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint
     folder = Path(checkpoint) if Path(checkpoint).is_dir() else _hub_folder(checkpoint)
     with _quiet():
         model, features = _load(checkpoint, folder)
@@ -132,6 +133,7 @@ def _encoder(name: str, checkpoint: str, model: Any, features: Any, place: Any) 
 
 def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoFeatureExtractor, AutoModel
 
     try:
@@ -139,8 +141,8 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
         model, report = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EncoderError(
             f"{checkpoint}: cannot be loaded from {folder} ({reason}). Wanted what save_pretrained writes: "
             "config.json, preprocessor_config.json and model.safetensors."
@@ -222,7 +224,7 @@ def _unreachable(checkpoint: str, error: Exception) -> str:
 
 def _name(checkpoint: str) -> str:
     """`facebook/wav2vec2-base` -> `wav2vec2-base`; a folder gives its own name."""
-    return Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint.rpartition("/")[2]
+    return Path(checkpoint).name
 
 
 @contextmanager
