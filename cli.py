@@ -88,20 +88,14 @@ def datasets() -> None:
     """The datasets there are: clips, speakers, labels, licence, citation, where to get them."""
     from embedcache import datasets as registry
 
-    blocks = []
     for d in registry.all():
         counts = f"{d.n_clips} clips, {d.n_speakers} speakers, {len(d.labels)} labels: {', '.join(d.labels)}"
-        facts = (
-            ("", counts if d.n_clips else "as many clips, speakers and labels as you have"),
-            ("licence", d.licence),
-            ("cite", d.citation),
-            ("get it", d.source),
-            ("names", d.layout if d.layout != d.source else ""),
-        )
-        blocks.append((d.name, d.title, [(name, fact) for name, fact in facts if fact]))
-    for name, title, facts in blocks:
-        print(f"{name}: {title}")
-        print("\n".join(f"  {key + ':' if key else '':8} {fact}".replace("         ", "  ", 1) for key, fact in facts))
+        print(f"{d.name}: {d.title}")
+        print(f"  holds    {counts if d.n_clips else 'the clips, speakers and labels that you have'}")
+        print(f"  licence  {d.licence}")
+        print(f"  cite     {d.citation}")
+        print(f"  get it   {d.source}")
+        print(f"  files    {d.layout}")
 
 
 @app.command()
@@ -141,18 +135,15 @@ def extract(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run a frozen encoder over every clip once, and keep the vectors."""
-    from embedcache import EmbeddingStore, KeyMemo, Manifest, SerError, add_keys, load_encoder
+    from embedcache import EmbeddingStore, SerError, load_encoder, take_stock
     from embedcache import datasets as registry
     from embedcache import extract as run
     from embedcache.progress import terminal
 
-    place = place_of(artifacts)
-    spec = registry.get(dataset)
-    manifest = spec.manifest(root)
+    place, spec = place_of(artifacts), registry.get(dataset)
+    found = spec.manifest(root)
     loaded = load_encoder(encoder, device)
-    manifest = add_keys(manifest, KeyMemo(place.keys(manifest.dataset)), terminal).check()
-    before = place.manifest(manifest.dataset)
-    manifest = manifest.succeed(Manifest.from_csv(before)) if before.exists() else manifest
+    manifest = take_stock(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)
     try:
         manifest, report = run(manifest, loaded, store, skip_bad=skip_bad, progress=terminal)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from embedcache import Artifacts, EmbeddingStore, KeyMemo, Manifest, add_keys, datasets, extract, load_encoder
+from embedcache import Artifacts, EmbeddingStore, Manifest, datasets, extract, load_encoder, take_stock
 from embedcache.encoders.wav2vec2 import UNTRAINED, is_cached
 from embedcache.progress import Progress, silent
 from embedcache.sample import write_sample
@@ -49,7 +49,7 @@ def _sample(artifacts: Artifacts) -> Manifest:
     root = write_sample(artifacts.root / "sample")
     found = datasets.get("ravdess").manifest(root)
     renamed = tuple(replace(clip, dataset=NAME) for clip in found.clips)
-    return add_keys(Manifest(NAME, renamed), KeyMemo(artifacts.keys(NAME)))
+    return take_stock(Manifest(NAME, renamed), artifacts)
 
 
 def _wav2vec2(say: Callable[[str], None]) -> str:

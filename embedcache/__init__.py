@@ -29,7 +29,7 @@ from .errors import (
     UnknownName,
 )
 from .extract import Report, extract
-from .keys import KeyMemo, add_keys
+from .keys import KeyMemo, add_keys, take_stock
 from .layout import Artifacts
 from .manifest import Clip, Manifest
 from .store import EmbeddingStore, find_stores
@@ -61,4 +61,5 @@ __all__ = [
     "find_stores",
     "load_encoder",
     "read",
+    "take_stock",
 ]

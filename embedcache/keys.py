@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .audio import Recording
 from .errors import AudioError, DataError, complain
-from .layout import atomic_write
+from .layout import Artifacts, atomic_write
 from .manifest import SKIPPED, Clip, Manifest
 from .progress import Progress, silent
 
@@ -87,6 +87,16 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
             advance(1)
     memo.save()
     return Manifest(manifest.dataset, tuple(_first_copies(clips)))
+
+
+def take_stock(manifest: Manifest, artifacts: Artifacts, progress: Progress = silent) -> Manifest:
+    """`add_keys` with the memory of an output folder: remembered keys, and what an earlier manifest there knows.
+
+    Raises DataError as `add_keys`, `Manifest.check` and `Manifest.succeed` do.
+    """
+    keyed = add_keys(manifest, KeyMemo(artifacts.keys(manifest.dataset)), progress).check()
+    before = artifacts.manifest(manifest.dataset)
+    return keyed.succeed(Manifest.from_csv(before)) if before.exists() else keyed
 
 
 def _inspect(path: str) -> Seen:
