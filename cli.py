@@ -29,6 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+CTRL_C = 130  # typer's exit code for an interrupt that no command has answered
+
 ArtifactsOption = Annotated[
     Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
 ]
@@ -46,6 +48,11 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 loses a dash, not the result
     try:
         app()
+    except SystemExit as end:
+        if end.code == CTRL_C:
+            note("error: stopped. What was stored before stays; a comparison is saved when it is complete.")
+            sys.exit(1)
+        raise
     except Exception as error:
         from embedcache import SerError
 

@@ -286,3 +286,19 @@ def test_a_folder_of_ones_own_is_found_again(ser: Ser, tmp_path: Path) -> None:
     for named in ([], ["--dataset", "folder"], ["--dataset", "folder-mine"]):
         result = ser("compare", *named, "--head", "logreg", "--protocol", "loso")
         assert "folder-mine, protocol loso: 3 folds, 18 clips" in result.stdout, result.stderr
+
+
+def test_ctrl_c_during_a_comparison(ser: Ser, tree: Path, tmp_path: Path) -> None:
+    """Workers and all: one line, and no run that is not complete."""
+    ser(*EXTRACT)
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "compare", "--folds", "4", "--seeds", "200", "--jobs", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
+    )
+    time.sleep(9)
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (1, "")
+    assert "Traceback" not in stderr
+    assert "error: stopped. What was stored before stays" in stderr
+    assert not (tmp_path / "artifacts" / "runs").exists()
