@@ -17,7 +17,7 @@ from .predictions import Predictions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, MUTED = "#1f2933", "#7b8794"
+INK = "#1f2933"
 TRAIN, HELD = "#b45309", "#1d4ed8"  # told apart in grey and by the colour-blind
 
 

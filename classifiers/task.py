@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
-from embedcache.manifest import SKIPPED
 
 Strings = NDArray[np.str_]
 
@@ -57,22 +56,23 @@ class Task:
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
         manifest = load_manifest(place, dataset)
-        used = [clip for clip in manifest.clips if SKIPPED not in clip.extra]
-        store = _store(place, manifest.dataset, [clip.key for clip in used], encoder, view)
-        X = store.read([clip.key for clip in used], view)
+        used = manifest.usable
+        keys = [clip.key for clip in used]
+        store = _store(place, manifest.dataset, keys, encoder, view)
+        X = store.read(keys, view)
         return cls(
             X=X.reshape(len(X), -1),
             y=np.array([clip.label for clip in used]),
             speakers=np.array([clip.speaker for clip in used]),
             clip_ids=np.array([clip.clip_id for clip in used]),
-            keys=np.array([clip.key for clip in used]),
+            keys=np.array(keys),
             texts=np.array([clip.extra.get("text", "") for clip in used]),
             dataset=manifest.dataset,
             encoder=_called(store),
             encoder_info=store.info,
             view=view,
             n_layers=store.info.n_layers if view == "layers" else 1,
-            skipped=tuple(clip.clip_id for clip in manifest.clips if SKIPPED in clip.extra),
+            skipped=tuple(clip.clip_id for clip in manifest.skipped),
         )
 
     @property
@@ -119,7 +119,7 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
         raise DataError(
             f"{artifacts.manifest(matches[0])}: its rows name the dataset '{manifest.dataset}'; wanted '{matches[0]}'."
         )
-    if blank := [clip.clip_id for clip in manifest.clips if not clip.key and SKIPPED not in clip.extra]:
+    if blank := [clip.clip_id for clip in manifest.usable if not clip.key]:
         raise DataError(f"{artifacts.manifest(matches[0])}: {blank[0]} has no key. Run `ser extract` again.")
     return manifest
 
@@ -127,7 +127,7 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
 def encoders_of(artifacts: Artifacts, dataset: str | None = None) -> tuple[list[str], list[str]]:
     """The encoders whose vectors of all of a dataset's clips are stored, and a sentence on each that has only some."""
     manifest = load_manifest(artifacts, dataset)
-    keys = [clip.key for clip in manifest.clips if SKIPPED not in clip.extra]
+    keys = [clip.key for clip in manifest.usable]
     whole, notes = [], []
     for store in find_stores(artifacts.cache):
         has = _count(store, keys, "pooled")

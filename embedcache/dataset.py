@@ -11,9 +11,8 @@ from .audio import SUFFIXES
 from .errors import DataError, complain
 from .manifest import Clip, Manifest
 
-UNREAD = frozenset(
-    {".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"}
-)  # audio, and a message, not silence
+# Audio that is not read: such files get a message, not silence.
+UNREAD = frozenset({".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"})
 
 
 @dataclass(frozen=True)

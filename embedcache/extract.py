@@ -80,7 +80,7 @@ def extract(
     """
     begin = time.monotonic()
     manifest = _set_aside(manifest, encoder, skip_bad)
-    usable = [clip for clip in manifest.clips if SKIPPED not in clip.extra]
+    usable = manifest.usable
     wanted = set(store.missing([clip.key for clip in usable], views))
     todo = list({clip.key: clip for clip in usable if clip.key in wanted}.values())
     seconds = sum(clip.seconds for clip in todo)
@@ -96,17 +96,17 @@ def extract(
                     advance(sum(clip.seconds for clip in clips))
             finally:
                 shelf.commit()
-    skipped = tuple(clip for clip in manifest.clips if SKIPPED in clip.extra)
     cached = sum(clip.key not in wanted for clip in usable)
-    return manifest, Report(len(usable), len(todo), cached, seconds, time.monotonic() - begin, skipped)
+    return manifest, Report(len(usable), len(todo), cached, seconds, time.monotonic() - begin, manifest.skipped)
 
 
 def encode_files(encoder: Encoder, recordings: Sequence[Recording], view: str) -> Vectors:
     """Vectors of files that are in no store: (n, …) of one view. Raises AudioError as `extract` does."""
-    faults = [_fault(str(r.path), r.seconds(), encoder) for r in recordings]
+    rate = encoder.info.sample_rate
+    waves = [recording.waveform(rate) for recording in recordings]
+    faults = [_fault(str(r.path), len(wave) / rate, encoder) for r, wave in zip(recordings, waves, strict=True)]
     if complaints := [fault for fault in faults if fault]:
         raise AudioError("\n".join(complaints))
-    waves = [recording.waveform(encoder.info.sample_rate) for recording in recordings]
     batch = encoder.encode(waves, [view])
     _refuse_nan([Clip("", str(r.path), str(r.path), "", "") for r in recordings], batch)
     return batch[view]
@@ -118,11 +118,12 @@ def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest
     for clip in manifest.clips:
         fault = clip.extra.get(SKIPPED) or _fault(clip.path, clip.seconds, encoder)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
-    faults = [clip.extra[SKIPPED] for clip in clips if SKIPPED in clip.extra]
-    if faults and (not skip_bad or len(faults) == len(clips)):
+    checked = Manifest(manifest.dataset, tuple(clips))
+    faults = [clip.extra[SKIPPED] for clip in checked.skipped]
+    if faults and (not skip_bad or not checked.usable):
         what = f"{len(faults)} of {len(clips)} clips of {manifest.dataset} cannot be used"
         raise AudioError(complain(what, faults, "Mend or remove them, or leave them out with --skip-bad."))
-    return Manifest(manifest.dataset, tuple(clips))
+    return checked
 
 
 def _fault(path: str, seconds: float, encoder: Encoder) -> str:

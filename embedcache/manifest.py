@@ -31,7 +31,7 @@ class Clip:
     gender: str = ""  # "female", "male" or ""
     extra: Mapping[str, str] = field(default_factory=dict)  # text, intensity, session, …
     key: str = ""  # SHA-256 of the file's bytes, "" until it was read
-    seconds: float = 0.0  # by the file's header, 0 until it was read
+    seconds: float = 0.0  # 0 until it was read
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,16 @@ class Manifest:
     def keys(self) -> tuple[str, ...]:
         """The content key of every clip, in order."""
         return tuple(clip.key for clip in self.clips)
+
+    @property
+    def usable(self) -> tuple[Clip, ...]:
+        """The clips that can have a vector."""
+        return tuple(clip for clip in self.clips if SKIPPED not in clip.extra)
+
+    @property
+    def skipped(self) -> tuple[Clip, ...]:
+        """The clips that were set aside; each says why in `extra["skipped"]`."""
+        return tuple(clip for clip in self.clips if SKIPPED in clip.extra)
 
     def check(self) -> Manifest:
         """Itself, or DataError with every complaint at once: no clips, a repeated id, no label, no speaker."""
@@ -106,7 +116,7 @@ class Manifest:
                 f"'{self.dataset}' is the name of other recordings already ({old.clips[0].path}). Rename this folder "
                 "or CSV, choose another --artifacts, or remove that manifest if they have moved."
             )
-        skipped = {(c.clip_id, c.key): c.extra[SKIPPED] for c in old.clips if SKIPPED in c.extra}
+        skipped = {(c.clip_id, c.key): c.extra[SKIPPED] for c in old.skipped}
         return Manifest(self.dataset, tuple(_skip(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoder import EncoderInfo, Vectors
+from .encoder import VIEWS, EncoderInfo, Vectors
 from .errors import StoreError, UnknownName
 from .shard import SUFFIX, Shard, write_shard
 
@@ -49,7 +49,7 @@ class EmbeddingStore:
         """Every key that has at least one view."""
         return set().union(*self._rows.values())
 
-    def missing(self, keys: Iterable[str], views: Iterable[str] = ("pooled", "layers")) -> list[str]:
+    def missing(self, keys: Iterable[str], views: Iterable[str] = VIEWS) -> list[str]:
         """The keys, each once and in order, that lack a vector in any of the views."""
         indexes = [self._rows.get(view, {}) for view in views]
         return [key for key in dict.fromkeys(keys) if not all(key in index for index in indexes)]
