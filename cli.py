@@ -138,6 +138,10 @@ def extract(
     ] = None,
     encoder: Annotated[str, typer.Option(help="A name (see `ser encoders`), a folder or a hub id.")] = "wav2vec2-base",
     device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="Of the matrix products: fp32, bf16 or fp16.")] = "fp32",
+    views: Annotated[
+        str, typer.Option(help="Of pooled, layers, std, frames (the last layer's), frames:N, frames:all.")
+    ] = "pooled,layers",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unusable clips out, and list them.")] = False,
     artifacts: ArtifactsOption = None,
 ) -> None:
@@ -145,17 +149,18 @@ def extract(
     from embedcache import EmbeddingStore, SerError, load_encoder, take_stock
     from embedcache import datasets as registry
     from embedcache import extract as run
+    from embedcache.encoder import resolve_views
     from embedcache.progress import terminal
 
     place, spec = place_of(artifacts), registry.get(dataset)
     found = spec.manifest(root)
-    loaded = load_encoder(encoder, device)
+    loaded = load_encoder(encoder, device, precision, say=note, memory=place.encoders)
     manifest = take_stock(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)
     try:
-        manifest, report = run(manifest, loaded, store, skip_bad=skip_bad, progress=terminal)
+        manifest, report = run(manifest, loaded, store, given(views), skip_bad, terminal)
     except KeyboardInterrupt:
-        lacking = set(store.missing(manifest.keys))
+        lacking = set(store.missing(manifest.keys, resolve_views(given(views), loaded)))
         kept = f"{sum(key not in lacking for key in manifest.keys)} of {len(manifest)} clips are stored"
         raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
     manifest.to_csv(place.manifest(manifest.dataset))

@@ -41,7 +41,7 @@ class Predictor:
         only a library's version differs, it warns.
         """
         estimator, card = load_model(folder)
-        encoder = load_encoder(card.checkpoint or card.encoder, device)
+        encoder = load_encoder(card.checkpoint or card.encoder, device, str(card.encoder_info.get("precision", "fp32")))
         _check_encoder(card, encoder.info)
         return cls(estimator, card, encoder)
 

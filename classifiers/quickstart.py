@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from embedcache import Artifacts, EmbeddingStore, Manifest, datasets, extract, load_encoder, take_stock
-from embedcache.encoders.wav2vec2 import UNTRAINED, is_cached
+from embedcache.encoders import UNTRAINED, is_cached
 from embedcache.progress import Progress, silent
 from embedcache.sample import write_sample
 

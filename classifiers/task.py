@@ -71,7 +71,7 @@ class Task:
             encoder=_called(store),
             encoder_info=store.info,
             view=view,
-            n_layers=store.info.n_layers if view == "layers" else 1,
+            n_layers=1 if view == "pooled" else store.info.n_layers,
             skipped=tuple(clip.clip_id for clip in manifest.skipped),
         )
 

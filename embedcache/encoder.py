@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -16,12 +16,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import Waveform
-from .errors import EncoderError
+from .errors import AudioError, EncoderError
 
 Vectors = NDArray[np.float32]
-Batch = Mapping[str, Vectors]  # view -> (n, …), one row a waveform
+Say = Callable[[str], None]  # hears a line for people
 
-VIEWS = ("pooled", "layers")
+VIEWS = ("pooled", "layers")  # what is kept unless more is asked for
+FRAMES = "frames"  # `frames:N` is the view of layer N's frames
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Rows of different lengths: the frames of some clips, end to end."""
+
+    values: NDArray[np.float16]  # (sum of T, dim)
+    offsets: NDArray[np.int64]  # (n + 1,): clip i is values[offsets[i] : offsets[i + 1]]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float16], lengths: Sequence[int]) -> Frames:
+        """From the number of frames of each clip."""
+        return cls(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
+
+    @classmethod
+    def join(cls, parts: Sequence[Frames]) -> Frames:
+        """The clips of several, in order."""
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        return cls.of(np.concatenate([part.values for part in parts]), lengths.tolist())
+
+    def take(self, order: Sequence[int] | NDArray[np.int64]) -> Frames:
+        """The clips with these numbers, in this order."""
+        chosen = [self[int(number)] for number in order]
+        values = np.concatenate(chosen) if chosen else self.values[:0]
+        return Frames.of(values, [len(frames) for frames in chosen])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return self.values.nbytes
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, number: int) -> NDArray[np.float16]:  # (T, dim) of one clip
+        return self.values[self.offsets[number] : self.offsets[number + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float16]]:
+        return (self[number] for number in range(len(self)))
+
+
+Rows = Vectors | Frames  # of one view, one row a waveform
+Batch = Mapping[str, Rows]  # view -> rows
 
 
 @dataclass(frozen=True)
@@ -61,6 +106,10 @@ class Encoder(Protocol):
     def info(self) -> EncoderInfo: ...
 
     @property
+    def views(self) -> tuple[str, ...]:
+        """What it can give, of `pooled`, `layers`, `std` and `frames`."""
+
+    @property
     def shortest(self) -> float:
         """Seconds of the shortest clip that gives one frame."""
 
@@ -68,8 +117,16 @@ class Encoder(Protocol):
     def longest(self) -> float:
         """Seconds of the longest clip that fits into a sensible amount of memory."""
 
+    @property
+    def pack(self) -> float:
+        """Seconds of audio that one call of `encode` should get: enough to be fast, few enough for its memory."""
+
+    @property
+    def lanes(self) -> int:
+        """Calls of `encode` that run side by side, in threads, to keep the machine busy."""
+
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """The views of each waveform, float32: `pooled` (n, dim), `layers` (n, n_layers, dim).
+        """The views of each waveform: `pooled` (n, dim), `layers` and `std` (n, n_layers, dim) float32; `frames:N`.
 
         A row never depends on the other waveforms of the batch.
         """
@@ -77,27 +134,55 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A built-in encoder: the facts a person needs to choose, and how to load it onto a device."""
+    """A built-in encoder: the facts a person needs to choose, and how to load it."""
 
     name: str
     about: str
-    load: Callable[[str], Encoder]  # device -> encoder
+    load: Callable[[str, str, Say], Encoder]  # device, precision, say -> encoder
     checkpoint: str = ""
     licence: str = ""
 
 
+def silence(line: str) -> None:
+    """Hear nothing."""
+
+
+def frame_layers(views: Sequence[str]) -> dict[str, int]:
+    """The `frames:N` among views, with their N."""
+    return {view: int(view.partition(":")[2]) for view in views if view.startswith(f"{FRAMES}:")}
+
+
+def resolve_views(asked: Sequence[str], encoder: Encoder) -> tuple[str, ...]:
+    """Views as they are stored: `frames` is the last layer's, `frames:all` those of every layer.
+
+    Raises EncoderError for what this encoder does not give.
+    """
+    layers = range(encoder.info.n_layers)
+    every = [f"{FRAMES}:{layer}" for layer in layers]
+    names = {**{view: [view] for view in (*encoder.views, *every)}, FRAMES: every[-1:], f"{FRAMES}:all": every}
+    offered = [*encoder.views, f"{FRAMES}:0 … {every[-1]}", f"{FRAMES}:all"]
+    if FRAMES not in encoder.views:
+        names, offered = {view: [view] for view in encoder.views}, list(encoder.views)
+    if unknown := [view for view in asked if view not in names]:
+        raise EncoderError(f"{encoder.info.name}: gives no view '{unknown[0]}'; have {', '.join(offered)}.")
+    return tuple(dict.fromkeys(view for name in asked for view in names[name]))
+
+
+def refuse_short(encoder: Encoder, waveforms: Sequence[Waveform]) -> None:
+    """Raise AudioError for a waveform that is too short for a frame."""
+    needed = round(encoder.shortest * encoder.info.sample_rate)
+    for wave in waveforms:
+        if len(wave) < needed:
+            raise AudioError(f"a waveform of {len(wave)} samples, {encoder.info.name} needs {needed} for one frame.")
+
+
 def pick_device(device: str) -> Any:
-    """The torch device that was asked for. Raises EncoderError where it is not there."""
+    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`. Raises EncoderError where it is not there."""
     import torch
 
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-    except RuntimeError as error:
-        raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.") from error
-    if picked.type not in ("cpu", "cuda"):
-        raise EncoderError(f"device '{device}' is not supported; have auto, cpu, cuda, cuda:N.")
+    picked = torch.device(device)
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise EncoderError(
             f"--device {device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices. "

@@ -1,22 +1,27 @@
-"""The loop: manifest -> what is missing -> waveforms -> encoder -> shards.
+"""The loop: manifest -> what is missing -> packs of waveforms -> encoder -> shards.
 
-Memory does not grow with the number of clips: rows are held until a shard is due, and a shard is due when it is large
-enough or when losing it to a kill would hurt. Whatever ends the loop, rows that were encoded are committed first.
+Three stages overlap, each in threads of its own: decoding, encoding, and (in the caller's thread) writing. A pack is
+as many clips as last for `encoder.pack` seconds together, the longest first, so that a clip lies among its likes.
+
+Memory does not grow with the number of clips. At once there are AHEAD packs of waveforms besides those being encoded
+(64 kB a second of audio at 16 kHz), and rows that wait for their shard, which is due when it is large enough or when
+losing it to a kill would hurt. Whatever ends the loop, rows that were encoded are committed first.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
+import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .audio import Recording, Waveform
-from .encoder import VIEWS, Batch, Encoder, Vectors
+from .encoder import VIEWS, Batch, Encoder, Frames, Rows, Vectors, resolve_views
 from .errors import AudioError, EncoderError, complain
 from .manifest import SKIPPED, Clip, Manifest
 from .progress import Progress, silent
@@ -25,7 +30,7 @@ from .store import EmbeddingStore
 SHARD_BYTES = 64 << 20
 # A kill costs at most this many seconds of work, or this share of the run so far: long runs make fewer, larger shards.
 LOSS_SECONDS, LOSS_SHARE = 5.0, 0.02
-BATCH_SECONDS = 60.0  # of audio in one call of the encoder
+AHEAD = 2  # packs that are decoded before their turn
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,7 @@ class _Shelf:
 
     def commit(self) -> None:
         if self.keys:
-            rows = {view: np.concatenate([batch[view] for batch in self.batches]) for view in self.batches[0]}
-            self.store.write(self.keys, rows)
+            self.store.write(self.keys, {view: _joined([b[view] for b in self.batches]) for view in self.batches[0]})
         self.keys, self.batches, self.last = [], [], time.monotonic()
 
 
@@ -76,24 +80,26 @@ def extract(
     """Encode every clip of a keyed manifest (see `add_keys`) that the store lacks.
 
     Gives the manifest, in which clips that were skipped say why, and a report. Raises AudioError, before anything is
-    encoded, where a clip cannot be read or is too short or too long for the encoder, unless `skip_bad`.
+    encoded, where a clip cannot be read or is too short or too long for the encoder, unless `skip_bad`; EncoderError
+    for a view that the encoder does not give, and where a vector is not finite.
     """
     begin = time.monotonic()
+    asked = resolve_views(views, encoder)
     manifest = _set_aside(manifest, encoder, skip_bad)
     usable = manifest.usable
-    wanted = set(store.missing([clip.key for clip in usable], views))
+    keys = [clip.key for clip in usable]
+    lacking = {view: store.missing(keys, [view]) for view in asked}
+    wanted = {key for missing in lacking.values() for key in missing}
     todo = list({clip.key: clip for clip in usable if clip.key in wanted}.values())
     seconds = sum(clip.seconds for clip in todo)
     shelf = _Shelf(store)
     if todo:
         with progress("encoding", total=seconds, unit="s of audio") as advance:
             try:
-                for clips, waves in _batches(todo, encoder.info.sample_rate):
-                    batch = encoder.encode(waves, views)
-                    _refuse_nan(clips, batch)
-                    shelf.add([clip.key for clip in clips], batch)
-                    _trim()
-                    advance(sum(clip.seconds for clip in clips))
+                with closing(_encoded(todo, encoder, [view for view in asked if lacking[view]])) as batches:
+                    for clips, batch in batches:
+                        shelf.add([clip.key for clip in clips], batch)
+                        advance(sum(clip.seconds for clip in clips))
             finally:
                 shelf.commit()
     cached = sum(clip.key not in wanted for clip in usable)
@@ -107,9 +113,9 @@ def encode_files(encoder: Encoder, recordings: Sequence[Recording], view: str) -
     faults = [_fault(str(r.path), len(wave) / rate, encoder) for r, wave in zip(recordings, waves, strict=True)]
     if complaints := [fault for fault in faults if fault]:
         raise AudioError("\n".join(complaints))
-    batch = encoder.encode(waves, [view])
+    batch = encoder.encode(waves, resolve_views([view], encoder))
     _refuse_nan([Clip("", str(r.path), str(r.path), "", "") for r in recordings], batch)
-    return batch[view]
+    return np.asarray(batch[view])
 
 
 def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest:
@@ -140,26 +146,49 @@ def _fault(path: str, seconds: float, encoder: Encoder) -> str:
     return ""
 
 
-def _batches(clips: Sequence[Clip], rate: int) -> Iterator[tuple[list[Clip], list[Waveform]]]:
-    """Clips and waveforms in groups of up to BATCH_SECONDS; one group is decoded while another is encoded."""
-    groups: list[list[Clip]] = [[]]
+def _encoded(clips: Sequence[Clip], encoder: Encoder, views: Sequence[str]) -> Generator[tuple[list[Clip], Batch]]:
+    """Packs of clips with their rows, in order; some are decoded and some encoded while the caller has another."""
+    rate, lanes = encoder.info.sample_rate, encoder.lanes
+    decoders, encoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1)), ThreadPoolExecutor(lanes)
+    under_way: deque[tuple[list[Clip], Future[Batch]]] = deque()
+    try:
+        for pack in _packs(clips, encoder.pack):
+            waves = [decoders.submit(_waveform, clip, rate) for clip in pack]
+            under_way.append((pack, encoders.submit(_encode, encoder, pack, waves, views)))
+            if len(under_way) > lanes + AHEAD:
+                done, batch = under_way.popleft()
+                yield done, batch.result()
+        while under_way:
+            done, batch = under_way.popleft()
+            yield done, batch.result()
+    finally:
+        for pool in (encoders, decoders):
+            pool.shutdown(cancel_futures=True)
+
+
+def _packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
+    """Clips in groups that last up to `seconds`, the longest first; a longer clip is a group of its own."""
+    pack: list[Clip] = []
     held = 0.0
-    for clip in clips:
-        if groups[-1] and held + clip.seconds > BATCH_SECONDS:
-            groups.append([])
-            held = 0.0
-        groups[-1].append(clip)
+    for clip in sorted(clips, key=lambda clip: -clip.seconds):
+        if pack and held + clip.seconds > seconds:
+            yield pack
+            pack, held = [], 0.0
+        pack.append(clip)
         held += clip.seconds
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = pool.submit(_decode, groups[0], rate)
-        for group, following in zip(groups, [*groups[1:], []], strict=True):
-            waves = ahead.result()
-            ahead = pool.submit(_decode, following, rate)
-            yield group, waves
+    if pack:
+        yield pack
 
 
-def _decode(clips: Sequence[Clip], rate: int) -> list[Waveform]:
-    return [_waveform(clip, rate) for clip in clips]
+def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Waveform]], views: Sequence[str]) -> Batch:
+    batch = encoder.encode([wave.result() for wave in waves], views)
+    _refuse_nan(clips, batch)
+    return batch
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    ragged = [part for part in parts if isinstance(part, Frames)]
+    return Frames.join(ragged) if ragged else np.concatenate([np.asarray(part) for part in parts])
 
 
 def _waveform(clip: Clip, rate: int) -> Waveform:
@@ -168,16 +197,6 @@ def _waveform(clip: Clip, rate: int) -> Waveform:
     if recording.key != clip.key:
         raise AudioError(f"{clip.path}: changed while it was being extracted. Run again once it is complete.")
     return recording.waveform(rate)
-
-
-def _trim() -> None:
-    """Give freed memory back to the system where the C library is glibc.
-
-    Every clip length leaves buffers of its own size in glibc's heaps: on 1440 clips of RAVDESS, 1.5 GB of them.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim:
-        trim(0)
 
 
 def _refuse_nan(clips: Sequence[Clip], batch: Batch) -> None:

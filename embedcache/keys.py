@@ -44,15 +44,15 @@ class KeyMemo:
     def look(self, path: str) -> Seen:
         """The file's key and duration, from memory where nothing about the file has changed."""
         try:
-            stamp = _stamp(path)
+            now = stamp(path)
         except OSError as error:
             return Seen("", 0.0, f"{path}: cannot be read: {error.strerror or error}.")
         match self._known.get(path):
-            case [*known, str(key), float(seconds)] if tuple(known) == stamp:
+            case [*known, str(key), float(seconds)] if tuple(known) == now:
                 return Seen(key, seconds)
         seen = _inspect(path)
-        if not seen.fault and time.time_ns() - max(stamp[1:]) > GRAIN_NS:
-            self._known[path] = [*stamp, seen.key, seen.seconds]
+        if not seen.fault and time.time_ns() - max(now[1:]) > GRAIN_NS:
+            self._known[path] = [*now, seen.key, seen.seconds]
         return seen
 
     def save(self) -> None:
@@ -107,7 +107,8 @@ def _inspect(path: str) -> Seen:
         return Seen("", 0.0, str(error))
 
 
-def _stamp(path: str) -> Stamp:
+def stamp(path: str) -> Stamp:
+    """What changes with a file's content, without reading it."""
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

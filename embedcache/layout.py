@@ -30,6 +30,11 @@ class Artifacts:
         return self.root / "cache"
 
     @property
+    def encoders(self) -> Path:
+        """What is known of encoders without loading them."""
+        return self.cache / "encoders.json"
+
+    @property
     def manifests(self) -> Path:
         """One CSV per dataset."""
         return self.root / "manifests"

@@ -35,6 +35,7 @@ class Registry(Generic[Spec]):
     kind: str
     package: str
     hint: str = ""
+    shared: tuple[str, ...] = ()  # modules that hold no spec, as those do whose name starts with an underscore
 
     def get(self, name: str) -> Spec:
         """The spec called `name`. Raises UnknownName, with a suggestion, where there is none."""
@@ -69,7 +70,8 @@ class Registry(Generic[Spec]):
 
     def _modules(self) -> list[str]:
         folder = importlib.import_module(self.package).__path__
-        return sorted(m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_"))
+        names = {module.name for module in pkgutil.iter_modules(folder)} - set(self.shared)
+        return sorted(name for name in names if not name.startswith("_"))
 
     def _exposed(self, module: str) -> tuple[Spec, ...]:
         specs = getattr(importlib.import_module(f"{self.package}.{module}"), self.kind)

@@ -7,12 +7,13 @@ a row that both wrote is the same row. `.part` files of a killed writer are pass
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .encoder import VIEWS, EncoderInfo, Vectors
+from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors
 from .errors import StoreError, UnknownName
 from .shard import SUFFIX, Shard, write_shard
 
@@ -55,26 +56,44 @@ class EmbeddingStore:
         return [key for key in dict.fromkeys(keys) if not all(key in index for index in indexes)]
 
     def read(self, keys: Sequence[str], view: str) -> Vectors:
-        """One row a key, in order: `pooled` (n, dim), `layers` (n, n_layers, dim).
+        """One row a key, in order: `pooled` (n, dim), `layers` and `std` (n, n_layers, dim).
 
-        Raises StoreError where a key has no vector or its row is damaged.
+        Raises StoreError where a key has no vector or its row is damaged, and for `frames`: see `read_frames`.
         """
-        index = self._rows.get(view, {})
-        if absent := self.missing(keys, [view]):
-            raise StoreError(
-                f"{self.folder.name}: no '{view}' vectors for {len(absent)} of {len(keys)} clips. Run `ser extract`."
-            )
-        places = np.array([index[key] for key in keys], dtype=np.int64).reshape(-1, 2)  # (n, shard and row)
+        if view.startswith(FRAMES):
+            raise StoreError(f"'{view}' has rows of different lengths: they are read by read_frames(keys, layer).")
         result: Vectors | None = None
-        for number in np.unique(places[:, 0]):
-            here = np.flatnonzero(places[:, 0] == number)
-            vectors = self._shards[number].read(view, places[here, 1])
+        for shard, here, rows in self._places(keys, view):
+            vectors = shard.read(view, rows)
             if result is None:
                 result = np.empty((len(keys), *vectors.shape[1:]), dtype=np.float32)
             result[here] = vectors
         return result if result is not None else np.empty((0, self.info.dim), dtype=np.float32)
 
-    def write(self, keys: Sequence[str], rows: Mapping[str, Vectors]) -> None:
+    def read_frames(self, keys: Sequence[str], layer: int = -1) -> Frames:
+        """The frames of one layer, one clip a key, in order: (T, dim) float16 each. Raises StoreError as `read`."""
+        view = f"{FRAMES}:{layer % self.info.n_layers}"
+        places = list(self._places(keys, view))
+        if not places:
+            return Frames.of(np.empty((0, self.info.dim), np.float16), [])
+        parts = [shard.read_frames(view, rows) for shard, _, rows in places]
+        order = np.argsort(np.concatenate([here for _, here, _ in places]))
+        return Frames.join(parts).take(order)
+
+    def _places(self, keys: Sequence[str], view: str) -> Iterator[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:
+        """Each shard that holds some of the keys: which of them, and in which of its rows."""
+        index = self._rows.get(view, {})
+        if absent := self.missing(keys, [view]):
+            raise StoreError(
+                f"{self.folder.name}: no '{view}' vectors for {len(absent)} of {len(keys)} clips. "
+                f"Run `ser extract{'' if view in VIEWS else f' --views {view}'}`."
+            )
+        places = np.array([index[key] for key in keys], dtype=np.int64).reshape(-1, 2)  # (n, shard and row)
+        for number in np.unique(places[:, 0]):
+            here = np.flatnonzero(places[:, 0] == number)
+            yield self._shards[number], here, places[here, 1]
+
+    def write(self, keys: Sequence[str], rows: Mapping[str, Rows]) -> None:
         """Commit rows as one new shard. Raises StoreError where it cannot be written."""
         self._add(write_shard(self.folder, self.info, keys, rows))
 

@@ -13,9 +13,10 @@ import torch
 import transformers
 from conftest import noise, save_checkpoint
 
-from embedcache import AudioError, EncoderError, UnknownName, load_encoder
+from embedcache import EncoderError, UnknownName, load_encoder
 from embedcache.checks import check_encoder
 from embedcache.encoders import mfcc
+from embedcache.encoders._checkpoint import untrained
 from embedcache.encoders.wav2vec2 import load_checkpoint
 
 FAMILIES = {
@@ -63,17 +64,30 @@ def test_the_control_is_wav2vec2_base_with_seeded_weights() -> None:
     wave = noise(0.3).astype(np.float32)
     first, second = (e.encode([wave], ["layers"])["layers"] for e in (encoder, again))
     np.testing.assert_array_equal(first, second)
-    inputs = encoder.features(wave, sampling_rate=16_000, return_tensors="pt")
+    oracle = untrained("fp32")
+    inputs = oracle.features(wave, sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        states = encoder.model(**inputs, output_hidden_states=True).hidden_states
+        states = oracle.model(**inputs, output_hidden_states=True).hidden_states
     np.testing.assert_allclose(first[0], np.stack([s[0].mean(0) for s in states]), atol=1e-5)
 
 
-def test_one_frame_is_the_shortest_clip(checkpoint: Path) -> None:
-    encoder = load_encoder(str(checkpoint))
-    assert np.isfinite(encoder.encode([noise(0.025).astype(np.float32)[:400]], ["pooled"])["pooled"]).all()
-    with pytest.raises(AudioError, match="399 samples, tiny-wav2vec2 needs 400 for one frame"):
-        encoder.encode([np.zeros(399, np.float32)], ["pooled"])
+def test_whispers_encoder_goes_through_the_oracle_without_its_silence(tmp_path: Path) -> None:
+    """Its input always lasts 30 s: the frames beyond the clip are left out."""
+    small = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 4}
+    small |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    torch.manual_seed(2)
+    model = transformers.WhisperModel(transformers.WhisperConfig(**small)).eval()
+    features = transformers.WhisperFeatureExtractor()
+    model.save_pretrained(tmp_path / "whisper")
+    features.save_pretrained(tmp_path / "whisper")
+    encoder = load_encoder(str(tmp_path / "whisper"))
+    assert (encoder.longest, encoder.info.n_layers, encoder.info.dim) == (30.0, 3, 32)
+    wave = noise(0.5).astype(np.float32)
+    with torch.no_grad():
+        inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
+        states = model.encoder(**inputs, output_hidden_states=True).hidden_states
+    wanted = np.stack([state[0, :25].mean(0).numpy() for state in states])
+    np.testing.assert_allclose(encoder.encode([wave], ["layers"])["layers"][0], wanted, atol=1e-5)
 
 
 def test_the_fingerprint_follows_weights_and_configs(checkpoint: Path, tmp_path: Path) -> None:
@@ -105,6 +119,13 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp
     change_weights(poisoned, lambda weights: weights[key].fill_(float("nan")))
     with pytest.raises(EncoderError, match=f"tensor {key} holds NaN or infinite weights"):
         load_encoder(str(poisoned))
+    extra = shutil.copytree(checkpoint, tmp_path / "extra")
+    change_weights(extra, lambda weights: weights.update({"encoder.layers.2.final_layer_norm.bias": torch.zeros(32)}))
+    with pytest.raises(EncoderError, match=r"extra: holds 1 tensors .* encoder.layers.2.final_layer_norm.bias first"):
+        load_encoder(str(extra))
+    head = shutil.copytree(checkpoint, tmp_path / "head")
+    change_weights(head, lambda weights: weights.update({"classifier.weight": torch.zeros(8, 32)}))
+    assert load_encoder(str(head)).info.fingerprint == load_encoder(str(checkpoint)).info.fingerprint
     torn = shutil.copytree(checkpoint, tmp_path / "torn")
     data = (torn / "model.safetensors").read_bytes()
     (torn / "model.safetensors").write_bytes(data[: len(data) // 2])
@@ -210,7 +231,7 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
         load_encoder("wav2vec2-base-untrained", "cuda")
     with pytest.raises(EncoderError, match="no device 'gpu'; have auto, cpu, cuda"):
         load_encoder("wav2vec2-base-untrained", "gpu")
-    with pytest.raises(EncoderError, match="device 'meta' is not supported"):
+    with pytest.raises(EncoderError, match="no device 'meta'; have auto, cpu, cuda, cuda:N"):
         load_encoder("wav2vec2-base-untrained", "meta")
     with pytest.raises(EncoderError, match="mfcc has no weights and runs on the CPU alone"):
         load_encoder("mfcc", "cuda")

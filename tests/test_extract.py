@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, noise, ravdess_tree, write
 
-from embedcache import AudioError, EmbeddingStore, EncoderError, add_keys, datasets, extract, load_encoder
+from embedcache import AudioError, Clip, EmbeddingStore, EncoderError, add_keys, datasets, extract, load_encoder
 from embedcache.encoders.mfcc import Mfcc
 
 loop = sys.modules["embedcache.extract"]
@@ -100,6 +100,7 @@ class Broken:
     def __init__(self, how: str, after: int) -> None:
         self.inner, self.how, self.left = load_encoder("mfcc"), how, after
         self.info, self.shortest, self.longest = self.inner.info, self.inner.shortest, self.inner.longest
+        self.views, self.pack, self.lanes = self.inner.views, 0.9, 1
 
     def encode(self, waves, views):
         self.left -= 1
@@ -112,16 +113,13 @@ class Broken:
 
 
 @pytest.mark.parametrize(("how", "error"), [("interrupt", KeyboardInterrupt), ("nan", EncoderError)])
-def test_what_was_encoded_stays_whatever_ends_the_run(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, error: type
-) -> None:
-    monkeypatch.setattr(loop, "BATCH_SECONDS", 1.0)
+def test_what_was_encoded_stays_whatever_ends_the_run(tree: Path, tmp_path: Path, how: str, error: type) -> None:
     encoder = Broken(how, after=2)
     store = EmbeddingStore.of(tmp_path, encoder.info)
     manifest = keyed(tree)
     with pytest.raises(error):
         extract(manifest, encoder, store)
-    assert len(EmbeddingStore(store.folder).keys) in (8, 10)
+    assert len(EmbeddingStore(store.folder).keys) == 8
     _, report = extract(manifest, encoder.inner, EmbeddingStore(store.folder))
     assert report.encoded == 24 - len(store.keys)
 
@@ -129,12 +127,11 @@ def test_what_was_encoded_stays_whatever_ends_the_run(
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows on the shelf stay below a shard's size, however many clips pass."""
     monkeypatch.setattr(loop, "SHARD_BYTES", 100_000)
-    monkeypatch.setattr(loop, "BATCH_SECONDS", 1.0)
     held = []
     monkeypatch.setattr(
         loop._Shelf, "commit", lambda shelf, old=loop._Shelf.commit: (held.append(len(shelf.keys)), old(shelf))
     )
-    encoder = load_encoder("mfcc")
+    encoder = replace(load_encoder("mfcc"), pack=1.0)
     root = ravdess_tree(tmp_path / "many", actors=12)
     extract(keyed(root), encoder, EmbeddingStore.of(tmp_path / "cache", encoder.info))
     assert len(held) > 4
@@ -149,9 +146,10 @@ def test_kill_9_at_random_moments_loses_nothing_that_was_committed(tmp_path: Pat
     root = ravdess_tree(tmp_path / "tree", actors=10, emotions=4, takes=2)
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys, time; from embedcache import *; import embedcache.extract; m = sys.modules['embedcache.extract']\n"
-        "m.BATCH_SECONDS = 0.5; m.LOSS_SECONDS = 0.0; m.LOSS_SHARE = 0.0\n"
-        "e = load_encoder('mfcc'); slow = type(e).encode\n"
+        "import dataclasses, sys, time; from embedcache import *; import embedcache.extract\n"
+        "m = sys.modules['embedcache.extract']\n"
+        "m.LOSS_SECONDS = 0.0; m.LOSS_SHARE = 0.0\n"
+        "e = dataclasses.replace(load_encoder('mfcc'), pack=0.5, lanes=1); slow = type(e).encode\n"
         "type(e).encode = lambda self, *a: (time.sleep(0.05), slow(self, *a))[1]\n"
         f"man = add_keys(datasets.get('ravdess').manifest({str(root)!r}))\n"
         "print('ready', flush=True)\n"
@@ -186,3 +184,46 @@ def test_kill_9_at_random_moments_loses_nothing_that_was_committed(tmp_path: Pat
 
 def test_the_broken_encoder_is_mfcc_otherwise() -> None:
     assert isinstance(Broken("nan", 9).inner, Mfcc)
+
+
+def test_only_the_views_that_are_missing_are_encoded(tree: Path, tmp_path: Path, checkpoint: Path) -> None:
+    encoder, asked = load_encoder(str(checkpoint)), []
+
+    class Listening:
+        """The encoder, and what it was asked for."""
+
+        def __getattr__(self, name: str):
+            return getattr(encoder, name)
+
+        def encode(self, waves, views):
+            asked.append(tuple(views))
+            return encoder.encode(waves, views)
+
+    store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
+    manifest, _ = extract(keyed(tree), Listening(), store, ["pooled", "layers"])
+    _, report = extract(manifest, Listening(), EmbeddingStore(store.folder), ["pooled", "std", "frames"])
+    assert report.encoded == 24
+    assert set(asked) == {("pooled", "layers"), ("std", "frames:2")}
+    again = EmbeddingStore(store.folder)
+    frames = again.read_frames(manifest.keys)
+    pooled = np.stack([clip.astype(np.float32).mean(0) for clip in frames])
+    np.testing.assert_allclose(pooled, again.read(manifest.keys, "pooled"), atol=2e-3)
+    spread = np.stack([clip.astype(np.float32).std(0) for clip in frames])
+    np.testing.assert_allclose(spread, again.read(manifest.keys, "std")[:, -1], atol=2e-3)
+
+
+def test_packs_hold_the_longest_clips_first_and_no_more_seconds_than_asked() -> None:
+    clips = [Clip("d", str(n), f"{n}.wav", "", "", seconds=s) for n, s in enumerate((1.0, 9.0, 2.0, 0.5, 3.0, 0.4))]
+    packs = [[clip.seconds for clip in pack] for pack in loop._packs(clips, 4.0)]
+    assert packs == [[9.0], [3.0], [2.0, 1.0, 0.5, 0.4]]
+    assert list(loop._packs([], 4.0)) == []
+
+
+def test_lanes_change_no_row_and_no_order(tree: Path, tmp_path: Path) -> None:
+    manifest = keyed(tree)
+    stores = []
+    for lanes in (1, 3):
+        encoder = replace(load_encoder("mfcc"), lanes=lanes, pack=0.5)
+        stores.append(EmbeddingStore.of(tmp_path / str(lanes), encoder.info))
+        extract(manifest, encoder, stores[-1])
+    np.testing.assert_array_equal(*(store.read(manifest.keys, "pooled") for store in stores))

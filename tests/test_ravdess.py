@@ -14,6 +14,7 @@ from conftest import RAVDESS, REPOSITORY, needs_ravdess
 
 from classifiers import Task, compare, leaderboard
 from embedcache import Artifacts, EmbeddingStore, add_keys, datasets, extract, load_encoder, read
+from embedcache.encoders._checkpoint import untrained
 
 pytestmark = needs_ravdess
 
@@ -34,10 +35,11 @@ def test_layers_of_real_clips_are_transformers_own() -> None:
     stems = ("03-01-01-01-01-01-01", "03-01-05-02-02-01-12", "03-01-08-01-01-02-24")
     waves = [read(Path(RAVDESS) / f"Actor_{stem[-2:]}" / f"{stem}.flac", 16_000) for stem in stems]
     layers = encoder.encode(waves, ["layers"])["layers"]
+    oracle = untrained("fp32")
     for wave, ours in zip(waves, layers, strict=True):
-        inputs = encoder.features(wave, sampling_rate=16_000, return_tensors="pt").input_values
+        inputs = oracle.features(wave, sampling_rate=16_000, return_tensors="pt").input_values
         with torch.no_grad():
-            states = encoder.model(inputs, output_hidden_states=True).hidden_states
+            states = oracle.model(inputs, output_hidden_states=True).hidden_states
         np.testing.assert_allclose(ours, np.stack([state[0].mean(0).numpy() for state in states]), atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from embedcache import EmbeddingStore, EncoderInfo, StoreError, UnknownName, find_stores
 from embedcache import shard as module
+from embedcache.encoder import Frames
 from embedcache.shard import write_shard
 
 INFO = EncoderInfo("toy", "", "", 16_000, 3, 4, "fp32", "none", 1)
@@ -112,14 +113,53 @@ def test_a_truncated_shard_is_refused(store: EmbeddingStore, share: float) -> No
 
 
 def test_a_shard_of_another_version_is_refused(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(module, "FORMAT_VERSION", 3)
     monkeypatch.setattr(module, "__version__", "9.9")
     write_shard(store.folder, INFO, [key(77)], rows(1))
     monkeypatch.undo()
     with pytest.raises(
-        StoreError, match=r"has shard format 2, written by ser 9.9; this is ser .*, which reads format 1"
+        StoreError, match=r"has shard format 3, written by ser 9.9; this is ser .*, which reads formats \(1, 2\)"
     ):
         EmbeddingStore(store.folder)
+
+
+def test_a_shard_of_the_first_version_is_read(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FORMAT_VERSION", 1)
+    write_shard(store.folder, INFO, [key(77)], rows(1))
+    np.testing.assert_array_equal(EmbeddingStore(store.folder).read([key(77)], "pooled"), rows(1)["pooled"])
+
+
+def ragged(*lengths: int) -> Frames:
+    return Frames.of(np.random.default_rng(1).standard_normal((sum(lengths), 8)).astype(np.float16), lengths)
+
+
+def test_frames_come_back_clip_by_clip_whatever_shard_they_lie_in(store: EmbeddingStore) -> None:
+    first, second = ragged(3, 1, 4), ragged(0, 7)
+    layer = INFO.n_layers - 1
+    store.write([key(50), key(51), key(52)], {f"frames:{layer}": first})
+    store.write([key(60), key(61)], {f"frames:{layer}": second, **rows(2)})
+    again = EmbeddingStore(store.folder)
+    assert again.verify() == []
+    got = again.read_frames([key(61), key(50), key(52), key(60)])
+    for ours, wanted in zip(got, (second[1], first[0], first[2], second[0]), strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+    assert len(again.read_frames([], layer)) == 0
+    with pytest.raises(StoreError, match=r"no 'frames:0' vectors for 1 of 1 clips. Run `ser extract --views frames:0`"):
+        again.read_frames([key(50)], 0)
+    with pytest.raises(StoreError, match=r"rows of different lengths: they are read by read_frames"):
+        again.read([key(50)], f"frames:{layer}")
+
+
+@pytest.mark.parametrize("part", ["offset", "view", "crc"])
+def test_damage_to_frames_is_noticed(store: EmbeddingStore, part: str) -> None:
+    import h5py
+
+    shard = write_shard(store.folder, INFO, [key(50), key(51)], {"frames:1": ragged(3, 4)})
+    with h5py.File(shard.path, "r+") as file:
+        file[f"{part}/frames:1"][1] = 1
+    assert len(EmbeddingStore(store.folder).verify()) == 1
+    with pytest.raises(StoreError, match="damaged"):
+        EmbeddingStore(store.folder).read_frames([key(50), key(51)], 1)
 
 
 def test_a_foreign_hdf5_file_is_refused(store: EmbeddingStore) -> None:

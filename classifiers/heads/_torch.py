@@ -135,7 +135,7 @@ def _epoch(
         logits = network(X[batch])
         loss = cross_entropy(logits, y[batch], weights)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses += float(loss.detach()) * len(batch)
         hits += int((logits.argmax(1) == y[batch]).sum())

@@ -1,25 +1,44 @@
-"""One file an encoder family. `embedcache.encoder` says what they expose.
+"""One file an encoder family. `embedcache.encoder` says what they expose; `packed` is an engine that they share.
 
 encoders.load_encoder("wav2vec2-base")    encoders.get("mfcc")    encoders.names()    encoders.all()
 """
 
+import functools
+import re
 from pathlib import Path
 
-from ..encoder import Encoder, EncoderSpec
+from ..encoder import PRECISIONS, Encoder, EncoderSpec, Say, silence
+from ..errors import EncoderError
 from ..registry import Registry
+from ._checkpoint import UNTRAINED, is_cached
+from ._remembered import recall
+from .wav2vec2 import load_checkpoint
 
-_registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too")
+__all__ = ["UNTRAINED", "all", "find", "get", "is_cached", "load_encoder", "names"]
+
+_registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=("packed",))
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
 
-def load_encoder(name: str, device: str = "auto") -> Encoder:
+def load_encoder(
+    name: str, device: str = "auto", precision: str = "fp32", say: Say = silence, memory: Path | None = None
+) -> Encoder:
     """An encoder by built-in name, checkpoint folder or hub id, on `auto`, `cpu`, `cuda` or `cuda:N`.
 
+    `precision` is that of its matrix products: `fp32`, `bf16` or `fp16`. `say` hears, in a line each, what a person
+    would want to know: an engine that does not support the checkpoint, a precision that is slow on this processor.
+    With `memory`, a file, an encoder that was loaded before is loaded again only when it encodes.
     Raises UnknownName for a name that is none of these, EncoderError where it cannot be loaded.
     """
+    if precision not in PRECISIONS:
+        raise EncoderError(f"no precision '{precision}'; have {', '.join(PRECISIONS)}.")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.")
     spec = find(name)
-    if spec is None and (Path(name).is_dir() or "/" in name):
-        from .wav2vec2 import load_checkpoint
-
-        return load_checkpoint(name, device)
-    return (spec or get(name)).load(device)  # get raises, with a suggestion
+    if spec is None and not (Path(name).is_dir() or "/" in name):
+        spec = get(name)  # raises, with a suggestion
+    load = spec.load if spec else functools.partial(load_checkpoint, name)
+    if memory and (spec is None or spec.checkpoint or name == UNTRAINED):
+        known_as = spec.checkpoint or name if spec else name
+        return recall(memory, known_as, precision, lambda: load(device, precision, say))
+    return load(device, precision, say)

@@ -10,21 +10,24 @@ librosa's definitions, and use its filters; `recipe_version` counts changes to a
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import Waveform, pipeline
-from ..encoder import Batch, EncoderInfo, EncoderSpec, Vectors
-from ..errors import AudioError, EncoderError
+from ..encoder import Batch, EncoderInfo, EncoderSpec, Say, Vectors, refuse_short, silence
+from ..errors import EncoderError
 
 RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 PITCH_WINDOW, PITCH_FFT = 1024, 2048  # 64 ms: four periods of the lowest pitch
+PITCH_BLOCK = 32  # frames at a time: their transforms stay in the processor's cache
 PITCH_RANGE = (65.0, 500.0)  # Hz
 VOICED = 0.45  # of full periodicity
 OCTAVE_COST = 0.02  # of full periodicity, an octave
@@ -43,17 +46,23 @@ class Mfcc:
     info: EncoderInfo
     shortest: float = WINDOW / RATE
     longest: float = 1800.0
+    views: tuple[str, ...] = ("pooled", "layers")
+    pack: float = 30.0
+    lanes: int = field(default_factory=lambda: os.cpu_count() or 1)  # numpy and scipy release the interpreter
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         """`pooled` (n, 970) and `layers` (n, 1, 970), float32."""
+        refuse_short(self, waveforms)
         rows = [statistics(wave) for wave in waveforms]
         pooled = np.stack(rows) if rows else np.empty((0, DIM), np.float32)
         made = {"pooled": pooled, "layers": pooled[:, None]}
         return {view: made[view] for view in views}
 
 
-def load(device: str = "auto") -> Mfcc:
-    """The recipe. Raises EncoderError for a device other than the CPU, where alone it runs."""
+def load(device: str = "auto", precision: str = "fp32", say: Say = silence) -> Mfcc:
+    """The recipe. Raises EncoderError for a device other than the CPU, where alone it runs, or less than float32."""
+    if precision != "fp32":
+        raise EncoderError(f"--precision {precision}: mfcc is computed in fp32 alone. Leave --precision out.")
     if device not in ("auto", "cpu"):
         raise EncoderError(f"--device {device}: mfcc has no weights and runs on the CPU alone. Leave --device out.")
     versions = ", ".join(f"{package} {version(package)}" for package in ("librosa", "scipy"))
@@ -62,8 +71,6 @@ def load(device: str = "auto") -> Mfcc:
 
 def statistics(wave: Waveform) -> Vectors:
     """(970,): five statistics of each contour of one waveform at 16 kHz."""
-    if len(wave) < WINDOW:
-        raise AudioError(f"a waveform of {len(wave)} samples, mfcc needs {WINDOW} for one frame.")
     contours, voiced = _contours(wave)
     low, high = np.percentile(contours, [10, 90], axis=1)
     spoken = contours[:, voiced] if voiced.any() else contours
@@ -105,11 +112,15 @@ def _frames(wave: Waveform, width: int) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _filters() -> tuple[NDArray[np.float32], tuple[slice, ...]]:
-    """The mel filters (64, 257), and the FFT bins of seven octave bands: up to 200 Hz, 400, …, 6.4 kHz and above."""
+def _filters() -> tuple[Any, tuple[slice, ...]]:
+    """The mel filters (64, 257), and the FFT bins of seven octave bands: up to 200 Hz, 400, …, 6.4 kHz and above.
+
+    The filters are sparse: 97 % of them is zero, and a dense product would start BLAS's own threads in every lane.
+    """
+    import scipy.sparse
     from librosa.filters import mel as mel_filters
 
-    mel = mel_filters(sr=RATE, n_fft=FFT, n_mels=N_MELS).astype(np.float32)
+    mel = scipy.sparse.csr_array(mel_filters(sr=RATE, n_fft=FFT, n_mels=N_MELS).astype(np.float32))
     hertz = np.fft.rfftfreq(FFT, 1 / RATE)
     edges = np.searchsorted(hertz, [0, 200, 400, 800, 1600, 3200, 6400, RATE])
     return mel, tuple(slice(a, b) for a, b in pairwise(edges))
@@ -138,19 +149,30 @@ def _contrast(power: NDArray[np.float32], bands: tuple[slice, ...]) -> NDArray[n
 
 def _pitch(wave: Waveform, n_frames: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pitch (T,) in Hz and periodicity (T,) in [0, 1], by the peak of the normalised autocorrelation."""
-
-    window = np.hanning(PITCH_WINDOW + 1)[:-1].astype(np.float32)
     frames = _frames(wave, PITCH_WINDOW)[:n_frames]
-    frames = (frames - frames.mean(axis=1, keepdims=True)) * window
+    found = [_periods(frames[begin : begin + PITCH_BLOCK]) for begin in range(0, n_frames, PITCH_BLOCK)]
+    periods, strengths = (np.concatenate(part) for part in zip(*found, strict=True))
+    return RATE / periods.astype(np.float64), np.clip(strengths, 0, 1).astype(np.float64)
+
+
+def _periods(frames: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The strongest period (T,), in samples, of each frame (T, 1024), and how strong it is (T,)."""
+    window, lags, gain, cost = _pitch_constants()
+    correlation = _autocorrelation((frames - frames.mean(axis=1, keepdims=True)) * window)  # (T, 1024), by lag
+    periodic = correlation[:, lags] / np.maximum(correlation[:, :1], FLOOR) * gain  # (T, lags)
+    # A sound repeats after two periods as well as after one: of equal peaks the shortest lag is meant.
+    best = (periodic - cost).argmax(axis=1)
+    return lags[best], periodic[np.arange(len(best)), best]
+
+
+@functools.cache
+def _pitch_constants() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+    """The window, the lags that are looked at, what the window takes from each, and what an octave costs."""
+    window = np.hanning(PITCH_WINDOW + 1)[:-1].astype(np.float32)
     taper = _autocorrelation(window[None])[0]
     shortest, longest = int(RATE / PITCH_RANGE[1]), int(RATE / PITCH_RANGE[0])
-    correlation = _autocorrelation(frames)  # (T, 1024), by lag in samples
     lags = np.arange(shortest, longest + 1)
-    periodic = correlation[:, lags] / np.maximum(correlation[:, :1], FLOOR) * (taper[0] / taper[lags])  # (T, lags)
-    # A sound repeats after two periods as well as after one: of equal peaks the shortest lag is meant.
-    best = (periodic - OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
-    strength = periodic[np.arange(len(best)), best]
-    return RATE / lags[best].astype(np.float64), np.clip(strength, 0, 1).astype(np.float64)
+    return window, lags, taper[0] / taper[lags], OCTAVE_COST * np.log2(lags / shortest)
 
 
 def _autocorrelation(frames: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,44 +1,28 @@
-"""Any Hugging Face speech encoder, clip by clip: the oracle that faster engines are held to.
+"""Any Hugging Face speech encoder through transformers' own forward: the oracle that the packed engine is held to.
 
-One waveform goes through the checkpoint's own feature extractor and `AutoModel`, alone, so that nothing is padded and
-no clip can change another's vector. `layers` is the mean over time of every hidden state, `pooled` that of the last.
-Remote code is never run. Files on this machine are used without asking the network.
+Waveforms go through the checkpoint's own feature extractor and `AutoModel`, together only where they are of one
+length, so that nothing is padded and no clip can change another's vector. `layers` is the mean over time of every
+hidden state, `pooled` that of the last. wav2vec 2.0 and HuBERT go to `packed`, which gives the same numbers faster.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..audio import Waveform, pipeline
-from ..encoder import Batch, EncoderInfo, EncoderSpec, Vectors, pick_device
-from ..errors import AudioError, EncoderError
+from ..audio import Waveform
+from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Say, pick_device, refuse_short, silence
+from ._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
 
-RECIPE = 1
 LONGEST = 120.0  # seconds; the first convolution of wav2vec2-base then takes about 3 GB
+TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
+WHISPER_SECONDS = 30.0  # Whisper's encoder takes spectrograms of this length, silence at the end
 ONE_FRAME = 400  # samples, where a config does not say: 25 ms at 16 kHz, the window of every family here
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# What a config says about training, tasks and files; the forward pass does not depend on it.
-IRRELEVANT = (
-    "_name_or_path",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "id2label",
-    "label2id",
-    "processor_class",
-)
-# Tensors that only training uses: checkpoints may lack them.
-TRAINING_ONLY = ("masked_spec_embed",)
 
 
 @dataclass(frozen=True)
@@ -49,7 +33,17 @@ class HuggingFaceEncoder:
     model: Any
     features: Any
     device: Any
-    longest: float = LONGEST
+    views: tuple[str, ...] = ("pooled", "layers", "std", "frames")
+    pack: float = 60.0
+    lanes: int = 1
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, device: Any) -> HuggingFaceEncoder:
+        """Below float32, transformers' forward runs under autocast, which the fingerprint says."""
+        info = checkpoint.info
+        if info.precision != "fp32":
+            info = replace(info, preprocessing=f"{info.preprocessing}; autocast")
+        return cls(info, checkpoint.model.to(device), checkpoint.features, device)
 
     @property
     def shortest(self) -> float:
@@ -60,198 +54,84 @@ class HuggingFaceEncoder:
             samples = (samples - 1) * stride + kernel
         return (samples if samples > 1 else ONE_FRAME) / self.info.sample_rate
 
-    def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """`pooled` (n, dim) and `layers` (n, n_layers, dim), float32."""
-        empty = np.empty((0, self.info.n_layers, self.info.dim), np.float32)
-        layers = np.stack([self._layers(wave) for wave in waveforms]) if waveforms else empty
-        made = {"layers": layers, "pooled": np.ascontiguousarray(layers[:, -1])}
-        return {view: made[view] for view in views}
+    @property
+    def longest(self) -> float:
+        """Seconds: what memory allows, or what Whisper takes."""
+        return WHISPER_SECONDS if self._whisper else LONGEST
 
-    def _layers(self, wave: Waveform) -> Vectors:
-        """(n_layers, dim): the mean over time of every hidden state of one clip."""
+    @property
+    def _whisper(self) -> bool:
+        return bool(self.model.config.model_type == "whisper")
+
+    def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
+        """The views of each waveform. Raises AudioError for one that is too short for a frame."""
+        from ._views import in_order
+
+        refuse_short(self, waveforms)
+        groups = list(self._groups(waveforms))
+        return in_order(self.info, views, [(group, self._encode(waveforms, group, views)) for group in groups])
+
+    def _groups(self, waveforms: Sequence[Waveform]) -> Iterator[list[int]]:
+        """Numbers of waveforms of one length, as many as fit one forward pass."""
+        lengths = np.array([len(wave) for wave in waveforms], dtype=np.int64)
+        for length in np.unique(lengths):
+            same = np.flatnonzero(lengths == length).tolist()
+            count = max(1, int(TOGETHER * self.info.sample_rate / length))
+            yield from (same[begin : begin + count] for begin in range(0, len(same), count))
+
+    def _encode(self, waveforms: Sequence[Waveform], group: Sequence[int], views: Sequence[str]) -> Batch:
         import torch
 
-        rate = self.info.sample_rate
-        if len(wave) < self.shortest * rate:
-            raise AudioError(
-                f"a waveform of {len(wave)} samples, {self.info.name} needs {self.shortest * rate:.0f} for one frame."
-            )
-        inputs = self.features(wave, sampling_rate=rate, return_tensors="pt").to(self.device)
-        with torch.inference_mode(), _full_float32():
-            states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (1, T, dim)
-            means = torch.cat([state.mean(dim=1) for state in states])
-        vectors: Vectors = means.float().cpu().numpy()
-        return vectors
+        from ._layers import full_float32
+        from ._views import Collector
+
+        waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
+        inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
+        with torch.inference_mode(), full_float32(), self._autocast():
+            states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, dim)
+            frames = self._frames(len(waves[0]), states[0].shape[1])
+            collector = Collector(views, [frames] * len(waves))
+            for state in states:
+                collector.add(state[:, :frames].flatten(0, 1))
+            return collector.batch()
+
+    def _frames(self, samples: int, given: int) -> int:
+        """Frames that belong to the clip: all, but for those of the silence that Whisper's input ends with."""
+        return min(given, -(-samples // (2 * self.features.hop_length))) if self._whisper else given
+
+    def _autocast(self) -> Any:
+        import torch
+
+        from ._layers import DTYPES
+
+        if self.info.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.info.precision])
 
 
-def load_checkpoint(checkpoint: str, device: str = "auto", name: str = "") -> HuggingFaceEncoder:
+def load_checkpoint(
+    checkpoint: str, device: str = "auto", precision: str = "fp32", say: Say = silence, name: str = ""
+) -> Encoder:
     """The encoder in a local folder or on the hub. Raises EncoderError where it cannot be had or is not whole."""
     place = pick_device(device)
-    checkpoint = str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint
-    folder = Path(checkpoint) if Path(checkpoint).is_dir() else _hub_folder(checkpoint)
-    with _quiet():
-        model, features = _load(checkpoint, folder)
-    return _encoder(name or _name(checkpoint), checkpoint, model, features, place)
+    return fastest(open_checkpoint(checkpoint, name, precision), place, say)
 
 
-def is_cached(checkpoint: str) -> bool:
-    """Whether a hub checkpoint's config and weights lie in the local Hugging Face cache."""
-    return _cached_folder(checkpoint) is not None
-
-
-def load_untrained(device: str = "auto", seed: int = 0) -> HuggingFaceEncoder:
-    """wav2vec2-base as its config makes it, with seeded random weights: a control, and a stand-in offline."""
-    import torch
-
+def load_untrained(device: str = "auto", precision: str = "fp32", say: Say = silence) -> Encoder:
+    """wav2vec2-base with seeded random weights."""
     place = pick_device(device)
-    with _quiet():
-        from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = Wav2Vec2Model(Wav2Vec2Config())
-    return _encoder(UNTRAINED, "", model, Wav2Vec2FeatureExtractor(), place)
+    return fastest(untrained(precision), place, say)
 
 
-def _encoder(name: str, checkpoint: str, model: Any, features: Any, place: Any) -> HuggingFaceEncoder:
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise EncoderError(f"{checkpoint}: is an encoder-decoder ({model.config.model_type}); wanted a speech encoder.")
-    normalised = "zero mean, unit variance" if getattr(features, "do_normalize", False) else "as it is"
-    info = EncoderInfo(
-        name=name,
-        checkpoint=checkpoint,
-        weights_sha256=_weights_sha256(name, model, features),
-        sample_rate=int(features.sampling_rate),
-        n_layers=int(model.config.num_hidden_layers) + 1,
-        dim=int(model.config.hidden_size),
-        precision="fp32",
-        preprocessing=f"{pipeline()}; {type(features).__name__}, {normalised}",
-        recipe_version=RECIPE,
-    )
-    return HuggingFaceEncoder(info, model.eval().requires_grad_(False).to(place), features, place)
+def fastest(checkpoint: Checkpoint, device: Any, say: Say = silence) -> Encoder:
+    """The packed engine where it knows the network, else transformers' own forward; `say` hears why."""
+    from .packed import Packed, unsupported
 
+    if reason := unsupported(checkpoint):
+        say(f"note: {checkpoint.info.name}: {reason}, so transformers' own forward encodes it, clip by clip.")
+        return HuggingFaceEncoder.of(checkpoint, device)
+    return Packed.of(checkpoint, device, say)
 
-def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoFeatureExtractor, AutoModel
-
-    try:
-        features = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EncoderError(
-            f"{checkpoint}: cannot be loaded from {folder} ({reason}). Wanted what save_pretrained writes: "
-            "config.json, preprocessor_config.json and model.safetensors."
-        ) from error
-    lacking = [key for key in report["missing_keys"] if not key.endswith(TRAINING_ONLY)]
-    if lacking:
-        raise EncoderError(
-            f"{checkpoint}: lacks {len(lacking)} tensors, {sorted(lacking)[0]} first; they would be random. "
-            "Use a whole checkpoint."
-        )
-    return model, features
-
-
-def _weights_sha256(name: str, model: Any, features: Any) -> str:
-    """SHA-256 over both configs and every tensor with its name. Raises EncoderError for NaN or infinite weights."""
-    configs = [{k: v for k, v in part.to_dict().items() if k not in IRRELEVANT} for part in (model.config, features)]
-    digest = hashlib.sha256(json.dumps(configs, sort_keys=True, default=str).encode())
-    for key, tensor in sorted(model.state_dict().items()):
-        if not bool(tensor.isfinite().all()):
-            raise EncoderError(f"{name}: tensor {key} holds NaN or infinite weights. Use a sound checkpoint.")
-        values = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{key}{values.dtype}{values.shape}".encode())
-        digest.update(values.data)
-    return digest.hexdigest()
-
-
-def _hub_folder(checkpoint: str) -> Path:
-    """The checkpoint's files on this machine: from the cache without asking the network, else downloaded."""
-    cached = _cached_folder(checkpoint)
-    return cached if cached is not None else _download(checkpoint)
-
-
-def _cached_folder(checkpoint: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(checkpoint, "config.json")
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
-    whole = (folder / "preprocessor_config.json").exists() and any((folder / name).exists() for name in WEIGHTS)
-    return folder if whole else None
-
-
-def _download(checkpoint: str) -> Path:
-    """Fetch config and weights into the Hugging Face cache. Asks once, so that offline it fails at once."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        files = {sibling.rfilename for sibling in HfApi().model_info(checkpoint, timeout=10).siblings or ()}
-        weights = "*.safetensors*" if any(file.endswith(".safetensors") for file in files) else "pytorch_model*.bin*"
-        return Path(snapshot_download(checkpoint, allow_patterns=["*.json", weights]))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise EncoderError(
-            f"{checkpoint}: no such checkpoint on the hub, and no such folder here. `ser encoders` lists the names."
-        ) from error
-    except (OSError, HfHubHTTPError, *_network_errors()) as error:
-        raise EncoderError(_unreachable(checkpoint, error)) from error
-
-
-def _network_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises when there is no network: its HTTP library's own error, whichever that is."""
-    import huggingface_hub.utils._http as http
-
-    library = getattr(http, "httpx", None) or getattr(http, "httpx2", None)
-    return (library.HTTPError,) if library else ()
-
-
-def _unreachable(checkpoint: str, error: Exception) -> str:
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
-
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (
-        f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
-        "Two ways out: --encoder FOLDER with a checkpoint copied from elsewhere (config.json, preprocessor_config.json "
-        f"and model.safetensors), or --encoder {UNTRAINED}, the same network with random weights, as a control."
-    )
-
-
-def _name(checkpoint: str) -> str:
-    """`facebook/wav2vec2-base` -> `wav2vec2-base`; a folder gives its own name."""
-    return Path(checkpoint).name
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and notes on tensors that a frozen encoder does not use."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """Convolutions in real float32 on CUDA, where cuDNN would round their inputs to 10 bits (TF32)."""
-    import torch
-
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        yield
-
-
-UNTRAINED = "wav2vec2-base-untrained"
 
 # name, checkpoint, what it is, licence
 HUB = (

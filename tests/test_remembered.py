@@ -1,0 +1,89 @@
+"""What is remembered of an encoder stands only as long as nothing about it changes."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import noise, save_checkpoint
+
+from embedcache import EncoderError, load_encoder
+from embedcache.encoders import _remembered
+from embedcache.encoders._remembered import Remembered
+
+WAVE = noise(0.4).astype(np.float32)
+
+
+@pytest.fixture
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint whose files are older than the clock's grain."""
+    return shutil.copytree(checkpoint, tmp_path / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a test has just written count as old."""
+    monkeypatch.setattr(_remembered, "GRAIN_NS", 0)
+
+
+def load(folder: Path, memory: Path, precision: str = "fp32"):
+    return load_encoder(str(folder), precision=precision, memory=memory)
+
+
+def test_a_second_run_knows_the_encoder_without_loading_it(folder: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "cache" / "encoders.json"
+    first, second = load(folder, memory), load(folder, memory)
+    assert not isinstance(first, Remembered)
+    assert isinstance(second, Remembered)
+    for fact in ("info", "views", "shortest", "longest"):
+        assert getattr(second, fact) == getattr(first, fact)
+    assert "loaded" not in vars(second)
+    assert (second.pack, second.lanes) == (first.pack, first.lanes)
+    np.testing.assert_array_equal(*(e.encode([WAVE], ["layers"])["layers"] for e in (first, second)))
+    assert not isinstance(load(folder, memory, "bf16"), Remembered)
+
+
+def test_a_file_that_changed_is_loaded_again(folder: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "encoders.json"
+    old = load(folder, memory).info
+    stale = load(folder, memory)
+    other = save_checkpoint(tmp_path / "other", layer_norm_eps=1e-4)
+    shutil.copy(other / "config.json", folder / "config.json")
+    new = load(folder, memory)
+    assert not isinstance(new, Remembered)
+    assert new.info.fingerprint != old.fingerprint
+    with pytest.raises(EncoderError, match="tiny: its checkpoint changed while it was used. Run again"):
+        stale.encode([WAVE], ["pooled"])
+
+
+def test_a_file_that_was_dated_back_is_loaded_again(folder: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "encoders.json"
+    load(folder, memory)
+    weights = folder / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(weights.read_bytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not isinstance(load(folder, memory), Remembered)
+
+
+def test_young_files_are_not_trusted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_remembered, "GRAIN_NS", 10**18)
+    memory = tmp_path / "encoders.json"
+    load(folder, memory)
+    assert not memory.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": 1}', '{"a": {"info": "{}"}}'])
+def test_a_lost_or_foreign_memory_costs_time_alone(folder: Path, tmp_path: Path, text: str) -> None:
+    memory = tmp_path / "encoders.json"
+    memory.write_text(text)
+    load(folder, memory)
+    assert isinstance(load(folder, memory), Remembered)
+    assert len(json.loads(memory.read_text())) == 1
+
+
+def test_an_encoder_without_a_checkpoint_is_loaded_as_ever(tmp_path: Path) -> None:
+    assert not isinstance(load_encoder("mfcc", memory=tmp_path / "encoders.json"), Remembered)
+    assert not (tmp_path / "encoders.json").exists()
