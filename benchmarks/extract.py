@@ -1,0 +1,407 @@
+"""Stage 1, measured: seconds of audio a second, of everything that a user could write against the packed engine.
+
+    python -m benchmarks.extract                                  made-up clips, wav2vec2-base with random weights
+    python -m benchmarks.extract --root data/ravdess --all        real clips, and all of them from file to shard
+    python -m benchmarks.extract --device cuda
+
+All sides encode the same clips in one process, in turns, into the time means of all hidden states:
+
+    plain loop       transformers, a clip at a time, as its documentation shows it; also under autocast
+    padded batch     transformers, 8 clips padded to the longest, means over each clip's own frames
+    oracle           `HuggingFaceEncoder`: clips of one length together, nothing padded
+    packed           the engine, in each precision that this processor is fast in
+
+`limit` is the fastest large matrix product of that precision in the same rounds, in the network's own work (counted
+below) a second of audio. `moves` is the largest difference from the plain loop in float32 over all layers, `cosine` the
+least cosine. `memory` is the peak above the loaded model, in a process of its own. Speeds of two machines do not
+compare; the ratios of one run do.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import soundfile
+import torch
+import typer
+
+from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, read
+from embedcache.audio import Waveform
+from embedcache.encoders._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
+from embedcache.encoders._front import FrontEnd
+from embedcache.encoders._layers import DTYPES, Linear, is_fast
+from embedcache.encoders._views import Collector
+from embedcache.encoders.packed import Network, Packed
+from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
+from embedcache.progress import silent, terminal
+
+from ._measure import RESULTS, bars, interleave, load, machine, run, save, slug, table
+
+RATE = 16_000
+PLAIN = "plain loop, fp32"
+COLUMNS = ("way", "audio_per_second", "slowest", "fastest", "times_as_fast", "of_limit", "moves", "cosine", "memory_gb")
+ENDS = ("way", "clips", "audio_seconds", "seconds", "audio_per_second", "of_encoder_alone")
+PADDED = 8  # clips in a padded batch
+SQUARE = 4096  # rows and columns of the product that shows the limit
+END_TO_END = 96  # clips, unless all are asked for
+STAGES = {
+    "convolutions": (FrontEnd, "__call__"),
+    "positions": (Network, "_positions"),
+    "attention": (Network, "_attend"),
+    "blocks": (Network, "_block"),  # attention is taken off
+    "means": (Collector, "add"),
+}
+
+Row = dict[str, Any]
+Encode = Callable[[], np.ndarray]  # gives (n, layers, dim)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every way has to do."""
+
+    waves: Sequence[Waveform]
+    checkpoint: str
+    device: str
+
+    @property
+    def audio(self) -> float:
+        """Seconds."""
+        return sum(map(len, self.waves)) / RATE
+
+    @property
+    def operations(self) -> float:
+        """Additions and multiplications of the network."""
+        return sum(operations(opened(self.checkpoint).model.config, len(wave)) for wave in self.waves)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    root: Annotated[Path | None, typer.Option(help="RAVDESS's folder.", show_default="made-up clips")] = None,
+    checkpoint: Annotated[str, typer.Option(help="A folder or hub id.", show_default="random weights")] = UNTRAINED,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    clips: Annotated[int, typer.Option(min=1, help="Clips that every way encodes.")] = 24,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each way that count.")] = 5,
+    every: Annotated[bool, typer.Option("--all", help="From file to shard with all clips.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
+) -> None:
+    """Measure every way to get the vectors, and the way from file to shard."""
+    before = load()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = root or made_up(Path(scratch) / "clips", max(clips, END_TO_END))
+        manifest = datasets.get("ravdess").manifest(folder)
+        work = Work(some_waves(manifest, clips), checkpoint, device)
+        rows = measure_ways(work, rounds)
+        stages = [row for precision in precisions(device) for row in measure_stages(work, precision)]
+        chosen = manifest if every else Manifest(manifest.dataset, manifest.clips[:END_TO_END])
+        ends = measure_ends(chosen, work, Path(scratch), 1 if every else 2)
+    table(rows, COLUMNS)
+    table(stages, ("precision", "stage", "seconds", "share"))
+    table(ends, ENDS)
+    about = {"load_before": before, "rounds": rounds, "checkpoint": Path(checkpoint).name, "device": device}
+    about |= {"clips": "RAVDESS" if root else "made up", "audio_seconds": round(work.audio, 1)}
+    write(rows, about | {"stages": stages, "end_to_end": ends}, work, out)
+
+
+def made_up(folder: Path, count: int) -> Path:
+    """Noise under RAVDESS's names, 48 kHz and 16 bits as RAVDESS has them, 3 to 4.5 s long."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        actor, rest = number % 24 + 1, number // 24
+        name = f"03-01-{rest % 8 + 1:02d}-01-{rest // 8 % 2 + 1:02d}-01-{actor:02d}.wav"
+        sound = 0.1 * rng.standard_normal(int(48_000 * rng.uniform(3, 4.5)))
+        (folder / f"Actor_{actor:02d}").mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"Actor_{actor:02d}" / name, sound, 48_000, subtype="PCM_16")
+    return folder
+
+
+def some_waves(manifest: Manifest, count: int) -> list[Waveform]:
+    """Clips from all over a dataset."""
+    chosen = np.linspace(0, len(manifest) - 1, min(count, len(manifest))).astype(int)
+    return [read(manifest.clips[number].path, RATE) for number in chosen]
+
+
+@functools.cache
+def opened(checkpoint: str) -> Checkpoint:
+    """The model, in float32 on the CPU; loaded once."""
+    return untrained("fp32") if checkpoint == UNTRAINED else open_checkpoint(checkpoint, "", "fp32")
+
+
+def plain_loop(work: Work, precision: str) -> Encode:
+    """What one finds in tutorials and toolkits: a clip at a time."""
+    checkpoint = opened(work.checkpoint)
+    model, features = checkpoint.model.to(work.device), checkpoint.features
+
+    def encode() -> np.ndarray:
+        rows = []
+        with torch.inference_mode(), torch.autocast(work.device, DTYPES[precision], enabled=precision != "fp32"):
+            for wave in work.waves:
+                inputs = features(wave, sampling_rate=RATE, return_tensors="pt").to(work.device)
+                states = model(**inputs, output_hidden_states=True).hidden_states
+                rows.append(torch.cat([state.float().mean(dim=1) for state in states]).cpu().numpy())
+        return np.stack(rows)
+
+    return encode
+
+
+def padded_batch(work: Work, precision: str) -> Encode:
+    """The same with clips padded to the longest of their batch; the means are over each clip's own frames."""
+    checkpoint = opened(work.checkpoint)
+    model, features = checkpoint.model.to(work.device), checkpoint.features
+
+    def encode() -> np.ndarray:
+        rows: list[np.ndarray] = []
+        with torch.inference_mode():
+            for begin in range(0, len(work.waves), PADDED):
+                batch = list(work.waves[begin : begin + PADDED])
+                inputs = features(batch, sampling_rate=RATE, padding=True, return_tensors="pt").to(work.device)
+                states = torch.stack(model(**inputs, output_hidden_states=True).hidden_states, 1)
+                frames = model._get_feat_extract_output_lengths(torch.tensor([len(wave) for wave in batch])).tolist()
+                rows += [s[:, :n].mean(1).cpu().numpy() for s, n in zip(states, frames, strict=True)]
+        return np.stack(rows)
+
+    return encode
+
+
+def oracle(work: Work, precision: str) -> Encode:
+    """Our own slow way."""
+    encoder = HuggingFaceEncoder.of(opened(work.checkpoint), torch.device(work.device))
+    return lambda: np.asarray(encoder.encode(work.waves, ["layers"])["layers"])
+
+
+def packed(work: Work, precision: str) -> Encode:
+    """Our own fast way."""
+    encoder = engine(work, precision)
+    return lambda: np.asarray(encoder.encode(work.waves, ["layers"])["layers"])
+
+
+def engine(work: Work, precision: str) -> Packed:
+    """The packed engine of a precision."""
+    checkpoint = opened(work.checkpoint)
+    checkpoint.model.to("cpu")
+    info = replace(checkpoint.info, precision=precision)
+    return Packed.of(replace(checkpoint, info=info), torch.device(work.device))
+
+
+WAYS: Mapping[str, Callable[[Work, str], Encode]] = {
+    PLAIN: plain_loop,
+    "plain loop, bf16": plain_loop,
+    "padded batch, fp32": padded_batch,
+    "oracle, fp32": oracle,
+    "packed, fp32": packed,
+    "packed, bf16": packed,
+    "packed, fp16": packed,
+}
+
+
+def precision_of(way: str) -> str:
+    """The last word of its name."""
+    return way.rpartition(", ")[2]
+
+
+def precisions(device: str) -> list[str]:
+    """Those that this processor has instructions for."""
+    return [precision for precision in DTYPES if is_fast(torch.device(device).type, precision)]
+
+
+def measure_ways(work: Work, rounds: int) -> list[Row]:
+    """A row a way."""
+    ways = [way for way in WAYS if precision_of(way) in precisions(work.device)]
+    encodes = {way: WAYS[way](work, precision_of(way)) for way in ways}
+    results: dict[str, np.ndarray] = {}
+    products = {key: multiply for p in precisions(work.device) for key, multiply in products_of(p, work.device)}
+    kept = {way: functools.partial(_keep, results, way, encode) for way, encode in encodes.items()}
+    seconds = interleave({**kept, **products}, rounds, terminal)
+    rows = []
+    for way in ways:
+        limit = max(2 * SQUARE**3 / median(seconds[key]) for key in products if precision_of(key) == precision_of(way))
+        row = speeds(way, work, seconds[way]) | distance(results[way], results[PLAIN])
+        row["times_as_fast"] = round(median(seconds[PLAIN]) / median(seconds[way]), 2)
+        row["of_limit"] = round(work.operations / median(seconds[way]) / limit, 3)
+        rows.append(row | {"memory_gb": memory_over_model(way, work), "limit_gflops": round(limit / 1e9)})
+    return rows
+
+
+def _keep(results: dict[str, np.ndarray], way: str, encode: Encode) -> None:
+    results[way] = encode()
+
+
+def speeds(way: str, work: Work, seconds: Sequence[float]) -> Row:
+    """Seconds of audio a second: median and range."""
+    values = {"audio_per_second": median(seconds), "slowest": max(seconds), "fastest": min(seconds)}
+    return {"way": way, **{name: round(work.audio / value, 2) for name, value in values.items()}}
+
+
+def distance(got: np.ndarray, wanted: np.ndarray) -> Row:
+    """How far vectors (n, layers, dim) lie from the plain loop's."""
+    norms = np.linalg.norm(got, axis=2) * np.linalg.norm(wanted, axis=2)
+    cosine = float(((got.astype(np.float64) * wanted).sum(2) / norms).min())
+    return {"moves": float(f"{np.abs(got - wanted).max():.2g}"), "cosine": round(min(cosine, 1.0), 6)}
+
+
+def products_of(precision: str, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Large square matrix products of a precision, by each library at hand: they show the limit."""
+    x = torch.randn(SQUARE, SQUARE, dtype=DTYPES[precision], device=device)
+    linear = Linear.prepare(x, None, x)
+    yield f"torch.mm, {precision}", lambda: _finished(torch.mm(x, x), device)
+    yield f"the engine's product, {precision}", lambda: _finished(linear(x), device)
+
+
+def _finished(result: object, device: str) -> object:
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return result
+
+
+def operations(config: Any, samples: int) -> float:
+    """Additions and multiplications for one clip: the matrix products, attention included."""
+    total, length, width = 0.0, samples, 1
+    for channels, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        length = (length - kernel) // stride + 1
+        total += 2 * length * kernel * width * channels
+        width = channels
+    dim, inner = config.hidden_size, config.intermediate_size
+    taps = config.num_conv_pos_embeddings * dim // config.num_conv_pos_embedding_groups
+    block = 4 * dim * dim + 2 * dim * inner + 2 * length * dim
+    return float(total + 2 * length * (width * dim + dim * taps + config.num_hidden_layers * block))
+
+
+def memory_over_model(way: str, work: Work) -> float | None:
+    """GB at the peak, above those with the model loaded, in a process of its own."""
+    if work.device != "cpu":
+        encode = WAYS[way](work, precision_of(way))
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        encode()
+        return round((torch.cuda.max_memory_allocated() - before) / 1e9, 2)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak, way, work).result()
+
+
+def _peak(way: str, work: Work) -> float | None:
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():  # Linux alone lets a process forget its peak
+        return None
+    encode = WAYS[way](work, precision_of(way))
+    reset.write_text("5")
+    before = _status(status, "VmRSS")
+    encode()
+    return round((_status(status, "VmHWM") - before) / 1e6, 2)
+
+
+def _status(status: Path, name: str) -> float:
+    """kB."""
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return float(lines[name].split()[0])
+
+
+def measure_stages(work: Work, precision: str) -> list[Row]:
+    """Where the packed engine's time goes, in one run."""
+    encoder = engine(work, precision)
+    encoder.encode(work.waves, ["layers"])
+    with timed(work.device) as spent:
+        begin = time.perf_counter()
+        encoder.encode(work.waves, ["layers"])
+        total = time.perf_counter() - begin
+    spent["linear layers and norms"] = spent.pop("blocks") - spent["attention"]
+    spent["else"] = total - sum(spent.values())
+    return [
+        {"precision": precision, "stage": stage, "seconds": round(took, 4), "share": round(took / total, 3)}
+        for stage, took in spent.items()
+    ]
+
+
+@contextmanager
+def timed(device: str) -> Iterator[dict[str, float]]:
+    """Seconds in each of STAGES; on a GPU, with a wait after each call."""
+    spent = dict.fromkeys(STAGES, 0.0)
+    before = {stage: getattr(owner, method) for stage, (owner, method) in STAGES.items()}
+
+    def wrap(stage: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            begin = time.perf_counter()
+            result = _finished(before[stage](*arguments), device)
+            spent[stage] += time.perf_counter() - begin
+            return result
+
+        return call
+
+    for stage, (owner, method) in STAGES.items():
+        setattr(owner, method, wrap(stage))
+    try:
+        yield spent
+    finally:
+        for stage, (owner, method) in STAGES.items():
+            setattr(owner, method, before[stage])
+
+
+def measure_ends(manifest: Manifest, work: Work, scratch: Path, rounds: int) -> list[Row]:
+    """From files to committed shards, against the encoder alone on waveforms in memory, the model loaded for both."""
+    keyed = add_keys(manifest)
+    waves = [read(clip.path, RATE) for clip in sorted(keyed.usable, key=lambda clip: -clip.seconds)]
+    audio = sum(map(len, waves)) / RATE
+    rows = []
+    for precision in precisions(work.device):
+        encoder = engine(work, precision)
+        ways = {
+            f"encoder alone, {precision}": functools.partial(_alone, encoder, waves),
+            f"files to shards, {precision}": functools.partial(_whole, encoder, manifest, scratch),
+        }
+        seconds = interleave(ways, rounds, terminal, warm_up=False)
+        alone = median(seconds[f"encoder alone, {precision}"])
+        for way in ways:
+            took = median(seconds[way])
+            row = {"way": way, "clips": len(waves), "audio_seconds": round(audio), "seconds": round(took, 2)}
+            rows.append(row | {"audio_per_second": round(audio / took, 2), "of_encoder_alone": round(alone / took, 3)})
+    return rows
+
+
+def _alone(encoder: Packed, waves: Sequence[Waveform]) -> None:
+    pack: list[Waveform] = []
+    for wave in waves:
+        if pack and sum(map(len, [*pack, wave])) > encoder.pack * RATE:
+            encoder.encode(pack, ["pooled", "layers"])
+            pack = []
+        pack.append(wave)
+    encoder.encode(pack, ["pooled", "layers"])
+
+
+def _whole(encoder: Packed, manifest: Manifest, scratch: Path) -> None:
+    """Reading, hashing, decoding, encoding, writing, into a cache that is new."""
+    cache = Path(tempfile.mkdtemp(dir=scratch))
+    extract(add_keys(manifest), encoder, EmbeddingStore.of(cache, encoder.info), progress=silent)
+
+
+def write(rows: Sequence[Row], about: Row, work: Work, folder: Path) -> None:
+    """The results as JSON and as a picture."""
+    facts = machine()
+    name = "extract" if work.device == "cpu" else "extract-cuda"
+    path = save(name, facts, rows, about, folder)
+    picture = bars(
+        folder / f"{name}-{slug(facts)}.png",
+        f"Seconds of audio a second: wav2vec 2.0, the time means of all layers, clips {about['clips']}",
+        [row["way"] for row in rows],
+        [row["audio_per_second"] for row in rows],
+        "s/s",
+        f"{facts['cuda'] or facts['cpu']}, {facts['cores']} cores. Medians of {about['rounds']} runs in turns.",
+        [row["way"].startswith("packed") for row in rows],
+    )
+    typer.echo(f"written: {path}\nwritten: {picture}", err=True)
+
+
+if __name__ == "__main__":
+    run(app)
