@@ -55,6 +55,7 @@ ENDS = ("way", "clips", "audio_seconds", "seconds", "audio_per_second", "of_enco
 PADDED = 8  # clips in a padded batch
 SQUARE = 4096  # rows and columns of the product that shows the limit
 END_TO_END = 96  # clips, unless all are asked for
+CHUNK = 240  # clips after which the other side has its turn
 STAGES = {
     "convolutions": (FrontEnd, "__call__"),
     "positions": (Network, "_positions"),
@@ -350,24 +351,38 @@ def timed(device: str) -> Iterator[dict[str, float]]:
 
 
 def measure_ends(manifest: Manifest, work: Work, scratch: Path, rounds: int) -> list[Row]:
-    """From files to committed shards, against the encoder alone on waveforms in memory, the model loaded for both."""
-    keyed = add_keys(manifest)
-    waves = [read(clip.path, RATE) for clip in sorted(keyed.usable, key=lambda clip: -clip.seconds)]
-    audio = sum(map(len, waves)) / RATE
+    """From files to committed shards, against the encoder alone on waveforms in memory, the model loaded for both.
+
+    Both sides take the clips CHUNK by CHUNK, in turns.
+    """
     rows = []
     for precision in precisions(work.device):
         encoder = engine(work, precision)
-        ways = {
-            f"encoder alone, {precision}": functools.partial(_alone, encoder, waves),
-            f"files to shards, {precision}": functools.partial(_whole, encoder, manifest, scratch),
-        }
-        seconds = interleave(ways, rounds, terminal, warm_up=False)
-        alone = median(seconds[f"encoder alone, {precision}"])
-        for way in ways:
-            took = median(seconds[way])
-            row = {"way": way, "clips": len(waves), "audio_seconds": round(audio), "seconds": round(took, 2)}
-            rows.append(row | {"audio_per_second": round(audio / took, 2), "of_encoder_alone": round(alone / took, 3)})
+        seconds = dict.fromkeys(("encoder alone", "files to shards"), 0.0)
+        chunks = [manifest.clips[begin : begin + CHUNK] for begin in range(0, len(manifest), CHUNK)] * rounds
+        audio = 0.0
+        for number, clips in enumerate(chunks):
+            chunk = Manifest(manifest.dataset, clips)
+            waves = _waves_of(chunk)
+            audio += sum(map(len, waves)) / RATE
+            ways = {
+                "encoder alone": functools.partial(_alone, encoder, waves),
+                "files to shards": functools.partial(_whole, encoder, chunk, scratch),
+            }
+            turns = dict(list(ways.items())[:: -1 if number % 2 else 1])
+            for way, (once,) in interleave(turns, 1, terminal, warm_up=number == 0).items():
+                seconds[way] += once
+        for way, took in seconds.items():
+            row: Row = {"way": f"{way}, {precision}", "clips": sum(map(len, chunks)), "audio_seconds": round(audio)}
+            row |= {"seconds": round(took, 2), "audio_per_second": round(audio / took, 2)}
+            rows.append(row | {"of_encoder_alone": round(seconds["encoder alone"] / took, 3)})
     return rows
+
+
+def _waves_of(manifest: Manifest) -> list[Waveform]:
+    """As `extract` takes them: each recording once, the longest first."""
+    clips = {clip.key: clip for clip in add_keys(manifest).usable}.values()
+    return [read(clip.path, RATE) for clip in sorted(clips, key=lambda clip: -clip.seconds)]
 
 
 def _alone(encoder: Packed, waves: Sequence[Waveform]) -> None:

@@ -1,11 +1,12 @@
 """The loop: manifest -> what is missing -> packs of waveforms -> encoder -> shards.
 
-Three stages overlap, each in threads of its own: decoding, encoding, and (in the caller's thread) writing. A pack is
-as many clips as last for `encoder.pack` seconds together, the longest first, so that a clip lies among its likes.
+Three stages overlap: decoding in threads, encoding, and writing in a thread. A pack is as many clips as last for
+`encoder.pack` seconds together, the longest first, so that a clip lies among its likes.
 
 Memory does not grow with the number of clips. At once there are AHEAD packs of waveforms besides those being encoded
-(64 kB a second of audio at 16 kHz), and rows that wait for their shard, which is due when it is large enough or when
-losing it to a kill would hurt. Whatever ends the loop, rows that were encoded are committed first.
+(64 kB a second of audio at 16 kHz), the rows of a shard that is being written, and those that wait for the next, which
+is due when it is large enough or when losing it to a kill would hurt. Whatever ends the loop, rows that were encoded
+are committed first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +33,8 @@ SHARD_BYTES = 64 << 20
 # A kill costs at most this many seconds of work, or this share of the run so far: long runs make fewer, larger shards.
 LOSS_SECONDS, LOSS_SHARE = 5.0, 0.02
 AHEAD = 2  # packs that are decoded before their turn
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,15 @@ class Report:
 
 @dataclass
 class _Shelf:
-    """Rows that wait for their shard."""
+    """Rows that wait for their shard. One shard is written, in a thread, while the next one's rows gather."""
 
     store: EmbeddingStore
     keys: list[str] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
+    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    writing: Future[None] | None = None
 
     def add(self, keys: Sequence[str], batch: Batch) -> None:
         self.keys += keys
@@ -64,9 +70,28 @@ class _Shelf:
             self.commit()
 
     def commit(self) -> None:
+        """Start to write what is held, once the shard before is written; its error, if any, is raised here."""
+        self._wait()
         if self.keys:
-            self.store.write(self.keys, {view: _joined([b[view] for b in self.batches]) for view in self.batches[0]})
+            self.writing = self.writer.submit(_write, self.store, self.keys, self.batches)
         self.keys, self.batches, self.last = [], [], time.monotonic()
+
+    def close(self) -> None:
+        """Commit what is held, and wait for it."""
+        try:
+            self.commit()
+            self._wait()
+        finally:
+            self.writer.shutdown()
+
+    def _wait(self) -> None:
+        writing, self.writing = self.writing, None
+        if writing:
+            writing.result()
+
+
+def _write(store: EmbeddingStore, keys: Sequence[str], batches: Sequence[Batch]) -> None:
+    store.write(keys, {view: _joined([batch[view] for batch in batches]) for view in batches[0]})
 
 
 def extract(
@@ -92,16 +117,16 @@ def extract(
     wanted = {key for missing in lacking.values() for key in missing}
     todo = list({clip.key: clip for clip in usable if clip.key in wanted}.values())
     seconds = sum(clip.seconds for clip in todo)
-    shelf = _Shelf(store)
     if todo:
-        with progress("encoding", total=seconds, unit="s of audio") as advance:
-            try:
-                with closing(_encoded(todo, encoder, [view for view in asked if lacking[view]])) as batches:
-                    for clips, batch in batches:
-                        shelf.add([clip.key for clip in clips], batch)
-                        advance(sum(clip.seconds for clip in clips))
-            finally:
-                shelf.commit()
+        needed = [view for view in asked if lacking[view]]
+        with (
+            progress("encoding", total=seconds, unit="s of audio") as advance,
+            closing(_Shelf(store)) as shelf,
+            closing(_encoded(todo, encoder, needed)) as batches,
+        ):
+            for clips, batch in batches:
+                shelf.add([clip.key for clip in clips], batch)
+                advance(sum(clip.seconds for clip in clips))
     cached = sum(clip.key not in wanted for clip in usable)
     return manifest, Report(len(usable), len(todo), cached, seconds, time.monotonic() - begin, manifest.skipped)
 
@@ -147,23 +172,35 @@ def _fault(path: str, seconds: float, encoder: Encoder) -> str:
 
 
 def _encoded(clips: Sequence[Clip], encoder: Encoder, views: Sequence[str]) -> Generator[tuple[list[Clip], Batch]]:
-    """Packs of clips with their rows, in order; some are decoded and some encoded while the caller has another."""
+    """Packs of clips with their rows, in order.
+
+    One lane is the caller's own thread: in any other, the C library returns large buffers to the system after each use.
+    """
     rate, lanes = encoder.info.sample_rate, encoder.lanes
     decoders, encoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1)), ThreadPoolExecutor(lanes)
-    under_way: deque[tuple[list[Clip], Future[Batch]]] = deque()
+    packs = _packs(clips, encoder.pack)
+    decoded = _ahead(((pack, [decoders.submit(_waveform, clip, rate) for clip in pack]) for pack in packs), AHEAD)
     try:
-        for pack in _packs(clips, encoder.pack):
-            waves = [decoders.submit(_waveform, clip, rate) for clip in pack]
-            under_way.append((pack, encoders.submit(_encode, encoder, pack, waves, views)))
-            if len(under_way) > lanes + AHEAD:
-                done, batch = under_way.popleft()
-                yield done, batch.result()
-        while under_way:
-            done, batch = under_way.popleft()
-            yield done, batch.result()
+        if lanes == 1:
+            for pack, waves in decoded:
+                yield pack, _encode(encoder, pack, waves, views)
+        else:
+            work = ((pack, encoders.submit(_encode, encoder, pack, waves, views)) for pack, waves in decoded)
+            for pack, batch in _ahead(work, lanes):
+                yield pack, batch.result()
     finally:
         for pool in (encoders, decoders):
             pool.shutdown(cancel_futures=True)
+
+
+def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+    """The same items, `count` of them taken before they are asked for."""
+    held: deque[Item] = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > count:
+            yield held.popleft()
+    yield from held
 
 
 def _packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:

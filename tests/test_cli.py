@@ -131,6 +131,19 @@ def test_a_clip_of_sixteen_minutes(ser: Ser, tree: Path, checkpoint: Path) -> No
     fails(network, "lasts 960 s, tiny-wav2vec2 takes clips of up to 900 s. Cut it into utterances")
 
 
+def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """Two precisions are two encoders, each in a folder of its own; views are added to what is there."""
+    network = ("extract", "--dataset", "ravdess", "--encoder", checkpoint, "--root", tree)
+    for extra in ((), ("--views", "std,frames"), ("--precision", "bf16")):
+        done = ser(*network, *extra)
+        assert "encoded now: 24" in done.stdout, done.stderr
+    assert len(list((tmp_path / "artifacts" / "cache").glob("tiny-wav2vec2-*"))) == 2
+    assert "encoded now: 0;" in ser(*network, "--views", "pooled,layers,std,frames:2").stdout
+    fails(ser(*network, "--views", "sdt"), "tiny-wav2vec2: gives no view 'sdt'; have pooled, layers, std, frames, frames:0")
+    fails(ser(*network, "--precision", "int8"), "no precision 'int8'; have fp32, bf16, fp16")
+    fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 alone. Leave --precision out")
+
+
 def test_unusual_but_sound_audio_is_taken(ser: Ser, tree: Path, checkpoint: Path) -> None:
     unusual = [(8_000, 1, None), (96_000, 1, None), (48_000, 1, "PCM_24"), (16_000, 2, "FLOAT"), (44_100, 6, None)]
     silent, *paths = sorted((tree / "Actor_02").glob("*.wav"))

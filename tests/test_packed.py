@@ -14,6 +14,7 @@ from embedcache import AudioError, EncoderError, load_encoder
 from embedcache.checks import check_encoder
 from embedcache.encoder import Frames, resolve_views
 from embedcache.encoders import _layers
+from embedcache.encoders import packed as engine
 from embedcache.encoders._checkpoint import open_checkpoint
 from embedcache.encoders._front import Layout
 from embedcache.encoders._views import in_order, runs
@@ -87,6 +88,23 @@ def test_the_path_of_a_gpu_gives_the_same_numbers(tmp_path: Path) -> None:
         clips = waves(0.5, 0.5, 0.3, 1.1, 0.5, 3.0)
         for layers in (e.encode(clips, ["layers"])["layers"] for e in (packed, whole)):
             np.testing.assert_allclose(layers, oracle.encode(clips, ["layers"])["layers"], atol=1e-5)
+
+
+def test_attention_over_clips_of_any_lengths_is_the_same() -> None:
+    """The GPU's kernel is stood in for by its definition: what is given to it, and what is made of its answer."""
+    layout = Layout.of([3, 5, 1])
+    qkv = torch.randn(9, 3, 4, 8)
+
+    def kernel(q, k, v, starts, ends, longest, other, scale):
+        assert (starts.tolist(), longest, scale) == ([0, 3, 8, 9], 5, 1.0)
+        parts = zip(*(x.split([3, 5, 1]) for x in (q, k, v)), strict=True)
+        return torch.cat(
+            [torch.einsum("hij,jhd->ihd", torch.einsum("ihd,jhd->hij", a, b).softmax(-1), c) for a, b, c in parts]
+        )
+
+    wanted = torch.cat([engine._attend(clip, 1) for clip in qkv.split([3, 5, 1])])
+    torch.testing.assert_close(engine._attend_varlen(qkv, layout, kernel), wanted)
+    assert engine._varlen() is not None  # in the torch that is pinned
 
 
 def test_without_onednn_the_plain_products_give_the_same_numbers(

@@ -16,7 +16,7 @@ from ._inner import training_data, unseen_data
 class LGBM(ClassifierMixin, BaseEstimator):
     """LightGBM (Ke et al. 2017) with a tenth of the dimensions a tree and 63 bins.
 
-    On 1152 x 768 in 8 classes that is 16 times as fast as LightGBM's defaults, and more accurate: neighbouring
+    On 1152 x 768 in 8 classes that is ten times as fast as LightGBM's defaults, and more accurate: neighbouring
     dimensions of an embedding say much the same. One thread and fixed sums make it repeatable.
     """
 

@@ -14,7 +14,8 @@ Shapes: N = sum of T, the frames of all clips of the pack; D = 768 (base) or 102
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ from ._views import Collector, in_order, runs
 
 FAMILIES = ("wav2vec2", "hubert")
 LONGEST = 900.0  # seconds; attention over more frames takes minutes a clip
-PACK = {"cpu": 60.0, "cuda": 600.0}  # seconds of audio: 0.2 GB on a CPU, 8 GB in bf16 on a GPU
+PACK = {"cpu": 60.0, "cuda": 600.0}  # seconds of audio: 0.2 GB on a CPU; 6 GB in bf16 on a GPU, by its largest tensors
 SCORES = 512  # frames of a clip whose attention scores, 6 MB in bf16, stay in a CPU's cache
 ROWS = 1024  # frames whose feed-forward runs together on a CPU: 12 MB, which stay in its cache
 
@@ -56,6 +57,8 @@ class Packed:
         if not is_fast(device.type, precision):
             say(f"note: this processor has no fast {precision}: --precision fp32 is faster here, and exact.")
         network = Network.of(checkpoint.model, DTYPES[precision], device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
         return cls(checkpoint.info, network, checkpoint.normalised)
 
     @property
@@ -247,8 +250,9 @@ class Network:
         """(N, D): every frame's mixture of the frames of its own clip."""
         normed = block.attention_norm(h) if self.stable else h
         qkv = block.qkv(normed.to(self.dtype)).view(len(h), 3, self.heads, -1)
-        if self.device.type == "cuda" and self.dtype != torch.float32:
-            return _attend_varlen(qkv, layout)
+        kernel = _varlen() if self.device.type == "cuda" and self.dtype != torch.float32 else None
+        if kernel is not None:
+            return _attend_varlen(qkv, layout, kernel)
         groups = runs(layout.frames) if self.rows is None else [(i, i + 1) for i in range(len(layout.frames))]
         sizes = [sum(layout.frames[a:b]) for a, b in groups]
         return torch.cat([_attend(part, b - a) for part, (a, b) in zip(qkv.split(sizes), groups, strict=True)])
@@ -269,16 +273,27 @@ def _attend(qkv: Tensor, clips: int) -> Tensor:  # (clips * T, 3, heads, d) -> (
     return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _attend_varlen(qkv: Tensor, layout: Layout) -> Tensor:
-    """All clips in one kernel that knows where each begins. Splitting keys would make the order of sums depend on
-    the longest clip of the pack: one split."""
-    from torch.nn.attention.varlen import varlen_attn
-
+def _attend_varlen(qkv: Tensor, layout: Layout, kernel: Callable[..., Any]) -> Tensor:
+    """All clips in one kernel that knows where each begins."""
     bounds = _bounds(layout.frames, qkv.device)
     longest = max(layout.frames)
-    q, k, v = qkv.unbind(1)
-    mixed: Any = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=1.0, num_splits=1)
-    return mixed.flatten(1)  # type: ignore[no-any-return]
+    mixed: Tensor = kernel(*qkv.unbind(1), bounds, bounds, longest, longest, scale=1.0)
+    return mixed.flatten(1)
+
+
+@functools.cache
+def _varlen() -> Callable[..., Any] | None:
+    """torch's attention over clips of any lengths, where this torch has it and lets the scale be chosen.
+
+    Where it may split the keys, it must not: the order of sums would depend on the longest clip of the pack.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    options = inspect.signature(varlen_attn).parameters
+    whole = functools.partial(varlen_attn, num_splits=1) if "num_splits" in options else varlen_attn
+    return whole if "scale" in options else None
 
 
 @functools.lru_cache(maxsize=4)

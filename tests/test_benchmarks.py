@@ -1,0 +1,66 @@
+"""The benchmarks run, and say what they measured; what the numbers are is no test's business."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import _measure
+from benchmarks import extract as bench
+from benchmarks import heads as heads_bench
+
+
+def test_every_way_to_the_vectors_is_measured(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(bench, "SQUARE", 64)
+    monkeypatch.setattr(bench, "END_TO_END", 4)
+    monkeypatch.setattr(bench, "memory_over_model", lambda way, work: None)
+    bench.main(None, str(checkpoint), "cpu", clips=3, rounds=1, every=False, out=tmp_path)
+    (written,) = tmp_path.glob("extract-*.json")
+    result = json.loads(written.read_text())
+    rows = {row["way"]: row for row in result["rows"]}
+    assert rows[bench.PLAIN]["times_as_fast"] == 1.0
+    assert {"padded batch, fp32", "oracle, fp32", "packed, fp32"} <= set(rows)
+    assert rows["packed, fp32"]["moves"] <= 1e-5
+    assert rows["oracle, fp32"]["moves"] <= 1e-5
+    assert rows["padded batch, fp32"]["moves"] > 1e-3  # what padding does to a group norm
+    assert {row["stage"] for row in result["stages"]} >= {"convolutions", "attention", "linear layers and norms"}
+    ends = [row["way"] for row in result["end_to_end"]]
+    assert ends[:2] == ["encoder alone, fp32", "files to shards, fp32"]
+    assert written.with_suffix(".png").stat().st_size > 10_000
+    assert "of_limit" in capsys.readouterr().out
+
+
+def test_each_head_is_measured_against_its_librarys_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads_bench, "measure_jobs", lambda *arguments: [])
+    heads_bench.main(None, None, None, "layers", rounds=1, quick=True, out=tmp_path)
+    (written,) = tmp_path.glob("heads-quick-*.json")
+    sides = [(row["head"], row["side"]) for row in json.loads(written.read_text())["rows"]]
+    assert sides == [("logreg", "defaults"), ("logreg", "ours"), ("svm", "defaults"), ("svm", "ours")]
+
+
+def test_sides_take_turns() -> None:
+    ran: list[str] = []
+    sides = {name: lambda name=name: ran.append(name) for name in "abc"}
+    seconds = _measure.interleave(sides, rounds=3)
+    assert "".join(ran) == "abc" + "abc" + "bca" + "cab"
+    assert all(len(took) == 3 for took in seconds.values())
+
+
+def test_the_work_of_the_network_is_counted() -> None:
+    """About 14 GFLOP a second of audio for wav2vec2-base (convolutions 5, transformer 9)."""
+    from transformers import Wav2Vec2Config
+
+    one, ten = (bench.operations(Wav2Vec2Config(), 16_000 * n) / n / 1e9 for n in (1, 10))
+    assert 13 < one < 15
+    assert one < ten < one * 1.2
+    got = bench.distance(np.ones((2, 3, 4)), np.ones((2, 3, 4)) * 2)
+    assert got == {"moves": 1.0, "cosine": 1.0}
+
+
+def test_a_machine_is_named_by_its_facts() -> None:
+    facts = {"cpu": "Intel(R) Xeon(R) CPU @ 2.60GHz", "cores": 2, "cuda": "NVIDIA H200"}
+    assert _measure.slug(facts) == "intel-xeon-2-cores-nvidia-h200"
+    assert {"cpu", "cores", "memory_gb", "instructions", "torch"} <= set(_measure.machine())
