@@ -12,9 +12,9 @@ All sides encode the same clips in one process, in turns, into the time means of
     packed           the engine, in each precision that this processor is fast in
 
 `limit` is the fastest large matrix product of that precision in the same rounds, in the network's own work (counted
-below) a second of audio. `moves` is the largest difference from the plain loop in float32 over all layers, `cosine` the
-least cosine. `memory` is the peak above the loaded model, in a process of its own. Speeds of two machines do not
-compare; the ratios of one run do.
+below) a second of audio. `moves` is the largest difference from the plain loop in float32 over all layers, `turns` is 1
+minus the least cosine. `memory_gb` is the peak above the loaded model, in a process of its own. Speeds of two machines
+do not compare; the ratios of one run do.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from ._measure import RESULTS, bars, interleave, load, machine, run, save, slug,
 
 RATE = 16_000
 PLAIN = "plain loop, fp32"
-COLUMNS = ("way", "audio_per_second", "slowest", "fastest", "times_as_fast", "of_limit", "moves", "cosine", "memory_gb")
+COLUMNS = ("way", "audio_per_second", "slowest", "fastest", "times_as_fast", "of_limit", "moves", "turns", "memory_gb")
 ENDS = ("way", "clips", "audio_seconds", "seconds", "audio_per_second", "of_encoder_alone")
 PADDED = 8  # clips in a padded batch
 SQUARE = 4096  # rows and columns of the product that shows the limit
@@ -251,7 +251,7 @@ def distance(got: np.ndarray, wanted: np.ndarray) -> Row:
     """How far vectors (n, layers, dim) lie from the plain loop's."""
     norms = np.linalg.norm(got, axis=2) * np.linalg.norm(wanted, axis=2)
     cosine = float(((got.astype(np.float64) * wanted).sum(2) / norms).min())
-    return {"moves": float(f"{np.abs(got - wanted).max():.2g}"), "cosine": round(min(cosine, 1.0), 6)}
+    return {"moves": float(f"{np.abs(got - wanted).max():.2g}"), "turns": float(f"{max(1 - cosine, 0.0):.2g}")}
 
 
 def products_of(precision: str, device: str) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -139,7 +139,10 @@ def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoi
         assert "encoded now: 24" in done.stdout, done.stderr
     assert len(list((tmp_path / "artifacts" / "cache").glob("tiny-wav2vec2-*"))) == 2
     assert "encoded now: 0;" in ser(*network, "--views", "pooled,layers,std,frames:2").stdout
-    fails(ser(*network, "--views", "sdt"), "tiny-wav2vec2: gives no view 'sdt'; have pooled, layers, std, frames, frames:0")
+    fails(
+        ser(*network, "--views", "sdt"),
+        "tiny-wav2vec2: gives no view 'sdt'; have pooled, layers, std, frames, frames:0",
+    )
     fails(ser(*network, "--precision", "int8"), "no precision 'int8'; have fp32, bf16, fp16")
     fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 alone. Leave --precision out")
 

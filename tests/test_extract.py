@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,3 +228,20 @@ def test_lanes_change_no_row_and_no_order(tree: Path, tmp_path: Path) -> None:
         stores.append(EmbeddingStore.of(tmp_path / str(lanes), encoder.info))
         extract(manifest, encoder, stores[-1])
     np.testing.assert_array_equal(*(store.read(manifest.keys, "pooled") for store in stores))
+
+
+def test_a_clip_whose_vector_is_not_finite_is_named_and_never_stored(
+    tree: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    """Weights that are finite, and large enough that one clip's frames are not."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoint, tmp_path / "huge")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layers.1.feed_forward.output_dense.weight"].fill_(3e38)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    encoder = load_encoder(str(folder))
+    store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
+    with pytest.raises(EncoderError, match=r"Actor_\d+/03-01-.*wav: its vector is not finite. Leave the clip out"):
+        extract(keyed(tree), encoder, store)
+    assert not store.folder.exists()

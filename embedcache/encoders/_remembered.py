@@ -81,8 +81,9 @@ def _identity(name: str, precision: str) -> str:
     young = any(time.time_ns() - max(times) < GRAIN_NS for _, *times in stamps.values())
     if young or (not stamps and name != UNTRAINED):
         return ""
+    place = str(Path(name).resolve()) if Path(name).is_dir() else name
     libraries = {library: version(library) for library in LIBRARIES}
-    return json.dumps([name, precision, RECIPE, pipeline(), libraries, stamps])
+    return json.dumps([place, precision, RECIPE, pipeline(), libraries, stamps])
 
 
 def _read(memory: Path) -> dict[str, Any]:
