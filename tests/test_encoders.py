@@ -136,6 +136,25 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp
         load_encoder(str(lacking))
 
 
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_checkpoints_as_the_hub_has_them_are_the_same_encoder(checkpoint: Path, tmp_path: Path, ending: str) -> None:
+    """Older names of the weight norm, a prefix, and the heads of pretraining beside the network."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoint, tmp_path / "hub")
+    names = {".weight.original0": ".weight_g", ".weight.original1": ".weight_v"}
+    weights = {"quantizer.codevectors": torch.zeros(1, 4, 4), "project_q.weight": torch.zeros(3, 3)}
+    for key, tensor in load_file(folder / "model.safetensors").items():
+        stem, _, last = key.rpartition(".parametrizations")
+        weights[f"wav2vec2.{stem}{names[last]}" if stem else f"wav2vec2.{key}"] = tensor.clone()
+    (folder / "model.safetensors").unlink()
+    if ending == "bin":
+        torch.save(weights, folder / "pytorch_model.bin")
+    else:
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(str(folder)).info.fingerprint == load_encoder(str(checkpoint)).info.fingerprint
+
+
 def test_remote_code_is_never_run(checkpoint: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "remote")
     config = json.loads((folder / "config.json").read_text())
