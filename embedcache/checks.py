@@ -57,7 +57,7 @@ def _check_unmoved(info: EncoderInfo, view: str, row: Row, wanted: Row, order: S
     if not moved <= allowed:
         raise EncoderError(
             f"{info.name}: '{view}' moves by {moved:.1e}{'' if exact else ' of its length'} in the batch "
-            f"{list(order)}; wanted at most {allowed:.0e}."
+            f"{list(order)}; wanted at most {allowed:.2g}."
         )
 
 

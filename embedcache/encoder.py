@@ -176,16 +176,27 @@ def refuse_short(encoder: Encoder, waveforms: Sequence[Waveform]) -> None:
             raise AudioError(f"a waveform of {len(wave)} samples, {encoder.info.name} needs {needed} for one frame.")
 
 
+def join(parts: Sequence[Rows]) -> Rows:
+    """The rows of several batches, in order."""
+    ragged = [part for part in parts if isinstance(part, Frames)]
+    return Frames.join(ragged) if ragged else np.concatenate([np.asarray(part) for part in parts])
+
+
 def pick_device(device: str) -> Any:
-    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`. Raises EncoderError where it is not there."""
+    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`. Raises EncoderError where it is not there.
+
+    On a GPU it also makes float32 convolutions real ones for this process: cuDNN would round their inputs to 10 bits.
+    """
     import torch
 
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     picked = torch.device(device)
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise EncoderError(
             f"--device {device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices. "
             "Use --device cpu, or install a CUDA build of torch and a driver."
         )
+    if picked.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return picked

@@ -5,8 +5,8 @@ Three stages overlap: decoding in threads, encoding, and writing in a thread. A 
 
 Memory does not grow with the number of clips. At once there are AHEAD packs of waveforms besides those being encoded
 (64 kB a second of audio at 16 kHz), the rows of a shard that is being written, and those that wait for the next, which
-is due when it is large enough or when losing it to a kill would hurt. Whatever ends the loop, rows that were encoded
-are committed first.
+is due when it is large enough or when losing it to a kill would hurt. Whatever ends the loop, rows that came back from
+the encoder are committed first.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import TypeVar
 import numpy as np
 
 from .audio import Recording, Waveform
-from .encoder import VIEWS, Batch, Encoder, Frames, Rows, Vectors, resolve_views
-from .errors import AudioError, EncoderError, complain
+from .encoder import VIEWS, Batch, Encoder, Vectors, join, resolve_views
+from .errors import AudioError, EncoderError, SerError, StoreError, complain
 from .manifest import SKIPPED, Clip, Manifest
 from .progress import Progress, silent
 from .store import EmbeddingStore
@@ -64,6 +64,8 @@ class _Shelf:
     def add(self, keys: Sequence[str], batch: Batch) -> None:
         self.keys += keys
         self.batches.append(batch)
+        if self.writing and self.writing.done():
+            self._wait()  # a full disk is heard of now, not with the next shard
         held = sum(rows.nbytes for batch in self.batches for rows in batch.values())
         now = time.monotonic()
         if held >= SHARD_BYTES or now - self.last >= max(LOSS_SECONDS, LOSS_SHARE * (now - self.begun)):
@@ -76,11 +78,19 @@ class _Shelf:
             self.writing = self.writer.submit(_write, self.store, self.keys, self.batches)
         self.keys, self.batches, self.last = [], [], time.monotonic()
 
-    def close(self) -> None:
-        """Commit what is held, and wait for it."""
+    def __enter__(self) -> _Shelf:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Commit what is held, and wait for it. What ended the loop is not hidden by a shard that cannot be written."""
         try:
             self.commit()
             self._wait()
+        except StoreError as second:
+            if error is None:
+                raise
+            if isinstance(error, SerError):
+                raise type(error)(f"{error}\n{second}") from second
         finally:
             self.writer.shutdown()
 
@@ -91,7 +101,7 @@ class _Shelf:
 
 
 def _write(store: EmbeddingStore, keys: Sequence[str], batches: Sequence[Batch]) -> None:
-    store.write(keys, {view: _joined([batch[view] for batch in batches]) for view in batches[0]})
+    store.write(keys, {view: join([batch[view] for batch in batches]) for view in batches[0]})
 
 
 def extract(
@@ -121,7 +131,7 @@ def extract(
         needed = [view for view in asked if lacking[view]]
         with (
             progress("encoding", total=seconds, unit="s of audio") as advance,
-            closing(_Shelf(store)) as shelf,
+            _Shelf(store) as shelf,
             closing(_encoded(todo, encoder, needed)) as batches,
         ):
             for clips, batch in batches:
@@ -223,11 +233,6 @@ def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Wave
     return batch
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
-    ragged = [part for part in parts if isinstance(part, Frames)]
-    return Frames.join(ragged) if ragged else np.concatenate([np.asarray(part) for part in parts])
-
-
 def _waveform(clip: Clip, rate: int) -> Waveform:
     """The waveform that the clip's key belongs to: a file that changed since must not be stored under it."""
     recording = Recording.load(clip.path)
@@ -237,9 +242,10 @@ def _waveform(clip: Clip, rate: int) -> Waveform:
 
 
 def _refuse_nan(clips: Sequence[Clip], batch: Batch) -> None:
-    for rows in batch.values():
+    for view, rows in batch.items():
         for clip, row in zip(clips, rows, strict=True):
             if not np.isfinite(row).all():
-                raise EncoderError(
-                    f"{clip.path}: its vector is not finite. Leave the clip out, or check the checkpoint."
-                )
+                ways = ["leave the clip out", "check the checkpoint"]
+                if row.dtype == np.float16:
+                    ways.insert(0, "do without this view, for float16 ends at 65504")
+                raise EncoderError(f"{clip.path}: its vector is not finite ('{view}'). Either {', or '.join(ways)}.")

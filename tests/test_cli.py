@@ -143,6 +143,7 @@ def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoi
         ser(*network, "--views", "sdt"),
         "tiny-wav2vec2: gives no view 'sdt'; have pooled, layers, std, frames, frames:0",
     )
+    fails(ser(*network[:4], "./nope", *network[5:]), "./nope: no such checkpoint on the hub, and no such folder here")
     fails(ser(*network, "--precision", "int8"), "no precision 'int8'; have fp32, bf16, fp16")
     fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 alone. Leave --precision out")
 

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, noise, ravdess_tree, write
 
-from embedcache import AudioError, Clip, EmbeddingStore, EncoderError, add_keys, datasets, extract, load_encoder
+from embedcache import (
+    AudioError,
+    Clip,
+    EmbeddingStore,
+    EncoderError,
+    StoreError,
+    add_keys,
+    datasets,
+    extract,
+    load_encoder,
+)
 from embedcache.encoders.mfcc import Mfcc
 
 loop = sys.modules["embedcache.extract"]
@@ -242,6 +252,37 @@ def test_a_clip_whose_vector_is_not_finite_is_named_and_never_stored(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     encoder = load_encoder(str(folder))
     store = EmbeddingStore.of(tmp_path / "cache", encoder.info)
-    with pytest.raises(EncoderError, match=r"Actor_\d+/03-01-.*wav: its vector is not finite. Leave the clip out"):
+    with pytest.raises(
+        EncoderError, match=r"Actor_\d+/03-01-.*wav: its vector is not finite \('pooled'\). Either leave"
+    ):
         extract(keyed(tree), encoder, store)
     assert not store.folder.exists()
+
+
+@pytest.mark.parametrize(("how", "error"), [("interrupt", KeyboardInterrupt), ("nan", EncoderError)])
+def test_a_shard_that_cannot_be_written_hides_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, error: type
+) -> None:
+    encoder = Broken(how, after=2)
+    monkeypatch.setattr(EmbeddingStore, "write", lambda *arguments: (_ for _ in ()).throw(StoreError("disk full")))
+    with pytest.raises(error) as caught:
+        extract(keyed(tree), encoder, EmbeddingStore.of(tmp_path, encoder.info))
+    assert how == "interrupt" or ("not finite" in str(caught.value) and "disk full" in str(caught.value))
+
+
+def test_a_full_disk_is_heard_of_before_the_next_shard_is_due(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOSS_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "LOSS_SHARE", 0.0)
+    wrote = []
+
+    def full(*arguments: object) -> None:
+        wrote.append(1)
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(EmbeddingStore, "write", full)
+    encoder = replace(load_encoder("mfcc"), pack=0.2, lanes=1)
+    with pytest.raises(StoreError, match="disk full"):
+        extract(keyed(tree), encoder, EmbeddingStore.of(tmp_path, encoder.info))
+    assert len(wrote) <= 2

@@ -1,5 +1,6 @@
 """The packed engine against transformers' own forward, on every architecture that it takes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,11 +66,15 @@ def test_every_layer_is_the_oracles(tmp_path: Path, name: str) -> None:
 def test_half_the_precision_keeps_the_direction(tmp_path: Path, name: str, precision: str) -> None:
     """Also where the signal lies in a corner of the spectrum that the kernels' high-pass part all but removes."""
     family, changes = ARCHITECTURES[name]
-    packed, oracle = both(save_checkpoint(tmp_path / "c", family, **changes), precision)
+    folder = save_checkpoint(tmp_path / "c", family, **changes)
+    settings_of = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings_of, "do_normalize": False}))
+    packed, oracle = both(folder, precision)
     assert packed.info.fingerprint != oracle.info.fingerprint
     t = np.arange(16_000) / 16_000
     hum = (0.5 * np.sin(2 * np.pi * 60 * t) + 1e-3 * noise(1.0)).astype(np.float32)
-    clips = [*waves(0.3, 1.1, 0.5), hum]
+    offset = (0.3 + 0.01 * noise(1.0)).astype(np.float32)
+    clips = [*waves(0.3, 1.1, 0.5), hum, offset]
     fast, slow = (e.encode(clips, ["layers"])["layers"].astype(np.float64) for e in (packed, oracle))
     cosine = (fast * slow).sum(-1) / np.linalg.norm(fast, axis=-1) / np.linalg.norm(slow, axis=-1)
     assert cosine.min() >= 0.9999
@@ -181,6 +186,8 @@ def test_one_frame_is_the_shortest_clip(checkpoint: Path) -> None:
         ("Wav2Vec2", {"hidden_act": "relu"}, "its activation is not the exact GELU"),
         ("Wav2Vec2", {"do_stable_layer_norm": True, "adapter_attn_dim": 8}, "it has attention adapters"),
         ("Hubert", {"conv_pos_batch_norm": True}, "its positional convolution has a batch norm"),
+        ("Wav2Vec2", {"tie_last_hidden_states": True}, "its last hidden state is normalised"),
+        ("Wav2Vec2", {"conv_stride": (5, 2, 2, 2, 2, 2, 1)}, "a frame sees more than two hops"),
     ],
 )
 def test_other_architectures_go_to_the_oracle_with_a_line_that_says_so(

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import noise, save_checkpoint
+from conftest import REPOSITORY, noise, save_checkpoint
 
 from embedcache import EncoderError, load_encoder
 from embedcache.encoders import _remembered
@@ -87,3 +89,47 @@ def test_a_lost_or_foreign_memory_costs_time_alone(folder: Path, tmp_path: Path,
 def test_an_encoder_without_a_checkpoint_is_loaded_as_ever(tmp_path: Path) -> None:
     assert not isinstance(load_encoder("mfcc", memory=tmp_path / "encoders.json"), Remembered)
     assert not (tmp_path / "encoders.json").exists()
+
+
+def test_after_a_change_the_next_run_knows_better(folder: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "encoders.json"
+    load(folder, memory)
+    stale = load(folder, memory)
+    shutil.copy(save_checkpoint(tmp_path / "other", layer_norm_eps=1e-4) / "config.json", folder / "config.json")
+    with pytest.raises(EncoderError, match="changed while it was used"):
+        stale.encode([WAVE], ["pooled"])
+    assert np.isfinite(load(folder, memory).encode([WAVE], ["pooled"])["pooled"]).all()
+    assert len(json.loads(memory.read_text())) == 1  # nothing old is kept
+
+
+def test_one_checkpoint_under_two_names_is_two_entries_and_no_error(checkpoint: Path, tmp_path: Path) -> None:
+    place = tmp_path / "hf-home" / "hub" / "models--facebook--hubert-base-ls960"
+    shutil.copytree(checkpoint, place / "snapshots" / ("a" * 40))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a" * 40)
+    memory = tmp_path / "encoders.json"
+    script = (
+        "import sys; from pathlib import Path; import numpy as np\n"
+        "from embedcache import load_encoder; from embedcache.encoders import _remembered\n"
+        "_remembered.GRAIN_NS = 0; wave = np.ones(800, np.float32)\n"
+        "for name in ('hubert-base', 'facebook/hubert-base-ls960') * 2:\n"
+        "    e = load_encoder(name, memory=Path(sys.argv[1])); e.encode([wave], ['pooled']); print(type(e).__name__)\n"
+    )
+    there = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HOME": str(tmp_path / "hf-home")}
+    done = subprocess.run([sys.executable, "-c", script, memory], capture_output=True, text=True, env=there)
+    assert done.stdout.split() == ["Packed", "Packed", "Remembered", "Remembered"], done.stderr
+
+
+def test_files_that_were_young_before_they_were_read_are_not_remembered(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One could have been replaced while it was read; its stamp afterwards would be the new one's."""
+    monkeypatch.setattr(_remembered, "GRAIN_NS", 10**18)
+    memory = tmp_path / "encoders.json"
+
+    def reading():
+        monkeypatch.setattr(_remembered, "GRAIN_NS", 0)
+        return load_encoder(str(folder))
+
+    _remembered.recall(memory, "tiny", str(folder), "fp32", reading)
+    assert not memory.exists()

@@ -12,6 +12,7 @@ from ..errors import EncoderError
 from ..registry import Registry
 from ._checkpoint import UNTRAINED, is_cached
 from ._remembered import recall
+from .wav2vec2 import encoder as built_in
 from .wav2vec2 import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "find", "get", "is_cached", "load_encoder", "names"]
@@ -38,7 +39,7 @@ def load_encoder(
     if spec is None and not (Path(name).is_dir() or "/" in name):
         spec = get(name)  # raises, with a suggestion
     load = spec.load if spec else functools.partial(load_checkpoint, name)
-    if memory and (spec is None or spec.checkpoint or name == UNTRAINED):
-        known_as = spec.checkpoint or name if spec else name
-        return recall(memory, known_as, precision, lambda: load(device, precision, say))
+    if memory and (spec is None or spec in built_in):
+        checkpoint = name if spec is None or name == UNTRAINED else spec.checkpoint
+        return recall(memory, name, checkpoint, precision, lambda: load(device, precision, say))
     return load(device, precision, say)

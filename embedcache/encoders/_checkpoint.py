@@ -169,8 +169,12 @@ def _hub_folder(checkpoint: str) -> Path:
 
 def _cached_folder(checkpoint: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    config = try_to_load_from_cache(checkpoint, "config.json")
+    try:
+        config = try_to_load_from_cache(checkpoint, "config.json")
+    except HFValidationError:  # no hub id: `_download` says so
+        return None
     if not isinstance(config, str):
         return None
     folder = Path(config).parent

@@ -32,7 +32,7 @@ class Layout:
     Slots: a clip starts at a multiple of the network's hop (320 samples) and takes one slot more than it has frames.
     A multiple of the hop is a whole number of frames in each of the seven convolutions, so these run over the pack as
     if it were one recording. The last slot of a clip takes the windows that would look into the next one; its frame
-    is thrown away.
+    is thrown away. One such slot is enough where a frame sees at most two hops (400 samples of 640): see `fits_slots`.
     """
 
     frames: tuple[int, ...]  # T of each clip
@@ -55,7 +55,7 @@ class Convolution:
 
     Frames are rows of C numbers. The window of output frame t is the k input rows from s*t on, which lie side by side
     in memory: one row of k*C numbers. The next output's row starts s*C numbers later, inside the first one; a view
-    with these strides is the whole im2col matrix, and nothing is copied.
+    with these strides is the whole im2col matrix, and on a CPU nothing is copied.
     """
 
     linear: Linear  # (C, k*C)
@@ -170,6 +170,8 @@ class FrontEnd:
 
     def __call__(self, waves: Sequence[Tensor], layout: Layout) -> Tensor:
         """(slots, C): the convolutions over the whole pack, a tile at a time."""
+        if self.first.group is not None:  # which takes a constant away: without it the folded bias is small
+            waves = [wave - wave.mean() for wave in waves]
         pack = waves[0].new_zeros(self.samples(layout.slots) + self.hop)
         for wave, start, n in zip(waves, layout.starts, layout.frames, strict=True):
             used = wave[: self.samples(n)]
@@ -226,6 +228,12 @@ def _inputs(outputs: int, steps: Sequence[tuple[int, int]]) -> int:
     for kernel, stride in reversed(steps):
         outputs = (outputs - 1) * stride + kernel
     return outputs
+
+
+def fits_slots(config: Any) -> bool:
+    """Whether a network's frame sees at most two hops of samples."""
+    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
+    return _inputs(1, list(zip(kernels, strides, strict=True))) <= 2 * math.prod(map(int, strides))
 
 
 def optional_norm(part: Any, device: torch.device) -> Norm | None:

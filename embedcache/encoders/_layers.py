@@ -8,8 +8,6 @@ kernel wants, applies the bias and GELU while a tile is in registers, and reads 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,13 +77,6 @@ def fused(device: str, dtype: torch.dtype) -> bool:
         return bool((torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "none") == 16).all())
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Convolutions in real float32 on CUDA, where cuDNN would round their inputs to 10 bits (TF32)."""
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        yield
 
 
 def is_fast(device: str, precision: str) -> bool:

@@ -1,8 +1,9 @@
 """What is known of an encoder without loading it: a run that finds every vector stored needs no network.
 
-An encoder's identity is remembered under its files (name, size, modification and change time, in nanoseconds) and the
-versions of what reads them. A file touched within the last two seconds is not trusted, as in `keys`. A lost or foreign
-memory costs time, never correctness: what is loaded later must be what was remembered.
+An encoder's facts are remembered under its name and precision, with all that decides them: its files (name, size,
+modification and change time, in nanoseconds) and the versions of what reads them. A file touched within the last two
+seconds is not trusted, as in `keys`. A lost or foreign memory costs time, never correctness: what is loaded later must
+be what was remembered.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..audio import Waveform, pipeline
 from ..encoder import Batch, Encoder, EncoderInfo
 from ..errors import EncoderError
@@ -24,6 +26,7 @@ from ..layout import atomic_write
 from ._checkpoint import RECIPE, UNTRAINED, files_here
 
 LIBRARIES = ("torch", "transformers")
+FACTS = ("views", "shortest", "longest")  # besides `info`
 
 
 @dataclass(frozen=True)
@@ -54,36 +57,45 @@ class Remembered:
     def loaded(self) -> Encoder:
         """The encoder itself. Raises EncoderError where it is not the one that was remembered."""
         encoder = self.load()
-        if encoder.info != self.info:
+        if encoder.info.fingerprint != self.info.fingerprint:
             raise EncoderError(f"{self.info.name}: its checkpoint changed while it was used. Run again.")
         return encoder
 
 
-def recall(memory: Path, name: str, precision: str, load: Callable[[], Encoder]) -> Encoder:
-    """The encoder called `name`, loaded only where nothing is remembered of it."""
-    identity = _identity(name, precision)
-    known = _read(memory)
-    if identity and identity in known:
-        return Remembered(**_facts(known[identity]), load=load)
-    encoder = load()
-    identity = identity or _identity(name, precision)  # a checkpoint that was just downloaded has files now
-    if identity:
-        facts = {"info": encoder.info.to_json(), "views": encoder.views}
-        seconds = {"shortest": encoder.shortest, "longest": encoder.longest}
-        with atomic_write(memory) as file:
-            json.dump({**known, identity: {**facts, **seconds}}, file, indent=1)
-    return encoder
+def recall(memory: Path, name: str, checkpoint: str, precision: str, load: Callable[[], Encoder]) -> Encoder:
+    """The encoder called `name`, loaded only where nothing is remembered of it.
+
+    What it turns out to be is remembered where its files were there, and old enough, before they were read.
+    """
+    known, entry, identity = _read(memory), f"{name} {precision}", _identity(checkpoint)
+
+    def fresh() -> Encoder:
+        encoder = load()
+        if identity:
+            facts = {fact: getattr(encoder, fact) for fact in FACTS}
+            _write(memory, {**known, entry: {"identity": identity, "info": encoder.info.to_json(), **facts}})
+        return encoder
+
+    remembered = known.get(entry)
+    if identity and remembered and remembered["identity"] == identity:
+        return Remembered(**_facts(remembered), load=fresh)
+    return fresh()
 
 
-def _identity(name: str, precision: str) -> str:
-    """All that decides what loading `name` gives; empty where that cannot be told, or not yet."""
-    stamps = {} if name == UNTRAINED else {path.name: stamp(str(path)) for path in files_here(name)}
+def _identity(checkpoint: str) -> str:
+    """All that decides what loading a checkpoint gives; empty where that cannot be told, or not yet."""
+    stamps = {} if checkpoint == UNTRAINED else {path.name: stamp(str(path)) for path in files_here(checkpoint)}
     young = any(time.time_ns() - max(times) < GRAIN_NS for _, *times in stamps.values())
-    if young or (not stamps and name != UNTRAINED):
+    if young or (not stamps and checkpoint != UNTRAINED):
         return ""
-    place = str(Path(name).resolve()) if Path(name).is_dir() else name
+    place = str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint
     libraries = {library: version(library) for library in LIBRARIES}
-    return json.dumps([place, precision, RECIPE, pipeline(), libraries, stamps])
+    return json.dumps([place, __version__, RECIPE, pipeline(), libraries, stamps])
+
+
+def _write(memory: Path, known: dict[str, Any]) -> None:
+    with atomic_write(memory) as file:
+        json.dump(known, file, indent=1)
 
 
 def _read(memory: Path) -> dict[str, Any]:
@@ -91,18 +103,17 @@ def _read(memory: Path) -> dict[str, Any]:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in known.items() if _facts(value)} if isinstance(known, dict) else {}
+    return {name: entry for name, entry in known.items() if _facts(entry)} if isinstance(known, dict) else {}
 
 
-def _facts(value: Any) -> dict[str, Any]:
+def _facts(entry: Any) -> dict[str, Any]:
     """The remembered facts, or nothing where they are not what this version writes."""
     try:
-        info = EncoderInfo.from_json(value["info"])
         return {
-            "info": info,
-            "views": tuple(map(str, value["views"])),
-            "shortest": float(value["shortest"]),
-            "longest": float(value["longest"]),
+            "info": EncoderInfo.from_json(entry["info"]),
+            "views": tuple(map(str, entry["views"])),
+            "shortest": float(entry["shortest"]),
+            "longest": float(entry["longest"]),
         }
     except (KeyError, TypeError, ValueError):
         return {}

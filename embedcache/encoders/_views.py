@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers
+from ..encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers, join
 
 
 def runs(values: Sequence[int]) -> list[tuple[int, int]]:
@@ -67,20 +67,14 @@ def in_order(info: EncoderInfo, views: Sequence[str], groups: Sequence[tuple[Seq
     if not groups:
         return {view: _none(info, view) for view in views}
     back = np.argsort(np.concatenate([numbers for numbers, _ in groups]))
-    return {view: _joined([batch[view] for _, batch in groups], back) for view in views}
+    joined = {view: join([batch[view] for _, batch in groups]) for view in views}
+    return {view: rows.take(back) if isinstance(rows, Frames) else rows[back] for view, rows in joined.items()}
 
 
 def _none(info: EncoderInfo, view: str) -> Rows:
     if frame_layers([view]):
         return Frames.of(np.empty((0, info.dim), np.float16), [])
     return np.empty((0, info.dim) if view == "pooled" else (0, info.n_layers, info.dim), np.float32)
-
-
-def _joined(parts: Sequence[Rows], order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Rows:
-    ragged = [part for part in parts if isinstance(part, Frames)]
-    if ragged:
-        return Frames.join(ragged).take(order)
-    return np.concatenate([np.asarray(part) for part in parts])[order]
 
 
 def _array(rows: Tensor) -> Vectors:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from ..audio import Waveform
 from ..encoder import Batch, EncoderInfo, Say, refuse_short, silence
 from ..errors import EncoderError
 from ._checkpoint import Checkpoint
-from ._front import FrontEnd, Layout, optional_norm
-from ._layers import DTYPES, Linear, Norm, full_float32, is_fast
+from ._front import FrontEnd, Layout, fits_slots, optional_norm
+from ._layers import DTYPES, Linear, Norm, is_fast
 from ._views import Collector, in_order, runs
 
 FAMILIES = ("wav2vec2", "hubert")
@@ -38,6 +39,8 @@ LONGEST = 900.0  # seconds; attention over more frames takes minutes a clip
 PACK = {"cpu": 60.0, "cuda": 600.0}  # seconds of audio: 0.2 GB on a CPU; 6 GB in bf16 on a GPU, by its largest tensors
 SCORES = 512  # frames of a clip whose attention scores, 6 MB in bf16, stay in a CPU's cache
 ROWS = 1024  # frames whose feed-forward runs together on a CPU: 12 MB, which stay in its cache
+
+_lane = threading.local()
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Packed:
         ]
 
     def _encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        with torch.inference_mode(), full_float32(), _own_stream(self.network.device):
+        with torch.inference_mode(), _own_stream(self.network.device):
             waves = _to_device(waveforms, self.network.device)
             if self.normalised:
                 waves = [_normalise(wave) for wave in waves]
@@ -126,6 +129,8 @@ def unsupported(checkpoint: Checkpoint) -> str:
         != {"gelu"},
         "it has attention adapters": getattr(config, "adapter_attn_dim", None) is not None,
         "its positional convolution has a batch norm": getattr(config, "conv_pos_batch_norm", False),
+        "its last hidden state is normalised": getattr(config, "tie_last_hidden_states", False),
+        "a frame sees more than two hops": not fits_slots(config),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -250,7 +255,7 @@ class Network:
         """(N, D): every frame's mixture of the frames of its own clip."""
         normed = block.attention_norm(h) if self.stable else h
         qkv = block.qkv(normed.to(self.dtype)).view(len(h), 3, self.heads, -1)
-        kernel = _varlen() if self.device.type == "cuda" and self.dtype != torch.float32 else None
+        kernel = _varlen() if _takes_varlen(qkv) else None
         if kernel is not None:
             return _attend_varlen(qkv, layout, kernel)
         groups = runs(layout.frames) if self.rows is None else [(i, i + 1) for i in range(len(layout.frames))]
@@ -281,6 +286,13 @@ def _attend_varlen(qkv: Tensor, layout: Layout, kernel: Callable[..., Any]) -> T
     return mixed.flatten(1)
 
 
+def _takes_varlen(qkv: Tensor) -> bool:
+    """What FlashAttention takes: half precision, heads of a multiple of 8 dimensions, Ampere or newer."""
+    if qkv.device.type != "cuda" or qkv.dtype == torch.float32 or qkv.shape[-1] % 8:
+        return False
+    return torch.cuda.get_device_capability(qkv.device) >= (8, 0)
+
+
 @functools.cache
 def _varlen() -> Callable[..., Any] | None:
     """torch's attention over clips of any lengths, where this torch has it and lets the scale be chosen.
@@ -303,7 +315,7 @@ def _bounds(frames: tuple[int, ...], device: torch.device) -> Tensor:
 
 def _to_device(waveforms: Sequence[Waveform], device: torch.device) -> list[Tensor]:
     """The waveforms on the device; to a GPU in one copy from pinned memory, which does not stop the processor."""
-    waves = [torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)) for wave in waveforms]
+    waves = [torch.from_numpy(np.require(wave, np.float32, ["C", "W"])) for wave in waveforms]
     if device.type == "cpu":
         return waves
     lengths = [len(wave) for wave in waves]
@@ -313,8 +325,15 @@ def _to_device(waveforms: Sequence[Waveform], device: torch.device) -> list[Tens
 
 
 def _own_stream(device: torch.device) -> Any:
-    """On a GPU, a stream for each call: one pack is copied while another, of another thread, is encoded."""
-    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
+    """On a GPU, a stream for each thread: one pack is copied while another, of another thread, is encoded.
+
+    Not for each call: what a stream has freed serves that stream alone.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    if not hasattr(_lane, "stream"):
+        _lane.stream = torch.cuda.Stream(device)
+    return torch.cuda.stream(_lane.stream)
 
 
 def _normalise(wave: Tensor) -> Tensor:

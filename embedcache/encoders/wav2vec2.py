@@ -82,12 +82,11 @@ class HuggingFaceEncoder:
     def _encode(self, waveforms: Sequence[Waveform], group: Sequence[int], views: Sequence[str]) -> Batch:
         import torch
 
-        from ._layers import full_float32
         from ._views import Collector
 
         waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
-        with torch.inference_mode(), full_float32(), self._autocast():
+        with torch.inference_mode(), self._autocast():
             states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, dim)
             frames = self._frames(len(waves[0]), states[0].shape[1])
             collector = Collector(views, [frames] * len(waves))
