@@ -38,12 +38,14 @@ import typer
 
 from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, read
 from embedcache.audio import Waveform
+from embedcache.encoder import VIEWS, pick_device
 from embedcache.encoders._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
 from embedcache.encoders._front import FrontEnd
 from embedcache.encoders._layers import DTYPES, Linear, is_fast
 from embedcache.encoders._views import Collector
 from embedcache.encoders.packed import Network, Packed
 from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
+from embedcache.extract import packs
 from embedcache.progress import silent, terminal
 
 from ._measure import RESULTS, bars, interleave, load, machine, run, save, slug, table
@@ -149,7 +151,10 @@ def plain_loop(work: Work, precision: str) -> Encode:
 
     def encode() -> np.ndarray:
         rows = []
-        with torch.inference_mode(), torch.autocast(work.device, DTYPES[precision], enabled=precision != "fp32"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(torch.device(work.device).type, DTYPES[precision], enabled=precision != "fp32"),
+        ):
             for wave in work.waves:
                 inputs = features(wave, sampling_rate=RATE, return_tensors="pt").to(work.device)
                 states = model(**inputs, output_hidden_states=True).hidden_states
@@ -180,7 +185,7 @@ def padded_batch(work: Work, precision: str) -> Encode:
 
 def oracle(work: Work, precision: str) -> Encode:
     """Our own slow way."""
-    encoder = HuggingFaceEncoder.of(opened(work.checkpoint), torch.device(work.device))
+    encoder = HuggingFaceEncoder.of(opened(work.checkpoint), pick_device(work.device))
     return lambda: np.asarray(encoder.encode(work.waves, ["layers"])["layers"])
 
 
@@ -193,9 +198,8 @@ def packed(work: Work, precision: str) -> Encode:
 def engine(work: Work, precision: str) -> Packed:
     """The packed engine of a precision."""
     checkpoint = opened(work.checkpoint)
-    checkpoint.model.to("cpu")
     info = replace(checkpoint.info, precision=precision)
-    return Packed.of(replace(checkpoint, info=info), torch.device(work.device))
+    return Packed.of(replace(checkpoint, info=info), pick_device(work.device))
 
 
 WAYS: Mapping[str, Callable[[Work, str], Encode]] = {
@@ -363,10 +367,10 @@ def measure_ends(manifest: Manifest, work: Work, scratch: Path, rounds: int) -> 
         audio = 0.0
         for number, clips in enumerate(chunks):
             chunk = Manifest(manifest.dataset, clips)
-            waves = _waves_of(chunk)
-            audio += sum(map(len, waves)) / RATE
+            packed_waves = _packs_of(chunk, encoder.pack)
+            audio += sum(len(wave) for pack in packed_waves for wave in pack) / RATE
             ways = {
-                "encoder alone": functools.partial(_alone, encoder, waves),
+                "encoder alone": functools.partial(_alone, encoder, packed_waves),
                 "files to shards": functools.partial(_whole, encoder, chunk, scratch),
             }
             turns = dict(list(ways.items())[:: -1 if number % 2 else 1])
@@ -379,20 +383,15 @@ def measure_ends(manifest: Manifest, work: Work, scratch: Path, rounds: int) -> 
     return rows
 
 
-def _waves_of(manifest: Manifest) -> list[Waveform]:
-    """As `extract` takes them: each recording once, the longest first."""
+def _packs_of(manifest: Manifest, seconds: float) -> list[list[Waveform]]:
+    """As `extract` takes them: each recording once, in its packs."""
     clips = {clip.key: clip for clip in add_keys(manifest).usable}.values()
-    return [read(clip.path, RATE) for clip in sorted(clips, key=lambda clip: -clip.seconds)]
+    return [[read(clip.path, RATE) for clip in pack] for pack in packs(list(clips), seconds)]
 
 
-def _alone(encoder: Packed, waves: Sequence[Waveform]) -> None:
-    pack: list[Waveform] = []
-    for wave in waves:
-        if pack and sum(map(len, [*pack, wave])) > encoder.pack * RATE:
-            encoder.encode(pack, ["pooled", "layers"])
-            pack = []
-        pack.append(wave)
-    encoder.encode(pack, ["pooled", "layers"])
+def _alone(encoder: Packed, packed_waves: Sequence[Sequence[Waveform]]) -> None:
+    for waves in packed_waves:
+        encoder.encode(waves, VIEWS)
 
 
 def _whole(encoder: Packed, manifest: Manifest, scratch: Path) -> None:

@@ -147,9 +147,14 @@ def silence(line: str) -> None:
     """Hear nothing."""
 
 
+def is_ragged(view: str) -> bool:
+    """Whether a view has rows of different lengths."""
+    return view.partition(":")[0] == FRAMES
+
+
 def frame_layers(views: Sequence[str]) -> dict[str, int]:
     """The `frames:N` among views, with their N."""
-    return {view: int(view.partition(":")[2]) for view in views if view.startswith(f"{FRAMES}:")}
+    return {view: int(view.partition(":")[2]) for view in views if is_ragged(view)}
 
 
 def resolve_views(asked: Sequence[str], encoder: Encoder) -> tuple[str, ...]:

@@ -188,8 +188,8 @@ def _encoded(clips: Sequence[Clip], encoder: Encoder, views: Sequence[str]) -> G
     """
     rate, lanes = encoder.info.sample_rate, encoder.lanes
     decoders, encoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1)), ThreadPoolExecutor(lanes)
-    packs = _packs(clips, encoder.pack)
-    decoded = _ahead(((pack, [decoders.submit(_waveform, clip, rate) for clip in pack]) for pack in packs), AHEAD)
+    begun = ((p, [decoders.submit(_waveform, clip, rate) for clip in p]) for p in packs(clips, encoder.pack))
+    decoded = _ahead(begun, AHEAD)
     try:
         if lanes == 1:
             for pack, waves in decoded:
@@ -213,7 +213,7 @@ def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
     yield from held
 
 
-def _packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
+def packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
     """Clips in groups that last up to `seconds`, the longest first; a longer clip is a group of its own."""
     pack: list[Clip] = []
     held = 0.0

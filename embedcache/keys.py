@@ -51,7 +51,7 @@ class KeyMemo:
             case [*known, str(key), float(seconds)] if tuple(known) == now:
                 return Seen(key, seconds)
         seen = _inspect(path)
-        if not seen.fault and time.time_ns() - max(now[1:]) > GRAIN_NS:
+        if not seen.fault and is_settled(now):
             self._known[path] = [*now, seen.key, seen.seconds]
         return seen
 
@@ -105,6 +105,11 @@ def _inspect(path: str) -> Seen:
         return Seen(recording.key, recording.seconds())
     except AudioError as error:
         return Seen("", 0.0, str(error))
+
+
+def is_settled(seen: Stamp) -> bool:
+    """Whether a file was last touched longer ago than the clock's grain."""
+    return time.time_ns() - max(seen[1:]) > GRAIN_NS
 
 
 def stamp(path: str) -> Stamp:

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
-from .encoder import FRAMES, EncoderInfo, Frames, Rows, Vectors
+from .encoder import EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import StoreError
 from .layout import atomic_write
 
@@ -141,11 +141,6 @@ def _image(info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Rows]) -> 
         file.flush()
         image: bytes = file.id.get_file_image()
         return image
-
-
-def is_ragged(view: str) -> bool:
-    """Whether a view has rows of different lengths."""
-    return view.startswith(f"{FRAMES}:")
 
 
 def _rows_of(file: Any, view: str) -> int:

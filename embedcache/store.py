@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors
+from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import StoreError, UnknownName
 from .shard import SUFFIX, Shard, write_shard
 
@@ -60,7 +60,7 @@ class EmbeddingStore:
 
         Raises StoreError where a key has no vector or its row is damaged, and for `frames`: see `read_frames`.
         """
-        if view.startswith(FRAMES):
+        if is_ragged(view):
             raise StoreError(f"'{view}' has rows of different lengths: they are read by read_frames(keys, layer).")
         result: Vectors | None = None
         for shard, here, rows in self._places(keys, view):

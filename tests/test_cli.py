@@ -263,7 +263,7 @@ def test_ctrl_c_keeps_what_was_encoded(ser: Ser, tree: Path, tmp_path: Path) -> 
     script.write_text(
         f"import sys, time; sys.path.insert(0, {str(REPOSITORY)!r}); sys.argv = ['ser', *{list(EXTRACT)!r}]\n"
         "import cli, embedcache.extract; loop = sys.modules['embedcache.extract']\n"
-        "packs = loop._packs; loop._packs = lambda clips, seconds: packs(clips, 0.5)\n"
+        "packs = loop.packs; loop.packs = lambda clips, seconds: packs(clips, 0.5)\n"
         "from embedcache.encoders.mfcc import Mfcc; fast = Mfcc.encode\n"
         "def slow(self, *a):\n    print('encoding', flush=True); time.sleep(0.3); return fast(self, *a)\n"
         "Mfcc.encode = slow\ncli.main()\n"

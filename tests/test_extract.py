@@ -225,9 +225,9 @@ def test_only_the_views_that_are_missing_are_encoded(tree: Path, tmp_path: Path,
 
 def test_packs_hold_the_longest_clips_first_and_no_more_seconds_than_asked() -> None:
     clips = [Clip("d", str(n), f"{n}.wav", "", "", seconds=s) for n, s in enumerate((1.0, 9.0, 2.0, 0.5, 3.0, 0.4))]
-    packs = [[clip.seconds for clip in pack] for pack in loop._packs(clips, 4.0)]
+    packs = [[clip.seconds for clip in pack] for pack in loop.packs(clips, 4.0)]
     assert packs == [[9.0], [3.0], [2.0, 1.0, 0.5, 0.4]]
-    assert list(loop._packs([], 4.0)) == []
+    assert list(loop.packs([], 4.0)) == []
 
 
 def test_lanes_change_no_row_and_no_order(tree: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, noise, save_checkpoint
 
-from embedcache import EncoderError, load_encoder
+from embedcache import EncoderError, keys, load_encoder
 from embedcache.encoders import _remembered
 from embedcache.encoders._remembered import Remembered
 
@@ -27,7 +27,7 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a test has just written count as old."""
-    monkeypatch.setattr(_remembered, "GRAIN_NS", 0)
+    monkeypatch.setattr(keys, "GRAIN_NS", 0)
 
 
 def load(folder: Path, memory: Path, precision: str = "fp32"):
@@ -71,7 +71,7 @@ def test_a_file_that_was_dated_back_is_loaded_again(folder: Path, tmp_path: Path
 
 
 def test_young_files_are_not_trusted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_remembered, "GRAIN_NS", 10**18)
+    monkeypatch.setattr(keys, "GRAIN_NS", 10**18)
     memory = tmp_path / "encoders.json"
     load(folder, memory)
     assert not memory.exists()
@@ -110,8 +110,8 @@ def test_one_checkpoint_under_two_names_is_two_entries_and_no_error(checkpoint: 
     memory = tmp_path / "encoders.json"
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from embedcache import load_encoder; from embedcache.encoders import _remembered\n"
-        "_remembered.GRAIN_NS = 0; wave = np.ones(800, np.float32)\n"
+        "from embedcache import keys, load_encoder\n"
+        "keys.GRAIN_NS = 0; wave = np.ones(800, np.float32)\n"
         "for name in ('hubert-base', 'facebook/hubert-base-ls960') * 2:\n"
         "    e = load_encoder(name, memory=Path(sys.argv[1])); e.encode([wave], ['pooled']); print(type(e).__name__)\n"
     )
@@ -124,11 +124,11 @@ def test_files_that_were_young_before_they_were_read_are_not_remembered(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One could have been replaced while it was read; its stamp afterwards would be the new one's."""
-    monkeypatch.setattr(_remembered, "GRAIN_NS", 10**18)
+    monkeypatch.setattr(keys, "GRAIN_NS", 10**18)
     memory = tmp_path / "encoders.json"
 
     def reading():
-        monkeypatch.setattr(_remembered, "GRAIN_NS", 0)
+        monkeypatch.setattr(keys, "GRAIN_NS", 0)
         return load_encoder(str(folder))
 
     _remembered.recall(memory, "tiny", str(folder), "fp32", reading)

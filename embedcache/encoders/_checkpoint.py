@@ -46,7 +46,7 @@ class Checkpoint:
     @property
     def normalised(self) -> bool:
         """Whether the waveform is brought to zero mean and unit variance first."""
-        return bool(getattr(self.features, "do_normalize", False))
+        return _normalises(self.features)
 
 
 def open_checkpoint(checkpoint: str, name: str, precision: str) -> Checkpoint:
@@ -89,13 +89,17 @@ def is_cached(checkpoint: str) -> bool:
     return _cached_folder(checkpoint) is not None
 
 
+def _normalises(features: Any) -> bool:
+    return bool(getattr(features, "do_normalize", False))
+
+
 def _identified(name: str, checkpoint: str, model: Any, features: Any, precision: str) -> Checkpoint:
     if getattr(model.config, "is_encoder_decoder", False):
         if model.config.model_type != "whisper":
             kind = model.config.model_type
             raise EncoderError(f"{checkpoint}: is an encoder-decoder ({kind}); of these, Whisper alone is taken apart.")
         model = model.get_encoder()
-    normalised = "zero mean, unit variance" if getattr(features, "do_normalize", False) else "as it is"
+    normalised = "zero mean, unit variance" if _normalises(features) else "as it is"
     info = EncoderInfo(
         name=name,
         checkpoint=checkpoint,

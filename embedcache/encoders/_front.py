@@ -162,7 +162,7 @@ class FrontEnd:
 
     def samples(self, frames: int) -> int:
         """Samples that give so many frames: 400 for one, 320 for each one more."""
-        return _inputs(frames, self.steps)
+        return inputs_of(frames, self.steps)
 
     def frames(self, waves: Sequence[Tensor]) -> list[int]:
         """T of each clip."""
@@ -201,7 +201,7 @@ class FrontEnd:
     ) -> Tensor:
         """The first convolution's frames from which `slots` frames of the last come, each with its clip's kernel."""
         per_slot = self.hop // self.first.stride
-        low, high = begin * per_slot, begin * per_slot + _inputs(slots, self.steps[1:])
+        low, high = begin * per_slot, begin * per_slot + inputs_of(slots, self.steps[1:])
         bounds = [start * per_slot for start in layout.starts]
         ends = [*bounds[1:], max(high, layout.slots * per_slot)]
         parts = []
@@ -219,21 +219,25 @@ class FrontEnd:
             each = (layout.frames[clip] + 1) * per_slot
             parts.append(self.first(self._windows(pack, layout.starts[clip] * per_slot, count, each), *weight))
             clip += count
-        tail = _inputs(layout.slots, self.steps[1:]) - layout.slots * per_slot
+        tail = inputs_of(layout.slots, self.steps[1:]) - layout.slots * per_slot
         return torch.cat([*parts, parts[0].new_zeros(tail, parts[0].shape[1])])
 
 
-def _inputs(outputs: int, steps: Sequence[tuple[int, int]]) -> int:
+def inputs_of(outputs: int, steps: Sequence[tuple[int, int]]) -> int:
     """How many inputs a chain of (kernel, stride) turns into `outputs`."""
     for kernel, stride in reversed(steps):
         outputs = (outputs - 1) * stride + kernel
     return outputs
 
 
+def receptive_field(config: Any) -> int:
+    """Samples that one frame of a network sees; 1 where its config tells of no convolutions."""
+    return inputs_of(1, list(zip(getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ()), strict=True)))
+
+
 def fits_slots(config: Any) -> bool:
     """Whether a network's frame sees at most two hops of samples."""
-    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
-    return _inputs(1, list(zip(kernels, strides, strict=True))) <= 2 * math.prod(map(int, strides))
+    return receptive_field(config) <= 2 * math.prod(map(int, getattr(config, "conv_stride", ())))
 
 
 def optional_norm(part: Any, device: torch.device) -> Norm | None:

@@ -9,7 +9,6 @@ be what was remembered.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from .. import __version__
 from ..audio import Waveform, pipeline
 from ..encoder import Batch, Encoder, EncoderInfo
 from ..errors import EncoderError
-from ..keys import GRAIN_NS, stamp
+from ..keys import is_settled, stamp
 from ..layout import atomic_write
 from ._checkpoint import RECIPE, UNTRAINED, files_here
 
@@ -85,8 +84,7 @@ def recall(memory: Path, name: str, checkpoint: str, precision: str, load: Calla
 def _identity(checkpoint: str) -> str:
     """All that decides what loading a checkpoint gives; empty where that cannot be told, or not yet."""
     stamps = {} if checkpoint == UNTRAINED else {path.name: stamp(str(path)) for path in files_here(checkpoint)}
-    young = any(time.time_ns() - max(times) < GRAIN_NS for _, *times in stamps.values())
-    if young or (not stamps and checkpoint != UNTRAINED):
+    if not all(map(is_settled, stamps.values())) or (not stamps and checkpoint != UNTRAINED):
         return ""
     place = str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint
     libraries = {library: version(library) for library in LIBRARIES}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers, join
+from ..encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers, is_ragged, join
 
 
 def runs(values: Sequence[int]) -> list[tuple[int, int]]:
@@ -72,7 +72,7 @@ def in_order(info: EncoderInfo, views: Sequence[str], groups: Sequence[tuple[Seq
 
 
 def _none(info: EncoderInfo, view: str) -> Rows:
-    if frame_layers([view]):
+    if is_ragged(view):
         return Frames.of(np.empty((0, info.dim), np.float16), [])
     return np.empty((0, info.dim) if view == "pooled" else (0, info.n_layers, info.dim), np.float32)
 

@@ -48,10 +48,9 @@ class HuggingFaceEncoder:
     @property
     def shortest(self) -> float:
         """Seconds of audio that give one frame: the receptive field of the convolutions."""
-        samples, config = 1, self.model.config
-        layers = zip(getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ()), strict=True)
-        for kernel, stride in reversed(list(layers)):
-            samples = (samples - 1) * stride + kernel
+        from ._front import receptive_field
+
+        samples = receptive_field(self.model.config)
         return (samples if samples > 1 else ONE_FRAME) / self.info.sample_rate
 
     @property
