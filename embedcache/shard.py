@@ -13,22 +13,30 @@ The format, version 2 (attributes stand on the root):
     dataset    offset/<name>    (n + 1,) int64, of ragged views alone: where each clip's frames begin and end
     dataset    crc/<name>       (n,) uint32: CRC-32 of the view's name, the row's key and the row's bytes
 
-A shard is built in memory and written by plain file calls, so that a full disk is an ordinary error and a file of
-this ending is always whole (`layout.atomic_write`). Shards are never changed afterwards.
+Every dataset is contiguous, uncompressed, and lies in the file itself. So HDF5 is asked once, when a shard is opened,
+where the bytes are, and rows are then read by plain file calls: that is what makes two hundred shards as fast as one.
+A file in which anything leads elsewhere (links, virtual or external datasets) is refused: a cache from a stranger must
+not read other files of this machine.
+
+A shard is written by plain file calls too, so that a full disk is an ordinary error, and a file of this ending is
+always whole (`layout.atomic_write`). Shards are never changed afterwards.
 
 This module alone imports h5py.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -37,138 +45,313 @@ from numpy.typing import NDArray
 from . import __version__
 from .encoder import EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import StoreError
+from .index import DIGITS, Keys, pack, unpack
 from .layout import atomic_write
+from .progress import Advance
 
 FORMAT = "ser-shard"
 FORMAT_VERSION = 2
 READABLE = (1, 2)
 SUFFIX = ".h5"
-DENSE = 0.25  # from this share of a shard's rows on, one read of all is cheaper than many of some
+BLOCK_BYTES = 4 << 20  # read and checked at once: what a read takes beside its result
+
+Numbers = NDArray[np.int64]
+
+
+class DamagedShard(StoreError):
+    """The bytes of a shard are not those that were written."""
+
+
+class VanishedShard(StoreError):
+    """A shard that was there is not: it was compacted, or removed by hand."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the numbers of one dataset lie in the file."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry of the first axis."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class View:
+    """The datasets of one view; `offsets` of a ragged one."""
+
+    values: Extent
+    crcs: Extent
+    offsets: Extent | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return self.values.nbytes
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The head of one shard: what it holds, without the vectors."""
+    """The head of one shard: what it holds and where, without keys and vectors."""
 
     path: Path
     info: EncoderInfo
-    keys: tuple[str, ...]
-    views: tuple[str, ...]
+    key: Extent
+    views: Mapping[str, View]
+    format_version: int
+    size: int  # of the file, in bytes
+    created: str
+    writer: str
+
+    def __len__(self) -> int:
+        """Rows."""
+        return self.key.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return sum(view.nbytes for view in self.views.values())
 
     @classmethod
     def open(cls, path: Path) -> Shard:
-        """Read the head. Raises StoreError for what is not a whole shard of this format."""
-        with _file(path) as file:
+        """Read the head. Raises DamagedShard or StoreError for what is not a whole shard of this format."""
+        with _hdf5(path) as file:
             info = _check_head(path, file)
-            keys = tuple(key.decode("ascii", "replace") for key in file["key"][:])
-            views = tuple(sorted(file["view"]))
-            for view in views:
-                if not _rows_of(file, view) == len(file[f"crc/{view}"]) == len(keys):
-                    raise StoreError(f"{path}: view '{view}' has not one row a key. {_mend(path)}")
-        return cls(path, info, keys, views)
+            views = {name: _view(path, file, name, info) for name in sorted(_member(path, file, "view"))}
+            key = _extent(path, file, "key", f"S{DIGITS}")
+            about = (str(file.attrs.get(name, "")) for name in ("created", "writer"))
+            shard = cls(path, info, key, views, int(file.attrs["format_version"]), path.stat().st_size, *about)
+        for name, view in views.items():
+            rows = view.values if view.offsets is None else view.offsets
+            if not rows.shape[0] - bool(view.offsets) == view.crcs.shape[0] == len(shard):
+                raise DamagedShard(f"{path}: view '{name}' has not one row a key. {_mend()}")
+        return shard
 
-    def read(self, view: str, rows: NDArray[np.int64]) -> Vectors:
-        """Rows of one view, in the order asked for. Raises StoreError naming the rows whose checksum is wrong."""
-        with _file(self.path) as file:
-            vectors = _take(file[f"view/{view}"], rows)
-            stored = _take(file[f"crc/{view}"], rows)
-        self._check(view, rows, stored, vectors)
-        return vectors
+    def keys(self) -> Keys:
+        """The key of every row. Raises DamagedShard where they are no keys."""
+        with _faults(self.path), self.path.open("rb", buffering=0) as file:
+            digits = _take(file, self.key, np.arange(len(self))).tobytes()
+        try:
+            return pack([digits[at : at + DIGITS].decode("ascii") for at in range(0, len(digits), DIGITS)])
+        except (StoreError, UnicodeDecodeError) as error:
+            raise DamagedShard(f"{self.path}: holds something else than keys. {_mend()}") from error
 
-    def read_frames(self, view: str, rows: NDArray[np.int64]) -> Frames:
-        """The same of a ragged view."""
-        with _file(self.path) as file:
-            offsets, stored = file[f"offset/{view}"][:], _take(file[f"crc/{view}"], rows)
-            if np.any(np.diff(offsets) < 0) or offsets[0] != 0 or offsets[-1] > len(file[f"view/{view}"]):
-                raise StoreError(f"{self.path}: the offsets of '{view}' are damaged. {_mend(self.path)}")
-            parts = [file[f"view/{view}"][offsets[row] : offsets[row + 1]] for row in rows]
-            values = np.concatenate(parts or [file[f"view/{view}"][:0]])
-        frames = Frames.of(values, [len(part) for part in parts])
-        self._check(view, rows, stored, frames)
-        return frames
+    def read(self, view: str, rows: Numbers, keys: Keys, into: Vectors, at: Numbers) -> None:
+        """Put rows of one view, which belong to these keys, into `into[at]`. Raises DamagedShard naming a wrong one."""
+        for here, block in self._blocks(view, rows, keys):
+            into[at[here]] = np.asarray(block)
 
-    def _check(self, view: str, rows: NDArray[np.int64], stored: NDArray[Any], vectors: Rows) -> None:
-        keys = [self.keys[row] for row in rows]
-        wrong = [key for key, crc, row in zip(keys, stored, vectors, strict=True) if crc != _crc(view, key, row)]
-        if wrong:
-            raise StoreError(
-                f"{self.path}: {len(wrong)} of {len(rows)} rows of '{view}' are damaged, the first for key "
-                f"{wrong[0][:12]}. {_mend(self.path)}"
-            )
+    def take(self, view: str, rows: Numbers, keys: Keys) -> Rows:
+        """The same as rows of their own, in order; of a ragged view, the clips' frames."""
+        if is_ragged(view):
+            blocks = list(self._blocks(view, rows, keys))
+            order = np.argsort(np.concatenate([here for here, _ in blocks]))
+            return Frames.join([cast(Frames, block) for _, block in blocks]).take(order)
+        taken = np.empty((len(rows), *self.views[view].values.shape[1:]), np.float32)
+        self.read(view, rows, keys, into=taken, at=np.arange(len(rows)))
+        return taken
 
-    def verify(self) -> list[str]:
+    def damaged(self, view: str, advance: Advance = lambda step: None) -> Numbers:
+        """The rows of a view whose checksum is wrong; `advance` is told the bytes read."""
+        keys, wrong = self.keys(), [np.empty(0, np.int64)]
+        for here, _, bad in self._checked(view, np.arange(len(self)), keys):
+            wrong.append(here[bad])
+            advance(self.views[view].nbytes * len(here) / len(self))
+        return np.concatenate(wrong)
+
+    def verify(self, advance: Advance = lambda step: None) -> list[str]:
         """Every row of every view against its checksum: one complaint a damaged view."""
         complaints = []
         for view in self.views:
             try:
-                (self.read_frames if is_ragged(view) else self.read)(view, np.arange(len(self.keys)))
-            except StoreError as error:
+                if len(wrong := self.damaged(view, advance)):
+                    self._refuse(view, self.keys()[wrong])
+            except DamagedShard as error:
                 complaints.append(str(error))
         return complaints
 
+    def _blocks(self, view: str, rows: Numbers, keys: Keys) -> Iterator[tuple[Numbers, Rows]]:
+        for here, block, bad in self._checked(view, rows, keys):
+            if bad.any():
+                self._refuse(view, keys[here[bad]])
+            yield here, block
 
-def write_shard(folder: Path, info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Rows]) -> Shard:
-    """Commit rows as a new shard in `folder`. Raises StoreError where it cannot be written; nothing is left then."""
-    path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}{SUFFIX}"
-    image = _image(info, keys, rows)
+    def _checked(self, view: str, rows: Numbers, keys: Keys) -> Iterator[tuple[Numbers, Rows, NDArray[np.bool_]]]:
+        """Blocks of rows in the file's order: which of `rows` they are, their vectors, and which of them are wrong."""
+        held = self.views[view]
+        step = max(1, BLOCK_BYTES * len(self) // max(held.nbytes, 1))
+        order = np.argsort(rows, kind="stable")
+        with _faults(self.path), self.path.open("rb", buffering=0) as file:
+            for begin in range(0, len(rows), step):
+                here = order[begin : begin + step]
+                block, crcs = _rows(file, held, rows[here]), _take(file, held.crcs, rows[here])
+                yield here, block, crcs != _crcs(view, keys[here], block)
+
+    def _refuse(self, view: str, keys: Keys) -> None:
+        what = f"{len(keys)} rows of '{view}' are damaged, the first for key {unpack(keys[:1])[0][:12]}"
+        raise DamagedShard(f"{self.path}: {what}. {_mend()}")
+
+
+def write_shard(folder: Path, info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Rows], name: str = "") -> Path:
+    """Commit rows as a new shard in `folder`. Raises StoreError where it cannot be written; nothing is left then.
+
+    Without a `name` it gets one of its own; a shard of that name is replaced.
+    """
+    stem = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
+    path = folder / f"{stem}{SUFFIX}"
+    columns = _columns(keys, rows)
+    pieces, size = _skeleton(info, columns)
     advice = (
         "What was stored before is whole: make room or mend the folder's permissions, run again, and the rest is added."
     )
     with atomic_write(path, "wb", StoreError, advice) as file:
-        file.write(image)
-    return Shard(path, info, tuple(keys), tuple(sorted(rows)))
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
+        file.truncate(size)
+    return path
 
 
-def _image(info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Rows]) -> bytes:
-    """The bytes of the HDF5 file. Its own metadata carry checksums from version 1.10 of the format on."""
-    with h5py.File("memory", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["encoder"] = info.to_json()
-        file.attrs["fingerprint"] = info.fingerprint
-        file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-        file.attrs["writer"] = f"ser {__version__}"
-        file["key"] = np.array([key.encode("ascii") for key in keys], dtype="S64")
-        for view, made in rows.items():
-            stored = made if isinstance(made, Frames) else np.ascontiguousarray(made, dtype="<f4")
-            if isinstance(stored, Frames):
-                file[f"view/{view}"] = np.ascontiguousarray(stored.values, dtype="<f2")
-                file[f"offset/{view}"] = stored.offsets
-            else:
-                file[f"view/{view}"] = stored
-            crcs = [_crc(view, key, row) for key, row in zip(keys, stored, strict=True)]
-            file[f"crc/{view}"] = np.array(crcs, dtype="<u4")
-        file.flush()
-        image: bytes = file.id.get_file_image()
-        return image
+def _columns(keys: Sequence[str], rows: Mapping[str, Rows]) -> dict[str, NDArray[Any]]:
+    """The datasets of a shard, by path."""
+    packed = pack(keys)
+    columns: dict[str, NDArray[Any]] = {"key": np.array([key.encode() for key in unpack(packed)], f"S{DIGITS}")}
+    for view, made in rows.items():
+        stored = _stored(made)
+        columns[f"view/{view}"] = stored.values if isinstance(stored, Frames) else stored
+        if isinstance(stored, Frames):
+            columns[f"offset/{view}"] = stored.offsets
+        columns[f"crc/{view}"] = _crcs(view, packed, stored)
+    return columns
 
 
-def _rows_of(file: Any, view: str) -> int:
-    return len(file[f"offset/{view}"]) - 1 if is_ragged(view) else len(file[f"view/{view}"])
+def _stored(rows: Rows) -> Rows:
+    """Rows as their bytes are stored."""
+    if isinstance(rows, Frames):
+        return Frames(np.ascontiguousarray(rows.values, dtype="<f2"), rows.offsets.astype("<i8"))
+    return np.ascontiguousarray(rows, dtype="<f4")
 
 
-def _crc(view: str, key: str, row: NDArray[Any]) -> int:
-    return zlib.crc32(row.data, zlib.crc32(f"{view}:{key}:".encode()))
+def _crcs(view: str, keys: Keys, rows: Rows) -> NDArray[np.uint32]:
+    pairs = zip(unpack(keys), rows, strict=True)
+    return np.array([zlib.crc32(row.data, zlib.crc32(f"{view}:{key}:".encode())) for key, row in pairs], dtype="<u4")
 
 
-def _take(dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """`dataset[rows]` for rows in any order, h5py's own selection being slow and sorted."""
-    if len(rows) > DENSE * len(dataset):
-        taken: NDArray[Any] = dataset[:][rows]
-        return taken
-    sorted_rows, inverse = np.unique(rows, return_inverse=True)
-    some: NDArray[Any] = dataset[sorted_rows][inverse]
-    return some
+def _skeleton(info: EncoderInfo, columns: Mapping[str, NDArray[Any]]) -> tuple[list[tuple[int, Any]], int]:
+    """What an HDF5 file of these datasets consists of, as (offset, bytes), and its size.
+
+    HDF5 lays the datasets out without their numbers. Its own metadata carry checksums from version 1.10 on.
+    """
+    sheet, pieces = _Sheet(), []
+    with h5py.File(sheet, "w", libver=("v110", "v110")) as file:
+        about = {"encoder": info.to_json(), "fingerprint": info.fingerprint, "writer": f"ser {__version__}"}
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "created": created, **about})
+        for name, values in columns.items():
+            made = file.create_dataset(name, values.shape, values.dtype, dcpl=_now_and_empty())
+            if values.size:
+                pieces.append((made.id.get_offset(), values.data))
+    return [*sheet.written, *pieces], sheet.size
+
+
+def _now_and_empty() -> Any:
+    """How to make a dataset that has its place in the file at once, and is not filled."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return plan
+
+
+class _Sheet(io.RawIOBase):
+    """A file that remembers what was written where, and takes no room for what was not."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, bytes]] = []
+        self.size = self.at = 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset + (self.size if whence == io.SEEK_END else self.at if whence == io.SEEK_CUR else 0)
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def write(self, data: Any) -> int:
+        self.written.append((self.at, bytes(data)))
+        self.at += len(data)
+        self.size = max(self.size, self.at)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self.at if size is None else size
+        return self.size
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[Any]:
-    """An open HDF5 file; whatever HDF5 finds wrong with it becomes a StoreError."""
-    try:
-        with h5py.File(path, "r") as file:
+def _hdf5(path: Path) -> Iterator[Any]:
+    """An open HDF5 file; whatever HDF5 finds wrong with it becomes a StoreError. Shards never change: no lock."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path}: is no file. Move it out of the cache.")
+    with _faults(path), h5py.File(path, "r", locking=False) as file:
+        try:
             yield file
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path}: is damaged or no shard ({str(error)[:120]}). {_mend(path)}") from error
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise DamagedShard(f"{path}: is damaged or no shard ({str(error)[:120]}). {_mend()}") from error
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """What the system says of a file, told apart: it is gone, it may not be read now, its bytes are bad."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VanishedShard(f"{path}: was there when the store was opened, and is gone.") from error
+    except OSError as error:
+        if error.errno in (None, errno.EIO):
+            raise DamagedShard(f"{path}: is damaged or no shard ({str(error)[:120]}). {_mend()}") from error
+        raise StoreError(f"{path}: cannot be read: {error.strerror}. Mend that, and run again.") from error
+
+
+def _take(file: Any, extent: Extent, rows: Numbers) -> NDArray[Any]:
+    """Entries of the first axis, by number and in rising order: one call a run of neighbours."""
+    taken = np.empty((len(rows), *extent.shape[1:]), extent.dtype)
+    memory = taken.reshape(-1).view(np.uint8).data
+    width = extent.row_bytes
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    edges = [0, *breaks.tolist(), len(rows)] if len(rows) else []
+    for begin, end in pairwise(edges):
+        _fill(file, extent.offset + int(rows[begin]) * width, memory[begin * width : end * width])
+    return taken
+
+
+def _fill(file: Any, offset: int, memory: memoryview) -> None:
+    file.seek(offset)
+    while len(memory):
+        count = file.readinto(memory)
+        if not count:
+            raise OSError("it ends before its rows do")
+        memory = memory[count:]
+
+
+def _rows(file: Any, view: View, rows: Numbers) -> Rows:
+    """Rows of a view by number, in rising order."""
+    if view.offsets is None:
+        return _take(file, view.values, rows)
+    begins, ends = _take(file, view.offsets, rows), _take(file, view.offsets, rows + 1)
+    if np.any(begins < 0) or np.any(ends < begins) or np.any(ends > view.values.shape[0]):
+        raise OSError("the offsets of its frames are damaged")
+    parts = [_take(file, view.values, np.arange(a, b)) for a, b in zip(begins, ends, strict=True)]
+    return Frames.of(np.concatenate(parts), [len(part) for part in parts])
 
 
 def _check_head(path: Path, file: Any) -> EncoderInfo:
@@ -182,9 +365,48 @@ def _check_head(path: Path, file: Any) -> EncoderInfo:
         )
     info = EncoderInfo.from_json(file.attrs["encoder"])
     if info.fingerprint != file.attrs["fingerprint"]:
-        raise StoreError(f"{path}: its encoder does not match its fingerprint. {_mend(path)}")
+        raise DamagedShard(f"{path}: its encoder does not match its fingerprint. {_mend()}")
     return info
 
 
-def _mend(path: Path) -> str:
-    return f"Remove {path.name} and run `ser extract` again: it fills in what is missing."
+def _view(path: Path, file: Any, name: str, info: EncoderInfo) -> View:
+    ragged = is_ragged(name)
+    values = _extent(path, file, f"view/{name}", "<f2" if ragged else "<f4")
+    if values.shape[1:] not in ((info.dim,), (info.n_layers, info.dim)):
+        raise DamagedShard(f"{path}: rows of '{name}' have the shape {values.shape[1:]}. {_mend()}")
+    offsets = _extent(path, file, f"offset/{name}", "<i8") if ragged else None
+    return View(values, _extent(path, file, f"crc/{name}", "<u4"), offsets)
+
+
+def _extent(path: Path, file: Any, name: str, dtype: str) -> Extent:
+    """Where a dataset lies. Raises StoreError where that is not in this file, DamagedShard for what was not written."""
+    dataset = _member(path, file, name)
+    shape, offset = dataset.shape, dataset.id.get_offset()
+    plan = dataset.id.get_create_plist()
+    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count():
+        raise StoreError(
+            f"{path}: '{name}' lies in other files or in pieces: no shard of ser. Move it out of the cache."
+        )
+    if shape is None or dataset.dtype != np.dtype(dtype):
+        raise DamagedShard(f"{path}: '{name}' is {dataset.dtype}, wanted {dtype}. {_mend()}")
+    extent = Extent(offset or 0, shape, np.dtype(dtype))
+    if extent.nbytes and (offset is None or offset + extent.nbytes > path.stat().st_size):
+        raise DamagedShard(f"{path}: '{name}' ends after the file does. {_mend()}")
+    return extent
+
+
+def _member(path: Path, file: Any, name: str) -> Any:
+    """A group or dataset that stands in this very file: no link is followed, wherever it leads."""
+    node = file
+    for part in name.split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            raise DamagedShard(f"{path}: has no '{name}'. {_mend()}")
+        if not isinstance(link, h5py.HardLink):
+            raise StoreError(f"{path}: '{name}' leads elsewhere: no shard of ser. Move it out of the cache.")
+        node = node[part]
+    return node
+
+
+def _mend() -> str:
+    return "Run `ser cache repair`, then `ser extract` again: it fills in what is missing."

@@ -1,21 +1,30 @@
 """EmbeddingStore: one folder of shards, all of one encoder fingerprint.
 
-There is no index file: the shards are the truth, and opening a store reads their keys. Two writers write two shards;
-a row that both wrote is the same row. `.part` files of a killed writer are passed over.
+There is no index file: the shards are the truth. Opening a store reads their heads, the first question their keys,
+and only `read` reads vectors. Two writers write two shards; a row that both wrote is the same row. `.part` files of a
+killed writer are passed over. Shards may be merged by another process at any time (`upkeep.compact`): what vanishes
+under a reader is looked up anew.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import StoreError, UnknownName
-from .shard import SUFFIX, Shard, write_shard
+from .index import ABSENT, Index, Keys, pack, unpack
+from .progress import Progress, silent
+from .shard import SUFFIX, Numbers, Shard, VanishedShard, write_shard
+
+TRIES = 10  # a reader meets a compaction at most once a shard that it makes
+
+Result = TypeVar("Result")
 
 
 class EmbeddingStore:
@@ -27,11 +36,10 @@ class EmbeddingStore:
 
     def __init__(self, folder: str | Path, info: EncoderInfo | None = None) -> None:
         self.folder = Path(folder)
-        self._shards: list[Shard] = []
-        self._rows: dict[str, dict[str, tuple[int, int]]] = {}  # view -> key -> (shard, row)
         self._info = info
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            self._add(Shard.open(path))
+        self._shards: list[Shard] = []
+        self._known: Index | None = None
+        self._again(lambda: None, scan=True)
 
     @classmethod
     def of(cls, cache: str | Path, info: EncoderInfo) -> EmbeddingStore:
@@ -46,60 +54,101 @@ class EmbeddingStore:
         return self._info
 
     @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The heads of the shards, in the order of their names."""
+        return tuple(self._shards)
+
+    @property
     def keys(self) -> set[str]:
         """Every key that has at least one view."""
-        return set().union(*self._rows.values())
+        return set(unpack(self.index.keys))
+
+    @property
+    def index(self) -> Index:
+        """Where each row lies; read from the shards' keys when it is first asked for."""
+        return self._again(self._index)
 
     def missing(self, keys: Iterable[str], views: Iterable[str] = VIEWS) -> list[str]:
         """The keys, each once and in order, that lack a vector in any of the views."""
-        indexes = [self._rows.get(view, {}) for view in views]
-        return [key for key in dict.fromkeys(keys) if not all(key in index for index in indexes)]
+        asked = list(dict.fromkeys(keys))
+        packed, lacks = pack(asked), np.zeros(len(asked), bool)
+        for view in views:
+            lacks |= self.index.find(packed, view)[:, 0] == ABSENT
+        return [asked[number] for number in np.flatnonzero(lacks)]
 
     def read(self, keys: Sequence[str], view: str) -> Vectors:
         """One row a key, in order: `pooled` (n, dim), `layers` and `std` (n, n_layers, dim).
 
-        Raises StoreError where a key has no vector or its row is damaged, and for `frames`: see `read_frames`.
+        Takes a few megabytes beside the result. Raises StoreError where a key has no vector or its row is damaged, and
+        for `frames`: see `read_frames`.
         """
         if is_ragged(view):
             raise StoreError(f"'{view}' has rows of different lengths: they are read by read_frames(keys, layer).")
-        result: Vectors | None = None
-        for shard, here, rows in self._places(keys, view):
-            vectors = shard.read(view, rows)
-            if result is None:
-                result = np.empty((len(keys), *vectors.shape[1:]), dtype=np.float32)
-            result[here] = vectors
-        return result if result is not None else np.empty((0, self.info.dim), dtype=np.float32)
+        return self._again(lambda: self._read(keys, view))
 
     def read_frames(self, keys: Sequence[str], layer: int = -1) -> Frames:
         """The frames of one layer, one clip a key, in order: (T, dim) float16 each. Raises StoreError as `read`."""
-        view = f"{FRAMES}:{layer % self.info.n_layers}"
+        return self._again(lambda: self._read_frames(keys, f"{FRAMES}:{layer % self.info.n_layers}"))
+
+    def write(self, keys: Sequence[str], rows: Mapping[str, Rows], name: str = "") -> None:
+        """Commit rows as one new shard; see `write_shard`. Raises StoreError where it cannot be written."""
+        self._add(Shard.open(write_shard(self.folder, self.info, keys, rows, name)))
+
+    def verify(self, progress: Progress = silent) -> list[str]:
+        """Every checksum of every shard: the complaints, or an empty list."""
+        with progress("verifying", total=sum(shard.nbytes for shard in self._shards) / 1e6, unit="MB") as advance:
+            return [c for shard in self._shards for c in shard.verify(lambda step: advance(step / 1e6))]
+
+    def _read(self, keys: Sequence[str], view: str) -> Vectors:
+        places = list(self._places(keys, view))
+        shape = places[0][0].views[view].values.shape[1:] if places else (self.info.dim,)
+        result = np.empty((len(keys), *shape), dtype=np.float32)
+        for shard, rows, packed, here in places:
+            shard.read(view, rows, packed, into=result, at=here)
+        return result
+
+    def _read_frames(self, keys: Sequence[str], view: str) -> Frames:
         places = list(self._places(keys, view))
         if not places:
             return Frames.of(np.empty((0, self.info.dim), np.float16), [])
-        parts = [shard.read_frames(view, rows) for shard, _, rows in places]
-        order = np.argsort(np.concatenate([here for _, here, _ in places]))
+        parts = [cast(Frames, shard.take(view, rows, packed)) for shard, rows, packed, _ in places]
+        order = np.argsort(np.concatenate([here for *_, here in places]))
         return Frames.join(parts).take(order)
 
-    def _places(self, keys: Sequence[str], view: str) -> Iterator[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:
-        """Each shard that holds some of the keys: which of them, and in which of its rows."""
-        index = self._rows.get(view, {})
-        if absent := self.missing(keys, [view]):
+    def _places(self, keys: Sequence[str], view: str) -> Iterator[tuple[Shard, Numbers, Keys, NDArray[np.int64]]]:
+        """Each shard that holds some of the keys: in which of its rows, for which keys, and which of all that is."""
+        packed = pack(keys)
+        places = self._index().find(packed, view).astype(np.int64)
+        if absent := int((places[:, 0] == ABSENT).sum()):
             raise StoreError(
-                f"{self.folder.name}: no '{view}' vectors for {len(absent)} of {len(keys)} clips. "
+                f"{self.folder.name}: no '{view}' vectors for {absent} of {len(keys)} clips. "
                 f"Run `ser extract{'' if view in VIEWS else f' --views {view}'}`."
             )
-        places = np.array([index[key] for key in keys], dtype=np.int64).reshape(-1, 2)  # (n, shard and row)
-        for number in np.unique(places[:, 0]):
-            here = np.flatnonzero(places[:, 0] == number)
-            yield self._shards[number], here, places[here, 1]
+        order = np.argsort(places[:, 0], kind="stable")
+        numbers, begins = np.unique(places[order, 0], return_index=True)
+        for number, here in zip(numbers, np.split(order, begins)[1:], strict=True):
+            yield self._shards[number], places[here, 1], packed[here], here
 
-    def write(self, keys: Sequence[str], rows: Mapping[str, Rows]) -> None:
-        """Commit rows as one new shard. Raises StoreError where it cannot be written."""
-        self._add(write_shard(self.folder, self.info, keys, rows))
+    def _index(self) -> Index:
+        if self._known is None:
+            self._known = Index.of([(shard.keys(), tuple(shard.views)) for shard in self._shards])
+        return self._known
 
-    def verify(self) -> list[str]:
-        """Every checksum of every shard: the complaints, or an empty list."""
-        return [complaint for shard in self._shards for complaint in shard.verify()]
+    def _again(self, action: Callable[[], Result], scan: bool = False) -> Result:
+        """The action's result; while shards vanish under it, the folder is looked through and it is done again."""
+        for _ in range(TRIES):
+            try:
+                if scan:
+                    self._scan()
+                return action()
+            except VanishedShard:
+                scan = True
+        raise StoreError(f"{self.folder}: its shards vanish faster than they are read. Run again when that has ended.")
+
+    def _scan(self) -> None:
+        self._shards, self._known = [], None
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            self._add(Shard.open(path))
 
     def _add(self, shard: Shard) -> None:
         if self._info is None:
@@ -110,10 +159,7 @@ class EmbeddingStore:
                 f"{self._info.name} {self._info.fingerprint[:12]}. Move it into a folder of its own."
             )
         self._shards.append(shard)
-        for view in shard.views:
-            index = self._rows.setdefault(view, {})
-            for row, key in enumerate(shard.keys):
-                index.setdefault(key, (len(self._shards) - 1, row))
+        self._known = None
 
 
 def _slug(name: str) -> str:
@@ -125,7 +171,7 @@ def find_stores(cache: str | Path, encoder: str | None = None) -> list[Embedding
 
     Raises UnknownName where `encoder` was never extracted.
     """
-    folders = sorted({path.parent for path in Path(cache).glob(f"*/*{SUFFIX}")})
+    folders = store_folders(cache)
     if encoder is None:
         return [EmbeddingStore(folder) for folder in folders]
     # The folder's name starts with the encoder's: stores of others stay unread, and a fault in one hurts no other.
@@ -137,3 +183,8 @@ def find_stores(cache: str | Path, encoder: str | None = None) -> list[Embedding
         have = {folder.name.rpartition("-")[0] for folder in folders}
         raise UnknownName("extracted encoder", encoder, have, f"Run `ser extract --encoder {encoder}` first")
     return found
+
+
+def store_folders(cache: str | Path) -> list[Path]:
+    """The folders below a cache that hold shards, whatever state these are in."""
+    return sorted({path.parent for path in Path(cache).glob(f"*/*{SUFFIX}")})

@@ -1,0 +1,262 @@
+"""Looking after a cache: what it holds, whether its bytes are sound, mending it, and merging its shards.
+
+All of it works while others read and write. The one rule that makes that safe: a shard is removed only after every
+sound row of it has been committed in a shard of the same process. So whatever runs at once, or is killed, a row that
+was stored lies in some shard at every moment; at worst it lies in two, until the next `compact`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from .encoder import EncoderInfo, Rows, frame_layers, is_ragged
+from .errors import StoreError
+from .index import Index, Keys, unpack
+from .progress import Advance, Progress, silent
+from .shard import SUFFIX, DamagedShard, Numbers, Shard, VanishedShard, write_shard
+from .store import EmbeddingStore
+
+MERGED_BYTES = 256 << 20  # of a shard that `compact` makes: it is held in memory once
+LEFT_SECONDS = 24 * 3600.0  # a `.part` file untouched for so long belongs to a writer that was killed
+ASIDE = ".damaged"
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one store holds, without reading a vector."""
+
+    folder: Path
+    info: EncoderInfo | None  # None where no shard can be opened
+    keys: Keys = field(repr=False)
+    views: tuple[str, ...] = ()
+    shards: int = 0
+    nbytes: int = 0  # of the files
+    formats: tuple[int, ...] = ()
+    created: str = ""  # when the newest shard was written, UTC, ISO 8601
+    writers: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()  # a sentence on each shard that cannot be opened
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What a repair did."""
+
+    dropped: Mapping[str, Sequence[str]]  # view -> keys whose vector was damaged
+    aside: tuple[Path, ...]  # what could not be opened, renamed
+    left: int  # `.part` files of killed writers that were removed
+
+    @property
+    def rows(self) -> int:
+        """Damaged rows, of all views."""
+        return sum(map(len, self.dropped.values()))
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a compaction did."""
+
+    before: int  # shards
+    after: int
+    freed: int  # bytes
+
+
+def survey(folder: Path) -> Holding:
+    """What the store in a folder holds, faults included."""
+    shards, faults = _open_all(folder)
+    return Holding(
+        folder=folder,
+        info=shards[0].info if shards else None,
+        keys=_index(shards).keys,
+        views=tuple(sorted({view for shard in shards for view in shard.views})),
+        shards=len(shards) + len(faults),
+        nbytes=sum(shard.size for shard in shards),
+        formats=tuple(sorted({shard.format_version for shard in shards})),
+        created=max((shard.created for shard in shards), default=""),
+        writers=tuple(sorted({shard.writer for shard in shards})),
+        faults=tuple(str(error) for _, error in faults),
+    )
+
+
+def verify(folder: Path, progress: Progress = silent) -> list[str]:
+    """Every checksum of every shard in a folder, whatever state they are in: the complaints, or an empty list."""
+    shards, faults = _open_all(folder)
+    complaints = [str(error) for _, error in faults]
+    with _megabytes(progress, "verifying", shards) as advance:
+        for shard in shards:
+            with suppress(VanishedShard):  # compacted meanwhile, and each row checked on its way
+                complaints += shard.verify(advance)
+    return complaints
+
+
+def repair(folder: Path, progress: Progress = silent) -> Mended:
+    """Drop the rows whose checksum is wrong, and set aside, as `<name>.damaged`, shards that cannot be opened.
+
+    Sound rows of a damaged shard are committed anew first. Raises StoreError for what is not damaged but foreign (other
+    HDF5 files, shards of a newer version), and for a folder that cannot be written.
+    """
+    shards, faults = _open_all(folder)
+    if foreign := [str(error) for _, error in faults if not isinstance(error, DamagedShard)]:
+        raise StoreError("\n".join(foreign))
+    dropped: dict[str, list[str]] = {}
+    aside = [_set_aside(path) for path, _ in faults]
+    with _megabytes(progress, "repairing", shards) as advance:
+        for shard in shards:
+            try:
+                wrong = {view: bad for view in shard.views if len(bad := shard.damaged(view, advance))}
+                keys = shard.keys()
+            except DamagedShard:  # not even its keys can be told
+                aside.append(_set_aside(shard.path))
+                continue
+            for view, rows in wrong.items():
+                dropped.setdefault(view, []).extend(unpack(keys[rows]))
+            if wrong:
+                _rewrite(shard, keys, wrong)
+    return Mended(dropped, tuple(aside), _sweep(folder))
+
+
+def compact(folder: Path, progress: Progress = silent) -> Merged:
+    """Merge small shards, and those that hold the same rows; each row is checked on its way.
+
+    A merged shard is committed before its sources are removed; readers that had these open look the rows up anew.
+    Raises StoreError where a shard is damaged or the folder cannot be written.
+    """
+    store = EmbeddingStore(folder)
+    before, bins = len(store.shards), _bins(store.shards)
+    gone, made = 0, []
+    with _megabytes(progress, "compacting", [shard for chosen in bins for shard in chosen]) as advance:
+        for chosen in bins:
+            made += _merge(store, chosen)
+            gone += len(chosen)
+            for shard in chosen:
+                _remove(shard.path)
+                advance(shard.nbytes)
+    freed = sum(shard.size for chosen in bins for shard in chosen) - sum(path.stat().st_size for path in made)
+    return Merged(before, before - gone + len(made), freed)
+
+
+def _open_all(folder: Path) -> tuple[list[Shard], list[tuple[Path, StoreError]]]:
+    """The shards that can be opened, and what is wrong with the others. What vanishes meanwhile was compacted."""
+    shards, faults = [], []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            shards.append(Shard.open(path))
+        except VanishedShard:
+            return _open_all(folder)
+        except StoreError as error:
+            faults.append((path, error))
+    return shards, faults
+
+
+def _index(shards: Sequence[Shard]) -> Index:
+    return Index.of([(shard.keys(), tuple(shard.views)) for shard in shards])
+
+
+@contextmanager
+def _megabytes(progress: Progress, what: str, shards: Sequence[Shard]) -> Iterator[Advance]:
+    """Progress in megabytes, told in bytes."""
+    with progress(what, total=sum(shard.nbytes for shard in shards) / 1e6, unit="MB") as advance:
+        yield lambda step: advance(step / 1e6)
+
+
+def _rewrite(shard: Shard, keys: Keys, wrong: Mapping[str, Numbers]) -> None:
+    """Commit the sound rows of a shard, then remove it. Rows may be sound in one view and not in another."""
+    names = list(shard.views)
+    sound = np.ones((len(shard), len(names)), bool)
+    for view, rows in wrong.items():
+        sound[rows, names.index(view)] = False
+    for combination in np.unique(sound, axis=0):
+        rows = np.flatnonzero((sound == combination).all(axis=1))
+        views = [name for name, whole in zip(names, combination, strict=True) if whole]
+        if views:
+            kept = {view: shard.take(view, rows, keys[rows]) for view in views}
+            write_shard(shard.path.parent, shard.info, unpack(keys[rows]), kept)
+    _remove(shard.path)
+
+
+def _bins(shards: Sequence[Shard]) -> list[list[Shard]]:
+    """What to merge: shards that hold some of the same rows; and small ones of the same views, up to MERGED_BYTES."""
+    groups = _sharing(shards)
+    small = [group[0] for group in groups if len(group) == 1 and group[0].nbytes <= MERGED_BYTES / 2]
+    bins = [group for group in groups if len(group) > 1]
+    for _, alike in groupby(sorted(small, key=lambda shard: tuple(shard.views)), lambda shard: tuple(shard.views)):
+        bins.append([])
+        for shard in alike:
+            if sum(other.nbytes for other in bins[-1]) + shard.nbytes > MERGED_BYTES:
+                bins.append([])
+            bins[-1].append(shard)
+    return [chosen for chosen in bins if len(chosen) > 1]
+
+
+def _sharing(shards: Sequence[Shard]) -> list[list[Shard]]:
+    """The shards, in groups that hold some of the same rows."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = [np.empty((0, 2), np.int64)]
+    for view in {view for shard in shards for view in shard.views}:
+        owners = [number for number, shard in enumerate(shards) if view in shard.views]
+        keys = np.concatenate([shards[number].keys() for number in owners])
+        owner = np.repeat(owners, [len(shards[number]) for number in owners])
+        _, first, slots = np.unique(keys, return_index=True, return_inverse=True)
+        links.append(np.unique(np.stack([owner[first[slots]], owner], axis=1), axis=0))
+    a, b = np.concatenate(links).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(shards), len(shards)))
+    _, labels = connected_components(graph, directed=False)
+    groups: dict[int, list[Shard]] = {}
+    for shard, label in zip(shards, labels.tolist(), strict=True):
+        groups.setdefault(label, []).append(shard)
+    return list(groups.values())
+
+
+def _merge(store: EmbeddingStore, shards: Sequence[Shard]) -> list[Path]:
+    """Commit every row of some shards in as few as there must be; the new ones."""
+    made = []
+    for views, keys in _index(shards).by_views():
+        step = max(1, int(MERGED_BYTES / _row_bytes(shards, views)))
+        for begin in range(0, len(keys), step):
+            block = unpack(keys[begin : begin + step])
+            rows = {view: _read(store, block, view) for view in views}
+            made.append(write_shard(store.folder, store.info, block, rows))
+    return made
+
+
+def _read(store: EmbeddingStore, keys: Sequence[str], view: str) -> Rows:
+    return store.read_frames(keys, frame_layers([view])[view]) if is_ragged(view) else store.read(keys, view)
+
+
+def _row_bytes(shards: Sequence[Shard], views: Sequence[str]) -> float:
+    """Bytes of the vectors of one clip."""
+    return sum(max(s.views[view].nbytes / max(len(s), 1) for s in shards if view in s.views) for view in views) or 1
+
+
+def _sweep(folder: Path) -> int:
+    """Remove what killed writers left; how much there was."""
+    old = [part for part in folder.glob("*.part") if time.time() - part.stat().st_mtime > LEFT_SECONDS]
+    for part in old:
+        _remove(part)
+    return len(old)
+
+
+def _set_aside(path: Path) -> Path:
+    with _changing(path):
+        return path.replace(path.with_name(path.name + ASIDE))
+
+
+def _remove(path: Path) -> None:
+    with _changing(path):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be moved or removed: {error.strerror}. Mend that, and run again.") from error
