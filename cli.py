@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from classifiers import Row
-    from embedcache import Artifacts, Report
+    from embedcache import Artifacts, Manifest, Report
 
 app = typer.Typer(
     name="ser",
@@ -29,12 +29,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+cache = typer.Typer(no_args_is_help=True, help="Look after the cache: what it holds, whether it is sound, in and out.")
+app.add_typer(cache, name="cache")
+
 CTRL_C = 130  # typer's exit code for an interrupt that no command has answered
 
 ArtifactsOption = Annotated[
     Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
 ]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all cores")]
+StoresArgument = Annotated[
+    list[str] | None, typer.Argument(help="Stores or encoders, as `ser cache ls` calls them.", show_default="all")
+]
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
@@ -160,8 +166,9 @@ def extract(
     try:
         manifest, report = run(manifest, loaded, store, given(views), skip_bad, terminal)
     except KeyboardInterrupt:
-        lacking = set(store.missing(manifest.keys, resolve_views(given(views), loaded)))
-        kept = f"{sum(key not in lacking for key in manifest.keys)} of {len(manifest)} clips are stored"
+        keys = [clip.key for clip in manifest.usable]
+        lacking = set(store.missing(keys, resolve_views(given(views), loaded)))
+        kept = f"{sum(key not in lacking for key in keys)} of {len(manifest)} clips are stored"
         raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
     manifest.to_csv(place.manifest(manifest.dataset))
     if spec.n_clips and len(manifest) != spec.n_clips:
@@ -262,6 +269,149 @@ def predict(
         else:
             ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
             print(f"{p.path}: {p.label}  ({', '.join(f'{label} {value:.3f}' for label, value in ranked)})")
+
+
+@cache.command("ls")
+def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
+    """What each store holds."""
+    from embedcache.upkeep import hours, survey
+
+    place = place_of(artifacts)
+    manifests, held = manifests_in(place), [survey(folder) for folder in folders_of(place, stores)]
+    rows = (
+        (
+            h.folder.name,
+            ",".join(h.views),
+            str(len(h.keys)),
+            f"{hours(h, manifests):.2f}",
+            f"{h.nbytes / 1e6:.1f}",
+            str(h.shards),
+            ",".join(map(str, h.formats)),
+            h.created.removesuffix("+00:00"),
+            ", ".join(h.writers),
+        )
+        for h in held
+    )
+    table("store views clips hours MB shards format written by", rows)
+    for fault in [fault for h in held for fault in h.faults]:
+        note(f"fault: {fault}")
+
+
+@cache.command("verify")
+def cache_verify(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
+    """Check every checksum; exit code 1 where one is wrong."""
+    from embedcache import StoreError
+    from embedcache.progress import terminal
+    from embedcache.upkeep import verify
+
+    faults = 0
+    for folder in folders_of(place_of(artifacts), stores):
+        complaints = verify(folder, terminal)
+        print("\n  ".join([f"{folder.name}: {len(complaints) or 'no'} faults", *complaints]), flush=True)
+        faults += len(complaints)
+    if faults:
+        raise StoreError(f"{faults} faults. `ser cache repair` drops what is damaged, `ser extract` makes it anew.")
+
+
+@cache.command("repair")
+def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
+    """Drop damaged rows, and say which clips to extract again."""
+    from embedcache.progress import terminal
+    from embedcache.upkeep import lacking, repair
+
+    place = place_of(artifacts)
+    for folder in folders_of(place, stores):
+        mended = repair(folder, terminal)
+        rest = f"{len(mended.aside)} shards set aside, {mended.left} files of killed writers removed"
+        print(f"{folder.name}: {mended.rows} damaged rows dropped, {rest}")
+        for path in mended.aside:
+            print(f"  {path}")
+        for dataset, clips in lacking(folder, mended, manifests_in(place)).items():
+            print("\n  ".join([f"{dataset}: {len(clips)} clips to extract again", *clips]))
+            note(f"Next: ser extract --dataset {dataset}, with the encoder and views of {folder.name}")
+
+
+@cache.command("compact")
+def cache_compact(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
+    """Merge small shards, and those that hold the same rows. Readers and writers may go on meanwhile."""
+    from embedcache.progress import terminal
+    from embedcache.upkeep import compact
+
+    for folder in folders_of(place_of(artifacts), stores):
+        merged = compact(folder, terminal)
+        print(f"{folder.name}: {merged.before} shards are now {merged.after}, {merged.freed / 1e6:.1f} MB freed")
+
+
+@cache.command("export")
+def cache_export(
+    out: Annotated[Path, typer.Argument(help="A new .npz or .parquet.")],
+    dataset: Annotated[str | None, typer.Option(help="Extracted dataset.", show_default="the only one")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="the only one")] = None,
+    views: Annotated[str, typer.Option(help="Of pooled, layers, std.")] = "pooled,layers",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Write vectors with the manifest's columns, for other programs."""
+    from classifiers.task import load_manifest
+    from embedcache.exchange import export
+    from embedcache.progress import terminal
+    from embedcache.store import whole_store
+
+    place = place_of(artifacts)
+    manifest = load_manifest(place, dataset)
+    store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, given(views))
+    count = export(store, manifest, out, given(views), terminal)
+    print(f"{out}: {count} clips of {manifest.dataset}, {store.info.name}, {' and '.join(given(views))}")
+    tell_skipped(manifest.dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in manifest.skipped])
+
+
+@cache.command("import")
+def cache_import(
+    file: Annotated[Path, typer.Argument(help="An .npz with clip_id (n,) and pooled (n, dim) or layers (n, L, dim).")],
+    encoder: Annotated[str, typer.Option(help="What to call the encoder that made them.")],
+    dataset: Annotated[str, typer.Option(help="The dataset whose clips they are of.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Its folder.", show_default="not needed where it is extracted")
+    ] = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Store vectors that another program made, to compare them here."""
+    from embedcache import Manifest, take_stock
+    from embedcache import datasets as registry
+    from embedcache.exchange import import_npz
+    from embedcache.progress import terminal
+
+    place = place_of(artifacts)
+    if root or not place.manifest(dataset).exists():
+        manifest = take_stock(registry.get(dataset).manifest(root), place, terminal)
+        manifest.to_csv(place.manifest(manifest.dataset))
+    else:
+        manifest = Manifest.from_csv(place.manifest(dataset))
+    done = import_npz(file, place.cache, encoder, manifest, terminal)
+    print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
+    print(f"in the cache before: {done.known}\ncache: {done.store.folder}")
+    note(f"Next: ser compare --dataset {manifest.dataset}")
+
+
+def folders_of(place: Artifacts, names: list[str] | None) -> list[Path]:
+    """The folders of stores, all of a cache or some by name. Raises StoreError for an empty cache, UnknownName."""
+    from embedcache import StoreError, UnknownName
+    from embedcache.store import store_folders
+
+    have = store_folders(place.cache)
+    if not have:
+        raise StoreError(f"{place.cache}: holds no vectors. `ser extract` makes some.")
+    called = {name for folder in have for name in (folder.name, folder.name.rpartition("-")[0])}
+    for name in names or []:
+        if name not in called:
+            raise UnknownName("store", name, called, "`ser extract` makes one")
+    return [f for f in have if not names or {f.name, f.name.rpartition("-")[0]} & set(names)]
+
+
+def manifests_in(place: Artifacts) -> list[Manifest]:
+    """Every manifest of an output folder."""
+    from embedcache import Manifest
+
+    return [Manifest.from_csv(path) for path in sorted(place.manifests.glob("*.csv"))]
 
 
 def place_of(artifacts: Path | None, *parts: str) -> Artifacts:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import StoreError, UnknownName
 from .index import ABSENT, Index, Keys, pack, unpack
-from .progress import Progress, silent
 from .shard import SUFFIX, Numbers, Shard, VanishedShard, write_shard
 
 TRIES = 10  # a reader meets a compaction at most once a shard that it makes
@@ -94,10 +93,9 @@ class EmbeddingStore:
         """Commit rows as one new shard; see `write_shard`. Raises StoreError where it cannot be written."""
         self._add(Shard.open(write_shard(self.folder, self.info, keys, rows, name)))
 
-    def verify(self, progress: Progress = silent) -> list[str]:
-        """Every checksum of every shard: the complaints, or an empty list."""
-        with progress("verifying", total=sum(shard.nbytes for shard in self._shards) / 1e6, unit="MB") as advance:
-            return [c for shard in self._shards for c in shard.verify(lambda step: advance(step / 1e6))]
+    def verify(self) -> list[str]:
+        """Every checksum of every shard that was opened: the complaints, or an empty list. See `upkeep.verify`."""
+        return [complaint for shard in self._shards for complaint in shard.verify()]
 
     def _read(self, keys: Sequence[str], view: str) -> Vectors:
         places = list(self._places(keys, view))
@@ -183,6 +181,28 @@ def find_stores(cache: str | Path, encoder: str | None = None) -> list[Embedding
         have = {folder.name.rpartition("-")[0] for folder in folders}
         raise UnknownName("extracted encoder", encoder, have, f"Run `ser extract --encoder {encoder}` first")
     return found
+
+
+def whole_store(
+    cache: str | Path, dataset: str, keys: Sequence[str], encoder: str | None = None, views: Sequence[str] = VIEWS
+) -> EmbeddingStore:
+    """The one store that was asked for and has these views of every key; `dataset` is what the keys are called.
+
+    Raises UnknownName or StoreError where there is none, or more than one.
+    """
+    stores = find_stores(cache, encoder)
+    lacking = [len(store.missing(keys, views)) for store in stores]
+    whole = [store for store, count in zip(stores, lacking, strict=True) if not count]
+    if len(whole) == 1:
+        return whole[0]
+    if whole:
+        names = ", ".join(store.folder.name for store in whole)
+        raise StoreError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
+    have = "; ".join(f"{s.folder.name} lacks {n}" for s, n in zip(stores, lacking, strict=True))
+    raise StoreError(
+        f"{dataset}: no encoder has {' and '.join(views)} of all {len(keys)} clips ({have or 'the cache is empty'}). "
+        "Run `ser extract` for that encoder again, as before: it adds what is missing."
+    )
 
 
 def store_folders(cache: str | Path) -> list[Path]:

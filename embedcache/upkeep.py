@@ -8,7 +8,7 @@ was stored lies in some shard at every moment; at worst it lies in two, until th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,6 +19,7 @@ import numpy as np
 from .encoder import EncoderInfo, Rows, frame_layers, is_ragged
 from .errors import StoreError
 from .index import Index, Keys, unpack
+from .manifest import Manifest
 from .progress import Advance, Progress, silent
 from .shard import SUFFIX, DamagedShard, Numbers, Shard, VanishedShard, write_shard
 from .store import EmbeddingStore
@@ -82,6 +83,26 @@ def survey(folder: Path) -> Holding:
         writers=tuple(sorted({shard.writer for shard in shards})),
         faults=tuple(str(error) for _, error in faults),
     )
+
+
+def hours(held: Holding, manifests: Iterable[Manifest]) -> float:
+    """Hours of the recordings in a store, as far as manifests list them: a shard does not know how long a clip was."""
+    seconds = {clip.key: clip.seconds for manifest in manifests for clip in manifest.usable}
+    return sum(seconds.get(key, 0.0) for key in unpack(held.keys)) / 3600
+
+
+def lacking(folder: Path, mended: Mended, manifests: Iterable[Manifest]) -> dict[str, list[str]]:
+    """Dataset -> ids of the clips that a repair took a vector from, and that no other shard has.
+
+    What lay in a shard that was set aside cannot be told: then it is every clip without a vector, of any view dropped.
+    """
+    store = EmbeddingStore(folder)
+    gone = {key for view, keys in mended.dropped.items() for key in store.missing(keys, [view])}
+    found = {}
+    for manifest in manifests:
+        lost = gone | set(store.missing((c.key for c in manifest.usable), ["pooled"]) if mended.aside else ())
+        found[manifest.dataset] = [clip.clip_id for clip in manifest.usable if clip.key in lost]
+    return {dataset: clips for dataset, clips in found.items() if clips}
 
 
 def verify(folder: Path, progress: Progress = silent) -> list[str]:

@@ -1,0 +1,293 @@
+"""Vectors out of a cache and into it, as NumPy's npz or as Parquet, a block of clips at a time.
+
+A file holds one dataset under one encoder: the manifest's columns, one entry a clip, and an array for each view
+(Parquet: a list of numbers, whose shape stands in the metadata). No pickle is written or read.
+
+What comes from elsewhere stands under a fingerprint of its own, never beside vectors that `ser extract` made.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from .encoder import VIEWS, EncoderInfo, Vectors, is_ragged
+from .errors import StoreError, complain
+from .layout import atomic_write
+from .manifest import COLUMNS, Clip, Manifest
+from .progress import Progress, silent
+from .store import EmbeddingStore
+
+BLOCK_BYTES = 32 << 20
+SUFFIXES = (".npz", ".parquet")
+IDS = ("clip_id", "ids")
+LONGEST_ID = 4096  # characters
+WIDEST = 1 << 20  # numbers a clip: of the networks that there are, the largest have a tenth of it in all layers
+IMPORT_RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did."""
+
+    clips: int  # in the file
+    known: int  # of them, stored before with the same vectors
+    store: EmbeddingStore
+
+
+def export(
+    store: EmbeddingStore,
+    manifest: Manifest,
+    path: str | Path,
+    views: Sequence[str] = VIEWS,
+    progress: Progress = silent,
+) -> int:
+    """Write the usable clips of a manifest with their vectors to a new .npz or .parquet; how many there are.
+
+    Raises StoreError where a clip has no vector, the file exists or cannot be written, or pyarrow is not installed.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise StoreError(f"{path}: the ending says the format; wanted {' or '.join(SUFFIXES)}.")
+    if path.exists():
+        raise StoreError(f"{path} exists already. Choose another name, or remove it.")
+    if ragged := [view for view in views if is_ragged(view)]:
+        raise StoreError(f"'{ragged[0]}' has rows of different lengths: read it from Python, with read_frames.")
+    clips = manifest.usable
+    blocks = {view: _blocks(store, [clip.key for clip in clips], view) for view in views}
+    write = _write_npz if path.suffix == ".npz" else _write_parquet
+    with progress("exporting", total=len(clips) * len(views), unit="rows") as advance:
+        write(path, store.info, clips, {view: _told(rows, advance) for view, rows in blocks.items()})
+    return len(clips)
+
+
+def import_npz(
+    path: str | Path, cache: str | Path, name: str, manifest: Manifest, progress: Progress = silent
+) -> Imported:
+    """Store vectors from an .npz under the encoder name `name`, for the clips of a keyed manifest.
+
+    The file has `clip_id` (or `ids`) (n,) and `pooled` (n, dim), `layers` (n, n_layers, dim) or both. Of one layer,
+    `layers` is `pooled`; of several, `pooled` is the last. Raises StoreError for ids that the manifest has not, for
+    vectors that are not finite, and where a clip has other vectors under this name already.
+    """
+    with _archive(Path(path)) as archive:
+        found = {view: member for view in VIEWS if (member := archive.member(view))}
+        ids = archive.ids(len(manifest))
+        info = _info(Path(path), name, found, len(ids))
+        store = EmbeddingStore.of(cache, info)
+        keys = _keys(Path(path), ids, manifest)
+        known = 0
+        step = max(1, BLOCK_BYTES // (4 * info.dim * (info.n_layers + 1)))
+        with progress("importing", total=len(ids), unit="clips") as advance:
+            for begin in range(0, len(ids), step):
+                block = keys[begin : begin + step]
+                rows = _both(Path(path), {view: member.rows(len(block)) for view, member in found.items()}, begin)
+                known += _add(store, block, rows, name)
+                advance(len(block))
+    return Imported(len(ids), known, store)
+
+
+def _blocks(store: EmbeddingStore, keys: Sequence[str], view: str) -> Iterator[Vectors]:
+    """Every row of a view, some at a time; the first block tells the shape, also where there are no rows."""
+    step = max(1, BLOCK_BYTES // (4 * store.info.dim * store.info.n_layers))
+    for begin in range(0, max(len(keys), 1), step):
+        yield store.read(keys[begin : begin + step], view)
+
+
+def _told(blocks: Iterator[Vectors], advance: Any) -> Iterator[Vectors]:
+    for block in blocks:
+        yield block
+        advance(len(block))
+
+
+def _columns(clips: Sequence[Clip]) -> dict[str, list[Any]]:
+    """The manifest's columns; `seconds` are numbers."""
+    extras = sorted({name for clip in clips for name in clip.extra} - set(COLUMNS))
+    columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
+    return columns | {name: [clip.extra.get(name, "") for clip in clips] for name in extras}
+
+
+def _write_npz(path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapping[str, Iterator[Vectors]]) -> None:
+    small = {"encoder": np.array(info.to_json())} | {name: np.array(c) for name, c in _columns(clips).items()}
+    with atomic_write(path, "wb", StoreError) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, values in small.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                npy.write_array(member, values, allow_pickle=False)
+        for view, blocks in views.items():
+            with archive.open(f"{view}.npy", "w", force_zip64=True) as member:
+                first = next(blocks)
+                header = npy.header_data_from_array_1_0(first) | {"shape": (len(clips), *first.shape[1:])}
+                npy.write_array_header_1_0(member, header)
+                member.write(first.tobytes())
+                for block in blocks:
+                    member.write(block.tobytes())
+
+
+def _write_parquet(
+    path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapping[str, Iterator[Vectors]]
+) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise StoreError("Parquet needs pyarrow: `pip install pyarrow`, or export to .npz.") from error
+
+    columns = pa.table(_columns(clips))
+    begin, writer = 0, None
+    with atomic_write(path, "wb", StoreError) as file:
+        for parts in zip(*views.values(), strict=True):
+            table = columns.slice(begin, len(parts[0]))
+            for view, rows in zip(views, parts, strict=True):
+                width = int(np.prod(rows.shape[1:]))
+                table = table.append_column(view, pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), width))
+            shapes = {view: list(rows.shape[1:]) for view, rows in zip(views, parts, strict=True)}
+            table = table.replace_schema_metadata({"encoder": info.to_json(), "shapes": json.dumps(shapes)})
+            writer = writer or pq.ParquetWriter(file, table.schema)
+            writer.write_table(table)
+            begin += len(table)
+        if writer:
+            writer.close()
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One array of an npz, read from its beginning to its end."""
+
+    name: str
+    file: IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def rows(self, count: int) -> NDArray[Any]:
+        """The next rows."""
+        shape = (count, *self.shape[1:])
+        wanted = int(np.prod(shape)) * self.dtype.itemsize
+        data = self.file.read(wanted)
+        if len(data) != wanted:
+            raise ValueError(f"'{self.name}' ends after {len(data)} of {wanted} bytes")
+        return np.frombuffer(data, self.dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """An npz, of which nothing is believed: no pickle, no array that is larger than its bytes."""
+
+    path: Path
+    zip: zipfile.ZipFile
+
+    def member(self, name: str) -> _Member | None:
+        """An array by name, opened. Raises ValueError for what cannot be one."""
+        if f"{name}.npy" not in self.zip.namelist():
+            return None
+        size = self.zip.getinfo(f"{name}.npy").file_size
+        file = self.zip.open(f"{name}.npy")
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject or fortran:
+            raise ValueError(f"'{name}' holds objects or stands in Fortran's order; wanted plain rows")
+        if int(np.prod(shape, dtype=object)) * dtype.itemsize > size:
+            raise ValueError(f"'{name}' declares the shape {shape}, and has {size} bytes")
+        return _Member(name, file, shape, dtype)
+
+    def ids(self, most: int) -> list[str]:
+        """The clips' ids, of which there can be as many as the manifest has."""
+        member = next((found for name in IDS if (found := self.member(name))), None)
+        if member is None or len(member.shape) != 1:
+            raise ValueError(f"no array {' or '.join(IDS)} (n,); has {', '.join(self.zip.namelist()) or 'nothing'}")
+        if member.shape[0] > most:
+            raise ValueError(f"it lists {member.shape[0]} clips, the manifest has {most}")
+        if member.dtype.itemsize > 4 * LONGEST_ID:
+            raise ValueError(f"its ids are up to {member.dtype.itemsize // 4} characters long")
+        values = member.rows(member.shape[0]).tolist()
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[_Archive]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield _Archive(path, archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        raise StoreError(
+            f"{path}: cannot be imported ({error}). Wanted what np.savez writes, with the arrays clip_id (n,) and "
+            "pooled (n, dim) or layers (n, n_layers, dim)."
+        ) from error
+
+
+def _info(path: Path, name: str, found: Mapping[str, _Member], count: int) -> EncoderInfo:
+    """The encoder that the file's arrays tell of."""
+    if not found:
+        raise ValueError("neither 'pooled' nor 'layers' is in it")
+    for view, member in found.items():
+        if member.dtype.kind != "f" or len(member.shape) != (2 if view == "pooled" else 3) or member.shape[0] != count:
+            raise ValueError(f"'{view}' is {member.dtype} {member.shape}, there are {count} ids")
+    dims = {member.shape[-1] for member in found.values()}
+    n_layers = found["layers"].shape[1] if "layers" in found else 1
+    if len(dims) > 1 or not 0 < max(dims) * n_layers <= WIDEST:
+        raise ValueError(f"it has vectors of {n_layers} layers and {' or '.join(map(str, dims))} numbers")
+    return EncoderInfo(
+        name=name,
+        checkpoint="",
+        weights_sha256="",
+        sample_rate=0,
+        n_layers=n_layers,
+        dim=dims.pop(),
+        precision="fp32",
+        preprocessing=f"imported as {name}",
+        recipe_version=IMPORT_RECIPE,
+    )
+
+
+def _keys(path: Path, ids: Sequence[str], manifest: Manifest) -> list[str]:
+    keys = {clip.clip_id: clip.key for clip in manifest.usable}
+    if strange := [f"{clip_id}: no usable clip of {manifest.dataset}" for clip_id in ids if clip_id not in keys]:
+        advice = f"Rename them as the manifest does (such as {next(iter(keys), 'none')}), or leave them out."
+        raise StoreError(complain(f"{path}: {len(strange)} of {len(ids)} ids are unknown", strange, advice))
+    if len(set(ids)) < len(ids):
+        raise StoreError(f"{path}: lists {len(ids) - len(set(ids))} ids more than once. Keep one row a clip.")
+    return [keys[clip_id] for clip_id in ids]
+
+
+def _both(path: Path, rows: Mapping[str, NDArray[Any]], begin: int) -> dict[str, Vectors]:
+    """`pooled` and `layers`, float32 and finite, whichever of them there is."""
+    given = {view: values.astype(np.float32) for view, values in rows.items()}
+    for view, values in given.items():
+        if not (finite := np.isfinite(values).reshape(len(values), -1).all(axis=1)).all():
+            raise StoreError(
+                f"{path}: row {begin + int(finite.argmin())} of '{view}' is not finite. Leave that clip out."
+            )
+    layers = given["layers"] if "layers" in given else given["pooled"][:, None]
+    pooled = given.get("pooled", layers[:, -1])
+    if not np.allclose(pooled, layers[:, -1], rtol=1e-4, atol=1e-5):
+        raise StoreError(f"{path}: 'pooled' is not the last of 'layers'. Leave one of them out.")
+    return {"pooled": np.ascontiguousarray(layers[:, -1]), "layers": layers}
+
+
+def _add(store: EmbeddingStore, keys: Sequence[str], rows: Mapping[str, Vectors], name: str) -> int:
+    """Store the rows that are new; how many were there before. Raises StoreError where one has changed."""
+    lacking = set(store.missing(keys))
+    known = [number for number, key in enumerate(keys) if key not in lacking]
+    before = store.read([keys[number] for number in known], "layers") if known else rows["layers"][:0]
+    new = {keys[n]: n for n in reversed(range(len(keys))) if keys[n] in lacking}  # two clips may be one recording
+    pairs = [
+        *zip(known, before, strict=True),
+        *((n, rows["layers"][new[key]]) for n, key in enumerate(keys) if key in new),
+    ]
+    if changed := [keys[n] for n, other in pairs if not np.array_equal(other, rows["layers"][n])]:
+        raise StoreError(
+            f"{len(changed)} clips have other vectors under '{name}' already, the first with key {changed[0][:12]}. "
+            "A name stands for one way to make vectors: choose another with --encoder."
+        )
+    if new:
+        store.write(list(new), {view: values[list(new.values())] for view, values in rows.items()})
+    return len(known)
