@@ -372,7 +372,7 @@ def _check_head(path: Path, file: Any) -> EncoderInfo:
 def _view(path: Path, file: Any, name: str, info: EncoderInfo) -> View:
     ragged = is_ragged(name)
     values = _extent(path, file, f"view/{name}", "<f2" if ragged else "<f4")
-    if values.shape[1:] not in ((info.dim,), (info.n_layers, info.dim)):
+    if values.shape[1:] != ((info.dim,) if ragged or name == "pooled" else (info.n_layers, info.dim)):
         raise DamagedShard(f"{path}: rows of '{name}' have the shape {values.shape[1:]}. {_mend()}")
     offsets = _extent(path, file, f"offset/{name}", "<i8") if ragged else None
     return View(values, _extent(path, file, f"crc/{name}", "<u4"), offsets)

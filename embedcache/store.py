@@ -99,7 +99,7 @@ class EmbeddingStore:
 
     def _read(self, keys: Sequence[str], view: str) -> Vectors:
         places = list(self._places(keys, view))
-        shape = places[0][0].views[view].values.shape[1:] if places else (self.info.dim,)
+        shape = (self.info.dim,) if view == "pooled" else (self.info.n_layers, self.info.dim)
         result = np.empty((len(keys), *shape), dtype=np.float32)
         for shard, rows, packed, here in places:
             shard.read(view, rows, packed, into=result, at=here)

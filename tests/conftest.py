@@ -22,6 +22,15 @@ RAVDESS = os.environ.get("SER_RAVDESS_ROOT")
 needs_ravdess = pytest.mark.skipif(not RAVDESS, reason="SER_RAVDESS_ROOT names no RAVDESS")
 
 
+def pytest_terminal_summary(terminalreporter: object) -> None:
+    """What tests have counted (`record_property`), so that a run of the long suite shows it."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    lines = [f"{report.nodeid}: {name}: {value}" for report in reports for name, value in report.user_properties]
+    if lines:
+        terminalreporter.section("counted")
+        terminalreporter.write_line("\n".join(sorted(lines)))
+
+
 @pytest.fixture(autouse=True)
 def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes the developer's caches."""

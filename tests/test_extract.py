@@ -1,18 +1,13 @@
 """The loop: it encodes what is missing, once, whatever happens to it."""
 
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, noise, ravdess_tree, write
+from conftest import noise, ravdess_tree, write
 
 from embedcache import (
     AudioError,
@@ -147,50 +142,6 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path, monkeypat
     extract(keyed(root), encoder, EmbeddingStore.of(tmp_path / "cache", encoder.info))
     assert len(held) > 4
     assert max(held) * 970 * 4 * 2 < 100_000 + 5 * 970 * 4 * 2
-
-
-KILLS = 10
-
-
-def test_kill_9_at_random_moments_loses_nothing_that_was_committed(tmp_path: Path) -> None:
-    """Ten kills during one extraction; every row then equals that of an undisturbed run."""
-    root = ravdess_tree(tmp_path / "tree", actors=10, emotions=4, takes=2)
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import dataclasses, sys, time; from embedcache import *; import embedcache.extract\n"
-        "m = sys.modules['embedcache.extract']\n"
-        "m.LOSS_SECONDS = 0.0; m.LOSS_SHARE = 0.0\n"
-        "e = dataclasses.replace(load_encoder('mfcc'), pack=0.5, lanes=1); slow = type(e).encode\n"
-        "type(e).encode = lambda self, *a: (time.sleep(0.05), slow(self, *a))[1]\n"
-        f"man = add_keys(datasets.get('ravdess').manifest({str(root)!r}))\n"
-        "print('ready', flush=True)\n"
-        f"extract(man, e, EmbeddingStore.of({str(tmp_path / 'cache')!r}, e.info))\n"
-    )
-    rng = random.Random(0)
-    kills, before = 0, 0
-    encoder = load_encoder("mfcc")
-    for _ in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdout=subprocess.PIPE,
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.35))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        stored = len(EmbeddingStore.of(tmp_path / "cache", encoder.info).keys)
-        assert stored >= before
-        before = stored
-    assert kills >= 3
-    manifest = keyed(root)
-    clean, torn = (EmbeddingStore.of(tmp_path / name, encoder.info) for name in ("clean", "cache"))
-    extract(manifest, encoder, clean)
-    extract(manifest, encoder, torn)
-    assert torn.verify() == []
-    for view in ("pooled", "layers"):
-        np.testing.assert_array_equal(torn.read(manifest.keys, view), clean.read(manifest.keys, view))
 
 
 def test_the_broken_encoder_is_mfcc_otherwise() -> None:
