@@ -12,10 +12,10 @@ demo: $(VENV)/.installed
 	$(BIN)/ser quickstart
 
 test: lint
-	$(PYTEST) -n auto -m "not long"
+	$(PYTEST) -n auto --dist loadgroup -m "not long"
 
 test-long: lint
-	$(PYTEST) -n auto
+	$(PYTEST) -n auto --dist loadgroup
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

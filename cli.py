@@ -44,6 +44,9 @@ StoresArgument = Annotated[
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
+ClusterOption = Annotated[
+    str | None, typer.Option(help="Run on Ray: local, auto, HOST:PORT.", show_default="this process")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -149,12 +152,14 @@ def extract(
         str, typer.Option(help="Of pooled, layers, std, frames (the last layer's), frames:N, frames:all.")
     ] = "pooled,layers",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unusable clips out, and list them.")] = False,
+    cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run a frozen encoder over every clip once, and keep the vectors."""
     from embedcache import EmbeddingStore, SerError, load_encoder, take_stock
     from embedcache import datasets as registry
     from embedcache import extract as run
+    from embedcache.cluster import on_cluster
     from embedcache.encoder import resolve_views
     from embedcache.progress import terminal
 
@@ -164,7 +169,8 @@ def extract(
     manifest = take_stock(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)
     try:
-        manifest, report = run(manifest, loaded, store, given(views), skip_bad, terminal)
+        loop = on_cluster(cluster, encoder, device, precision) if cluster else None
+        manifest, report = run(manifest, loaded, store, given(views), skip_bad, terminal, loop)
     except KeyboardInterrupt:
         keys = [clip.key for clip in manifest.usable]
         lacking = set(store.missing(keys, resolve_views(given(views), loaded)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from .audio import Recording, Waveform
 from .encoder import VIEWS, Batch, Encoder, Vectors, join, resolve_views
 from .errors import AudioError, EncoderError, SerError, StoreError, complain
 from .manifest import SKIPPED, Clip, Manifest
-from .progress import Progress, silent
+from .progress import Advance, Progress, silent
 from .store import EmbeddingStore
 
 SHARD_BYTES = 64 << 20
@@ -35,6 +35,7 @@ LOSS_SECONDS, LOSS_SHARE = 5.0, 0.02
 AHEAD = 2  # packs that are decoded before their turn
 
 Item = TypeVar("Item")
+Loop = Callable[[Sequence[Clip], Encoder, Sequence[str], EmbeddingStore, Advance], None]  # encode, store, tell seconds
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def extract(
     views: Sequence[str] = VIEWS,
     skip_bad: bool = False,
     progress: Progress = silent,
+    loop: Loop | None = None,
 ) -> tuple[Manifest, Report]:
-    """Encode every clip of a keyed manifest (see `add_keys`) that the store lacks.
+    """Encode every clip of a keyed manifest (see `add_keys`) that the store lacks; in this process, or by a `loop`.
 
     Gives the manifest, in which clips that were skipped say why, and a report. Raises AudioError, before anything is
     encoded, where a clip cannot be read or is too short or too long for the encoder, unless `skip_bad`; EncoderError
@@ -129,16 +131,20 @@ def extract(
     seconds = sum(clip.seconds for clip in todo)
     if todo:
         needed = [view for view in asked if lacking[view]]
-        with (
-            progress("encoding", total=seconds, unit="s of audio") as advance,
-            _Shelf(store) as shelf,
-            closing(_encoded(todo, encoder, needed)) as batches,
-        ):
-            for clips, batch in batches:
-                shelf.add([clip.key for clip in clips], batch)
-                advance(sum(clip.seconds for clip in clips))
+        with progress("encoding", total=seconds, unit="s of audio") as advance:
+            (loop or _here)(todo, encoder, needed, store, advance)
     cached = sum(clip.key not in wanted for clip in usable)
     return manifest, Report(len(usable), len(todo), cached, seconds, time.monotonic() - begin, manifest.skipped)
+
+
+def _here(
+    clips: Sequence[Clip], encoder: Encoder, views: Sequence[str], store: EmbeddingStore, advance: Advance
+) -> None:
+    """The loop in this process."""
+    with _Shelf(store) as shelf, closing(encoded(clips, encoder, views)) as batches:
+        for pack, batch in batches:
+            shelf.add([clip.key for clip in pack], batch)
+            advance(sum(clip.seconds for clip in pack))
 
 
 def encode_files(encoder: Encoder, recordings: Sequence[Recording], view: str) -> Vectors:
@@ -181,13 +187,15 @@ def _fault(path: str, seconds: float, encoder: Encoder) -> str:
     return ""
 
 
-def _encoded(clips: Sequence[Clip], encoder: Encoder, views: Sequence[str]) -> Generator[tuple[list[Clip], Batch]]:
-    """Packs of clips with their rows, in order.
+def encoded(
+    clips: Sequence[Clip], encoder: Encoder, views: Sequence[str], threads: int | None = None
+) -> Generator[tuple[list[Clip], Batch]]:
+    """Packs of clips with their rows, in order; decoded and encoded in so many threads, all that help by default.
 
     One lane is the caller's own thread: in any other, the C library returns large buffers to the system after each use.
     """
-    rate, lanes = encoder.info.sample_rate, encoder.lanes
-    decoders, encoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1)), ThreadPoolExecutor(lanes)
+    rate, lanes = encoder.info.sample_rate, min(encoder.lanes, threads or encoder.lanes)
+    decoders, encoders = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)), ThreadPoolExecutor(lanes)
     begun = ((p, [decoders.submit(_waveform, clip, rate) for clip in p]) for p in packs(clips, encoder.pack))
     decoded = _ahead(begun, AHEAD)
     try:

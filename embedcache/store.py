@@ -38,7 +38,7 @@ class EmbeddingStore:
         self._info = info
         self._shards: list[Shard] = []
         self._known: Index | None = None
-        self._again(lambda: None, scan=True)
+        self.refresh()
 
     @classmethod
     def of(cls, cache: str | Path, info: EncoderInfo) -> EmbeddingStore:
@@ -96,6 +96,10 @@ class EmbeddingStore:
     def verify(self) -> list[str]:
         """Every checksum of every shard that was opened: the complaints, or an empty list. See `upkeep.verify`."""
         return [complaint for shard in self._shards for complaint in shard.verify()]
+
+    def refresh(self) -> None:
+        """Look through the folder again: what other processes have written since is found."""
+        self._again(lambda: None, scan=True)
 
     def _read(self, keys: Sequence[str], view: str) -> Vectors:
         places = list(self._places(keys, view))
