@@ -35,9 +35,9 @@ pytestmark = pytest.mark.xdist_group("ray")  # one Ray at a time
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, EmbeddingStore]:
-    """96 clips of a second, and their vectors as one process makes them."""
+    """96 clips of five seconds, and their vectors as one process makes them."""
     place = tmp_path_factory.mktemp("cluster")
-    manifest = add_keys(datasets.get("ravdess").manifest(ravdess_tree(place / "tree", 12, 4, 2, seconds=1.0)))
+    manifest = add_keys(datasets.get("ravdess").manifest(ravdess_tree(place / "tree", 12, 4, 2, seconds=5.0)))
     encoder = load_encoder("mfcc")
     alone = EmbeddingStore.of(place / "alone", encoder.info)
     extract(manifest, encoder, alone)
@@ -65,7 +65,7 @@ def no_ray() -> None:
 
 def spread(manifest: Manifest, cache: Path, patch: pytest.MonkeyPatch) -> EmbeddingStore:
     """Extract in batches of three clips."""
-    patch.setattr(cluster, "CPU_SECONDS", 3.0)
+    patch.setattr(cluster, "CPU_SECONDS", 15.0)
     encoder = load_encoder("mfcc")
     store = EmbeddingStore.of(cache, encoder.info)
     _, report = extract(manifest, encoder, store, loop=on_cluster("local", "mfcc", "cpu"))
@@ -144,7 +144,7 @@ def test_workers_that_are_killed_lose_nothing(
 def test_a_task_that_is_run_again_finds_its_shard(clips: tuple, tmp_path: Path) -> None:
     manifest, alone = clips
     work = cluster.Work("mfcc", "cpu", "fp32", alone.info.fingerprint, tmp_path, ("pooled", "layers"))
-    assert cluster._extract(work, manifest.clips[:3]) == pytest.approx(3.0)
+    assert cluster._extract(work, manifest.clips[:3]) == pytest.approx(15.0)
     (path,) = tmp_path.iterdir()
     before = path.stat()
     cluster._extract(work, manifest.clips[:3])
