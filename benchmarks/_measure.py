@@ -83,6 +83,21 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # Windows has none
 
 
+def forget_peak() -> bool:
+    """Let `memory_mb` count its peak from now on; False where the system cannot: Linux alone can."""
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return False
+    reset.write_text("5")
+    return True
+
+
+def memory_mb(peak: bool = False) -> float:
+    """MB of this process that are in memory now, or were at the peak. Linux alone says."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return float(lines["VmHWM" if peak else "VmRSS"].split()[0]) / 1000
+
+
 def _cpu() -> tuple[str, frozenset[str]]:
     """The processor's model and instruction sets; on systems other than Linux the sets stay unknown."""
     try:

@@ -48,7 +48,7 @@ from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
 from embedcache.extract import packs
 from embedcache.progress import silent, terminal
 
-from ._measure import RESULTS, bars, interleave, load, machine, run, save, slug, table
+from ._measure import RESULTS, bars, forget_peak, interleave, load, machine, memory_mb, run, save, slug, table
 
 RATE = 16_000
 PLAIN = "plain loop, fp32"
@@ -298,20 +298,12 @@ def memory_over_model(way: str, work: Work) -> float | None:
 
 
 def _peak(way: str, work: Work) -> float | None:
-    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if not reset.exists():  # Linux alone lets a process forget its peak
-        return None
     encode = WAYS[way](work, precision_of(way))
-    reset.write_text("5")
-    before = _status(status, "VmRSS")
+    if not forget_peak():
+        return None
+    before = memory_mb()
     encode()
-    return round((_status(status, "VmHWM") - before) / 1e6, 2)
-
-
-def _status(status: Path, name: str) -> float:
-    """kB."""
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return float(lines[name].split()[0])
+    return round((memory_mb(peak=True) - before) / 1000, 2)
 
 
 def measure_stages(work: Work, precision: str) -> list[Row]:

@@ -76,6 +76,8 @@ class Index:
     def by_views(self) -> Iterator[tuple[tuple[str, ...], Keys]]:
         """The keys that have the same views, for each set of views that there is."""
         names = sorted(self.views)
+        if not names:
+            return
         has = np.stack([self.views[view][:, 0] != ABSENT for view in names], axis=1)
         for combination in np.unique(has, axis=0):
             yield tuple(np.array(names)[combination].tolist()), self.keys[(has == combination).all(axis=1)]

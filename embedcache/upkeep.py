@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -202,17 +201,16 @@ def _rewrite(shard: Shard, keys: Keys, wrong: Mapping[str, Numbers]) -> None:
 
 
 def _bins(shards: Sequence[Shard]) -> list[list[Shard]]:
-    """What to merge: shards that hold some of the same rows; and small ones of the same views, up to MERGED_BYTES."""
+    """What to merge: shards that hold some of the same rows; and small ones, to MERGED_BYTES, if fewer come of it."""
     groups = _sharing(shards)
     small = [group[0] for group in groups if len(group) == 1 and group[0].nbytes <= MERGED_BYTES / 2]
-    bins = [group for group in groups if len(group) > 1]
-    for _, alike in groupby(sorted(small, key=lambda shard: tuple(shard.views)), lambda shard: tuple(shard.views)):
-        bins.append([])
-        for shard in alike:
-            if sum(other.nbytes for other in bins[-1]) + shard.nbytes > MERGED_BYTES:
-                bins.append([])
-            bins[-1].append(shard)
-    return [chosen for chosen in bins if len(chosen) > 1]
+    bins: list[list[Shard]] = [[]]
+    for shard in sorted(small, key=lambda shard: tuple(shard.views)):
+        if sum(other.nbytes for other in bins[-1]) + shard.nbytes > MERGED_BYTES:
+            bins.append([])
+        bins[-1].append(shard)
+    fewer = [chosen for chosen in bins if len(list(_index(chosen).by_views())) < len(chosen)]
+    return [group for group in groups if len(group) > 1] + fewer
 
 
 def _sharing(shards: Sequence[Shard]) -> list[list[Shard]]:

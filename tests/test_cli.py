@@ -318,3 +318,61 @@ def test_ctrl_c_during_a_comparison(ser: Ser, tree: Path, tmp_path: Path) -> Non
     assert "Traceback" not in stderr
     assert "error: stopped. What was stored before stays" in stderr
     assert not (tmp_path / "artifacts" / "runs").exists()
+
+
+def test_the_cache_is_looked_after(ser: Ser, tree: Path, tmp_path: Path) -> None:
+    fails(ser("cache", "ls"), "holds no vectors. `ser extract` makes some")
+    assert ser(*EXTRACT).returncode == 0
+    header, line = ser("cache", "ls").stdout.splitlines()
+    held = dict(zip(header.split("\t"), line.split("\t"), strict=True))
+    assert (held["views"], held["clips"], held["hours"], held["format"]) == ("layers,pooled", "24", "0.00", "2")
+    fails(ser("cache", "verify", "mfc"), "no store 'mfc'; have mfcc, mfcc-", "did you mean 'mfcc'?")
+    sound = ser("cache", "verify", "mfcc")
+    assert (sound.returncode, sound.stdout) == (0, f"{held['store']}: no faults\n")
+    shard = next((tmp_path / "artifacts" / "cache").rglob("*.h5"))
+    with h5py.File(shard, "r+") as file:
+        bad = file["key"][3].decode()
+        file["view/pooled"][3] += 1
+    broken = ser("cache", "verify")
+    fails(broken, "1 faults. `ser cache repair` drops what is damaged")
+    assert f"1 rows of 'pooled' are damaged, the first for key {bad[:12]}" in broken.stdout
+    fails(ser("compare", "--head", "logreg", "--folds", "2"), "Run `ser cache repair`, then `ser extract` again")
+    manifest = Manifest.from_csv(tmp_path / "artifacts" / "manifests" / "ravdess.csv")
+    (clip_id,) = [clip.clip_id for clip in manifest.clips if clip.key == bad]
+    mended = ser("cache", "repair")
+    assert "1 damaged rows dropped" in mended.stdout
+    assert f"ravdess: 1 clips to extract again\n  {clip_id}\n" in mended.stdout
+    assert "encoded now: 1," in ser(*EXTRACT).stdout
+    assert "3 shards are now 1" in ser("cache", "compact").stdout
+    assert ser("cache", "verify").returncode == 0
+
+
+def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> None:
+    assert ser(*EXTRACT).returncode == 0
+    out = ser("cache", "export", "x.npz", "--views", "pooled")
+    assert out.stdout == "x.npz: 24 clips of ravdess, mfcc, pooled\n", out.stderr
+    fails(ser("cache", "export", "x.npz"), "x.npz exists already")
+    fails(ser("cache", "export", "y.npz", "--encoder", "hubert"), "no extracted encoder 'hubert'; have mfcc")
+    back = ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "ravdess")
+    assert "ravdess: 24 of 24 clips have mine vectors from x.npz" in back.stdout, back.stderr
+    fails(ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "nodata"), "no dataset 'nodata'")
+    elsewhere = ser(
+        *("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "ravdess", "--root", tree),
+        *("--artifacts", "elsewhere"),
+    )
+    assert "24 of 24 clips have mine vectors" in elsewhere.stdout, elsewhere.stderr
+    compared = ser("compare", "--encoder", "mfcc,mine", "--head", "logreg", "--folds", "2")
+    scores = [line.split()[3] for line in compared.stdout.splitlines() if " logreg " in line]
+    assert len(scores) == 2
+    assert scores[0] == scores[1]
+
+
+def test_one_recording_in_two_datasets_is_stored_once(ser: Ser, tree: Path, tmp_path: Path) -> None:
+    assert ser(*EXTRACT).returncode == 0
+    table = tmp_path / "mine.csv"
+    clips = sorted(tree.rglob("*.wav"))[:6]
+    rows = [f"{clip.relative_to(tmp_path)},{'sad' if n % 2 else 'glad'},s{n % 3}" for n, clip in enumerate(clips)]
+    table.write_text("\n".join(["path,label,speaker", *rows]))
+    again = ser("extract", "--dataset", "folder", "--encoder", "mfcc", "--root", table)
+    assert "encoded now: 0; in the cache before: 6" in again.stdout, again.stderr
+    assert ser("cache", "ls").stdout.splitlines()[1].split("\t")[2] == "24"

@@ -1,5 +1,6 @@
 """Shards and stores: what is committed is read back bit for bit, and nothing wrong is read silently."""
 
+import os
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from embedcache import EmbeddingStore, EncoderInfo, StoreError, UnknownName, find_stores
 from embedcache import shard as module
 from embedcache.encoder import Frames
+from embedcache.index import Index, pack, unpack
 from embedcache.shard import write_shard
 
 INFO = EncoderInfo("toy", "", "", 16_000, 3, 4, "fp32", "none", 1)
@@ -134,6 +136,92 @@ def test_a_foreign_hdf5_file_is_refused(store: EmbeddingStore) -> None:
         file["data"] = [1, 2, 3]
     with pytest.raises(StoreError, match=r"is HDF5, but no shard of ser. Move it out"):
         EmbeddingStore(store.folder)
+
+
+def replaced(path: Path, name: str, by: object) -> None:
+    """Put something else where a dataset was."""
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = by
+
+
+def secret(folder: Path) -> Path:
+    """An HDF5 file of this machine that a shard may not lead to: 25 rows, as the shard has."""
+    with h5py.File(folder / "secret", "w") as file:
+        file["vectors"] = np.full((25, 4), 7, "<f4")
+    return folder / "secret"
+
+
+@pytest.mark.parametrize("name", ["view/pooled", "view", "key", "crc/pooled"])
+@pytest.mark.parametrize("link", [h5py.ExternalLink, lambda path, name: h5py.SoftLink(f"/{name}")])
+def test_a_link_is_not_followed(store: EmbeddingStore, tmp_path: Path, name: str, link: object) -> None:
+    replaced(largest(store), name, link(str(secret(tmp_path)), "vectors"))
+    with pytest.raises(StoreError, match=r"leads elsewhere: no shard of ser. Move it out of the cache"):
+        EmbeddingStore(store.folder)
+
+
+def test_a_virtual_dataset_is_refused(store: EmbeddingStore, tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout((25, 4), "<f4")
+    layout[:] = h5py.VirtualSource(secret(tmp_path), "vectors", (25, 4))
+    with h5py.File(largest(store), "r+") as file:
+        del file["view/pooled"]
+        file.create_virtual_dataset("view/pooled", layout)
+    with pytest.raises(StoreError, match="'view/pooled' lies in other files or in pieces"):
+        EmbeddingStore(store.folder)
+
+
+def test_numbers_in_another_file_or_in_pieces_are_refused(store: EmbeddingStore) -> None:
+    sound = largest(store).read_bytes()
+    for storage in ({"external": [("/etc/passwd", 0, 400)]}, {"chunks": True}, {"compression": "gzip"}):
+        largest(store).write_bytes(sound)
+        with h5py.File(largest(store), "r+") as file:
+            del file["view/pooled"]
+            file.create_dataset("view/pooled", (25, 4), "<f4", **storage)
+        with pytest.raises(StoreError, match="lies in other files or in pieces"):
+            EmbeddingStore(store.folder)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.ones((25, 5), "<f4"), np.ones((24, 4), "<f4"), np.ones((25, 4), "<f8"), np.ones(25)]
+)
+def test_numbers_of_another_shape_or_kind_are_damage(store: EmbeddingStore, wrong: np.ndarray) -> None:
+    replaced(largest(store), "view/pooled", wrong)
+    with pytest.raises(StoreError, match="Run `ser cache repair`"):
+        EmbeddingStore(store.folder)
+
+
+def test_a_shard_that_declares_a_terabyte_takes_no_memory(store: EmbeddingStore) -> None:
+    with h5py.File(largest(store), "r+") as file:
+        del file["view/pooled"]
+        plan = module._now_and_empty()
+        plan.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
+        file.create_dataset("view/pooled", (1 << 36, 4), "<f4", dcpl=plan)
+    with pytest.raises(StoreError, match="'view/pooled' ends after the file does"):
+        EmbeddingStore(store.folder)
+
+
+def test_what_is_no_regular_file_does_not_hang(store: EmbeddingStore) -> None:
+    os.mkfifo(store.folder / "pipe.h5")
+    with pytest.raises(StoreError, match="is no file. Move it out"):
+        EmbeddingStore(store.folder)
+
+
+def test_what_is_no_key_is_refused(store: EmbeddingStore) -> None:
+    for wrong in ("", "ab", "g" * 64, " " * 64, "../" * 22):
+        with pytest.raises(StoreError, match="is no key; wanted the 64 hexadecimal digits"):
+            store.missing([key(1), wrong])
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=30), st.lists(st.binary(min_size=32, max_size=32)))
+def test_the_index_finds_what_is_there(held: list[bytes], others: list[bytes]) -> None:
+    """Against a dictionary, with keys that end in zeros, which numpy's strings of bytes are blind to."""
+    held = [*held, bytes(32), b"a" + bytes(31), b"a" * 31 + bytes(1)]
+    shards = [(pack([k.hex() for k in part]), ("pooled",)) for part in (held[::2], held[1::2])]
+    places = {k: (n, row) for n in (1, 0) for row, k in reversed(list(enumerate(held[n::2])))}
+    asked = [*held, *others]
+    got = Index.of(shards).find(pack([k.hex() for k in asked]), "pooled")
+    assert [tuple(place) for place in got.tolist()] == [places.get(k, (-1, -1)) for k in asked]
+    assert unpack(pack([k.hex() for k in asked])) == [k.hex() for k in asked]
 
 
 def test_vectors_of_two_fingerprints_never_mix(store: EmbeddingStore) -> None:

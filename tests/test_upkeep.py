@@ -137,6 +137,7 @@ def test_compaction_merges_small_shards_and_repeats_nothing(store: EmbeddingStor
     assert sum(len(shard) for shard in again.shards) == 60 + 2
     np.testing.assert_array_equal(again.read_frames([key(51), key(50)], 1)[1], ragged(3, 4)[0])
     assert compact(store.folder) == upkeep.Merged(2, 2, 0)
+    check(store)
 
 
 def test_shards_that_are_large_enough_stay_as_they_are(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
