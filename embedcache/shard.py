@@ -128,7 +128,7 @@ class Shard:
             info = _check_head(path, file)
             views = {name: _view(path, file, name, info) for name in sorted(_member(path, file, "view"))}
             key = _extent(path, file, "key", f"S{DIGITS}")
-            about = (str(file.attrs.get(name, "")) for name in ("created", "writer"))
+            about = (_shown(file.attrs.get(name, "")) for name in ("created", "writer"))
             shard = cls(path, info, key, views, int(file.attrs["format_version"]), path.stat().st_size, *about)
         for name, view in views.items():
             rows = view.values if view.offsets is None else view.offsets
@@ -357,14 +357,19 @@ def _rows(file: Any, view: View, rows: Numbers) -> Rows:
     return Frames.of(np.concatenate(parts), [len(part) for part in parts])
 
 
+def _shown(text: object) -> str:
+    """What a file says of itself, fit for a terminal."""
+    return "".join(letter for letter in str(text)[:100] if letter.isprintable())
+
+
 def _check_head(path: Path, file: Any) -> EncoderInfo:
     if file.attrs.get("format") != FORMAT:
         raise StoreError(f"{path}: is HDF5, but no shard of ser. Move it out of the cache.")
     version = int(file.attrs["format_version"])
     if version not in READABLE:
         raise StoreError(
-            f"{path}: has shard format {version}, written by {file.attrs.get('writer', 'an unknown version')}; this is "
-            f"ser {__version__}, which reads formats {READABLE}. Use that version of ser, or another --artifacts."
+            f"{path}: has shard format {version}, written by {_shown(file.attrs.get('writer', 'an unknown version'))}; "
+            f"this is ser {__version__}, which reads formats {READABLE}. Use that version, or another --artifacts."
         )
     info = EncoderInfo.from_json(file.attrs["encoder"])
     if info.fingerprint != file.attrs["fingerprint"]:

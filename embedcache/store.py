@@ -91,7 +91,11 @@ class EmbeddingStore:
 
     def write(self, keys: Sequence[str], rows: Mapping[str, Rows], name: str = "") -> None:
         """Commit rows as one new shard; see `write_shard`. Raises StoreError where it cannot be written."""
-        self._add(Shard.open(write_shard(self.folder, self.info, keys, rows, name)))
+        path = write_shard(self.folder, self.info, keys, rows, name)
+        try:
+            self._add(Shard.open(path))
+        except VanishedShard:  # merged by another process already
+            self.refresh()
 
     def verify(self) -> list[str]:
         """Every checksum of every shard that was opened: the complaints, or an empty list. See `upkeep.verify`."""

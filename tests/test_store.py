@@ -83,11 +83,11 @@ def test_a_damaged_row_is_named_and_others_are_still_read(store: EmbeddingStore)
 
 def test_a_shard_of_another_version_is_refused(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FORMAT_VERSION", 3)
-    monkeypatch.setattr(module, "__version__", "9.9")
+    monkeypatch.setattr(module, "__version__", "9.9\x1b[31m")  # a terminal would obey it
     write_shard(store.folder, INFO, [key(77)], rows(1))
     monkeypatch.undo()
     with pytest.raises(
-        StoreError, match=r"has shard format 3, written by ser 9.9; this is ser .*, which reads formats \(1, 2\)"
+        StoreError, match=r"has shard format 3, written by ser 9.9.31m; this is ser .*, which reads formats \(1, 2\)"
     ):
         EmbeddingStore(store.folder)
 

@@ -221,6 +221,22 @@ def test_a_compaction_that_is_stopped_has_lost_nothing(store: EmbeddingStore, mo
     check(store)
 
 
+def test_a_shard_that_is_merged_as_soon_as_it_is_written_is_found(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write_shard
+
+    def and_merged(*arguments: object) -> Path:
+        path = written(*arguments)
+        compact(store.folder)
+        return path
+
+    monkeypatch.setattr("embedcache.store.write_shard", and_merged)
+    fill(store, range(50, 60))
+    assert not store.missing(names(range(60)))
+    assert all(shard.path.exists() for shard in store.shards)
+
+
 def test_a_store_whose_shards_keep_vanishing_is_an_error(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
