@@ -217,6 +217,7 @@ def compare(
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
     jobs: JobsOption = None,
+    cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Cross-validate heads on extracted encoders, and write a leaderboard."""
@@ -225,7 +226,7 @@ def compare(
     from embedcache.progress import terminal
 
     asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds)
-    run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal, note)
+    run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal, note, cluster)
     show(rows_of(predictions))
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
         tell_skipped(name, skipped)

@@ -1,7 +1,7 @@
 """Heads x folds -> predictions. The only place that fits for a comparison.
 
-Each (head, seed, fold) is one piece of work. Pieces run in parallel processes, one thread each, and are put together in
-order, so that the result does not depend on how many ran at once.
+Each (head, seed, fold) is one piece of work. Pieces run in parallel processes, one thread each, here or on a cluster,
+and are put together in order, so that the result does not depend on how many ran at once, or where.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from embedcache.progress import Progress, silent
+from embedcache.cluster import ray_pool
+from embedcache.progress import Advance, Progress, silent
 
 from . import heads as registry
 from .head import Head
@@ -32,7 +33,7 @@ class _Piece:
     """One head to fit on one fold."""
 
     head: Head
-    view: Task  # the task in the head's view
+    view: Task | Callable[[], Task]  # the task in the head's view, or what fetches it on another machine
     seed: int
     fold: Fold
 
@@ -54,12 +55,14 @@ def compare(
     seeds: int = 1,
     jobs: int | None = None,
     progress: Progress = silent,
+    cluster: str | None = None,
 ) -> list[Predictions]:
     """Fit each head on the training part of each fold and predict the rest; one Predictions a head.
 
     `heads` are names or specs, all that there are by default; a head reads its own view of the task. `seeds` repeats
     everything with seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of
-    processes, all cores by default. Raises UnknownName, DataError or ProtocolError before anything is fitted.
+    processes, all cores by default; with `cluster`, an address for `embedcache.cluster`, they are Ray's. Raises
+    UnknownName, DataError or ProtocolError before anything is fitted.
     """
     specs = _specs(heads)
     views = {spec.view: task.to_view(spec.view) for spec in specs}
@@ -67,7 +70,9 @@ def compare(
     pieces = [
         _Piece(spec, views[spec.view], seed, fold) for spec in specs for seed in range(seeds) for fold in splits[seed]
     ]
-    outcomes = _run(pieces, task.labels, jobs or joblib.cpu_count(), progress)
+    with progress("fitting", total=len(pieces), unit="folds") as advance:
+        spread = _on_ray(pieces, task.labels, jobs, cluster) if cluster else _here(pieces, task.labels, jobs)
+        outcomes = list(_told(spread, advance))
     folds = [fold for split in splits for fold in split]
     shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
     step = len(folds)
@@ -87,16 +92,8 @@ def fit_head(spec: Head, task: Task, rows: Any, seed: int) -> Any:
     return estimator.fit(task.X[rows], task.y[rows], **told)
 
 
-def _run(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int, progress: Progress) -> list[_Outcome]:
-    with progress("fitting", total=len(pieces), unit="folds") as advance:
-        outcomes = []
-        for outcome in _outcomes(pieces, labels, min(jobs, len(pieces))):
-            outcomes.append(outcome)
-            advance(1)
-        return outcomes
-
-
-def _outcomes(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int) -> Iterable[_Outcome]:
+def _here(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
+    jobs = min(jobs or joblib.cpu_count(), len(pieces))
     if jobs == 1:
         return (_fit_and_predict(piece, labels) for piece in pieces)
     pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", inner_max_num_threads=1)
@@ -104,13 +101,29 @@ def _outcomes(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int) -> I
     return outcomes
 
 
+def _on_ray(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None, address: str) -> Iterable[_Outcome]:
+    """The same through joblib's Ray backend, which gives a round's outcomes at once; a machine gets each view once."""
+    with ray_pool(address, jobs) as (pool, at_once, share):
+        views = {id(piece.view): share(piece.view) for piece in pieces}
+        for begin in range(0, len(pieces), at_once):
+            some = [replace(piece, view=views[id(piece.view)]) for piece in pieces[begin : begin + at_once]]
+            yield from pool(joblib.delayed(_fit_and_predict)(piece, labels) for piece in some)
+
+
+def _told(outcomes: Iterable[_Outcome], advance: Advance) -> Iterator[_Outcome]:
+    for outcome in outcomes:
+        yield outcome
+        advance(1)
+
+
 def _fit_and_predict(piece: _Piece, labels: tuple[str, ...]) -> _Outcome:
+    view = piece.view if isinstance(piece.view, Task) else piece.view()
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)
         begin = time.perf_counter()
-        estimator = fit_head(piece.head, piece.view, piece.fold.train, piece.seed)
+        estimator = fit_head(piece.head, view, piece.fold.train, piece.seed)
         fitted = time.perf_counter()
-        own = estimator.predict_proba(piece.view.X[piece.fold.test])
+        own = estimator.predict_proba(view.X[piece.fold.test])
         done = time.perf_counter()
     proba = np.zeros((len(own), len(labels)), dtype=np.float32)
     proba[:, [labels.index(str(label)) for label in estimator.classes_]] = own

@@ -41,6 +41,7 @@ def run_comparison(
     jobs: int | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
+    cluster: str | None = None,
 ) -> tuple[Path, list[Predictions]]:
     """Every asked head on every asked encoder and dataset; the run folder, and what is in it.
 
@@ -57,7 +58,9 @@ def run_comparison(
     for task in tasks:
         make_folds(task, asked.protocol, asked.folds)
     predictions = [
-        p for task in tasks for p in compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress)
+        p
+        for task in tasks
+        for p in compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress, cluster)
     ]
     return save_run(artifacts, predictions, asdict(asked)), predictions
 

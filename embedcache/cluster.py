@@ -98,9 +98,21 @@ def on_cluster(address: str, encoder: str, device: str = "auto", precision: str 
     return loop
 
 
-def shared(ray: Any, value: Any) -> Callable[[], Any]:
-    """A value that many tasks read, stored once on each machine; what gives it to them."""
-    return functools.partial(ray.get, ray.put(value))
+@contextmanager
+def ray_pool(address: str, jobs: int | None = None) -> Iterator[tuple[Any, int, Callable[[Any], Callable[[], Any]]]]:
+    """joblib's pool on a cluster, how many calls are a round of it, and what stores a value once on each machine.
+
+    What it stores is fetched by calling what it gives. Raises SerError as `connected` does.
+    """
+    import joblib
+
+    with connected(address) as ray:
+        from ray.util.joblib import register_ray
+
+        register_ray()
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        with joblib.parallel_config(backend="ray", n_jobs=min(jobs or cores, cores)), joblib.Parallel() as pool:
+            yield pool, TURNS * pool.n_jobs, lambda value: functools.partial(ray.get, ray.put(value))
 
 
 def _ray() -> Any:

@@ -364,6 +364,8 @@ def _shown(text: object) -> str:
 
 def _check_head(path: Path, file: Any) -> EncoderInfo:
     if file.attrs.get("format") != FORMAT:
+        if "fingerprint" in file.attrs:
+            raise DamagedShard(f"{path}: was a shard, and its format is no word any more. {_mend()}")
         raise StoreError(f"{path}: is HDF5, but no shard of ser. Move it out of the cache.")
     version = int(file.attrs["format_version"])
     if version not in READABLE:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from conftest import Ser, ravdess_tree
 
+from classifiers import compare
+from classifiers.checks import toy_task
 from embedcache import (
     EmbeddingStore,
     EncoderError,
@@ -176,6 +178,19 @@ def test_what_a_task_raises_reaches_the_driver(
             EmbeddingStore(tmp_path, clips[1].info),
             loop=on_cluster("local", "mfcc", "cuda"),
         )
+
+
+def test_a_comparison_is_the_same_on_a_cluster(local: None, record_property: Count) -> None:
+    task = toy_task(n_layers=2, view="layers")
+    here, there = (
+        compare(task, ["mlp", "svm", "lgbm", "layer_weighted"], "speakers", 3, jobs=1, cluster=address)
+        for address in (None, "local")
+    )
+    for ours, theirs in zip(here, there, strict=True):
+        np.testing.assert_array_equal(ours.proba, theirs.proba)
+        assert (ours.head, ours.params, ours.fold_hash) == (theirs.head, theirs.params, theirs.fold_hash)
+        assert ours.folds.tolist() == theirs.folds.tolist()
+    record_property("rows of comparisons equal on a cluster", sum(len(p.proba) for p in there))
 
 
 def test_what_cannot_be_had_is_said(no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
