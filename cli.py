@@ -294,7 +294,7 @@ def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -
             f"{h.nbytes / 1e6:.1f}",
             str(h.shards),
             ",".join(map(str, h.formats)),
-            h.created.removesuffix("+00:00"),
+            h.created[:16].replace("T", " "),
             ", ".join(h.writers),
         )
         for h in held
@@ -314,10 +314,10 @@ def cache_verify(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
     faults = 0
     for folder in folders_of(place_of(artifacts), stores):
         complaints = verify(folder, terminal)
-        print("\n  ".join([f"{folder.name}: {len(complaints) or 'no'} faults", *complaints]), flush=True)
+        print("\n  ".join([f"{folder.name}: {'sound' if not complaints else 'damaged'}", *complaints]), flush=True)
         faults += len(complaints)
     if faults:
-        raise StoreError(f"{faults} faults. `ser cache repair` drops what is damaged, `ser extract` makes it anew.")
+        raise StoreError(f"faults: {faults}. `ser cache repair` drops what is damaged, `ser extract` makes it anew.")
 
 
 @cache.command("repair")
@@ -329,12 +329,12 @@ def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
     place = place_of(artifacts)
     for folder in folders_of(place, stores):
         mended = repair(folder, terminal)
-        rest = f"{len(mended.aside)} shards set aside, {mended.left} files of killed writers removed"
-        print(f"{folder.name}: {mended.rows} damaged rows dropped, {rest}")
+        rest = f"shards set aside: {len(mended.aside)}; files of killed writers removed: {mended.left}"
+        print(f"{folder.name}: damaged rows dropped: {mended.rows}; {rest}")
         for path in mended.aside:
             print(f"  {path}")
         for dataset, clips in lacking(folder, mended, manifests_in(place)).items():
-            print("\n  ".join([f"{dataset}: {len(clips)} clips to extract again", *clips]))
+            print("\n  ".join([f"{dataset}: clips to extract again: {len(clips)}", *clips]))
             note(f"Next: ser extract --dataset {dataset}, with the encoder and views of {folder.name}")
 
 
@@ -346,7 +346,7 @@ def cache_compact(stores: StoresArgument = None, artifacts: ArtifactsOption = No
 
     for folder in folders_of(place_of(artifacts), stores):
         merged = compact(folder, terminal)
-        print(f"{folder.name}: {merged.before} shards are now {merged.after}, {merged.freed / 1e6:.1f} MB freed")
+        print(f"{folder.name}: shards: {merged.before}, now {merged.after}; freed: {merged.freed / 1e6:.1f} MB")
 
 
 @cache.command("export")

@@ -32,8 +32,8 @@ from .shard import SUFFIX, write_shard
 from .store import EmbeddingStore
 
 LOCAL = "local"
-# A lost machine costs this much audio: minutes of work on a core, a second on a GPU; either way a shard worth having.
-CPU_SECONDS, GPU_SECONDS = 600.0, 7200.0
+# A lost machine, or Ctrl-C, costs this much audio of each task: half a minute of a core's work, a second of a GPU's.
+CPU_SECONDS, GPU_SECONDS = 200.0, 7200.0
 TURNS = 4  # batches a slot of the cluster at least, so that the last one to finish keeps few waiting
 KNOCK_SECONDS = 5.0
 AHEAD = 2  # batches in flight for each slot: the next is there when one ends, and the driver holds no long list

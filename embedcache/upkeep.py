@@ -131,6 +131,8 @@ def repair(folder: Path, progress: Progress = silent) -> Mended:
             try:
                 wrong = {view: bad for view in shard.views if len(bad := shard.damaged(view, advance))}
                 keys = shard.keys()
+            except VanishedShard:  # compacted meanwhile, and each row checked on its way
+                continue
             except DamagedShard:  # not even its keys can be told
                 aside.append(_set_aside(shard.path))
                 continue

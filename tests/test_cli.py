@@ -328,22 +328,22 @@ def test_the_cache_is_looked_after(ser: Ser, tree: Path, tmp_path: Path) -> None
     assert (held["views"], held["clips"], held["hours"], held["format"]) == ("layers,pooled", "24", "0.00", "2")
     fails(ser("cache", "verify", "mfc"), "no store 'mfc'; have mfcc, mfcc-", "did you mean 'mfcc'?")
     sound = ser("cache", "verify", "mfcc")
-    assert (sound.returncode, sound.stdout) == (0, f"{held['store']}: no faults\n")
+    assert (sound.returncode, sound.stdout) == (0, f"{held['store']}: sound\n")
     shard = next((tmp_path / "artifacts" / "cache").rglob("*.h5"))
     with h5py.File(shard, "r+") as file:
         bad = file["key"][3].decode()
         file["view/pooled"][3] += 1
     broken = ser("cache", "verify")
-    fails(broken, "1 faults. `ser cache repair` drops what is damaged")
+    fails(broken, "faults: 1. `ser cache repair` drops what is damaged")
     assert f"1 rows of 'pooled' are damaged, the first for key {bad[:12]}" in broken.stdout
     fails(ser("compare", "--head", "logreg", "--folds", "2"), "Run `ser cache repair`, then `ser extract` again")
     manifest = Manifest.from_csv(tmp_path / "artifacts" / "manifests" / "ravdess.csv")
     (clip_id,) = [clip.clip_id for clip in manifest.clips if clip.key == bad]
     mended = ser("cache", "repair")
-    assert "1 damaged rows dropped" in mended.stdout
-    assert f"ravdess: 1 clips to extract again\n  {clip_id}\n" in mended.stdout
+    assert "damaged rows dropped: 1;" in mended.stdout
+    assert f"ravdess: clips to extract again: 1\n  {clip_id}\n" in mended.stdout
     assert "encoded now: 1," in ser(*EXTRACT).stdout
-    assert "3 shards are now 1" in ser("cache", "compact").stdout
+    assert "shards: 3, now 1;" in ser("cache", "compact").stdout
     assert ser("cache", "verify").returncode == 0
 
 
