@@ -95,7 +95,7 @@ def forget_peak() -> bool:
 def memory_mb(peak: bool = False) -> float:
     """MB of this process that are in memory now, or were at the peak. Linux alone says."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return float(lines["VmHWM" if peak else "VmRSS"].split()[0]) / 1000
+    return float(lines["VmHWM" if peak else "VmRSS"].split()[0]) * 1024 / 1e6
 
 
 def _cpu() -> tuple[str, frozenset[str]]:

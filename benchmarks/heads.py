@@ -165,7 +165,7 @@ def measure_head(spec: Head, task: Task, fold: Fold, rounds: int, progress: Prog
 
 def sides_of(spec: Head, task: Task, fold: Fold) -> list[Side]:
     """The library's defaults, where it has any for this head, and ours."""
-    unseen = task.X[fold.test]
+    unseen = np.asarray(task.X[fold.test])
     ours = Side("ours", lambda: fit_head(spec, task, fold.train, seed=0), unseen, threads=1)
     if spec.name not in DEFAULTS:
         return [ours]

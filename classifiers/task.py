@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
+from embedcache.store import whole_store
+
+from .mapped import MappedRows, Matrix, write_rows
 
 Strings = NDArray[np.str_]
+
+# Bytes of X that are held in memory. A comparison in two processes holds it six times over: as the task, as the copy
+# that both read, and in each its training rows and those scaled. With the libraries that is a machine of 8 GB.
+IN_MEMORY = 2**30
+
+STREAMED = 2**26  # bytes of X that are read from a store at once on their way to a file: about a shard
 
 
 @dataclass(frozen=True)
@@ -18,10 +27,11 @@ class Task:
     """What is fitted. Only X, y and speakers are needed; the rest says where they come from.
 
     X (n, n_layers * dim) float32, layers in order; y, speakers and clip_ids (n,) strings. `keys` and `texts` (n,) let
-    the leak guard see identical audio and shared sentences; "" is unknown.
+    the leak guard see identical audio and shared sentences; "" is unknown. Where `load` finds more than `IN_MEMORY`
+    bytes, X is `MappedRows` on a scratch file that goes with the last task on it.
     """
 
-    X: NDArray[np.float32]
+    X: Matrix
     y: Strings
     speakers: Strings
     clip_ids: Strings | None = None
@@ -52,16 +62,16 @@ class Task:
     ) -> Task:
         """The task of one extracted dataset and encoder; each may be left out where there is only one.
 
-        Raises UnknownName, DataError or StoreError where it is not extracted, or not all of it.
+        Raises UnknownName, DataError or StoreError where it is not extracted, or not all of it; DataError where it is
+        larger than `IN_MEMORY` and the output folder has no room for it once more.
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
         manifest = load_manifest(place, dataset)
         used = manifest.usable
         keys = [clip.key for clip in used]
-        store = _store(place, manifest.dataset, keys, encoder, view)
-        X = store.read(keys, view)
+        store = whole_store(place.cache, manifest.dataset, keys, encoder, [view])
         return cls(
-            X=X.reshape(len(X), -1),
+            X=_vectors(store, keys, view, place),
             y=np.array([clip.label for clip in used]),
             speakers=np.array([clip.speaker for clip in used]),
             clip_ids=np.array([clip.clip_id for clip in used]),
@@ -98,8 +108,9 @@ class Task:
         if view == self.view:
             return self
         if (self.view, view) == ("layers", "pooled"):
-            last = np.ascontiguousarray(self.X.reshape(len(self), self.n_layers, -1)[:, -1])
-            return replace(self, X=last, view="pooled", n_layers=1)
+            last = self.X[:, -(self.X.shape[1] // self.n_layers) :]
+            mapped = isinstance(last, MappedRows) and last.nbytes > IN_MEMORY
+            return replace(self, X=last if mapped else np.ascontiguousarray(last), view="pooled", n_layers=1)
         raise DataError(f"this task has the view '{self.view}', the head reads '{view}'. Load it with view='{view}'.")
 
 
@@ -140,20 +151,15 @@ def encoders_of(artifacts: Artifacts, dataset: str | None = None) -> tuple[list[
     return whole, notes
 
 
-def _store(place: Artifacts, dataset: str, keys: list[str], encoder: str | None, view: str) -> EmbeddingStore:
-    """The one store that was asked for and has every clip."""
-    stores = find_stores(place.cache, encoder)
-    whole = [store for store in stores if not store.missing(keys, [view])]
-    if len(whole) == 1:
-        return whole[0]
-    if whole:
-        names = ", ".join(store.folder.name for store in whole)
-        raise DataError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
-    have = "; ".join(f"{store.folder.name} has '{view}' of {_count(store, keys, view)}" for store in stores)
-    raise DataError(
-        f"{dataset}: no encoder has all {len(keys)} clips ({have or 'the cache is empty'}). Run `ser extract` for "
-        "that encoder again, as before: it adds what is missing."
-    )
+def _vectors(store: EmbeddingStore, keys: list[str], view: str, place: Artifacts) -> Matrix:
+    """(n, n_layers * dim): an array, or rows of a file where they are more than `IN_MEMORY` bytes."""
+    width = store.info.dim * (1 if view == "pooled" else store.info.n_layers)
+    if 4 * len(keys) * width <= IN_MEMORY:
+        X = store.read(keys, view)
+        return X.reshape(len(X), -1)
+    step = max(1, STREAMED // (4 * width))
+    made = (store.read(keys[i : i + step], view).reshape(-1, width) for i in range(0, len(keys), step))
+    return write_rows(place.root / "scratch", (len(keys), width), made)
 
 
 def _count(store: EmbeddingStore, keys: list[str], view: str) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
-from .errors import StoreError, UnknownName
+from .errors import DataError, StoreError, UnknownName
 from .index import ABSENT, Index, Keys, pack, unpack
 from .shard import SUFFIX, Numbers, Shard, VanishedShard, write_shard
 
@@ -196,7 +196,7 @@ def whole_store(
 ) -> EmbeddingStore:
     """The one store that was asked for and has these views of every key; `dataset` is what the keys are called.
 
-    Raises UnknownName or StoreError where there is none, or more than one.
+    Raises UnknownName or DataError where there is none, or more than one.
     """
     stores = find_stores(cache, encoder)
     lacking = [len(store.missing(keys, views)) for store in stores]
@@ -205,9 +205,9 @@ def whole_store(
         return whole[0]
     if whole:
         names = ", ".join(store.folder.name for store in whole)
-        raise StoreError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
+        raise DataError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
     have = "; ".join(f"{s.folder.name} lacks {n}" for s, n in zip(stores, lacking, strict=True))
-    raise StoreError(
+    raise DataError(
         f"{dataset}: no encoder has {' and '.join(views)} of all {len(keys)} clips ({have or 'the cache is empty'}). "
         "Run `ser extract` for that encoder again, as before: it adds what is missing."
     )

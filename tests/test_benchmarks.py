@@ -9,6 +9,8 @@ import pytest
 from benchmarks import _measure
 from benchmarks import extract as bench
 from benchmarks import heads as heads_bench
+from benchmarks import large as large_bench
+from classifiers.mapped import write_rows
 
 
 def test_every_way_to_the_vectors_is_measured(
@@ -39,6 +41,26 @@ def test_each_head_is_measured_against_its_librarys_defaults(tmp_path: Path, mon
     (written,) = tmp_path.glob("heads-quick-*.json")
     sides = [(row["head"], row["side"]) for row in json.loads(written.read_text())["rows"]]
     assert sides == [("logreg", "defaults"), ("logreg", "ours"), ("svm", "defaults"), ("svm", "ours")]
+
+
+def test_fits_on_a_file_are_measured_by_their_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_bench, "apart", large_bench.measure)
+    large_bench.main(quick=True, out=tmp_path)
+    (written,) = tmp_path.glob("large-quick-*.json")
+    rows = json.loads(written.read_text())["rows"]
+    assert [(row["head"], row["side"], row["rows"]) for row in rows] == [(h, "mapped", 20_000) for h in ("mlp", "lgbm")]
+    assert all(row["peak_gb"] >= row["imports_gb"] > 0 and row["limit_gb"] == 1 for row in rows)
+    assert all(row["accuracy"] > 0.2 for row in rows)  # chance is an eighth
+
+
+def test_what_lies_in_memory_is_what_lies_in_the_file(tmp_path: Path) -> None:
+    shape = large_bench.Shape(rows=3000, unseen=1000, dim=4)
+    X = write_rows(tmp_path, (shape.all, shape.dim), large_bench.vectors(shape))
+    mapped = large_bench.in_file(X.path, shape)
+    held = large_bench.in_memory(mapped)
+    assert isinstance(held.X, np.ndarray)
+    np.testing.assert_array_equal(held.X, np.concatenate(list(large_bench.vectors(shape))))
+    assert set(mapped.speakers[: shape.rows]).isdisjoint(mapped.speakers[shape.rows :])
 
 
 def test_sides_take_turns() -> None:

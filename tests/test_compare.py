@@ -1,6 +1,7 @@
 """Comparison, predictions, leaderboard, pictures: the truth is one file, and everything follows from it."""
 
 import csv
+import gc
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from classifiers import Task, compare, leaderboard, load_predictions, make_folds, save_predictions
 from classifiers.checks import toy_task
 from classifiers.leaderboard import COLUMNS, latest, per_label_csv, to_csv
+from classifiers.mapped import MappedRows, write_rows
 from classifiers.pictures import save_pictures
 from classifiers.run import Asked, fit_model, load_runs, run_comparison
 from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, SerError, StoreError, UnknownName, load_encoder
@@ -38,6 +40,33 @@ def test_the_result_does_not_depend_on_the_number_of_jobs(noisy: Task) -> None:
     one, two = (compare(noisy, protocol="speakers", n_folds=3, seeds=2, jobs=jobs) for jobs in (1, 2))
     assert [p.head for p in one] == ["layer_weighted", "lgbm", "logreg", "mlp", "svm"]
     same(one, two)
+
+
+def test_vectors_in_a_file_give_what_vectors_in_memory_give(
+    noisy: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every head, in processes that open the file for themselves; none is left."""
+    monkeypatch.setattr("classifiers.task.IN_MEMORY", 0)
+    large = replace(noisy, X=write_rows(tmp_path / "scratch", noisy.X.shape, [noisy.X]))
+    same(compare(noisy, n_folds=3, jobs=1), compare(large, n_folds=3, jobs=2))
+    assert isinstance(large.to_view("pooled").X, MappedRows)
+    del large
+    gc.collect()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_comparison_that_fails_leaves_no_file(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(estimator: object, X: object, y: object) -> None:
+        assert isinstance(X, MappedRows)
+        assert list((artifacts.root / "scratch").iterdir())
+        raise DataError("it failed")
+
+    monkeypatch.setattr("classifiers.task.IN_MEMORY", 0)
+    monkeypatch.setattr("classifiers.heads.logreg.LogReg.fit", fail)
+    with pytest.raises(DataError, match="it failed"):
+        run_comparison(artifacts, Asked(heads=("logreg",), folds=2), jobs=1)
+    gc.collect()
+    assert list((artifacts.root / "scratch").iterdir()) == []
 
 
 def test_each_row_is_what_plain_scikit_learn_gives(noisy: Task) -> None:
@@ -168,9 +197,7 @@ def test_a_task_loads_what_is_whole_and_says_what_is_not(artifacts: Artifacts) -
     manifest = Manifest.from_csv(artifacts.manifest("ravdess"))
     more = (*manifest.clips, replace(manifest.clips[0], clip_id="new", key="f" * 64))
     Manifest("ravdess", more).to_csv(artifacts.manifest("ravdess"))
-    with pytest.raises(
-        DataError, match=r"no encoder has all 25 clips \(mfcc-.* has 'pooled' of 24\). Run `ser extract"
-    ):
+    with pytest.raises(DataError, match=r"no encoder has pooled of all 25 clips \(mfcc-.* lacks 1\). Run `ser extract"):
         Task.load(artifacts=artifacts)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn
+from lightgbm import LGBMClassifier
 from sklearn.datasets import make_blobs
 from sklearn.metrics import log_loss
 from sklearn.model_selection import LeaveOneGroupOut, cross_validate
@@ -167,6 +168,26 @@ def test_svm_agrees_with_its_decision_on_two_labels() -> None:
     task = toy_task()
     fitted = SVM().fit(task.X, task.y)
     np.testing.assert_array_equal(fitted.predict(task.X), fitted.model_.predict(task.X))
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"left": 3}])
+@pytest.mark.parametrize("labels", [2, 3])
+def test_lgbm_is_lightgbms_own_classifier(labels: int, class_weight: object) -> None:
+    """Its trees are grown by `lightgbm.train`, which takes rows of a file too, and are the same."""
+    task = toy_task()
+    names = np.array(["left", "right", "middle"])
+    y = names[np.random.default_rng(0).integers(0, labels, len(task))]
+    ours = head("lgbm", random_state=3).set_params(class_weight=class_weight).fit(task.X, y)
+    theirs = LGBMClassifier(**ours.get_params(), n_jobs=1, deterministic=True, force_col_wise=True, verbosity=-1)
+    np.testing.assert_array_equal(ours.predict_proba(task.X), theirs.fit(task.X, y).predict_proba(task.X))
+    assert ours.classes_.tolist() == theirs.classes_.tolist()
+
+
+def test_lgbm_draws_its_seed_where_it_is_given_a_stream() -> None:
+    task = toy_task()
+    fits = [head("lgbm", random_state=np.random.RandomState(seed)).fit(task.X, task.y) for seed in (0, 0, 1)]
+    first, same, other = (fitted.booster_.model_to_string() for fitted in fits)
+    assert first == same != other
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,31 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
+from ..mapped import Floats, MappedRows, Matrix, blocks
+
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]  # train, held out
+DTYPES = [np.float32, np.float64]  # others are converted to the first
 
 
-def training_data(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]:
+def training_data(estimator: Any, X: Any, y: Any) -> tuple[Floats, NDArray[Any], NDArray[np.int64]]:
     """X (n, d) float32, the classes (C,), and y as indices into them (n,). Raises ValueError as scikit-learn does."""
-    X, y = validate_data(estimator, X, y, dtype=[np.float32, np.float64])
+    X, y = validate_data(estimator, X, y, dtype=DTYPES)
+    return X, *_classes(estimator, y)
+
+
+def training_rows(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDArray[np.int64]]:
+    """The same for a head that reads X by blocks: rows of a file are looked through, and stay in it."""
+    if not isinstance(X, MappedRows):
+        return training_data(estimator, X, y)
+    validate_data(estimator, X, skip_check_array=True)  # the number of features
+    y = validate_data(estimator, y=y)
+    check_consistent_length(X, y)
+    for block in blocks(X):
+        check_array(block, input_name="X", estimator=estimator)
+    return X, *_classes(estimator, y)
+
+
+def _classes(estimator: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     check_classification_targets(y)
     classes, indices = np.unique(y, return_inverse=True)
     if len(classes) < 2:
@@ -24,14 +44,22 @@ def training_data(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float32], 
             f"{type(estimator).__name__} needs at least 2 classes in y; got one class, {classes[0]!r}. "
             "Give clips of another label."
         )
-    return X, classes, indices
+    return classes, indices
 
 
-def unseen_data(estimator: Any, X: Any) -> NDArray[np.float32]:
+def unseen_data(estimator: Any, X: Any) -> Floats:
     """X (n, d) like that of `fit`. Raises NotFittedError or ValueError as scikit-learn does."""
     check_is_fitted(estimator)
-    checked: NDArray[np.float32] = validate_data(estimator, X, reset=False, dtype=[np.float32, np.float64])
+    checked: Floats = validate_data(estimator, X, reset=False, dtype=DTYPES)
     return checked
+
+
+def unseen_blocks(estimator: Any, X: Any) -> Iterator[Floats]:
+    """The same in blocks of rows; those of a file are read and checked one by one."""
+    if isinstance(X, MappedRows):
+        yield from (unseen_data(estimator, block) for block in blocks(X))
+    else:
+        yield from blocks(unseen_data(estimator, X))
 
 
 def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None) -> list[Split]:

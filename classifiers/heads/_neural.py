@@ -15,7 +15,20 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 
-from ._inner import Split, inner_folds, training_data, unseen_data
+from ..mapped import Floats, Indices, MappedRows, Matrix, blocks
+from ._inner import Split, inner_folds, training_rows, unseen_blocks
+
+
+class Standardised:
+    """What `_layers` gives of an array at once, of rows of a file as they are asked for."""
+
+    def __init__(self, head: NeuralHead, X: MappedRows) -> None:
+        self.head, self.X = head, X
+        self.shape = len(X), head.n_layers, X.shape[1] // head.n_layers
+
+    def __getitem__(self, rows: Indices) -> Floats:
+        """(rows, L, D)."""
+        return self.head._layers(np.asarray(self.X[rows]))
 
 
 class NeuralHead(ClassifierMixin, BaseEstimator):
@@ -39,17 +52,18 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
         """X (n, n_layers * dim), y (n,), groups (n,): the speakers, some of whom are held out for early stopping."""
         from ._torch import Recipe, fit_network
 
-        X, self.classes_, indices = training_data(self, X, y)
+        X, self.classes_, indices = training_rows(self, X, y)
         if X.shape[1] % self.n_layers:
             raise ValueError(
                 f"n_layers={self.n_layers} does not divide the {X.shape[1]} features of X; wanted n_layers * dim."
             )
         seed = int(check_random_state(self.random_state).randint(2**31))
         train, held = self._split(indices, groups, seed)
-        self.scaler_ = StandardScaler().fit(X[train])
+        self.scaler_ = _scaler(X, train)
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
         recipe = Recipe(self.hidden, self.dropout, self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
-        fitted = fit_network(self._layers(X), indices, train, held, weights.astype(np.float32), recipe, seed)
+        inputs = Standardised(self, X) if isinstance(X, MappedRows) else self._layers(X)
+        fitted = fit_network(inputs, indices, train, held, weights.astype(np.float32), recipe, seed)
         self.coefs_, self.intercepts_ = fitted.coefs, fitted.intercepts
         self.layer_weights_ = fitted.layer_weights
         self.history_ = fitted.history
@@ -58,7 +72,9 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(n, C), columns in the order of `classes_`."""
-        X = unseen_data(self, X)
+        return np.concatenate([self._proba(block) for block in unseen_blocks(self, X)])
+
+    def _proba(self, X: Floats) -> NDArray[np.float64]:
         h = np.einsum("nld,l->nd", self._layers(X), self.layer_weights_)  # (n, dim)
         for weight, bias in zip(self.coefs_[:-1], self.intercepts_[:-1], strict=True):
             h = np.maximum(h @ weight + bias, 0)
@@ -72,13 +88,21 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels
 
-    def _layers(self, X: Any) -> NDArray[np.float32]:
+    def _layers(self, X: Floats) -> Floats:
         """(n, L, D), standardised by the training rows."""
         scaled = self.scaler_.transform(X).astype(np.float32, copy=False)
-        layers: NDArray[np.float32] = np.ascontiguousarray(scaled).reshape(len(scaled), self.n_layers, -1)
+        layers: Floats = np.ascontiguousarray(scaled).reshape(len(scaled), self.n_layers, -1)
         return layers
 
     def _split(self, y: NDArray[np.int64], groups: Any, seed: int) -> Split:
         """Training rows, and rows held out for early stopping: none where the data do not allow it."""
         folds = inner_folds(y, groups, round(1 / self.validation), seed) if self.validation else []
         return folds[0] if folds else (np.arange(len(y)), np.arange(0))
+
+
+def _scaler(X: Matrix, rows: Indices) -> Any:
+    """Means and deviations of some rows of X (n, d)."""
+    scaler = StandardScaler()
+    for block in blocks(X, rows):
+        scaler.partial_fit(block)
+    return scaler

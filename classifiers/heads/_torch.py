@@ -1,7 +1,8 @@
 """The network of the torch heads and its fit loop: mix the layers, one hidden layer, AdamW, early stopping.
 
-Vectors come in standardised, weights go out as numpy arrays. One thread: on networks this small two threads wait for
-each other, and the order of sums would depend on their number. The process's random state is left as it was.
+Vectors come in standardised, from an array or from whatever reads some of them; weights go out as numpy arrays. One
+thread: on networks this small two threads wait for each other, and the order of sums would depend on their number. The
+process's random state is left as it was.
 """
 
 from __future__ import annotations
@@ -11,21 +12,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
+
+from ..mapped import Floats, Indices
 
 # An epoch makes at least this many steps: on fewer than about 1,000 clips it is several passes over them, so that the
 # learning rate and the patience mean on a small corpus what they mean on RAVDESS (68 steps of 16 clips).
 STEPS_PER_EPOCH = 60
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
+# Bytes of vectors that are taken at once, for as many batches as they make: a file is read some hundred rows at a time,
+# and what was taken is still in the processor's cache when its batch comes.
+AHEAD = 2**21
+MEASURED = 1024  # held-out rows that go through the network at once
+
 History = dict[str, list[float]]
+
+
+class Rows(Protocol):
+    """Vectors (n, L, D) that do not lie in memory: `rows[numbers]` reads some."""
+
+    shape: tuple[int, int, int]
+
+    def __getitem__(self, rows: Indices) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -72,12 +85,16 @@ class Network(nn.Module):
 
 
 def fit_network(
-    X: Floats, y: Indices, train: Indices, held: Indices, class_weights: Floats, recipe: Recipe, seed: int
+    X: Floats | Rows, y: Indices, train: Indices, held: Indices, class_weights: Floats, recipe: Recipe, seed: int
 ) -> Fitted:
-    """Train on rows `train` of X (n, L, D); stop early, and go back to the best epoch, by the loss on rows `held`."""
+    """Train on rows `train` of X (n, L, D); stop early, and go back to the best epoch, by the loss on rows `held`.
+
+    Rows are drawn over all of X whether it lies in memory or not: the same numbers give the same network.
+    """
     with _one_seeded_thread(seed):
         network = Network(X.shape[1], X.shape[2], len(class_weights), recipe.hidden, recipe.dropout)
-        inputs, targets, weights = torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(class_weights)
+        inputs = torch.from_numpy(X) if isinstance(X, np.ndarray) else _Read(X)
+        targets, weights = torch.from_numpy(y), torch.from_numpy(class_weights)
         history = _epochs(network, inputs, targets, weights, torch.from_numpy(train), torch.from_numpy(held), recipe)
         layers = [*network.hidden, network.last]
         return Fitted(
@@ -88,9 +105,19 @@ def fit_network(
         )
 
 
+class _Read:
+    """Rows as a tensor of them all would give them: what torch allocates, and so aligns, itself."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.shape = rows, rows.shape
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self.rows[rows.numpy()])
+
+
 def _epochs(
     network: Network,
-    X: torch.Tensor,
+    X: torch.Tensor | _Read,
     y: torch.Tensor,
     weights: torch.Tensor,
     train: torch.Tensor,
@@ -105,7 +132,7 @@ def _epochs(
         _note(history, "train", *_epoch(network, optimizer, X, y, weights, train, recipe.batch_size))
         if not len(held):
             continue
-        loss, accuracy = _measure(network, X[held], y[held], weights)
+        loss, accuracy = _measure(network, X, y, weights, held)
         _note(history, "val", loss, accuracy)
         scheduler.step(loss)
         if loss < best_loss:
@@ -120,7 +147,7 @@ def _epochs(
 def _epoch(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    X: torch.Tensor,
+    X: torch.Tensor | _Read,
     y: torch.Tensor,
     weights: torch.Tensor,
     train: torch.Tensor,
@@ -131,8 +158,8 @@ def _epoch(
     losses, hits = 0.0, 0
     passes = -(-STEPS_PER_EPOCH * batch_size // len(train))
     order = torch.cat([train[torch.randperm(len(train))] for _ in range(passes)])
-    for batch in torch.split(order, batch_size):
-        logits = network(X[batch])
+    for batch, x in _batches(X, order, batch_size):
+        logits = network(x)
         loss = cross_entropy(logits, y[batch], weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -142,11 +169,21 @@ def _epoch(
     return losses / len(order), hits / len(order)
 
 
+def _batches(X: torch.Tensor | _Read, order: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The rows of each batch and their vectors (size, L, D)."""
+    at_once = max(1, AHEAD // (4 * size * X.shape[1] * X.shape[2]))
+    for rows in torch.split(order, at_once * size):
+        yield from zip(rows.split(size), X[rows].split(size), strict=True)
+
+
 @torch.no_grad()
-def _measure(network: Network, X: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
+def _measure(
+    network: Network, X: torch.Tensor | _Read, y: torch.Tensor, weights: torch.Tensor, held: torch.Tensor
+) -> tuple[float, float]:
     network.eval()
-    logits = network(X)
-    return float(cross_entropy(logits, y, weights)), float((logits.argmax(1) == y).float().mean())
+    logits = torch.cat([network(x) for _, x in _batches(X, held, MEASURED)])
+    truth = y[held]
+    return float(cross_entropy(logits, truth, weights)), float((logits.argmax(1) == truth).float().mean())
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:

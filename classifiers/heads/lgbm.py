@@ -1,16 +1,53 @@
-"""Gradient-boosted trees. They split on one dimension at a time, which embeddings reward less than other tables do."""
+"""Gradient-boosted trees. They split on one dimension at a time, which embeddings reward less than other tables do.
+
+LightGBM sorts every dimension into bins before it grows a tree, and needs the vectors for nothing else: those of a file
+are read once, in order, and a byte a number stays.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import lightgbm
 import numpy as np
-from lightgbm import LGBMClassifier
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 
 from ..head import Head
-from ._inner import training_data, unseen_data
+from ..mapped import BLOCK, Floats, MappedRows
+from ._inner import training_rows, unseen_blocks
+
+# Rows that the edges of the bins are drawn from, 160 a bin. On 500,000 rows of 768, LightGBM's own 200,000 took 2.5 GB
+# more, and nearly twice the time, for an accuracy of 0.619 instead of 0.616, whose error on 20,000 rows is 0.003.
+SAMPLE = 10_000
+FIXED = {"num_threads": 1, "deterministic": True, "force_col_wise": True, "verbosity": -1}
+
+
+class _Dataset(lightgbm.Dataset):
+    """Bins that are made by the same parameters whether the rows lie in memory or in a file."""
+
+    def get_params(self) -> dict[str, Any]:
+        """All of them: of a Sequence, LightGBM would make the bins without our seed, threads and verbosity."""
+        return dict(self.params)
+
+
+class _Rows(lightgbm.Sequence):
+    """Rows of a file as LightGBM asks for them."""
+
+    def __init__(self, X: MappedRows) -> None:
+        self.X = X
+        self.batch_size = max(1, BLOCK // (4 * X.shape[1]))
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        """(n, d) of a slice; (d,) of a number, as the float64 that LightGBM wants of its sample."""
+        if isinstance(rows, slice):
+            return np.asarray(self.X[rows])
+        one: NDArray[np.float64] = np.asarray(self.X[[rows]], dtype=np.float64)[0]
+        return one
 
 
 class LGBM(ClassifierMixin, BaseEstimator):
@@ -40,16 +77,32 @@ class LGBM(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> LGBM:
         """X (n, d), y (n,)."""
-        X, self.classes_, indices = training_data(self, X, y)
-        model = LGBMClassifier(**self.get_params(), n_jobs=1, deterministic=True, force_col_wise=True, verbosity=-1)
-        self.model_ = model.fit(X, self.classes_[indices])
+        X, self.classes_, indices = training_rows(self, X, y)
+        weights = compute_sample_weight(self.class_weight, self.classes_[indices]) if self.class_weight else None
+        rows = _Rows(X) if isinstance(X, MappedRows) else X
+        params = self._params()
+        data = _Dataset(rows, label=indices, weight=weights, params=params)
+        self.booster_ = lightgbm.train(params, data, num_boost_round=self.n_estimators)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(n, C), columns in the order of `classes_`."""
-        X = unseen_data(self, X)
-        proba: NDArray[np.float64] = self.model_.predict_proba(X, validate_features=False)
-        return proba
+        return np.concatenate([self._proba(block) for block in unseen_blocks(self, X)])
+
+    def _proba(self, X: Floats) -> NDArray[np.float64]:
+        proba: NDArray[np.float64] = self.booster_.predict(X, num_threads=1)
+        return proba if proba.ndim == 2 else np.stack([1 - proba, proba], axis=1)
+
+    def _params(self) -> dict[str, Any]:
+        """Ours in LightGBM's words."""
+        n = len(self.classes_)
+        seed: Any = self.random_state
+        if isinstance(seed, np.random.RandomState):
+            seed = int(seed.randint(2**31))
+        goal = {"objective": "multiclass", "num_class": n} if n > 2 else {"objective": "binary"}
+        names = ("learning_rate", "num_leaves", "colsample_bytree", "max_bin")
+        own = {name: getattr(self, name) for name in names}
+        return {**goal, **own, "seed": seed, "bin_construct_sample_cnt": SAMPLE, **FIXED}
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels."""
