@@ -9,10 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from conftest import REPOSITORY, Ser, noise, save_checkpoint, write
 
 README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SCALING = (REPOSITORY / "docs" / "scaling.md").read_text()
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a page, with their languages."""
+    return re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+
+
+BLOCKS = blocks(README)
 
 
 @pytest.fixture
@@ -52,6 +61,36 @@ def test_every_command_and_snippet_runs_in_order(ser: Ser, world: dict[str, str]
         done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, cwd=tmp_path, env=there)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("1 "), done.stdout
+
+
+@pytest.mark.long
+def test_the_commands_of_the_page_on_scaling_run(ser: Ser, world: dict[str, str]) -> None:
+    """With a Ray of their own each."""
+    (block,) = [block for language, block in blocks(SCALING) if language == "sh"]
+    for command in block.splitlines():
+        done = run(command, ser, world)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+def test_the_job_for_kubernetes_says_what_ser_and_ray_understand() -> None:
+    import ray
+    import yaml
+
+    import cli
+
+    (job,) = [yaml.safe_load(block) for language, block in blocks(SCALING) if language == "yaml"]
+    spec = job["spec"]
+    assert spec["rayClusterSpec"]["rayVersion"] == ray.__version__
+    program, command, *arguments = shlex.split(spec["entrypoint"])
+    assert program == "ser"
+    parser = typer.main.get_command(cli.app).commands[command]
+    parsed = parser.make_context(command, arguments).params
+    assert parsed["cluster"] == "auto"
+    groups = [spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
+        assert str(parsed["artifacts"]).startswith(mounts["shared"])
 
 
 def test_what_the_readme_names_exists() -> None:
