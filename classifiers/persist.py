@@ -1,35 +1,34 @@
 """A fitted head as a folder: `model.json` says what it is, `head.skops` holds the estimator. No pickle, ever.
 
-skops writes an estimator as a zip of JSON and plain arrays. It is loaded with the fixed list of types below: what a
-file names beyond them is refused, so that a folder from a stranger cannot run code.
+A folder from a stranger must not run code: see `_archive` for how the estimator is read. What comes out must be a head
+that fits its card, and predict.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embedcache import ModelError, __version__
+from embedcache.jsonfile import read_json
 from embedcache.layout import atomic_write
+
+from ._archive import ADVICE, load_head, reason
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
 MODEL, HEAD = "model.json", "head.skops"
-TRUSTED = (
-    "classifiers.heads.layer_weighted.LayerWeighted",
-    "classifiers.heads.lgbm.LGBM",
-    "classifiers.heads.logreg.LogReg",
-    "classifiers.heads.mlp.MLP",
-    "classifiers.heads.svm.SVM",
-    "collections.OrderedDict",
-    "collections.defaultdict",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-)
+MOST_CARD = 1 << 20  # bytes; a card has 3 kB
+MOST_FEATURES = 10_000_000
+VIEWS = ("pooled", "layers", "std")  # that have one row a clip
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,22 @@ def save_model(folder: str | Path, estimator: Any, card: Card) -> Path:
 
 
 def load_model(folder: str | Path) -> tuple[Any, Card]:
-    """The estimator and its card. Raises ModelError for what is no model folder, or holds other types than ours."""
+    """The estimator and its card.
+
+    Raises ModelError for what is no model folder, holds anything that no head of ours holds, or does not predict.
+    """
     folder = Path(folder)
     card = _card(folder)
-    return _estimator(folder / HEAD), card
+    estimator = load_head(folder / HEAD)
+    _check_fit(folder, estimator, card)
+    return estimator, card
 
 
 def _card(folder: Path) -> Card:
     if not (folder / MODEL).is_file():
         raise ModelError(f"{folder}: no model here ({MODEL} is missing). `ser fit` writes such a folder and names it.")
+    facts = read_json(folder / MODEL, MOST_CARD, ModelError, ADVICE)
     try:
-        facts = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         if (form := facts.pop("format")) != FORMAT:
             raise ModelError(f"{folder}: {MODEL} has the format '{form}', wanted '{FORMAT}'.")
         if (version := facts.pop("format_version")) != FORMAT_VERSION:
@@ -87,22 +91,54 @@ def _card(folder: Path) -> Card:
                 f"{folder}: has model format {version}, written by ser {facts.get('version')}; this is ser "
                 f"{__version__}, which reads format {FORMAT_VERSION}. Fit again, or use that version."
             )
-        return Card(**{**facts, "labels": tuple(facts["labels"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder}: {MODEL} cannot be read ({error!r}). Fit the head again.") from error
+        labels = facts["labels"]
+        card = Card(**{**facts, "labels": tuple(labels) if isinstance(labels, list) else labels})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}: {MODEL} cannot be read ({error!r}). {ADVICE}") from error
+    _check_types(folder, card)
+    _check_origin(folder, card)
+    return card
 
 
-def _estimator(path: Path) -> Any:
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
+def _check_types(folder: Path, card: Card) -> None:
+    kinds = {"str": str, "int": int, "dict[str, Any]": dict, "tuple[str, ...]": tuple}
+    wrong = [f.name for f in fields(card) if not isinstance(getattr(card, f.name), kinds[str(f.type)])]
+    if not wrong and not all(isinstance(label, str) for label in card.labels):
+        wrong = ["labels"]
+    if wrong:
+        raise ModelError(f"{folder}: {MODEL} cannot be read ({', '.join(wrong)} of another type). {ADVICE}")
 
+
+def _check_origin(folder: Path, card: Card) -> None:
+    """The checkpoint is a hub id or a whole path: nothing that is found beside the model's folder."""
+    if card.view not in VIEWS:
+        raise ModelError(f"{folder}: {MODEL} has the view {card.view!r}; heads read {', '.join(VIEWS)}.")
+    place = card.checkpoint
+    whole = Path(place).is_absolute() and ".." not in Path(place).parts
+    if place and not (whole or HUB_ID.fullmatch(place)):
+        raise ModelError(f"{folder}: {MODEL} has the checkpoint {place!r}; wanted a hub id or a folder's whole path.")
+
+
+def _check_fit(folder: Path, estimator: Any, card: Card) -> None:
+    """Raises ModelError for a head with other labels or dimensions than its card says, or that does not predict."""
+    classes: Any = getattr(estimator, "classes_", None)
+    fits = isinstance(classes, np.ndarray) and classes.shape == (len(card.labels),)
+    if not (fits and tuple(map(str, classes)) == card.labels):
+        raise ModelError(f"{folder}: the head's labels are not those of {MODEL}, {', '.join(card.labels)}. {ADVICE}")
+    n, wanted = getattr(estimator, "n_features_in_", None), _width(card)
+    if not isinstance(n, int) or not 0 < n <= MOST_FEATURES or n != (wanted or n):
+        raise ModelError(f"{folder}: the head reads {n} numbers a clip, {MODEL} says {wanted}. {ADVICE}")
     try:
-        estimator = skops.io.load(path, trusted=list(TRUSTED))
-    except UntrustedTypesFoundException as error:
-        raise ModelError(f"{path}: holds types that a head of ser has not, and is not loaded: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: cannot be loaded ({error!r}). Fit the head again.") from error
-    kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-    if not (kind.startswith("classifiers.heads.") and kind in TRUSTED):
-        raise ModelError(f"{path}: is no head of ser: {type(estimator).__name__}. Fit a head with `ser fit`.")
-    return estimator
+        proba = np.asarray(estimator.predict_proba(np.zeros((1, n), dtype=np.float32)))
+    except Exception as error:  # of an estimator whose parts do not fit together: anything
+        raise ModelError(f"{folder}: the head does not predict ({reason(error)}). {ADVICE}") from error
+    if proba.shape != (1, len(card.labels)) or not np.isfinite(proba).all():
+        raise ModelError(f"{folder}: the head does not give a probability for each label. {ADVICE}")
+
+
+def _width(card: Card) -> int:
+    """Numbers a clip in the card's view; 0 where the card does not say."""
+    dim, layers = (card.encoder_info.get(name) for name in ("dim", "n_layers"))
+    if not (isinstance(dim, int) and isinstance(layers, int)):
+        return 0
+    return dim if card.view == "pooled" else layers * dim

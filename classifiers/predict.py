@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import Encoder, EncoderInfo, ModelError, Recording, load_encoder
+from embedcache import Encoder, EncoderInfo, ModelError, Recording, encoders, load_encoder
 from embedcache.extract import encode_files
 
 from .persist import Card, load_model
@@ -35,12 +35,15 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Predictor:
-        """Load a model folder and its encoder.
+        """Load a model folder and its encoder: a checkpoint, or a built-in by name.
 
-        Raises ModelError where the encoder that is here has other weights than the one the head was fitted on; where
-        only a library's version differs, it warns.
+        Raises ModelError where there is no such encoder here, as of imported vectors, or it has other weights than the
+        one the head was fitted on; where only a library's version differs, it warns.
         """
         estimator, card = load_model(folder)
+        if not card.checkpoint and not encoders.find(card.encoder):
+            have = ", ".join(encoders.names())
+            raise ModelError(f"{folder}: its vectors are of '{card.encoder}', which is no encoder here; have {have}.")
         encoder = load_encoder(card.checkpoint or card.encoder, device, str(card.encoder_info.get("precision", "fp32")))
         _check_encoder(card, encoder.info)
         return cls(estimator, card, encoder)

@@ -2,14 +2,16 @@
 
 A run folder holds `predictions.csv`, one row a clip, fold and seed, `dataset, clip_id, speaker, fold, seed, head,
 encoder, label, predicted, p_<label>…`, and `run.json`, which holds what does not fit into rows: the protocol, what
-leaked, the folds' hash, the encoder's fingerprint, times, and learning curves.
+leaked, the folds' hash, the encoder's fingerprint, times, and learning curves. It may come from a stranger: what is
+read is held to the types of a run, and to sizes that scores can be computed from.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import DataError, __version__
+from embedcache.jsonfile import read_json
 from embedcache.layout import atomic_write
 from embedcache.manifest import read_rows
 
 from .metrics import confusion
+from .stats import RESAMPLES
 from .task import Strings
 
 ROW = ("dataset", "clip_id", "speaker", "fold", "seed", "head", "encoder", "label", "predicted")
@@ -40,6 +44,14 @@ FACTS = (
     "params",
     "histories",
 )
+TEXTS = ("dataset", "encoder", "head", "view", "protocol", "leaks", "fold_hash", "fingerprint")  # of them, and of ROW
+
+MOST_BYTES = 1 << 26  # of run.json: of a network, the learning curves of 91 folds and ten seeds take 5 MB
+MOST_CHARACTERS = 1 << 28  # of a column: numpy makes every cell as wide as the widest
+MOST_NUMBERS = 100_000_000  # 0.8 GB: a confusion matrix for each speaker and fold, or the speakers of all resamples
+MOST_SECONDS = 1e12  # no time is longer, and none is infinite
+
+Rows = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -103,13 +115,15 @@ def save_predictions(folder: Path, predictions: Sequence[Predictions], asked: di
 
 
 def load_predictions(folder: str | Path) -> list[Predictions]:
-    """What `save_predictions` wrote. Raises DataError for a folder that is no run."""
+    """What `save_predictions` wrote. Raises DataError for a folder that is no run, or holds what no run does."""
     folder = Path(folder)
     rows = read_rows(folder / "predictions.csv", ROW)
+    advice = f"{folder} is no run that can be read. Remove it, or run again."
+    run = read_json(folder / "run.json", MOST_BYTES, DataError, advice)
     try:
-        heads = json.loads((folder / "run.json").read_text(encoding="utf-8"))["heads"]
-        return [_from_rows(facts, rows, folder.name) for facts in heads]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        heads = _by_head(rows)
+        return [_from_rows(facts, heads, folder.name) for facts in run["heads"]]
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: is no run that can be read ({error!r}). Remove it, or run again.") from error
 
 
@@ -127,14 +141,25 @@ def _facts(p: Predictions) -> dict[str, Any]:
     return {name: getattr(p, name) for name in FACTS}
 
 
-def _from_rows(facts: dict[str, Any], rows: list[dict[str, str]], run: str) -> Predictions:
+def _by_head(rows: Rows) -> dict[tuple[str, ...], Rows]:
+    heads: dict[tuple[str, ...], Rows] = defaultdict(list)
+    for row in rows:
+        heads[row["dataset"], row["encoder"], row["head"]].append(row)
+    return heads
+
+
+def _from_rows(facts: dict[str, Any], heads: dict[tuple[str, ...], Rows], run: str) -> Predictions:
+    """One head's predictions; its rows are taken out of `heads`, so that no head is listed twice."""
+    if wrong := _wrong(facts):
+        raise ValueError(f"run.json says {', '.join(wrong)} of a head as no run does")
     who: dict[str, Any] = {name: facts[name] for name in ("dataset", "encoder", "head")}
-    mine = [row for row in rows if all(row[name] == value for name, value in who.items())]
+    mine = heads.pop(tuple(who.values()), [])
     labels = tuple(facts["labels"])
     if not mine or not {row[c] for row in mine for c in ("label", "predicted")} <= set(labels):
         raise ValueError(f"predictions.csv has no rows of {', '.join(who.values())}, or other labels than run.json")
+    _refuse_many(mine, labels)
     columns: dict[str, Any] = {
-        name: np.array([row[column] for row in mine])
+        name: _column(mine, column)
         for name, column in (
             ("clip_ids", "clip_id"),
             ("speakers", "speaker"),
@@ -145,6 +170,34 @@ def _from_rows(facts: dict[str, Any], rows: list[dict[str, str]], run: str) -> P
         )
     }
     proba = np.array([[row[f"p_{label}"] for label in labels] for row in mine], dtype=np.float32)
+    if not ((proba >= 0) & (proba <= 1)).all():  # NaN is neither
+        raise ValueError("predictions.csv has probabilities that are not between 0 and 1")
     given: dict[str, Any] = {name: facts[name] for name in FACTS}
     given |= {"labels": labels, "skipped": tuple(facts["skipped"]), "histories": tuple(facts["histories"])}
     return Predictions(**who, **columns, proba=proba, run=run, **given)
+
+
+def _wrong(facts: Mapping[str, Any]) -> list[str]:
+    """The names of what is not as `save_predictions` writes it."""
+    right = {name: isinstance(facts[name], str) for name in TEXTS}
+    for name in ("fit_seconds", "predict_ms"):
+        right[name] = isinstance(facts[name], int | float) and 0 <= facts[name] < MOST_SECONDS
+    for name, kind in (("labels", str), ("skipped", str), ("histories", dict)):
+        right[name] = isinstance(facts[name], list) and all(isinstance(item, kind) for item in facts[name])
+    right["labels"] = right["labels"] and len(set(facts["labels"])) == len(facts["labels"])
+    right["params"] = isinstance(facts["params"], dict)
+    return [name for name, is_right in right.items() if not is_right]
+
+
+def _refuse_many(rows: Rows, labels: Sequence[str]) -> None:
+    speakers, folds = {row["speaker"] for row in rows}, {(row["fold"], row["seed"]) for row in rows}
+    if max(len(speakers), len(folds)) * max(len(labels) ** 2, RESAMPLES) > MOST_NUMBERS:
+        many = f"{len(speakers):,} speakers, {len(folds):,} folds and {len(labels):,} labels"
+        raise ValueError(f"predictions.csv has {many}: too many to be scored in memory")
+
+
+def _column(rows: Rows, name: str) -> Strings:
+    cells = [row[name] for row in rows]
+    if len(cells) * max(map(len, cells)) > MOST_CHARACTERS:
+        raise ValueError(f"predictions.csv has {len(cells):,} rows, and one whose {name} is too long for so many")
+    return np.array(cells)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import AudioError
+from .jsonfile import check_file
 
 Waveform = NDArray[np.float32]  # (samples,)
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 QUALITY = "VHQ"
-LONGEST = 3600.0  # seconds; a longer file is no clip, and is refused before it takes memory
+# A file that promises more than these is no clip, and is refused before it takes memory.
+LONGEST = 3600.0  # seconds
+MOST_SAMPLES = 400_000_000  # of all channels together: an hour of stereo at 48 kHz has 346 million
+MOST_BYTES = 4 * MOST_SAMPLES  # of the file: that hour in 32 bits has 1.4 GB
+LARGE = 1 << 26  # bytes, from which on a file's header is looked at before the rest is read
+RATES = (1_000, 768_000)  # Hz; resampling from 1 Hz would make 16,000 samples of each
 FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})  # as libsndfile calls them
 # A writer that streams does not know the length: ffmpeg and sox then leave a placeholder near the largest value.
 STREAMED = 0x7FFFF000
@@ -39,8 +47,10 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | Path) -> Recording:
-        """The whole file. Raises AudioError where it cannot be read, is empty, or is a git-LFS pointer."""
+        """The whole file. Raises AudioError where it cannot be read, is empty, too large, or a git-LFS pointer."""
         path = Path(path)
+        if check_file(path, MOST_BYTES, AudioError, "Copy it again, cut it into utterances, or remove it.") > LARGE:
+            _look(path)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -58,28 +68,24 @@ class Recording:
 
     def seconds(self) -> float:
         """Duration, in seconds, of audio that was decoded to its end without a fault. Raises AudioError."""
-        sound, native = self._decode()
-        return len(sound) / native
+        with _decoding(self.path):
+            sound, native = self._decode()
+            return len(sound) / native
 
     def waveform(self, rate: int) -> Waveform:
         """The waveform at `rate` samples a second, (samples,). Raises AudioError for any fault."""
-        sound, native = self._decode()
-        return _resample(_mono(sound), native, rate)
+        with _decoding(self.path):
+            sound, native = self._decode()
+            return _resample(_mono(sound), native, rate)
 
     def _decode(self) -> tuple[NDArray[np.float32], int]:
         """(frames, channels) at the file's own rate, and that rate."""
         import soundfile
 
-        try:
-            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
-                self._check_header(file)
-                sound = file.read(dtype="float32", always_2d=True)
-                declared, rate = file.frames, file.samplerate
-        except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-            raise AudioError(
-                f"{self.path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. "
-                "Replace or remove the file."
-            ) from error
+        with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+            self._check_header(file)
+            sound = file.read(dtype="float32", always_2d=True)
+            declared, rate = file.frames, file.samplerate
         if len(sound) < declared:
             raise self._truncated(len(sound) / rate, declared / rate)
         if bad := int(np.count_nonzero(~np.isfinite(sound))):
@@ -92,11 +98,8 @@ class Recording:
         """What libsndfile does not mind: no samples, hours of samples, fewer samples than a WAV's header declares."""
         if file.frames <= 0:
             raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
+        _check_amount(self.path, file)
         seconds = file.frames / file.samplerate
-        if seconds > LONGEST:
-            raise AudioError(
-                f"{self.path}: lasts {seconds:.0f} s; a clip may last {LONGEST:.0f} s. Cut it into utterances."
-            )
         if file.format not in FORMATS:
             raise AudioError(f"{self.path}: is {file.format}; wanted WAV, FLAC, OGG or MP3. Convert it.")
         held, declared = _wav_sizes(self.data)
@@ -128,6 +131,43 @@ def pipeline() -> str:
     import soxr
 
     return f"soundfile, channel mean, soxr {soxr.__version__} {QUALITY}"
+
+
+def _look(path: Path) -> None:
+    """Refuse a large file by its header alone."""
+    import soundfile
+
+    with _decoding(path), soundfile.SoundFile(path) as file:
+        _check_amount(path, file)
+
+
+def _check_amount(path: Path, file: Any) -> None:
+    """What a header promises, true or not: no memory is taken for it yet."""
+    frames, channels, rate = file.frames, file.channels, file.samplerate
+    if frames / rate > LONGEST:
+        raise AudioError(
+            f"{path}: lasts {frames / rate:.0f} s; a clip may last {LONGEST:.0f} s. Cut it into utterances."
+        )
+    if frames * channels > MOST_SAMPLES:
+        raise AudioError(
+            f"{path}: has {channels} channels of {frames:,} samples; all together may have {MOST_SAMPLES:,}. Mix it "
+            "down, or cut it into utterances."
+        )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(f"{path}: has {rate:,} samples a second; wanted {RATES[0]:,} to {RATES[1]:,}. Resample it.")
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """What libsndfile, numpy and soxr raise, as an AudioError that names the file."""
+    import soundfile
+
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError) as error:
+        raise AudioError(
+            f"{path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. Replace or remove the file."
+        ) from error
 
 
 def _mono(sound: NDArray[np.float32]) -> Waveform:

@@ -17,12 +17,14 @@ from pathlib import Path
 
 from .audio import Recording
 from .errors import AudioError, DataError, complain
+from .jsonfile import read_json
 from .layout import Artifacts, atomic_write
 from .manifest import SKIPPED, Clip, Manifest
 from .progress import Progress, silent
 
 Stamp = tuple[int, int, int]  # size, mtime_ns, ctime_ns
 GRAIN_NS = 2_000_000_000
+LARGEST = 1 << 28  # bytes of a memo that is read: some 200 a file, so that of a million files fits
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class KeyMemo:
 
     def _read(self) -> dict[str, list[object]]:
         try:
-            known = json.loads(Path(self.path or "").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            known = read_json(Path(self.path or ""), LARGEST, DataError)
+        except DataError:
             return {}
         return known if isinstance(known, dict) else {}
 

@@ -11,8 +11,8 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from classifiers import Card, head, heads, load_model, save_model
+from classifiers._archive import TRUSTED
 from classifiers.checks import toy_task
-from classifiers.persist import TRUSTED
 from embedcache import ModelError
 
 CARD = Card("logreg", "mfcc", "", "f" * 64, {}, "pooled", ("left", "right"), "toy", 160, 8)
@@ -114,5 +114,5 @@ def test_a_folder_without_a_model_says_what_writes_one(tmp_path: Path) -> None:
         load_model(tmp_path)
     folder = saved(tmp_path / "m")
     (folder / "head.skops").unlink()
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="head.skops: cannot be read: No such file or directory. Fit the head again"):
         load_model(folder)

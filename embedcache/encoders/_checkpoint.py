@@ -1,13 +1,15 @@
 """Checkpoints on disk or on the hub: opened whole, refused by name where they are not, and named by their content.
 
-Remote code is never run. Files on this machine are used without asking the network.
+A checkpoint from a stranger runs no code: settings that name code, other files or other checkpoints are refused, its
+weights are safetensors or what torch's restricted reader takes, and a network that they cannot fill is never built.
+Files on this machine are used without asking the network.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from ..audio import pipeline
 from ..encoder import EncoderInfo
 from ..errors import EncoderError
+from ..jsonfile import read_json
 
 RECIPE = 1
 UNTRAINED = "wav2vec2-base-untrained"
@@ -33,6 +36,24 @@ IRRELEVANT = (
 )
 # Tensors that only training uses: checkpoints may lack them.
 TRAINING_ONLY = ("masked_spec_embed",)
+
+SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+# Settings by which transformers runs other code, or reads other files than those of the checkpoint.
+FOREIGN = ("auto_map", "compression_config", "quantization_config", "transformers_weights")
+ADAPTER = "adapter_config.json"
+MOST_BYTES = 1 << 24  # of a JSON file: Whisper's has 0.3 MB for its filters, an index some 100 bytes a tensor
+MOST_ITEMS = 5_000  # of a list: a filter bank has a row a frequency
+RATES = (1_000, 192_000)  # Hz
+# What a setting may be at most, by what its name holds: transformers makes as many layers, labels and filters as it is
+# told. The deepest network that it knows has 70 layers, the widest layer 24,576 numbers, the most tokens are 262,400.
+MOST = {
+    "layers": 1_000,
+    "sampling_rate": RATES[1],
+    **dict.fromkeys(("mel", "fft", "feature_size", "chunk_length", "win_length"), 4096),
+    **dict.fromkeys(("token", "vocab", "position", "samples", "chunk_size"), 4_000_000),
+}
+MOST_ELSE = 100_000
+LEAST = {"stride": 1, "attention_heads": 1}
 
 
 @dataclass(frozen=True)
@@ -116,22 +137,105 @@ def _identified(name: str, checkpoint: str, model: Any, features: Any, precision
 
 def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoFeatureExtractor, AutoModel
 
+    _refuse_foreign(checkpoint, folder)
+    weights = _weight_files(folder)
     try:
         features = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        _refuse_larger(checkpoint, folder, weights)
         model, report = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except EncoderError:
+        raise
+    except Exception as error:  # for files that were made to break them, transformers and torch raise anything
         raise EncoderError(
-            f"{checkpoint}: cannot be loaded from {folder} ({reason}). Wanted what save_pretrained writes: "
+            f"{checkpoint}: cannot be loaded from {folder} ({_reason(error)}). Wanted what save_pretrained writes: "
             "config.json, preprocessor_config.json and model.safetensors."
         ) from error
     _refuse_other_tensors(checkpoint, model, report)
+    rate = getattr(features, "sampling_rate", None)
+    if not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
+        raise EncoderError(f"{checkpoint}: takes {rate} samples a second; wanted {RATES[0]:,} to {RATES[1]:,}.")
     return model, features
+
+
+def _reason(error: Exception) -> str:
+    from pickle import UnpicklingError
+
+    if isinstance(error, UnpicklingError):  # torch's own words advise to run it
+        return "its weights are a pickle of more than tensors, which is never run"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _refuse_foreign(checkpoint: str, folder: Path) -> None:
+    """Refuse what transformers would follow out of the folder, and settings that would fill the memory."""
+    if (folder / ADAPTER).exists():
+        raise EncoderError(f"{checkpoint}: is an adapter ({ADAPTER}) to another checkpoint. Use a whole one.")
+    for path in (folder / name for name in SETTINGS if (folder / name).exists()):
+        for name, value in _settings(read_json(path, MOST_BYTES, EncoderError)):
+            if fault := _fault(name, value):
+                raise EncoderError(f"{path}: {fault}. Use another checkpoint, or take that out of the file.")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of the weights that transformers will take. Raises EncoderError for an index that leads elsewhere."""
+    taken = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if taken is None or taken.suffix != ".json":
+        return [taken] if taken else []
+    index = read_json(taken, MOST_BYTES, EncoderError)
+    named = index.get("weight_map") if isinstance(index, dict) else None
+    inside = {path.name: path for path in folder.iterdir() if path.is_file()}
+    if not isinstance(named, dict) or not all(isinstance(name, str) and name in inside for name in named.values()):
+        raise EncoderError(f"{taken}: names weights that are no files of its folder. Use a whole checkpoint.")
+    return [inside[name] for name in set(named.values())]
+
+
+def _settings(content: Any) -> Iterator[tuple[str, Any]]:
+    """Every setting at any depth, by name; the items of a list go by its name."""
+    waiting = [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        yield name, value
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(name, item) for item in value]
+
+
+def _fault(name: str, value: Any) -> str:
+    if name in FOREIGN and value:
+        return f"sets {name}, by which code or files from elsewhere would be used, which is never done"
+    if name.endswith("_implementation") and "/" in str(value):
+        return f"sets {name} to {value!r}: code from elsewhere, which is never run"
+    if isinstance(value, list) and len(value) > MOST_ITEMS:
+        return f"sets {name} to a list of {len(value):,}; at most {MOST_ITEMS:,} are taken"
+    if type(value) is not int:
+        return ""
+    most = min((most for part, most in MOST.items() if part in name), default=MOST_ELSE)
+    least = max((least for part, least in LEAST.items() if part in name), default=-most)
+    return "" if least <= value <= most else f"sets {name} to {value:,}; wanted {least:,} to {most:,}"
+
+
+def _refuse_larger(checkpoint: str, folder: Path, weights: Sequence[Path]) -> None:
+    """Refuse a config whose network has more numbers than the weights have bytes: it would be filled at random.
+
+    The network is made on torch's meta device, without memory for its numbers.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        network = AutoModel.from_config(config, trust_remote_code=False)
+    numbers = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
+    held = sum(path.stat().st_size for path in weights)
+    if weights and numbers > held:
+        raise EncoderError(
+            f"{checkpoint}: its config.json makes a network of {numbers:,} numbers, its weights have {held:,} bytes. "
+            "Use the config that belongs to these weights."
+        )
 
 
 def _refuse_other_tensors(checkpoint: str, model: Any, report: Any) -> None:

@@ -9,8 +9,9 @@ be what was remembered.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,15 @@ from .. import __version__
 from ..audio import Waveform, pipeline
 from ..encoder import Batch, Encoder, EncoderInfo
 from ..errors import EncoderError
+from ..jsonfile import read_json
 from ..keys import is_settled, stamp
 from ..layout import atomic_write
 from ._checkpoint import RECIPE, UNTRAINED, files_here
 
 LIBRARIES = ("torch", "transformers")
 FACTS = ("views", "shortest", "longest")  # besides `info`
+MOST_BYTES = 1 << 24  # of the memory: some 2 kB an encoder
+MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,8 @@ def _write(memory: Path, known: dict[str, Any]) -> None:
 
 def _read(memory: Path) -> dict[str, Any]:
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_json(memory, MOST_BYTES, EncoderError)
+    except EncoderError:
         return {}
     return {name: entry for name, entry in known.items() if _facts(entry)} if isinstance(known, dict) else {}
 
@@ -107,11 +111,20 @@ def _read(memory: Path) -> dict[str, Any]:
 def _facts(entry: Any) -> dict[str, Any]:
     """The remembered facts, or nothing where they are not what this version writes."""
     try:
-        return {
-            "info": EncoderInfo.from_json(entry["info"]),
+        info, longest = EncoderInfo.from_json(entry["info"]), float(entry["longest"])
+        facts: dict[str, Any] = {
+            "info": info,
             "views": tuple(map(str, entry["views"])),
             "shortest": float(entry["shortest"]),
-            "longest": float(entry["longest"]),
+            "longest": longest,
         }
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
+    return facts if _is_plausible(info) and 0 <= facts["shortest"] <= longest < math.inf else {}
+
+
+def _is_plausible(info: EncoderInfo) -> bool:
+    """Whether an encoder's facts have their types, and a name that is no path: its store's folder is called by it."""
+    kinds = {"str": str, "int": int}
+    typed = all(isinstance(getattr(info, f.name), kinds[str(f.type)]) for f in fields(info))
+    return typed and Path(info.name).name == info.name != ".." and 0 < info.n_layers <= MOST_LAYERS
