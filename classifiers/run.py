@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from embedcache import Artifacts, DataError, ModelError, UnknownName
 from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
+from embedcache.store import slug
 
 from . import heads
 from .compare import compare, fit_head
@@ -123,7 +124,7 @@ def fit_model(
     run = save_run(artifacts, predictions, asdict(asked))
     with threadpool_limits(1):
         estimator = fit_head(spec, task, slice(None), seed=0)
-    folder = out or _free(artifacts.models / f"{task.dataset}-{task.encoder}-{spec.name}")
+    folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{spec.name}"))
     card = _card(task, predictions[0], run)
     return save_model(folder, estimator, card), card, predictions[0]
 

@@ -31,7 +31,7 @@ LONGEST = 3600.0  # seconds
 MOST_SAMPLES = 400_000_000  # of all channels together: an hour of stereo at 48 kHz has 346 million
 MOST_BYTES = 4 * MOST_SAMPLES  # of the file: that hour in 32 bits has 1.4 GB
 LARGE = 1 << 26  # bytes, from which on a file's header is looked at before the rest is read
-RATES = (1_000, 768_000)  # Hz; resampling from 1 Hz would make 16,000 samples of each
+RATES = (100, 768_000)  # Hz; from 1 Hz, resampling would make 16,000 samples of each
 FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})  # as libsndfile calls them
 # A writer that streams does not know the length: ffmpeg and sox then leave a placeholder near the largest value.
 STREAMED = 0x7FFFF000

@@ -63,8 +63,11 @@ def find_root(dataset: Dataset, root: str | Path | None) -> Path:
 
 def audio_files(root: Path) -> Iterator[Path]:
     """Every audio file below `root`, sorted inside each folder; links are followed, hidden files passed over."""
+    ways: dict[str, frozenset[str]] = {}  # folder -> the real folders that the way to it leads through
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not _hidden(name) and not _leads_back(folder, name))
+        way = ways.pop(folder, frozenset()) | {os.path.realpath(folder)}
+        subfolders[:] = sorted(name for name in subfolders if not _hidden(name) and not _leads_back(folder, name, way))
+        ways |= {os.path.join(folder, name): way for name in subfolders}  # noqa: PTH118
         for name in sorted(names):
             if not _hidden(name) and Path(name).suffix.lower() in SUFFIXES | UNREAD:
                 yield Path(folder, name)
@@ -100,10 +103,10 @@ def _refuse_unusable(path: Path) -> None:
         raise ValueError("the name is not UTF-8; rename the file") from error
 
 
-def _leads_back(folder: str, name: str) -> bool:
-    """Whether a subfolder is a link to one of the folders that it lies in."""
+def _leads_back(folder: str, name: str, way: frozenset[str]) -> bool:
+    """Whether a subfolder is a link to one of the folders that it lies in, or that links have led through."""
     real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
-    return (os.path.realpath(folder) + os.sep).startswith(real + os.sep)
+    return real in way or (os.path.realpath(folder) + os.sep).startswith(real + os.sep)
 
 
 def _hidden(name: str) -> bool:

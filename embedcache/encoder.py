@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,7 +96,11 @@ class EncoderInfo:
     @classmethod
     def from_json(cls, text: str) -> EncoderInfo:
         """The inverse of `to_json`. Raises ValueError or TypeError for anything else."""
-        return cls(**json.loads(text))
+        info = cls(**json.loads(text))
+        kinds = {"str": str, "int": int}
+        if wrong := [f.name for f in fields(cls) if type(getattr(info, f.name)) is not kinds[str(f.type)]]:
+            raise ValueError(f"{', '.join(wrong)} of another type than an encoder's")
+        return info
 
 
 class Encoder(Protocol):

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import errno
 import io
+import stat
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -303,8 +304,9 @@ class _Sheet(io.RawIOBase):
 @contextmanager
 def _hdf5(path: Path) -> Iterator[Any]:
     """An open HDF5 file; whatever HDF5 finds wrong with it becomes a StoreError. Shards never change: no lock."""
-    if path.exists() and not path.is_file():
-        raise StoreError(f"{path}: is no file. Move it out of the cache.")
+    with _faults(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise StoreError(f"{path}: is no file. Move it out of the cache.")
     with _faults(path), h5py.File(path, "r", locking=False) as file:
         try:
             yield file

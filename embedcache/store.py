@@ -43,7 +43,7 @@ class EmbeddingStore:
     @classmethod
     def of(cls, cache: str | Path, info: EncoderInfo) -> EmbeddingStore:
         """The store of one encoder below a cache folder; it need not exist yet."""
-        return cls(Path(cache) / f"{_slug(info.name)}-{info.fingerprint[:12]}", info)
+        return cls(Path(cache) / f"{slug(info.name)}-{info.fingerprint[:12]}", info)
 
     @property
     def info(self) -> EncoderInfo:
@@ -168,7 +168,8 @@ class EmbeddingStore:
         self._known = None
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name as part of a folder's: no separators."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
 
@@ -182,9 +183,9 @@ def find_stores(cache: str | Path, encoder: str | None = None) -> list[Embedding
         return [EmbeddingStore(folder) for folder in folders]
     # The folder's name starts with the encoder's: stores of others stay unread, and a fault in one hurts no other.
     checkpoint = str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder
-    slug = _slug(Path(encoder).name)
-    named = [EmbeddingStore(folder) for folder in folders if folder.name.startswith(slug)]
-    found = [s for s in named if encoder == s.info.name or checkpoint == s.info.checkpoint or s.folder.name == slug]
+    name = slug(Path(encoder).name)
+    named = [EmbeddingStore(folder) for folder in folders if folder.name.startswith(name)]
+    found = [s for s in named if encoder == s.info.name or checkpoint == s.info.checkpoint or s.folder.name == name]
     if not found:
         have = {folder.name.rpartition("-")[0] for folder in folders}
         raise UnknownName("extracted encoder", encoder, have, f"Run `ser extract --encoder {encoder}` first")

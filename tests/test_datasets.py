@@ -208,3 +208,14 @@ def test_a_name_that_is_not_utf_8_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the name is not UTF-8; rename the file") as error:
         datasets.get("folder").manifest(tmp_path)
     assert str(error.value).encode()
+
+
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    """Three speakers' folders, each with links to the other two: every clip is found, and the walk ends."""
+    for label in ("a", "b", "c"):
+        write(tmp_path / "tree" / label / f"ann_{label}.wav", noise(0.05))
+        for other in {"a", "b", "c"} - {label}:
+            (tmp_path / "tree" / label / other).symlink_to(tmp_path / "tree" / other)
+    clips = datasets.get("folder").manifest(tmp_path / "tree").clips
+    assert {Path(clip.path).name for clip in clips} == {"ann_a.wav", "ann_b.wav", "ann_c.wav"}
+    assert len(clips) == 3 + 6 + 6

@@ -1,6 +1,7 @@
 """Shards and stores: what is committed is read back bit for bit, and nothing wrong is read silently."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -229,6 +230,15 @@ def test_vectors_of_two_fingerprints_never_mix(store: EmbeddingStore) -> None:
     write_shard(store.folder, other, [key(77)], rows(1))
     with pytest.raises(StoreError, match="Move it into a folder of its own"):
         EmbeddingStore(store.folder)
+
+
+def test_an_encoder_of_other_types_is_damage(store: EmbeddingStore) -> None:
+    for changes in ({"name": ["toy"]}, {"dim": "4"}, {"n_layers": True}):
+        strange = replace(INFO, **changes)
+        with h5py.File(largest(store), "r+") as file:
+            file.attrs["encoder"], file.attrs["fingerprint"] = strange.to_json(), strange.fingerprint
+        with pytest.raises(StoreError, match="of another type than an encoder's"):
+            EmbeddingStore(store.folder)
 
 
 def test_a_forged_encoder_is_refused(store: EmbeddingStore) -> None:
