@@ -9,6 +9,7 @@ import pytest
 from benchmarks import _measure
 from benchmarks import extract as bench
 from benchmarks import heads as heads_bench
+from benchmarks import scale as scale_bench
 from benchmarks import large as large_bench
 from classifiers.mapped import write_rows
 
@@ -86,3 +87,15 @@ def test_a_machine_is_named_by_its_facts() -> None:
     facts = {"cpu": "Intel(R) Xeon(R) CPU @ 2.60GHz", "cores": 2, "cuda": "NVIDIA H200"}
     assert _measure.slug(facts) == "intel-xeon-2-cores-nvidia-h200"
     assert {"cpu", "cores", "memory_gb", "instructions", "torch"} <= set(_measure.machine())
+
+
+def test_the_store_is_measured_by_its_size_and_by_its_shards(tmp_path: Path) -> None:
+    scale_bench.main(None, quick=True, place=tmp_path, out=tmp_path)
+    (written,) = tmp_path.glob("scale-quick-*.json")
+    rows = json.loads(written.read_text())["rows"]
+    assert [row["clips"] for row in rows] == [1_000, 10_000, "growth"]
+    assert all(row[name] > 0 for row in rows for name in scale_bench.MEASURES)
+    scale_bench.main(8, quick=False, place=tmp_path, out=tmp_path)
+    (written,) = tmp_path.glob("reading-*.json")
+    assert [row["shards"] for row in json.loads(written.read_text())["rows"]] == [1, 8]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json"}  # the stores are gone
