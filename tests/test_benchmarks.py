@@ -9,8 +9,8 @@ import pytest
 from benchmarks import _measure
 from benchmarks import extract as bench
 from benchmarks import heads as heads_bench
-from benchmarks import scale as scale_bench
 from benchmarks import large as large_bench
+from benchmarks import scale as scale_bench
 from classifiers.mapped import write_rows
 
 
