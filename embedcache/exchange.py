@@ -82,7 +82,7 @@ def import_npz(
     with _archive(Path(path)) as archive:
         found = {view: member for view in VIEWS if (member := archive.member(view))}
         ids = archive.ids(len(manifest))
-        info = _info(Path(path), name, found, len(ids))
+        info = _info(name, found, len(ids))
         store = EmbeddingStore.of(cache, info)
         keys = _keys(Path(path), ids, manifest)
         known = 0
@@ -181,7 +181,6 @@ class _Member:
 class _Archive:
     """An npz, of which nothing is believed: no pickle, no array that is larger than its bytes."""
 
-    path: Path
     zip: zipfile.ZipFile
 
     def member(self, name: str) -> _Member | None:
@@ -216,7 +215,7 @@ class _Archive:
 def _archive(path: Path) -> Iterator[_Archive]:
     try:
         with zipfile.ZipFile(path) as archive:
-            yield _Archive(path, archive)
+            yield _Archive(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
         raise StoreError(
             f"{path}: cannot be imported ({error}). Wanted what np.savez writes, with the arrays clip_id (n,) and "
@@ -224,7 +223,7 @@ def _archive(path: Path) -> Iterator[_Archive]:
         ) from error
 
 
-def _info(path: Path, name: str, found: Mapping[str, _Member], count: int) -> EncoderInfo:
+def _info(name: str, found: Mapping[str, _Member], count: int) -> EncoderInfo:
     """The encoder that the file's arrays tell of."""
     if not found:
         raise ValueError("neither 'pooled' nor 'layers' is in it")
