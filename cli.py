@@ -164,12 +164,12 @@ def extract(
     from embedcache.progress import terminal
 
     place, spec = place_of(artifacts), registry.get(dataset)
+    loop = on_cluster(cluster, encoder, device, precision) if cluster else None
     found = spec.manifest(root)
     loaded = load_encoder(encoder, device, precision, say=note, memory=place.encoders)
     manifest = take_stock(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)
     try:
-        loop = on_cluster(cluster, encoder, device, precision) if cluster else None
         manifest, report = run(manifest, loaded, store, given(views), skip_bad, terminal, loop)
     except KeyboardInterrupt:
         keys = [clip.key for clip in manifest.usable]

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,11 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def on_cluster(address: str, encoder: str, device: str = "auto", precision: str = "fp32") -> Loop:
-    """What `extract` takes as its `loop`: the batches run on a cluster, where the encoder is loaded by these names."""
+    """What `extract` takes as its `loop`: the batches run on a cluster, where the encoder is loaded by these names.
+
+    Raises SerError where Ray is not installed; the cluster is asked for only when there is something to encode.
+    """
+    _need_ray()
 
     def loop(
         clips: Sequence[Clip], loaded: Encoder, views: Sequence[str], store: EmbeddingStore, tell: Advance
@@ -115,12 +120,16 @@ def ray_pool(address: str, jobs: int | None = None) -> Iterator[tuple[Any, int, 
             yield pool, TURNS * pool.n_jobs, lambda value: functools.partial(ray.get, ray.put(value))
 
 
+def _need_ray() -> None:
+    if find_spec("ray") is None:
+        raise SerError("--cluster needs Ray: `pip install ray`, or leave --cluster out.")
+
+
 def _ray() -> Any:
+    _need_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request to anywhere else
-    try:
-        import ray
-    except ImportError as error:
-        raise SerError("--cluster needs Ray: `pip install ray`, or leave --cluster out.") from error
+    import ray
+
     return ray
 
 

@@ -201,8 +201,9 @@ def test_what_cannot_be_had_is_said(no_ray: None, monkeypatch: pytest.MonkeyPatc
         ):
             pass
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SerError, match="--cluster needs Ray: `pip install ray`"), connected("local"):
-        pass
+    for ask in (lambda: connected("local").__enter__(), lambda: on_cluster("local", "mfcc")):
+        with pytest.raises(SerError, match="--cluster needs Ray: `pip install ray`"):
+            ask()
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """Shards and stores: what is committed is read back bit for bit, and nothing wrong is read silently."""
 
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,25 @@ def test_rows_come_back_in_any_order(tmp_path_factory: pytest.TempPathFactory, w
         return
     for view in ("pooled", "layers"):
         np.testing.assert_array_equal(again.read([key(n) for n in wanted], view), made[view][wanted])
+
+
+@pytest.mark.parametrize("shards", [1, 20])
+def test_a_read_takes_no_memory_beside_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 100_000)
+    wide = replace(INFO, dim=256)
+    store = EmbeddingStore.of(tmp_path, wide)
+    made = np.random.default_rng(0).standard_normal((2000, 3, 256), np.float32)
+    order = np.random.default_rng(1).permutation(2000)
+    for part in np.array_split(order, shards):
+        store.write([key(n) for n in part], {"layers": made[part]})
+    keys = [key(n) for n in range(2000)]
+    store.missing(keys, ["layers"])
+    tracemalloc.start()
+    got = store.read(keys, "layers")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(got, made)
+    assert peak < got.nbytes * 1.2  # 6.1 MB, and lists of what lies where
 
 
 def test_missing_is_by_view_once_and_in_order(store: EmbeddingStore) -> None:
