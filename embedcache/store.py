@@ -208,9 +208,10 @@ def whole_store(
         names = ", ".join(store.folder.name for store in whole)
         raise DataError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
     have = "; ".join(f"{s.folder.name} lacks {n}" for s, n in zip(stores, lacking, strict=True))
+    more = "" if set(views) <= set(VIEWS) else f" with --views {','.join(views)}"
     raise DataError(
         f"{dataset}: no encoder has {' and '.join(views)} of all {len(keys)} clips ({have or 'the cache is empty'}). "
-        "Run `ser extract` for that encoder again, as before: it adds what is missing."
+        f"Run `ser extract` for that encoder again{more}: it adds what is missing."
     )
 
 

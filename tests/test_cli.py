@@ -353,6 +353,7 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
     assert out.stdout == "x.npz: 24 clips of ravdess, mfcc, pooled\n", out.stderr
     fails(ser("cache", "export", "x.npz"), "x.npz exists already")
     fails(ser("cache", "export", "y.npz", "--encoder", "hubert"), "no extracted encoder 'hubert'; have mfcc")
+    fails(ser("cache", "export", "y.npz", "--views", "std"), "lacks 24", "for that encoder again with --views std")
     back = ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "ravdess")
     assert "ravdess: 24 of 24 clips have mine vectors from x.npz" in back.stdout, back.stderr
     fails(ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "nodata"), "no dataset 'nodata'")
