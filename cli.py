@@ -359,10 +359,11 @@ def cache_export(
 ) -> None:
     """Write vectors with the manifest's columns, for other programs."""
     from classifiers.task import load_manifest
-    from embedcache.exchange import export
+    from embedcache.exchange import check_export, export
     from embedcache.progress import terminal
     from embedcache.store import whole_store
 
+    check_export(out, given(views))
     place = place_of(artifacts)
     manifest = load_manifest(place, dataset)
     store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, given(views))

@@ -6,7 +6,7 @@ finds it there or writes the same. Plain tasks, because they survive the loss of
 hung.
 
     ser extract --cluster local      a Ray of its own on this machine, gone afterwards
-    ser extract --cluster auto       the Ray that this machine belongs to; or HOST:PORT, ray://HOST:10001
+    ser extract --cluster auto       the Ray that this machine belongs to; or HOST:PORT
 """
 
 from __future__ import annotations

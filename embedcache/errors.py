@@ -32,6 +32,10 @@ class UnknownName(SerError):
             message += f" (did you mean '{near[0]}'?)"
         super().__init__(f"{message}. {hint}".rstrip(". ") + ".")
 
+    def __reduce__(self) -> tuple[type[SerError], tuple[str]]:
+        """Between processes it travels as its message."""
+        return SerError, (str(self),)
+
 
 class DataError(SerError):
     """A folder, a manifest or a label set that cannot be used."""

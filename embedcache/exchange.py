@@ -9,6 +9,7 @@ What comes from elsewhere stands under a fingerprint of its own, never beside ve
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,17 +22,19 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from .encoder import VIEWS, EncoderInfo, Vectors, is_ragged
-from .errors import StoreError, complain
+from .errors import SerError, StoreError, complain
+from .jsonfile import check_file
 from .layout import atomic_write
 from .manifest import COLUMNS, Clip, Manifest
 from .progress import Progress, silent
-from .store import EmbeddingStore
+from .shard import WIDEST
+from .store import EmbeddingStore, slug
 
 BLOCK_BYTES = 32 << 20
 SUFFIXES = (".npz", ".parquet")
 IDS = ("clip_id", "ids")
+EXPORTED = (*VIEWS, "std")
 LONGEST_ID = 4096  # characters
-WIDEST = 1 << 20  # numbers a clip: of the networks that there are, the largest have a tenth of it in all layers
 IMPORT_RECIPE = 1
 
 
@@ -55,19 +58,26 @@ def export(
 
     Raises StoreError where a clip has no vector, the file exists or cannot be written, or pyarrow is not installed.
     """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise StoreError(f"{path}: the ending says the format; wanted {' or '.join(SUFFIXES)}.")
-    if path.exists():
-        raise StoreError(f"{path} exists already. Choose another name, or remove it.")
-    if ragged := [view for view in views if is_ragged(view)]:
-        raise StoreError(f"'{ragged[0]}' has rows of different lengths: read it from Python, with read_frames.")
+    path, views = Path(path), tuple(dict.fromkeys(views))
+    check_export(path, views)
     clips = manifest.usable
     blocks = {view: _blocks(store, [clip.key for clip in clips], view) for view in views}
     write = _write_npz if path.suffix == ".npz" else _write_parquet
     with progress("exporting", total=len(clips) * len(views), unit="rows") as advance:
         write(path, store.info, clips, {view: _told(rows, advance) for view, rows in blocks.items()})
     return len(clips)
+
+
+def check_export(path: Path, views: Sequence[str]) -> None:
+    """Raise StoreError for what `export` cannot write, whatever is stored."""
+    if path.suffix not in SUFFIXES:
+        raise StoreError(f"{path}: the ending says the format; wanted {' or '.join(SUFFIXES)}.")
+    if path.exists():
+        raise StoreError(f"{path} exists already. Choose another name, or remove it.")
+    if ragged := [view for view in views if is_ragged(view)]:
+        raise StoreError(f"'{ragged[0]}' has rows of different lengths: read it from Python, with read_frames.")
+    if not views or not set(views) <= set(EXPORTED):
+        raise StoreError(f"got the views {', '.join(views) or '(none)'}; wanted some of {', '.join(EXPORTED)}.")
 
 
 def import_npz(
@@ -79,7 +89,10 @@ def import_npz(
     `layers` is `pooled`; of several, `pooled` is the last. Raises StoreError for ids that the manifest has not, for
     vectors that are not finite, and where a clip has other vectors under this name already.
     """
-    with _archive(Path(path)) as archive:
+    check_file(Path(path), sys.maxsize, StoreError)
+    if not slug(name):
+        raise StoreError(f"got the name '{name}' for an encoder; wanted a word.")
+    with _archive(Path(path)) as archive, np.errstate(over="ignore"):
         found = {view: member for view in VIEWS if (member := archive.member(view))}
         ids = archive.ids(len(manifest))
         info = _info(name, found, len(ids))
@@ -111,7 +124,8 @@ def _told(blocks: Iterator[Vectors], advance: Any) -> Iterator[Vectors]:
 
 def _columns(clips: Sequence[Clip]) -> dict[str, list[Any]]:
     """The manifest's columns; `seconds` are numbers."""
-    extras = sorted({name for clip in clips for name in clip.extra} - set(COLUMNS))
+    taken = {*COLUMNS, *EXPORTED, "encoder"}  # a column of one's own that is called so stays behind
+    extras = sorted({name for clip in clips for name in clip.extra} - taken)
     columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
     return columns | {name: [clip.extra.get(name, "") for clip in clips] for name in extras}
 
@@ -189,11 +203,13 @@ class _Archive:
             return None
         size = self.zip.getinfo(f"{name}.npy").file_size
         file = self.zip.open(f"{name}.npy")
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        if npy.read_magic(file) != (1, 0):  # the others' headers may have 4 GB
+            raise ValueError(f"'{name}' has a header that plain arrays have not")
+        shape, fortran, dtype = npy.read_array_header_1_0(file)
         if dtype.hasobject or fortran:
-            raise ValueError(f"'{name}' holds objects or stands in Fortran's order; wanted plain rows")
+            raise ValueError(f"'{name}' holds objects or stands in Fortran's order; wanted np.ascontiguousarray of it")
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"'{name}' declares the shape {shape}")
         if int(np.prod(shape, dtype=object)) * dtype.itemsize > size:
             raise ValueError(f"'{name}' declares the shape {shape}, and has {size} bytes")
         return _Member(name, file, shape, dtype)
@@ -216,7 +232,9 @@ def _archive(path: Path) -> Iterator[_Archive]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield _Archive(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+    except SerError:
+        raise
+    except Exception as error:  # zipfile, its decompressors and numpy raise anything for a file that is none
         raise StoreError(
             f"{path}: cannot be imported ({error}). Wanted what np.savez writes, with the arrays clip_id (n,) and "
             "pooled (n, dim) or layers (n, n_layers, dim)."

@@ -29,6 +29,7 @@ from __future__ import annotations
 import errno
 import io
 import stat
+import time
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
-from .encoder import EncoderInfo, Frames, Rows, Vectors, is_ragged
+from .encoder import FRAMES, EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import StoreError
 from .index import DIGITS, Keys, pack, unpack
 from .layout import atomic_write
@@ -54,6 +55,8 @@ FORMAT = "ser-shard"
 FORMAT_VERSION = 2
 READABLE = (1, 2)
 SUFFIX = ".h5"
+PATIENCE = 300.0  # seconds that a reader bears with shards that vanish under it: longer than it takes to merge some
+WIDEST = 1 << 20  # numbers a clip: of the networks that there are, the largest have half of it in all layers
 BLOCK_BYTES = 4 << 20  # read and checked at once: what a read takes beside its result
 
 Numbers = NDArray[np.int64]
@@ -205,6 +208,31 @@ class Shard:
         raise DamagedShard(f"{self.path}: {what}. {_mend()}")
 
 
+def open_shards(folder: Path, known: Sequence[Shard] = ()) -> tuple[list[Shard], list[tuple[Path, StoreError]]]:
+    """The shards of a folder by name, and what is wrong with those that cannot be opened; `known` ones stay open.
+
+    Others may write and merge meanwhile, and one listing of a large folder can miss a merged shard and its sources too:
+    it is listed until two listings agree. Raises StoreError where that does not come to an end.
+    """
+    shards, faults = {shard.path: shard for shard in known}, {}
+    last = time.monotonic() + PATIENCE
+    while time.monotonic() < last:
+        listed = sorted(folder.glob(f"*{SUFFIX}"))
+        for path in listed:
+            if path not in shards and path not in faults:
+                try:
+                    shards[path] = Shard.open(path)
+                except VanishedShard as error:
+                    if path.is_symlink():
+                        faults[path] = StoreError(f"{path}: is a link that leads nowhere. Remove it. ({error})")
+                except StoreError as error:
+                    faults[path] = error
+        if sorted(folder.glob(f"*{SUFFIX}")) == listed and all(path in shards or path in faults for path in listed):
+            kept = [path for path in listed if path in shards]
+            return [shards[path] for path in kept], [(path, faults[path]) for path in listed if path in faults]
+    raise StoreError(f"{folder}: its shards change faster than they are read. Run again when that has ended.")
+
+
 def write_shard(folder: Path, info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Rows], name: str = "") -> Path:
     """Commit rows as a new shard in `folder`. Raises StoreError where it cannot be written; nothing is left then.
 
@@ -310,7 +338,7 @@ def _hdf5(path: Path) -> Iterator[Any]:
     with _faults(path), h5py.File(path, "r", locking=False) as file:
         try:
             yield file
-        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise DamagedShard(f"{path}: is damaged or no shard ({str(error)[:120]}). {_mend()}") from error
 
 
@@ -322,6 +350,8 @@ def _faults(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise VanishedShard(f"{path}: was there when the store was opened, and is gone.") from error
     except OSError as error:
+        if not path.exists():  # HDF5 had opened it, and looked it up by name once more
+            raise VanishedShard(f"{path}: was there when the store was opened, and is gone.") from error
         if error.errno in (None, errno.EIO):
             raise DamagedShard(f"{path}: is damaged or no shard ({str(error)[:120]}). {_mend()}") from error
         raise StoreError(f"{path}: cannot be read: {error.strerror}. Mend that, and run again.") from error
@@ -355,6 +385,8 @@ def _rows(file: Any, view: View, rows: Numbers) -> Rows:
     begins, ends = _take(file, view.offsets, rows), _take(file, view.offsets, rows + 1)
     if np.any(begins < 0) or np.any(ends < begins) or np.any(ends > view.values.shape[0]):
         raise OSError("the offsets of its frames are damaged")
+    if np.any(begins[1:] < ends[:-1], where=np.diff(rows) > 0):
+        raise OSError("the offsets of its frames overlap")
     parts = [_take(file, view.values, np.arange(a, b)) for a, b in zip(begins, ends, strict=True)]
     return Frames.of(np.concatenate(parts), [len(part) for part in parts])
 
@@ -383,6 +415,9 @@ def _check_head(path: Path, file: Any) -> EncoderInfo:
 
 def _view(path: Path, file: Any, name: str, info: EncoderInfo) -> View:
     ragged = is_ragged(name)
+    layers = [f"{FRAMES}:{layer}" for layer in range(min(info.n_layers, WIDEST))] if ragged else []
+    if info.dim * info.n_layers > WIDEST or (name not in layers if ragged else not name.isidentifier()):
+        raise DamagedShard(f"{path}: has a view that no encoder gives. {_mend()}")
     values = _extent(path, file, f"view/{name}", "<f2" if ragged else "<f4")
     if values.shape[1:] != ((info.dim,) if ragged or name == "pooled" else (info.n_layers, info.dim)):
         raise DamagedShard(f"{path}: rows of '{name}' have the shape {values.shape[1:]}. {_mend()}")

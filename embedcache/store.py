@@ -9,6 +9,7 @@ under a reader is looked up anew.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
@@ -19,9 +20,7 @@ from numpy.typing import NDArray
 from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import DataError, StoreError, UnknownName
 from .index import ABSENT, Index, Keys, pack, unpack
-from .shard import SUFFIX, Numbers, Shard, VanishedShard, write_shard
-
-TRIES = 10  # a reader meets a compaction at most once a shard that it makes
+from .shard import PATIENCE, SUFFIX, Numbers, Shard, VanishedShard, open_shards, write_shard
 
 Result = TypeVar("Result")
 
@@ -87,11 +86,18 @@ class EmbeddingStore:
 
     def read_frames(self, keys: Sequence[str], layer: int = -1) -> Frames:
         """The frames of one layer, one clip a key, in order: (T, dim) float16 each. Raises StoreError as `read`."""
-        return self._again(lambda: self._read_frames(keys, f"{FRAMES}:{layer % self.info.n_layers}"))
+        n_layers = self.info.n_layers
+        if not -n_layers <= layer < n_layers:
+            raise StoreError(f"{self.folder.name}: has layers 0 to {n_layers - 1}; got {layer}.")
+        return self._again(lambda: self._read_frames(keys, f"{FRAMES}:{layer % n_layers}"))
 
-    def write(self, keys: Sequence[str], rows: Mapping[str, Rows], name: str = "") -> None:
-        """Commit rows as one new shard; see `write_shard`. Raises StoreError where it cannot be written."""
-        path = write_shard(self.folder, self.info, keys, rows, name)
+    def rows(self, keys: Sequence[str], view: str) -> Rows:
+        """Rows of any view by its name, ragged or not."""
+        return self._again(lambda: (self._read_frames if is_ragged(view) else self._read)(keys, view))
+
+    def write(self, keys: Sequence[str], rows: Mapping[str, Rows]) -> None:
+        """Commit rows as one new shard. Raises StoreError where it cannot be written."""
+        path = write_shard(self.folder, self.info, keys, rows)
         try:
             self._add(Shard.open(path))
         except VanishedShard:  # merged by another process already
@@ -142,19 +148,23 @@ class EmbeddingStore:
 
     def _again(self, action: Callable[[], Result], scan: bool = False) -> Result:
         """The action's result; while shards vanish under it, the folder is looked through and it is done again."""
-        for _ in range(TRIES):
+        last = time.monotonic() + PATIENCE
+        while time.monotonic() < last:
             try:
                 if scan:
                     self._scan()
                 return action()
             except VanishedShard:
                 scan = True
-        raise StoreError(f"{self.folder}: its shards vanish faster than they are read. Run again when that has ended.")
+        raise StoreError(f"{self.folder}: its shards change faster than they are read. Run again when that has ended.")
 
     def _scan(self) -> None:
+        shards, faults = open_shards(self.folder, self._shards)
+        if faults:
+            raise faults[0][1]
         self._shards, self._known = [], None
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            self._add(Shard.open(path))
+        for shard in shards:
+            self._add(shard)
 
     def _add(self, shard: Shard) -> None:
         if self._info is None:
@@ -217,4 +227,5 @@ def whole_store(
 
 def store_folders(cache: str | Path) -> list[Path]:
     """The folders below a cache that hold shards, whatever state these are in."""
-    return sorted({path.parent for path in Path(cache).glob(f"*/*{SUFFIX}")})
+    folders = sorted({path.parent for path in Path(cache).glob(f"*/*{SUFFIX}")}, reverse=True)
+    return sorted({folder.resolve(): folder for folder in folders}.values())  # of links to one folder, the first

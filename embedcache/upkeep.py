@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoder import EncoderInfo, Rows, frame_layers, is_ragged
+from .encoder import EncoderInfo
 from .errors import StoreError
 from .index import Index, Keys, unpack
 from .manifest import Manifest
 from .progress import Advance, Progress, silent
-from .shard import SUFFIX, DamagedShard, Numbers, Shard, VanishedShard, write_shard
+from .shard import DamagedShard, Numbers, Shard, VanishedShard, open_shards, write_shard
 from .store import EmbeddingStore
 
 MERGED_BYTES = 256 << 20  # of a shard that `compact` makes: it is held in memory once
@@ -69,7 +69,7 @@ class Merged:
 
 def survey(folder: Path) -> Holding:
     """What the store in a folder holds, faults included."""
-    shards, faults = _open_all(folder)
+    shards, faults = open_shards(folder)
     return Holding(
         folder=folder,
         info=shards[0].info if shards else None,
@@ -93,20 +93,24 @@ def hours(held: Holding, manifests: Iterable[Manifest]) -> float:
 def lacking(folder: Path, mended: Mended, manifests: Iterable[Manifest]) -> dict[str, list[str]]:
     """Dataset -> ids of the clips that a repair took a vector from, and that no other shard has.
 
-    What lay in a shard that was set aside cannot be told: then it is every clip without a vector, of any view dropped.
+    What lay in a shard that was set aside, or under a key that is damaged itself, cannot be told: then it is every clip
+    without a vector, of datasets of which something is left.
     """
-    store = EmbeddingStore(folder)
+    store, listed = EmbeddingStore(folder), list(manifests)
     gone = {key for view, keys in mended.dropped.items() for key in store.missing(keys, [view])}
+    unknown = bool(mended.aside) or not gone <= {clip.key for manifest in listed for clip in manifest.usable}
     found = {}
-    for manifest in manifests:
-        lost = gone | set(store.missing((c.key for c in manifest.usable), ["pooled"]) if mended.aside else ())
+    for manifest in listed:
+        keys = [clip.key for clip in manifest.usable]
+        lacks = set(store.missing(keys, ["pooled"])) if unknown else set()
+        lost = gone | (lacks if not store.shards or len(lacks) < len(set(keys)) else set())
         found[manifest.dataset] = [clip.clip_id for clip in manifest.usable if clip.key in lost]
     return {dataset: clips for dataset, clips in found.items() if clips}
 
 
 def verify(folder: Path, progress: Progress = silent) -> list[str]:
     """Every checksum of every shard in a folder, whatever state they are in: the complaints, or an empty list."""
-    shards, faults = _open_all(folder)
+    shards, faults = open_shards(folder)
     complaints = [str(error) for _, error in faults]
     with _megabytes(progress, "verifying", shards) as advance:
         for shard in shards:
@@ -121,7 +125,7 @@ def repair(folder: Path, progress: Progress = silent) -> Mended:
     Sound rows of a damaged shard are committed anew first. Raises StoreError for what is not damaged but foreign (other
     HDF5 files, shards of a newer version), and for a folder that cannot be written.
     """
-    shards, faults = _open_all(folder)
+    shards, faults = open_shards(folder)
     if foreign := [str(error) for _, error in faults if not isinstance(error, DamagedShard)]:
         raise StoreError("\n".join(foreign))
     dropped: dict[str, list[str]] = {}
@@ -129,8 +133,8 @@ def repair(folder: Path, progress: Progress = silent) -> Mended:
     with _megabytes(progress, "repairing", shards) as advance:
         for shard in shards:
             try:
-                wrong = {view: bad for view in shard.views if len(bad := shard.damaged(view, advance))}
                 keys = shard.keys()
+                wrong = {view: bad for view in shard.views if len(bad := _damaged(shard, view, advance))}
             except VanishedShard:  # compacted meanwhile, and each row checked on its way
                 continue
             except DamagedShard:  # not even its keys can be told
@@ -159,21 +163,8 @@ def compact(folder: Path, progress: Progress = silent) -> Merged:
             for shard in chosen:
                 _remove(shard.path)
                 advance(shard.nbytes)
-    freed = sum(shard.size for chosen in bins for shard in chosen) - sum(path.stat().st_size for path in made)
+    freed = sum(shard.size for chosen in bins for shard in chosen) - sum(map(_size, made))
     return Merged(before, before - gone + len(made), freed)
-
-
-def _open_all(folder: Path) -> tuple[list[Shard], list[tuple[Path, StoreError]]]:
-    """The shards that can be opened, and what is wrong with the others. What vanishes meanwhile was compacted."""
-    shards, faults = [], []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        try:
-            shards.append(Shard.open(path))
-        except VanishedShard:
-            return _open_all(folder)
-        except StoreError as error:
-            faults.append((path, error))
-    return shards, faults
 
 
 def _index(shards: Sequence[Shard]) -> Index:
@@ -185,6 +176,14 @@ def _megabytes(progress: Progress, what: str, shards: Sequence[Shard]) -> Iterat
     """Progress in megabytes, told in bytes."""
     with progress(what, total=sum(shard.nbytes for shard in shards) / 1e6, unit="MB") as advance:
         yield lambda step: advance(step / 1e6)
+
+
+def _damaged(shard: Shard, view: str, advance: Advance) -> Numbers:
+    """The wrong rows of a view: all of them, where it cannot even be told where they lie."""
+    try:
+        return shard.damaged(view, advance)
+    except DamagedShard:
+        return np.arange(len(shard))
 
 
 def _rewrite(shard: Shard, keys: Keys, wrong: Mapping[str, Numbers]) -> None:
@@ -243,13 +242,9 @@ def _merge(store: EmbeddingStore, shards: Sequence[Shard]) -> list[Path]:
         step = max(1, int(MERGED_BYTES / _row_bytes(shards, views)))
         for begin in range(0, len(keys), step):
             block = unpack(keys[begin : begin + step])
-            rows = {view: _read(store, block, view) for view in views}
+            rows = {view: store.rows(block, view) for view in views}
             made.append(write_shard(store.folder, store.info, block, rows))
     return made
-
-
-def _read(store: EmbeddingStore, keys: Sequence[str], view: str) -> Rows:
-    return store.read_frames(keys, frame_layers([view])[view]) if is_ragged(view) else store.read(keys, view)
 
 
 def _row_bytes(shards: Sequence[Shard], views: Sequence[str]) -> float:
@@ -257,17 +252,27 @@ def _row_bytes(shards: Sequence[Shard], views: Sequence[str]) -> float:
     return sum(max(s.views[view].nbytes / max(len(s), 1) for s in shards if view in s.views) for view in views) or 1
 
 
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where another process has merged it already."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def _sweep(folder: Path) -> int:
     """Remove what killed writers left; how much there was."""
-    old = [part for part in folder.glob("*.part") if time.time() - part.stat().st_mtime > LEFT_SECONDS]
-    for part in old:
-        _remove(part)
-    return len(old)
+    old = 0
+    for part in folder.glob("*.part"):
+        with suppress(FileNotFoundError):  # its writer has just renamed it
+            if time.time() - part.stat().st_mtime > LEFT_SECONDS:
+                _remove(part)
+                old += 1
+    return old
 
 
 def _set_aside(path: Path) -> Path:
+    aside = path.with_name(path.name + ASIDE)
     with _changing(path):
-        return path.replace(path.with_name(path.name + ASIDE))
+        path.replace(aside)
+    return aside
 
 
 def _remove(path: Path) -> None:
@@ -279,5 +284,7 @@ def _remove(path: Path) -> None:
 def _changing(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        pass  # another process was quicker
     except OSError as error:
         raise StoreError(f"{path}: cannot be moved or removed: {error.strerror}. Mend that, and run again.") from error

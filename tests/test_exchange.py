@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,8 @@ def test_what_cannot_be_exported_is_said(store: EmbeddingStore, tmp_path: Path) 
         (tmp_path, ["pooled"], "the ending says the format"),
         (tmp_path / "x.npz", ["frames:1"], "read it from Python"),
         (tmp_path / "x.npz", ["std"], "no 'std' vectors for 12 of 12 clips"),
+        (tmp_path / "x.npz", [], "wanted some of pooled, layers, std"),
+        (tmp_path / "x.npz", ["bogus"], "got the views bogus"),
     ):
         with pytest.raises(StoreError, match=said):
             export(store, manifest(), path, views)
@@ -158,7 +161,11 @@ def lying(shape: str) -> bytes:
 
 
 def test_an_array_that_declares_more_than_it_has_takes_no_memory(tmp_path: Path) -> None:
-    for shape, said in (("(12, 1000000000)", "has 19[0-9] bytes"), ("(12, -4)", "cannot be imported")):
+    for shape, said in (
+        ("(12, 1000000000)", "has 19[0-9] bytes"),
+        ("(12, -4)", "declares the shape"),
+        ("(True, 4)", "declares the shape"),
+    ):
         with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
             archive.writestr("pooled.npy", lying(shape))
             with archive.open("clip_id.npy", "w") as member:
@@ -171,5 +178,33 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(StoreError, match="cannot be imported"):
         import_npz(tmp_path / "x.npz", tmp_path, "theirs", manifest())
-    with pytest.raises(StoreError, match="cannot be imported"):
+    with pytest.raises(StoreError, match="cannot be read"):
         import_npz(tmp_path / "none.npz", tmp_path, "theirs", manifest())
+
+
+@pytest.mark.parametrize("kind", ["zlib", "second version", "list in a header", "nested"])
+def test_an_archive_that_breaks_its_readers_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, clip_id=np.array(ids()), pooled=MADE["pooled"])
+    if kind == "zlib":
+        data = bytearray(path.read_bytes())
+        data[60:70] = b"\xff" * 10
+        path.write_bytes(data)
+    else:
+        header = {"second version": b"{}", "list in a header": b"{[]: 1}", "nested": b"(" * 5000}[kind]
+        version, width = (2, 4) if kind == "second version" else (1, 2)
+        member = b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(width, "little") + header
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("pooled.npy", member)
+            archive.writestr("clip_id.npy", member)
+    with pytest.raises(StoreError, match="cannot be imported"):
+        import_npz(path, tmp_path, "theirs", manifest())
+
+
+def test_names_of_nothing_and_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(StoreError, match="wanted a file"):
+        import_npz(tmp_path / "pipe.npz", tmp_path, "theirs", manifest())
+    file = npz(tmp_path / "x.npz", clip_id=np.array(ids()), pooled=MADE["pooled"])
+    with pytest.raises(StoreError, match="wanted a word"):
+        import_npz(file, tmp_path, "", manifest())

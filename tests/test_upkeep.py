@@ -221,6 +221,48 @@ def test_a_compaction_that_is_stopped_has_lost_nothing(store: EmbeddingStore, mo
     check(store)
 
 
+def test_damaged_offsets_of_frames_cost_no_other_view(store: EmbeddingStore) -> None:
+    store.write([key(50), key(51)], {"frames:1": ragged(3, 4), "std": rows(2)["layers"]})
+    path = next(shard.path for shard in store.shards if "std" in shard.views)
+    with h5py.File(path, "r+") as file:
+        file["offset/frames:1"][1] = 99
+    mended = repair(store.folder)
+    assert (mended.dropped, mended.aside) == ({"frames:1": names([50, 51])}, ())
+    np.testing.assert_array_equal(EmbeddingStore(store.folder).read(names([50, 51]), "std"), rows(2)["layers"])
+
+
+def test_a_file_that_goes_while_hdf5_opens_it_is_not_taken_for_damaged(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 looks a file up by name once more, after it has opened it, and says nothing of why it failed."""
+    path, real = largest(store), h5py.File
+
+    def late(name: object, *more: object, **options: object) -> object:
+        if name == path and path.exists():
+            path.unlink()
+            raise OSError("can't retrieve stat info for file")
+        return real(name, *more, **options)
+
+    monkeypatch.setattr(h5py, "File", late)
+    assert len(EmbeddingStore(store.folder).keys) in (30, 31)
+
+
+def test_a_link_that_leads_nowhere_is_a_fault(store: EmbeddingStore) -> None:
+    (store.folder / "zz.h5").symlink_to("/nowhere")
+    assert "is a link that leads nowhere. Remove it" in verify(store.folder)[0]
+    assert survey(store.folder).shards == 4
+    for work in (compact, EmbeddingStore, repair):
+        with pytest.raises(StoreError, match="leads nowhere"):
+            work(store.folder)
+
+
+def test_layers_that_there_are_not_are_refused(store: EmbeddingStore) -> None:
+    store.write([key(50)], {"frames:1": ragged(3)})
+    for layer in (3, -4, 99):
+        with pytest.raises(StoreError, match=f"has layers 0 to 2; got {layer}"):
+            store.read_frames([key(50)], layer)
+
+
 def test_a_shard_that_is_merged_as_soon_as_it_is_written_is_found(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,5 +292,6 @@ def test_a_store_whose_shards_keep_vanishing_is_an_error(
     scan = EmbeddingStore._scan
     monkeypatch.setattr(EmbeddingStore, "_scan", lambda self: (scan(self), vanish(self)))
     vanish(reader)
-    with pytest.raises(StoreError, match="vanish faster than they are read"):
+    monkeypatch.setattr("embedcache.store.PATIENCE", 0.5)
+    with pytest.raises(StoreError, match="change faster than they are read"):
         reader.read(names(range(60)), "pooled")
