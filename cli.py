@@ -164,7 +164,7 @@ def extract(
     from embedcache.progress import terminal
 
     place, spec = place_of(artifacts), registry.get(dataset)
-    loop = on_cluster(cluster, encoder, device, precision) if cluster else None
+    loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
     found = spec.manifest(root)
     loaded = load_encoder(encoder, device, precision, say=note, memory=place.encoders)
     manifest = take_stock(found, place, terminal)
@@ -285,21 +285,24 @@ def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -
 
     place = place_of(artifacts)
     manifests, held = manifests_in(place), [survey(folder) for folder in folders_of(place, stores)]
-    rows = (
-        (
-            h.folder.name,
-            ",".join(h.views),
-            str(len(h.keys)),
-            f"{hours(h, manifests):.2f}",
-            f"{h.nbytes / 1e6:.1f}",
-            str(h.shards),
-            ",".join(map(str, h.formats)),
-            h.created[:16].replace("T", " "),
-            ", ".join(h.writers),
-        )
+    rows = [
+        {
+            "store": h.folder.name,
+            "views": ",".join(h.views),
+            "clips": str(len(h.keys)),
+            "hours": f"{hours(h, manifests):.2f}",
+            "MB": f"{h.nbytes / 1e6:.1f}",
+            "shards": str(h.shards),
+            "format": ",".join(map(str, h.formats)),
+            "written": h.created[:16].replace("T", " "),
+            "by": ", ".join(h.writers),
+        }
         for h in held
-    )
-    table("store views clips hours MB shards format written by", rows)
+    ]
+    if sys.stdout.isatty():
+        print("\n".join(HOLDING.format(**row) for row in rows))
+    else:
+        table(" ".join(rows[0]), (tuple(row.values()) for row in rows))
     for fault in [fault for h in held for fault in h.faults]:
         note(f"fault: {fault}")
 
@@ -398,6 +401,11 @@ def cache_import(
     print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
     print(f"in the cache before: {done.known}\ncache: {done.store.folder}")
     note(f"Next: ser compare --dataset {manifest.dataset}")
+
+
+HOLDING = """{store}
+  clips: {clips}, hours: {hours}, views: {views}
+  MB: {MB}, shards: {shards}, format: {format}, written: {written} by {by}"""
 
 
 def folders_of(place: Artifacts, names: list[str] | None) -> list[Path]:

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import joblib
@@ -71,7 +72,8 @@ def compare(
         _Piece(spec, views[spec.view], seed, fold) for spec in specs for seed in range(seeds) for fold in splits[seed]
     ]
     with progress("fitting", total=len(pieces), unit="folds") as advance:
-        spread = _on_ray(pieces, task.labels, jobs, cluster) if cluster else _here(pieces, task.labels, jobs)
+        run = _here if cluster is None else partial(_on_ray, address=cluster)
+        spread = run(pieces, task.labels, jobs)
         outcomes = list(_told(spread, advance))
     folds = [fold for split in splits for fold in split]
     shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}

@@ -144,7 +144,8 @@ def blocks(X: Matrix, rows: Indices | None = None) -> Iterator[Floats]:
 def write_rows(folder: Path, shape: tuple[int, int], made: Iterable[Floats]) -> MappedRows:
     """Write the matrix (n, d) that the blocks `made` are the rows of into a scratch file in `folder`.
 
-    Raises DataError where the folder cannot be written or has no room for all of it, before the first block is made.
+    Raises DataError where the folder cannot be written or has no room for all of it, before the first block is made;
+    ValueError where the blocks do not come to n rows.
     """
     _remove_leftovers(folder)
     file, (n, width) = ScratchFile(folder), shape
@@ -163,7 +164,8 @@ def _fill(path: Path, size: int, made: Iterable[Floats]) -> None:
             _reserve(file.fileno(), size)
             for block in made:
                 file.write(np.ascontiguousarray(block, np.float32).data)
-            file.truncate()
+            if file.tell() != size:
+                raise ValueError(f"got {file.tell() // 4} numbers, wanted {size // 4}.")
     except OSError as error:
         raise DataError(
             f"cannot write {size / 1e9:.1f} GB of vectors, which are too many for memory, to {path.parent}: "

@@ -68,7 +68,7 @@ def connected(address: str) -> Iterator[Any]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, RuntimeError, ValueError) as error:
         raise SerError(
-            f"--cluster {address}: cannot be reached ({str(error).splitlines()[0]}). Start one with `ray start --head` "
+            f"--cluster {address}: cannot be reached ({_first_line(error)}). Start one with `ray start --head` "
             "and name its HOST:PORT, or use --cluster local."
         ) from error
     try:
@@ -134,9 +134,13 @@ def _ray() -> Any:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody answers at HOST:PORT: Ray itself would try for minutes."""
-    if found := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
-        socket.create_connection((found[1], int(found[2])), timeout=KNOCK_SECONDS).close()
+    """Raise OSError where nobody answers at HOST:PORT: Ray itself would try for minutes. ValueError for no address."""
+    if address in (LOCAL, "auto"):
+        return
+    found = re.fullmatch(r"\[?([^/\]]+)\]?:(\d{1,5})", address)
+    if not found:
+        raise ValueError("wanted local, auto or HOST:PORT")
+    socket.create_connection((found[1], int(found[2])), timeout=KNOCK_SECONDS).close()
 
 
 def _slots(ray: Any, device: str) -> tuple[int, int]:
@@ -173,11 +177,15 @@ def _bounded(ray: Any, calls: Iterable[Callable[[], Any]], most: int) -> Iterato
 def _result(ray: Any, done: Any) -> Any:
     try:
         return ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
         if isinstance(cause, SerError):
             raise cause from error
         raise SerError(f"a task of the cluster failed ({cause!r}). Every machine needs this version of ser.") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _extract(work: Work, clips: Sequence[Clip]) -> float:

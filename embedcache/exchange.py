@@ -94,7 +94,8 @@ def import_npz(
         raise StoreError(f"got the name '{name}' for an encoder; wanted a word.")
     with _archive(Path(path)) as archive, np.errstate(over="ignore"):
         found = {view: member for view in VIEWS if (member := archive.member(view))}
-        ids = archive.ids(len(manifest))
+        if not (ids := archive.ids(len(manifest))):
+            raise ValueError("it lists no clips")
         info = _info(name, found, len(ids))
         store = EmbeddingStore.of(cache, info)
         keys = _keys(Path(path), ids, manifest)
@@ -217,8 +218,10 @@ class _Archive:
     def ids(self, most: int) -> list[str]:
         """The clips' ids, of which there can be as many as the manifest has."""
         member = next((found for name in IDS if (found := self.member(name))), None)
-        if member is None or len(member.shape) != 1:
-            raise ValueError(f"no array {' or '.join(IDS)} (n,); has {', '.join(self.zip.namelist()) or 'nothing'}")
+        if member is None:
+            raise ValueError(f"no array {' or '.join(IDS)}; has {', '.join(self.zip.namelist()) or 'nothing'}")
+        if len(member.shape) != 1:
+            raise ValueError(f"'{member.name}' has the shape {member.shape}; wanted one id a clip, (n,)")
         if member.shape[0] > most:
             raise ValueError(f"it lists {member.shape[0]} clips, the manifest has {most}")
         if member.dtype.itemsize > 4 * LONGEST_ID:

@@ -173,4 +173,5 @@ def _clip(row: dict[str, str], path: Path) -> Clip:
     if not 0 <= seconds < math.inf:
         raise DataError(f"{path}: clip {row['clip_id']}: seconds is '{row['seconds']}', no number of seconds.")
     named = {column: row[column] for column in COLUMNS if column != "seconds"}
+    named["key"] = named["key"].lower()  # one spelling of a digit
     return Clip(**named, seconds=seconds, extra=extra)

@@ -32,13 +32,13 @@ import stat
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -60,6 +60,7 @@ WIDEST = 1 << 20  # numbers a clip: of the networks that there are, the largest 
 BLOCK_BYTES = 4 << 20  # read and checked at once: what a read takes beside its result
 
 Numbers = NDArray[np.int64]
+Result = TypeVar("Result")
 
 
 class DamagedShard(StoreError):
@@ -212,25 +213,43 @@ def open_shards(folder: Path, known: Sequence[Shard] = ()) -> tuple[list[Shard],
     """The shards of a folder by name, and what is wrong with those that cannot be opened; `known` ones stay open.
 
     Others may write and merge meanwhile, and one listing of a large folder can miss a merged shard and its sources too:
-    it is listed until two listings agree. Raises StoreError where that does not come to an end.
+    it is listed until two listings agree.
     """
-    shards, faults = {shard.path: shard for shard in known}, {}
-    last = time.monotonic() + PATIENCE
-    while time.monotonic() < last:
+    found: dict[Path, Shard | StoreError] = {shard.path: shard for shard in known}
+
+    def look() -> list[Path]:
         listed = sorted(folder.glob(f"*{SUFFIX}"))
         for path in listed:
-            if path not in shards and path not in faults:
-                try:
-                    shards[path] = Shard.open(path)
-                except VanishedShard as error:
-                    if path.is_symlink():
-                        faults[path] = StoreError(f"{path}: is a link that leads nowhere. Remove it. ({error})")
-                except StoreError as error:
-                    faults[path] = error
-        if sorted(folder.glob(f"*{SUFFIX}")) == listed and all(path in shards or path in faults for path in listed):
-            kept = [path for path in listed if path in shards]
-            return [shards[path] for path in kept], [(path, faults[path]) for path in listed if path in faults]
+            if path not in found:
+                found[path] = _opened(path)
+        if sorted(folder.glob(f"*{SUFFIX}")) != listed:
+            raise VanishedShard(f"{folder}: has changed while it was listed.")
+        return listed
+
+    pairs = [(path, found[path]) for path in patiently(folder, look)]
+    faults = [(path, fault) for path, fault in pairs if isinstance(fault, StoreError)]
+    return [shard for _, shard in pairs if isinstance(shard, Shard)], faults
+
+
+def patiently(folder: Path, action: Callable[[], Result]) -> Result:
+    """The action's result, tried again while shards vanish under it. Raises StoreError where that does not end."""
+    last = time.monotonic() + PATIENCE
+    while time.monotonic() < last:
+        with suppress(VanishedShard):
+            return action()
     raise StoreError(f"{folder}: its shards change faster than they are read. Run again when that has ended.")
+
+
+def _opened(path: Path) -> Shard | StoreError:
+    """A shard, or what is wrong with it. Raises VanishedShard where it is merged meanwhile."""
+    try:
+        return Shard.open(path)
+    except VanishedShard as error:
+        if not path.is_symlink():
+            raise
+        return StoreError(f"{path}: is a link that leads nowhere. Remove it. ({error})")
+    except StoreError as error:
+        return error
 
 
 def write_shard(folder: Path, info: EncoderInfo, keys: Sequence[str], rows: Mapping[str, Rows], name: str = "") -> Path:

@@ -9,10 +9,9 @@ under a reader is looked up anew.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,7 @@ from numpy.typing import NDArray
 from .encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
 from .errors import DataError, StoreError, UnknownName
 from .index import ABSENT, Index, Keys, pack, unpack
-from .shard import PATIENCE, SUFFIX, Numbers, Shard, VanishedShard, open_shards, write_shard
-
-Result = TypeVar("Result")
+from .shard import SUFFIX, Numbers, Result, Shard, VanishedShard, open_shards, patiently, write_shard
 
 
 class EmbeddingStore:
@@ -109,7 +106,12 @@ class EmbeddingStore:
 
     def refresh(self) -> None:
         """Look through the folder again: what other processes have written since is found."""
-        self._again(lambda: None, scan=True)
+        shards, faults = open_shards(self.folder, self._shards)
+        if faults:
+            raise faults[0][1]
+        self._shards, self._known = [], None
+        for shard in shards:
+            self._add(shard)
 
     def _read(self, keys: Sequence[str], view: str) -> Vectors:
         places = list(self._places(keys, view))
@@ -146,25 +148,17 @@ class EmbeddingStore:
             self._known = Index.of([(shard.keys(), tuple(shard.views)) for shard in self._shards])
         return self._known
 
-    def _again(self, action: Callable[[], Result], scan: bool = False) -> Result:
+    def _again(self, action: Callable[[], Result]) -> Result:
         """The action's result; while shards vanish under it, the folder is looked through and it is done again."""
-        last = time.monotonic() + PATIENCE
-        while time.monotonic() < last:
+
+        def attempt() -> Result:
             try:
-                if scan:
-                    self._scan()
                 return action()
             except VanishedShard:
-                scan = True
-        raise StoreError(f"{self.folder}: its shards change faster than they are read. Run again when that has ended.")
+                self.refresh()
+                raise
 
-    def _scan(self) -> None:
-        shards, faults = open_shards(self.folder, self._shards)
-        if faults:
-            raise faults[0][1]
-        self._shards, self._known = [], None
-        for shard in shards:
-            self._add(shard)
+        return patiently(self.folder, attempt)
 
     def _add(self, shard: Shard) -> None:
         if self._info is None:

@@ -20,7 +20,7 @@ from .errors import StoreError
 from .index import Index, Keys, unpack
 from .manifest import Manifest
 from .progress import Advance, Progress, silent
-from .shard import DamagedShard, Numbers, Shard, VanishedShard, open_shards, write_shard
+from .shard import DamagedShard, Numbers, Shard, VanishedShard, open_shards, patiently, write_shard
 from .store import EmbeddingStore
 
 MERGED_BYTES = 256 << 20  # of a shard that `compact` makes: it is held in memory once
@@ -41,7 +41,7 @@ class Holding:
     formats: tuple[int, ...] = ()
     created: str = ""  # when the newest shard was written, UTC, ISO 8601
     writers: tuple[str, ...] = ()
-    faults: tuple[str, ...] = ()  # a sentence on each shard that cannot be opened
+    faults: tuple[str, ...] = ()  # a sentence on each shard that cannot be opened, or whose keys are damaged
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,18 @@ class Merged:
 
 def survey(folder: Path) -> Holding:
     """What the store in a folder holds, faults included."""
-    shards, faults = open_shards(folder)
+    shards, keyed, faults = patiently(folder, lambda: _keyed(folder))
     return Holding(
         folder=folder,
         info=shards[0].info if shards else None,
-        keys=_index(shards).keys,
+        keys=Index.of(keyed).keys,
         views=tuple(sorted({view for shard in shards for view in shard.views})),
-        shards=len(shards) + len(faults),
+        shards=len(keyed) + len(faults),
         nbytes=sum(shard.size for shard in shards),
         formats=tuple(sorted({shard.format_version for shard in shards})),
         created=max((shard.created for shard in shards), default=""),
         writers=tuple(sorted({shard.writer for shard in shards})),
-        faults=tuple(str(error) for _, error in faults),
+        faults=tuple(faults),
     )
 
 
@@ -135,6 +135,8 @@ def repair(folder: Path, progress: Progress = silent) -> Mended:
             try:
                 keys = shard.keys()
                 wrong = {view: bad for view in shard.views if len(bad := _damaged(shard, view, advance))}
+                if wrong:
+                    _rewrite(shard, keys, wrong)
             except VanishedShard:  # compacted meanwhile, and each row checked on its way
                 continue
             except DamagedShard:  # not even its keys can be told
@@ -142,17 +144,20 @@ def repair(folder: Path, progress: Progress = silent) -> Mended:
                 continue
             for view, rows in wrong.items():
                 dropped.setdefault(view, []).extend(unpack(keys[rows]))
-            if wrong:
-                _rewrite(shard, keys, wrong)
     return Mended(dropped, tuple(aside), _sweep(folder))
 
 
 def compact(folder: Path, progress: Progress = silent) -> Merged:
     """Merge small shards, and those that hold the same rows; each row is checked on its way.
 
-    A merged shard is committed before its sources are removed; readers that had these open look the rows up anew.
-    Raises StoreError where a shard is damaged or the folder cannot be written.
+    A merged shard is committed before its sources are removed; readers that had these open look the rows up anew. Where
+    another process merges the same, it starts over. Raises StoreError where a shard is damaged or the folder cannot be
+    written.
     """
+    return patiently(folder, lambda: _compacted(folder, progress))
+
+
+def _compacted(folder: Path, progress: Progress) -> Merged:
     store = EmbeddingStore(folder)
     before, bins = len(store.shards), _bins(store.shards)
     gone, made = 0, []
@@ -165,6 +170,18 @@ def compact(folder: Path, progress: Progress = silent) -> Merged:
                 advance(shard.nbytes)
     freed = sum(shard.size for chosen in bins for shard in chosen) - sum(map(_size, made))
     return Merged(before, before - gone + len(made), freed)
+
+
+def _keyed(folder: Path) -> tuple[list[Shard], list[tuple[Keys, tuple[str, ...]]], list[str]]:
+    """The shards that can be opened, the keys and views of those of which these can be told, and what is wrong."""
+    shards, faults = open_shards(folder)
+    keyed, wrong = [], [str(error) for _, error in faults]
+    for shard in shards:
+        try:
+            keyed.append((shard.keys(), tuple(shard.views)))
+        except DamagedShard as error:
+            wrong.append(str(error))
+    return shards, keyed, wrong
 
 
 def _index(shards: Sequence[Shard]) -> Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -194,9 +195,9 @@ def test_a_comparison_is_the_same_on_a_cluster(local: None, record_property: Cou
 
 
 def test_what_cannot_be_had_is_said(no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nonsense:x"):
+    for address in ("127.0.0.1:1", "[::1]:1", "ray://127.0.0.1:1", "nonsense:x", ""):
         with (
-            pytest.raises(SerError, match=f"--cluster {address}: cannot be reached .*--cluster local"),
+            pytest.raises(SerError, match=f"--cluster {re.escape(address)}: cannot be reached .*--cluster local"),
             connected(address),
         ):
             pass

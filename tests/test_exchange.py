@@ -131,7 +131,9 @@ def test_a_name_stands_for_one_way_to_make_vectors(tmp_path: Path) -> None:
 REFUSED = {
     "unknown ids": ({"clip_id": ["c0", "zz"], "pooled": np.ones((2, 4))}, "1 of 2 ids are unknown.*zz: no usable clip"),
     "ids twice": ({"clip_id": ["c0", "c0"], "pooled": np.ones((2, 4))}, "lists 1 ids more than once"),
-    "no ids": ({"pooled": np.ones((2, 4))}, r"no array clip_id or ids \(n,\); has pooled.npy"),
+    "no ids": ({"pooled": np.ones((2, 4))}, "no array clip_id or ids; has pooled.npy"),
+    "one id": ({"clip_id": np.array("c0"), "pooled": np.ones((1, 4))}, r"'clip_id' has the shape \(\); wanted one id"),
+    "nothing": ({"clip_id": np.empty(0, "U2"), "pooled": np.ones((0, 4))}, "it lists no clips"),
     "no vectors": ({"clip_id": ["c0"]}, "neither 'pooled' nor 'layers'"),
     "too few": ({"clip_id": ["c0", "c1"], "pooled": np.ones((1, 4))}, "there are 2 ids"),
     "integers": ({"clip_id": ["c0"], "pooled": np.ones((1, 4), int)}, "'pooled' is int64"),

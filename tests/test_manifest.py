@@ -37,6 +37,11 @@ def test_csv_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactor
     assert Manifest.from_csv(path) == manifest
 
 
+def test_a_key_is_one_key_however_its_digits_are_spelled(tmp_path: Path) -> None:
+    Manifest("d", (Clip("d", "a", "a.wav", "sad", "s", key="AB" * 32),)).to_csv(tmp_path / "m.csv")
+    assert Manifest.from_csv(tmp_path / "m.csv").keys == ("ab" * 32,)
+
+
 def test_check_names_every_fault() -> None:
     clips = (Clip("d", "a", "a.wav", "", "s"), Clip("d", "b", "b.wav", "sad", ""), Clip("d", "b", "c.wav", "sad", "s"))
     with pytest.raises(DataError) as error:

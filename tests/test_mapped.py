@@ -167,6 +167,12 @@ def test_a_full_disk_is_said_before_anything_is_read(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+def test_blocks_of_fewer_rows_than_promised_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got 14 numbers, wanted 18"):
+        write_rows(tmp_path, (9, 2), [np.ones((7, 2), np.float32)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_system_that_reserves_nothing_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

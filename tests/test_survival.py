@@ -219,6 +219,58 @@ def test_extractors_at_once(world: tuple, tmp_path: Path, writers: int, record_p
     record_property(f"rows compared after {writers} writers", compared)
 
 
+MERGING = """
+import sys
+from embedcache import upkeep
+upkeep.MERGED_BYTES = 20_000
+upkeep.compact(sys.argv[1])
+"""
+READING = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from embedcache import EmbeddingStore
+from embedcache.upkeep import survey, verify
+folder, keys, layers, rounds = Path(sys.argv[1]), sys.argv[2], np.load(sys.argv[3]), 0
+keys = Path(keys).read_text().split()
+while not (folder / "ended").exists():
+    np.testing.assert_array_equal(EmbeddingStore(folder).read(keys, "layers"), layers)
+    assert len(survey(folder).keys) == len(keys) and verify(folder) == []
+    rounds += 1
+print(rounds)
+"""
+
+
+def run_beside(code: str, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+
+
+@pytest.mark.parametrize("shards", [150, pytest.param(1500, marks=pytest.mark.long)])
+def test_compactions_at_once_with_readers_beside_them(tmp_path: Path, shards: int, record_property: Count) -> None:
+    """Shards of one row each; every reading must find all rows, whatever two compactions take away meanwhile."""
+    store = EmbeddingStore.of(tmp_path, Toy().info)
+    keys = [f"{number:064x}" for number in range(shards)]
+    layers = np.random.default_rng(0).normal(size=(shards, 2, 8)).astype(np.float32)
+    for number, key in enumerate(keys):
+        row = layers[number : number + 1]
+        embedcache.shard.write_shard(store.folder, Toy().info, [key], {"layers": row, "pooled": row[:, -1]})
+    (tmp_path / "keys").write_text("\n".join(keys))
+    np.save(tmp_path / "layers.npy", layers)
+    readers = [run_beside(READING, store.folder, tmp_path / "keys", tmp_path / "layers.npy") for _ in range(2)]
+    merging = [run_beside(MERGING, store.folder) for _ in range(2)]
+    assert [process.communicate() for process in merging] == [("", "")] * 2
+    (store.folder / "ended").touch()
+    said = [process.communicate() for process in readers]
+    assert [error for _, error in said] == [""] * 2
+    compact(store.folder)
+    again = EmbeddingStore(store.folder)
+    np.testing.assert_array_equal(again.read(keys, "layers"), layers)
+    assert sum(len(shard) for shard in again.shards) == shards
+    record_property("shards merged by two compactions at once", shards)
+    record_property("readings of all rows meanwhile", sum(int(rounds) for rounds, _ in said))
+
+
 @pytest.mark.parametrize("flips", [200, pytest.param(3000, marks=pytest.mark.long)])
 def test_a_flipped_bit_anywhere(world: tuple, tmp_path: Path, flips: int, record_property: Count) -> None:
     """It is found by a read or by `verify`, or changes nothing that can be read; and `repair` mends the cache."""

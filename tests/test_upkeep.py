@@ -106,6 +106,14 @@ def test_a_shard_whose_keys_are_none_is_set_aside(store: EmbeddingStore) -> None
     check(store, range(30, 60))
 
 
+def test_a_survey_of_a_shard_whose_keys_are_none_tells_of_the_others(store: EmbeddingStore) -> None:
+    with h5py.File(largest(store), "r+") as file:
+        file["key"][3] = b"no key"
+    held = survey(store.folder)
+    assert (held.info, held.shards, len(held.keys)) == (INFO, 3, 30)
+    assert "holds something else than keys" in held.faults[0]
+
+
 def test_a_repair_touches_nothing_foreign(store: EmbeddingStore) -> None:
     foreign = store.folder / "a.h5"
     with h5py.File(foreign, "w") as file:
@@ -292,6 +300,6 @@ def test_a_store_whose_shards_keep_vanishing_is_an_error(
     scan = EmbeddingStore._scan
     monkeypatch.setattr(EmbeddingStore, "_scan", lambda self: (scan(self), vanish(self)))
     vanish(reader)
-    monkeypatch.setattr("embedcache.store.PATIENCE", 0.5)
+    monkeypatch.setattr("embedcache.shard.PATIENCE", 0.5)
     with pytest.raises(StoreError, match="change faster than they are read"):
         reader.read(names(range(60)), "pooled")
