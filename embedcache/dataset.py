@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from .audio import SUFFIXES
 from .errors import DataError, complain
-from .manifest import Clip, Manifest
+from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
 
 # Audio that is not read: such files get a message, not silence.
 UNREAD = frozenset({".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"})
 
 
+SAMPLE = 200  # names that are looked at to tell which dataset a tree is
+
+Folds = tuple[tuple[str, ...], ...]
+Parse = Callable[[re.Match[str], Path], Clip | None]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file on a server."""
+
+    url: str
+    path: str  # where it belongs, below the dataset's folder; what ends in .zip is unpacked beside itself
+    size: int | None = None  # bytes
+    checksum: str = ""  # "md5:…" or "sha256:…"; "" where none is published
+
+
+@dataclass(frozen=True)
+class KnownFault:
+    """Something that is wrong in a dataset as it was published."""
+
+    clips: tuple[str, ...]
+    what: str
+    source: str
+    left_out: bool = False  # by default; what is not stays in, and is dealt with as `treatment` says
+    treatment: str = "left out"
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """The facts of one dataset, and how to read its tree."""
+    """The facts of one dataset, and how to read its tree.
+
+    A fold is written as what is tested in it; the rest is for training. `remotes` is given a function that fetches a
+    small document, for servers that list their files, and gives what `ser download` fetches.
+    """
 
     name: str
     title: str
@@ -29,22 +62,52 @@ class Dataset:
     labels: tuple[str, ...] = ()  # () where the data decide
     n_clips: int | None = None
     n_speakers: int | None = None
-    official_folds: tuple[tuple[str, ...], ...] = ()  # the test speakers of each published fold
+    language: str = ""  # "" where it differs from clip to clip, or is not known
+    names: re.Pattern[str] | None = None  # of `<folder>/<name without ending>`, searched; tells a tree of this dataset
+    official_folds: Folds = ()  # by speaker
+    official_source: str = ""
+    published_folds: Callable[[], Folds] | None = None  # by clip id, where those that are published cut speakers
+    known_faults: tuple[KnownFault, ...] = ()
+    checksums: Callable[[], Mapping[str, str]] | None = None  # clip id -> SHA-256 of the published file
+    seconds: tuple[float, float] | None = None  # the shortest and the longest clip there is
+    rates: tuple[int, ...] = ()  # Hz, as published
+    remotes: Callable[[Callable[[str], bytes]], Sequence[Remote]] | None = None
+    apply: str = ""  # how to get what nobody may fetch without asking
 
-    def manifest(self, root: str | Path | None = None) -> Manifest:
+    def manifest(self, root: str | Path | None = None, keep_known_faults: bool = False) -> Manifest:
         """The clips below `root`, in the order of their ids. See `find_root` for what None means.
 
-        Raises DataError where the folder is missing or empty, or holds a file that does not belong.
+        Clips that are known to be faulty are set aside unless `keep_known_faults`, and say why. Raises DataError where
+        the folder is missing or empty, holds a file that does not belong, or is another dataset's.
         """
         root = find_root(self, root)
-        clips = sorted(self.scan(root), key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
+        clips = sorted(self._scan(root), key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
         if not clips:
             raise DataError(f"{root}: no {self.name} clips in it; wanted {self.layout}.\n{self.how_to_get()}")
+        if not keep_known_faults:
+            clips = [self._set_aside(clip) for clip in clips]
         return Manifest(clips[0].dataset, tuple(clips))
 
     def how_to_get(self) -> str:
         """Where the recordings are, and under which licence."""
         return f"{self.title}: {self.source} ({self.licence})."
+
+    def _scan(self, root: Path) -> list[Clip]:
+        try:
+            clips = self.scan(root)
+            if clips:
+                return clips
+        except DataError as error:
+            if other := _looks_like(root, self):
+                raise DataError(_mistaken(root, self, other)) from error
+            raise
+        if other := _looks_like(root, self):
+            raise DataError(_mistaken(root, self, other))
+        return []
+
+    def _set_aside(self, clip: Clip) -> Clip:
+        what = next((fault.what for fault in self.known_faults if fault.left_out and clip.clip_id in fault.clips), "")
+        return replace(clip, extra={**clip.extra, SKIPPED: f"{KNOWN_FAULT}: {what}"}) if what else clip
 
 
 def find_root(dataset: Dataset, root: str | Path | None) -> Path:
@@ -92,6 +155,44 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -
         advice = f"Wanted {layout}. Move or remove what does not belong, or use --dataset folder."
         raise DataError(complain(f"{len(complaints)} files do not parse", complaints, advice))
     return clips
+
+
+def scan_names(root: Path, layout: str, names: re.Pattern[str], parse: Parse) -> list[Clip]:
+    """The clips of a tree whose files are told by their names: `parse` of each match with `<folder>/<name>`.
+
+    Raises DataError naming the files that do not match, or of which `parse` raises ValueError.
+    """
+
+    def read(path: Path) -> Clip | None:
+        match = names.search(_place(path))
+        if match is None:
+            raise ValueError("is not called as its clips are")
+        return parse(match, path)
+
+    return parse_files(root, layout, read)
+
+
+def _place(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def _looks_like(root: Path, wanted: Dataset) -> Dataset | None:
+    """The dataset whose names most of a tree's files have, where that is another one."""
+    from . import datasets  # which imports this module
+
+    places = [_place(path) for path in islice(audio_files(root), SAMPLE)]
+    for spec in datasets.all():
+        if (
+            spec.names
+            and spec.names != wanted.names
+            and sum(map(bool, map(spec.names.search, places))) > len(places) / 2
+        ):
+            return spec
+    return None
+
+
+def _mistaken(root: Path, wanted: Dataset, other: Dataset) -> str:
+    return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or another --root."
 
 
 def _refuse_unusable(path: Path) -> None:

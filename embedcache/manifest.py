@@ -22,6 +22,7 @@ from .layout import atomic_write
 MOST_BYTES, MOST_ROWS = 1 << 29, 4_000_000
 LONGEST_CELL = 8192  # characters: a path may have 4096, a minute of speech some 1,000; numpy makes all as wide as one
 SKIPPED = "skipped"  # the extra column that says why a clip has no vector
+KNOWN_FAULT = "known fault"  # how the reason begins where the dataset's own register gives it
 COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
 
 
@@ -127,7 +128,8 @@ class Manifest:
                 f"'{self.dataset}' is the name of other recordings already ({old.clips[0].path}). Rename this folder "
                 "or CSV, choose another --artifacts, or remove that manifest if they have moved."
             )
-        skipped = {(c.clip_id, c.key): c.extra[SKIPPED] for c in old.skipped}
+        reasons = {(c.clip_id, c.key): c.extra[SKIPPED] for c in old.skipped}
+        skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}
         return Manifest(self.dataset, tuple(_skip(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips))
 
 
