@@ -297,8 +297,8 @@ def test_a_store_whose_shards_keep_vanishing_is_an_error(
             path.unlink()
         write_shard(store.folder, INFO, names(range(60)), MADE)
 
-    scan = EmbeddingStore._scan
-    monkeypatch.setattr(EmbeddingStore, "_scan", lambda self: (scan(self), vanish(self)))
+    refresh = EmbeddingStore.refresh
+    monkeypatch.setattr(EmbeddingStore, "refresh", lambda self: (refresh(self), vanish(self)))
     vanish(reader)
     monkeypatch.setattr("embedcache.shard.PATIENCE", 0.5)
     with pytest.raises(StoreError, match="change faster than they are read"):
