@@ -110,8 +110,10 @@ def datasets() -> None:
         print(f"  holds    {counts if d.n_clips else 'the clips, speakers and labels that you have'}")
         print(f"  licence  {d.licence}")
         print(f"  cite     {d.citation}")
-        print(f"  get it   {d.source}")
+        print(f"  get it   {d.apply or d.source}")
         print(f"  files    {d.layout}")
+        if d.official_folds:
+            print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
 
 
 @app.command()
@@ -152,6 +154,9 @@ def extract(
         str, typer.Option(help="Of pooled, layers, std, frames (the last layer's), frames:N, frames:all.")
     ] = "pooled,layers",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unusable clips out, and list them.")] = False,
+    keep_known_faults: Annotated[
+        bool, typer.Option("--keep-known-faults", help="Keep what `ser audit` knows to be faulty as published.")
+    ] = False,
     cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
@@ -165,7 +170,7 @@ def extract(
 
     place, spec = place_of(artifacts), registry.get(dataset)
     loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
-    found = spec.manifest(root)
+    found = spec.manifest(root, keep_known_faults)
     loaded = load_encoder(encoder, device, precision, say=note, memory=place.encoders)
     manifest = take_stock(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)

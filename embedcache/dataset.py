@@ -84,13 +84,15 @@ class Dataset:
         clips = sorted(self._scan(root), key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
         if not clips:
             raise DataError(f"{root}: no {self.name} clips in it; wanted {self.layout}.\n{self.how_to_get()}")
+        spoken = {"language": self.language} if self.language else {}
+        clips = [replace(clip, extra={**spoken, **clip.extra}) for clip in clips]
         if not keep_known_faults:
             clips = [self._set_aside(clip) for clip in clips]
         return Manifest(clips[0].dataset, tuple(clips))
 
     def how_to_get(self) -> str:
         """Where the recordings are, and under which licence."""
-        return f"{self.title}: {self.source} ({self.licence})."
+        return f"{self.title}: {self.source} ({self.licence}). {self.apply}".rstrip()
 
     def _scan(self, root: Path) -> list[Clip]:
         try:

@@ -25,7 +25,7 @@ import numpy as np
 from .audio import Recording, Waveform
 from .encoder import VIEWS, Batch, Encoder, Vectors, join, resolve_views
 from .errors import AudioError, EncoderError, SerError, StoreError, complain
-from .manifest import SKIPPED, Clip, Manifest
+from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .progress import Advance, Progress, silent
 from .store import EmbeddingStore
 
@@ -166,8 +166,8 @@ def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest
         fault = clip.extra.get(SKIPPED) or _fault(clip.path, clip.seconds, encoder)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
     checked = Manifest(manifest.dataset, tuple(clips))
-    faults = [clip.extra[SKIPPED] for clip in checked.skipped]
-    if faults and (not skip_bad or not checked.usable):
+    faults = [clip.extra[SKIPPED] for clip in checked.skipped if not clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
+    if (faults and not skip_bad) or not checked.usable:
         what = f"{len(faults)} of {len(clips)} clips of {manifest.dataset} cannot be used"
         raise AudioError(complain(what, faults, "Mend or remove them, or leave them out with --skip-bad."))
     return checked

@@ -22,7 +22,7 @@ def test_ravdess_reads_every_code(tree: Path) -> None:
     )
     clip = next(clip for clip in manifest.clips if clip.clip_id == "03-01-03-01-01-02-04")
     assert (clip.label, clip.speaker, clip.gender) == ("happy", "04", "female")
-    assert clip.extra == {"intensity": "normal", "text": "kids", "repetition": "2"}
+    assert clip.extra == {"language": "English", "intensity": "normal", "text": "kids", "repetition": "2"}
 
 
 def test_song_and_speech_in_one_tree_stay_apart(tree: Path) -> None:
@@ -39,7 +39,9 @@ def test_song_and_speech_in_one_tree_stay_apart(tree: Path) -> None:
 
 def test_a_tree_of_song_says_so(tmp_path: Path) -> None:
     write(tmp_path / "Actor_01" / "03-02-01-01-01-01-01.wav", noise(0.1))
-    with pytest.raises(DataError, match="holds RAVDESS song, no speech. Use --dataset ravdess-song"):
+    with pytest.raises(
+        DataError, match="this looks like RAVDESS, song, not RAVDESS, speech. Use --dataset ravdess-song"
+    ):
         datasets.get("ravdess").manifest(tmp_path)
 
 
@@ -67,7 +69,7 @@ def test_two_different_files_with_one_name_are_refused(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("hello.wav", "not seven numbers"),
+        ("hello.wav", "is not called as its clips are"),
         ("03-01-09-01-01-01-01.wav", "code 09, wanted one of 01, 02"),
         ("03-01-01-01-01-01-25.wav", "code 25"),
         ("01-01-01-01-01-01-01.wav", "modality 01, wanted 03"),

@@ -11,11 +11,11 @@ import functools
 import re
 from pathlib import Path
 
-from ..dataset import Dataset, parse_files
-from ..errors import DataError
+from ..dataset import Dataset, KnownFault, scan_names
 from ..manifest import Clip
+from . import _folds
 
-NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
+NAME = re.compile(r"/(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)$")
 CHANNELS = {"01": "speech", "02": "song"}
 EMOTIONS = {
     "01": "neutral",
@@ -32,13 +32,16 @@ STATEMENTS = {"01": "kids", "02": "dogs"}  # are talking by the door; are sittin
 REPETITIONS = {"01": "1", "02": "2"}
 ACTORS = {f"{n:02d}": "male" if n % 2 else "female" for n in range(1, 25)}
 LAYOUT = "names like 03-01-05-02-01-01-12.wav (modality-channel-emotion-intensity-statement-repetition-actor)"
+TWINS = KnownFault(
+    clips=("03-01-03-01-02-01-07", "03-01-03-01-02-02-07"),
+    what="the two repetitions are one recording, byte for byte",
+    source="found in the published archive by comparing checksums",
+    treatment="kept together in one fold",
+)
 
 
-def parse(path: Path, dataset: str, wanted: str) -> Clip | None:
-    """The clip that a name describes; None for the other vocal channel; ValueError where it does not parse."""
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise ValueError("the name is not seven numbers of two digits")
+def clip(match: re.Match[str], path: Path, dataset: str, wanted: str) -> Clip | None:
+    """The clip that a name describes; None for the other vocal channel; ValueError for a code that there is not."""
     modality, *codes = match.groups()
     if modality != "03":
         raise ValueError(f"modality {modality}, wanted 03 (audio alone)")
@@ -57,17 +60,9 @@ def parse(path: Path, dataset: str, wanted: str) -> Clip | None:
     return Clip(dataset, path.stem, str(path), EMOTIONS[emotion], actor, ACTORS[actor], extra)
 
 
-def scan(root: Path, dataset: str, wanted: str) -> list[Clip]:
-    """All clips of one vocal channel below `root`."""
-    clips = parse_files(root, LAYOUT, functools.partial(parse, dataset=dataset, wanted=wanted))
-    other = "ravdess-song" if wanted == "speech" else "ravdess"
-    if not clips and parse_files(root, LAYOUT, functools.partial(parse, dataset=other, wanted=_other(wanted))):
-        raise DataError(f"{root}: holds RAVDESS {_other(wanted)}, no {wanted}. Use --dataset {other}.")
-    return clips
-
-
-def _other(channel: str) -> str:
-    return "song" if channel == "speech" else "speech"
+def _scan(dataset: str, wanted: str) -> functools.partial[list[Clip]]:
+    parse = functools.partial(clip, dataset=dataset, wanted=wanted)
+    return functools.partial(scan_names, layout=LAYOUT, names=NAME, parse=parse)
 
 
 Ravdess = functools.partial(
@@ -75,6 +70,8 @@ Ravdess = functools.partial(
     licence="CC BY-NC-SA 4.0",
     citation="Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
     layout=LAYOUT,
+    language="English",
+    rates=(48_000,),
 )
 
 dataset = (
@@ -82,24 +79,22 @@ dataset = (
         name="ravdess",
         title="RAVDESS, speech",
         source="https://zenodo.org/records/1188976, Audio_Speech_Actors_01-24.zip (208 MB)",
-        scan=functools.partial(scan, dataset="ravdess", wanted="speech"),
+        scan=_scan("ravdess", "speech"),
+        names=re.compile(r"/03-01(-\d\d){5}$"),
         labels=tuple(sorted(EMOTIONS.values())),
         n_clips=1440,
         n_speakers=24,
-        official_folds=(  # EmoBox (Ma et al. 2024, arXiv:2406.07162): test actors of its six folds
-            ("01", "11", "20", "21"),
-            ("04", "10", "12", "14"),
-            ("08", "09", "19", "23"),
-            ("03", "05", "07", "24"),
-            ("02", "15", "16", "18"),
-            ("06", "13", "17", "22"),
-        ),
+        seconds=(2.9, 5.3),
+        known_faults=(TWINS,),
+        official_folds=_folds.official("ravdess"),
+        official_source=_folds.source("ravdess"),
     ),
     Ravdess(
         name="ravdess-song",
         title="RAVDESS, song",
         source="https://zenodo.org/records/1188976, Audio_Song_Actors_01-24.zip (226 MB)",
-        scan=functools.partial(scan, dataset="ravdess-song", wanted="song"),
+        scan=_scan("ravdess-song", "song"),
+        names=re.compile(r"/03-02(-\d\d){5}$"),
         labels=tuple(sorted(list(EMOTIONS.values())[:6])),
         n_clips=1012,
         n_speakers=23,

@@ -1,0 +1,79 @@
+"""IEMOCAP in its four-class convention: ten speakers in five sessions, 5,531 of 10,039 utterances (Busso et al. 2008).
+
+An utterance is `<dialogue>_<speaker><number>` (`Ses01F_impro01_M003`: session 1, spoken by the man). Its category is
+what the annotators agreed on, in `SessionN/dialog/EmoEvaluation/<dialogue>.txt`. The convention takes neutral, happy
+with excited, sad and angry; utterances of other categories, or of none, are no clips of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..dataset import Dataset, scan_names
+from ..errors import DataError
+from ..jsonfile import check_file
+from ..manifest import Clip
+from . import _folds
+
+DIALOGUE = r"(Ses0[1-5])[FM]_((?:impro|script)\w+?)"
+NAME = re.compile(rf"/{DIALOGUE}(?:_([FM])\d{{3}})?$")  # without the last part it is a whole dialogue
+LINE = re.compile(r"^\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t", re.MULTILINE)
+EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "sad": "sad", "ang": "angry"}
+GENDERS = {"F": "female", "M": "male"}
+EVALUATIONS = "dialog/EmoEvaluation/Ses*.txt"
+LARGEST = 1 << 24  # bytes of an evaluation file; they have some 50,000
+LAYOUT = (
+    "SessionN/sentences/wav/<dialogue>/Ses01F_impro01_F000.wav, with the categories in SessionN/dialog/EmoEvaluation"
+)
+
+
+def scan(root: Path) -> list[Clip]:
+    """The utterances below `root` in the four classes. Raises DataError where no file tells an utterance's category."""
+    categories = dict(_categories(root))
+
+    def clip(match: re.Match[str], path: Path) -> Clip | None:
+        session, style, gender = match.groups()
+        if gender is None:
+            return None
+        if path.stem not in categories:
+            raise ValueError(f"no {EVALUATIONS} tells its category")
+        category = categories[path.stem]
+        extra = {
+            "session": session[-1],
+            "style": "scripted" if style.startswith("script") else "improvised",
+            "category": category,
+        }
+        label = EMOTIONS.get(category)
+        return Clip("iemocap", path.stem, str(path), label, session + gender, GENDERS[gender], extra) if label else None
+
+    return scan_names(root, LAYOUT, NAME, clip)
+
+
+def _categories(root: Path) -> Iterator[tuple[str, str]]:
+    """Each utterance and its category, from the files below `root`, which may be a session's folder."""
+    for path in sorted({*root.glob(f"**/{EVALUATIONS}")}):
+        check_file(path, LARGEST, DataError)
+        yield from LINE.findall(path.read_text(encoding="utf-8", errors="replace"))
+
+
+dataset = Dataset(
+    name="iemocap",
+    title="IEMOCAP, four classes",
+    licence="research only, on a signed release form",
+    citation="Busso C et al. (2008). Language Resources and Evaluation 42: 335-359. doi:10.1007/s10579-008-9076-6",
+    source="https://sail.usc.edu/iemocap, on a signed release form",
+    apply="Fill in the release form at https://sail.usc.edu/iemocap/iemocap_release.htm. The folder with Session1 to "
+    "Session5 is what is read.",
+    layout=LAYOUT,
+    scan=scan,
+    names=re.compile(rf"/{DIALOGUE}_[FM]\d{{3}}$"),
+    language="English",
+    labels=tuple(sorted(set(EMOTIONS.values()))),
+    n_clips=5531,
+    n_speakers=10,
+    rates=(16_000,),
+    official_folds=_folds.official("iemocap"),
+    official_source=_folds.source("iemocap"),
+)

@@ -1,0 +1,56 @@
+"""TESS: two women, 200 words, seven emotions, 2,800 clips (Pichora-Fuller & Dupuis 2020).
+
+A name is `<speaker>_<word>_<emotion>`; folders, whose spelling varies, do not count. Some copies call a clip
+`OA_bite_neutral`. Kaggle's copy holds the tree twice, which is recognised when the clips are keyed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+from ..dataset import Dataset, scan_names
+from ..manifest import Clip
+from . import _folds
+
+EMOTIONS = {
+    "angry": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happy",
+    "neutral": "neutral",
+    "ps": "surprise",  # pleasant surprise
+    "sad": "sad",
+}
+SPEAKERS = {"OAF": "OAF", "YAF": "YAF", "OA": "OAF"}
+NAME = re.compile(rf"/({'|'.join(SPEAKERS)})_([A-Za-z]+)_({'|'.join(EMOTIONS)})$")
+LAYOUT = "names like OAF_bite_neutral.wav (speaker_word_emotion)"
+
+
+def clip(match: re.Match[str], path: Path) -> Clip:
+    """The clip that a name describes."""
+    said, word, emotion = match.groups()
+    speaker = SPEAKERS[said]
+    clip_id = f"{speaker}_{word}_{emotion}"
+    return Clip("tess", clip_id, str(path), EMOTIONS[emotion], speaker, "female", {"text": word.lower()})
+
+
+dataset = Dataset(
+    name="tess",
+    title="TESS",
+    licence="CC BY-NC-ND 4.0",
+    citation="Pichora-Fuller MK, Dupuis K (2020). Toronto emotional speech set (TESS). doi:10.5683/SP2/E8H2MF",
+    source="https://doi.org/10.5683/SP2/E8H2MF",
+    layout=LAYOUT,
+    scan=functools.partial(scan_names, layout=LAYOUT, names=NAME, parse=clip),
+    names=NAME,
+    language="English",
+    labels=tuple(sorted(EMOTIONS.values())),
+    n_clips=2800,
+    n_speakers=2,
+    rates=(24_414, 96_000),  # the second of one clip, OAF_food_fear
+    official_folds=_folds.official("tess"),
+    official_source=_folds.source("tess"),
+    published_folds=functools.partial(_folds.published, "tess"),
+)
