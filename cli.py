@@ -41,9 +41,18 @@ JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes.", show_d
 StoresArgument = Annotated[
     list[str] | None, typer.Argument(help="Stores or encoders, as `ser cache ls` calls them.", show_default="all")
 ]
+DatasetsOption = Annotated[
+    list[str] | None, typer.Option(help="Extracted datasets, a,b,c or repeated.", show_default="the only one")
+]
+EncodersOption = Annotated[list[str] | None, typer.Option(help="Extracted encoders.", show_default="all")]
+HeadsOption = Annotated[list[str] | None, typer.Option(help="Heads, a,b,c or repeated.", show_default="all")]
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
+LabelsOption = Annotated[
+    str, typer.Option(help="native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to.")
+]
+CopiesOption = Annotated[int, typer.Option(min=0, help="Augmented copies of each clip to train on, as extracted.")]
 ClusterOption = Annotated[
     str | None, typer.Option(help="Run on Ray: local, auto, HOST:PORT.", show_default="this process")
 ]
@@ -190,8 +199,10 @@ def extract(
 @app.command()
 def fit(
     head: Annotated[str, typer.Option(help="See `ser heads`.")],
-    dataset: Annotated[str | None, typer.Option(help="Extracted dataset.", show_default="the only one")] = None,
+    dataset: DatasetsOption = None,
     encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="the only one")] = None,
+    labels: LabelsOption = "native",
+    copies: CopiesOption = 0,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
@@ -204,9 +215,10 @@ def fit(
     from classifiers.run import Asked, fit_model
     from embedcache.progress import terminal
 
-    asked = Asked(given(dataset), given(encoder), (head,), protocol, folds, seeds)
+    asked = Asked(given(dataset), given(encoder), (head,), protocol, folds, seeds, labels, copies)
     place = place_of(artifacts)
     model, card, predictions = fit_model(place, asked, out, jobs, terminal)
+    show_labels(place.runs / card.score["run"])
     show(rows_of([predictions]))
     tell_skipped(predictions.dataset, predictions.skipped)
     print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
@@ -215,9 +227,11 @@ def fit(
 
 @app.command()
 def compare(
-    dataset: Annotated[list[str] | None, typer.Option(help="Extracted datasets.", show_default="the only one")] = None,
-    encoder: Annotated[list[str] | None, typer.Option(help="Extracted encoders.", show_default="all")] = None,
-    head: Annotated[list[str] | None, typer.Option(help="Heads, repeated or a,b,c.", show_default="all")] = None,
+    dataset: DatasetsOption = None,
+    encoder: EncodersOption = None,
+    head: HeadsOption = None,
+    labels: LabelsOption = "native",
+    copies: CopiesOption = 0,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
@@ -225,13 +239,14 @@ def compare(
     cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Cross-validate heads on extracted encoders, and write a leaderboard."""
+    """Cross-validate heads on extracted encoders, and write a leaderboard. Several datasets are trained on together."""
     from classifiers.leaderboard import leaderboard as rows_of
     from classifiers.run import Asked, run_comparison
     from embedcache.progress import terminal
 
-    asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds)
+    asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds, labels, copies)
     run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal, note, cluster)
+    show_labels(run)
     show(rows_of(predictions))
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
         tell_skipped(name, skipped)
@@ -460,6 +475,18 @@ def show(rows: list[Row]) -> None:
     from classifiers.show import show_leaderboard
 
     show_leaderboard(rows, console())
+
+
+def show_labels(run: Path) -> None:
+    """What became of the labels, where they are not as the dataset spells them, or of several datasets."""
+    from embedcache.manifest import read_rows
+
+    changes = read_rows(run / "labels.csv", ("dataset", "label", "becomes", "clips"))
+    if any(c["label"] != c["becomes"] for c in changes) or len({c["dataset"] for c in changes}) > 1:
+        rows = [(c["dataset"], c["label"], c["becomes"] or "(left out)", c["clips"]) for c in changes]
+        kept = sum(int(c["clips"]) for c in changes if c["becomes"])
+        table("dataset label becomes clips", rows)
+        print(f"clips before: {sum(int(c['clips']) for c in changes)}; after: {kept}")
 
 
 def table(header: str, rows: Iterable[tuple[str, ...]]) -> None:

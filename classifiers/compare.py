@@ -19,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from embedcache import ProtocolError
 from embedcache.cluster import ray_pool
 from embedcache.progress import Advance, Progress, silent
 
 from . import heads as registry
 from .head import Head
+from .labels import NATIVE
+from .mapped import Indices
 from .predictions import Predictions
 from .protocol import Fold, fold_hash, leaks, make_folds
 from .task import Task
@@ -87,11 +90,19 @@ def _specs(asked: Sequence[str | Head] | None) -> list[Head]:
     return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(asked)]
 
 
-def fit_head(spec: Head, task: Task, rows: Any, seed: int) -> Any:
-    """The head, fitted on some rows of a task that is in its view; it is told the speakers if it asks for them."""
+def fit_head(spec: Head, task: Task, rows: Indices, seed: int) -> Any:
+    """The head, fitted on some clips of a task that is in its view, and on their copies.
+
+    It is told the speakers if it asks for them, and then must ask which rows are copies of which, if there are any.
+    Raises ProtocolError where it does not: it could stop early on a copy of what it was trained on.
+    """
     estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=seed)
-    told = {"groups": task.speakers[rows]} if "groups" in inspect.signature(estimator.fit).parameters else {}
-    return estimator.fit(task.X[rows], task.y[rows], **told)
+    X, y, speakers, copy_of = task.training(rows)
+    asks = inspect.signature(estimator.fit).parameters
+    told = {"groups": speakers, "copy_of": copy_of} if copy_of is not None else {"groups": speakers}
+    if copy_of is not None and "groups" in asks and "copy_of" not in asks:
+        raise ProtocolError(f"head '{spec.name}' splits its training data and knows of no copies. Use --copies 0.")
+    return estimator.fit(X, y, **{name: value for name, value in told.items() if name in asks})
 
 
 def _here(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
@@ -160,6 +171,8 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
         fit_seconds=float(np.mean([outcome.fit_seconds for outcome in outcomes])),
         predict_ms=1000 * sum(outcome.predict_seconds for outcome in outcomes) / len(rows),
         skipped=task.skipped,
+        label_view=task.labels_from.view if task.labels_from else NATIVE,
+        copies=task.copies.each if task.copies else 0,
         params={name: value for name, value in outcomes[0].params.items() if name != "random_state"},
         histories=tuple(outcome.history for outcome in outcomes if outcome.history),
         **shared,

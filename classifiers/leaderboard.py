@@ -52,6 +52,8 @@ class Row:
     fingerprint: str
     version: str
     run: str
+    labels: str  # the view of the labels
+    copies: int  # augmented ones of each clip, in training
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -101,6 +103,8 @@ def score(p: Predictions) -> Row:
         fingerprint=p.fingerprint[:12],
         version=__version__,
         run=p.run,
+        labels=p.label_view,
+        copies=p.copies,
     )
 
 
@@ -109,7 +113,7 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
     newest: dict[Any, Predictions] = {}
     for p in sorted(predictions, key=lambda p: p.run):
         settings = tuple(sorted((name, str(value)) for name, value in p.params.items()))
-        newest[(p.head, p.encoder, p.fingerprint, p.dataset, p.protocol, p.fold_hash, settings)] = p
+        newest[(p.head, p.encoder, p.fingerprint, p.dataset, p.protocol, p.fold_hash, p.copies, settings)] = p
     return list(newest.values())
 
 

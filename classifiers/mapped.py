@@ -141,6 +141,13 @@ def blocks(X: Matrix, rows: Indices | None = None) -> Iterator[Floats]:
         yield np.asarray(X[part if rows is None else rows[part]])
 
 
+def stack(a: Matrix, b: Matrix) -> Matrix:
+    """The rows of a, then those of b: both arrays, or both rows of one file."""
+    if isinstance(a, MappedRows) and isinstance(b, MappedRows) and a.path == b.path:
+        return replace(a, rows=np.concatenate([a.rows, b.rows]))
+    return np.concatenate([np.asarray(a), np.asarray(b)])
+
+
 def write_rows(folder: Path, shape: tuple[int, int], made: Iterable[Floats]) -> MappedRows:
     """Write the matrix (n, d) that the blocks `made` are the rows of into a scratch file in `folder`.
 

@@ -43,8 +43,21 @@ FACTS = (
     "skipped",
     "params",
     "histories",
+    "label_view",
+    "copies",
 )
-TEXTS = ("dataset", "encoder", "head", "view", "protocol", "leaks", "fold_hash", "fingerprint")  # of them, and of ROW
+TEXTS = (  # of them, and of ROW
+    "dataset",
+    "encoder",
+    "head",
+    "view",
+    "protocol",
+    "leaks",
+    "fold_hash",
+    "fingerprint",
+    "label_view",
+)
+LATER = {"label_view": "native", "copies": 0}  # what earlier versions did not write
 
 MOST_BYTES = 1 << 26  # of run.json: of a network, the learning curves of 91 folds and ten seeds take 5 MB
 MOST_CHARACTERS = 1 << 28  # of a column: numpy makes every cell as wide as the widest
@@ -77,6 +90,8 @@ class Predictions:
     fit_seconds: float = 0.0  # of one fold, the mean
     predict_ms: float = 0.0  # of one clip, the mean
     skipped: tuple[str, ...] = ()
+    label_view: str = "native"
+    copies: int = 0  # augmented ones of each clip, in training
     params: dict[str, Any] = field(default_factory=dict)
     histories: tuple[dict[str, list[float]], ...] = ()  # one a fold, of heads that learn by epochs
     run: str = ""
@@ -122,7 +137,7 @@ def load_predictions(folder: str | Path) -> list[Predictions]:
     run = read_json(folder / "run.json", MOST_BYTES, DataError, advice)
     try:
         heads = _by_head(rows)
-        return [_from_rows(facts, heads, folder.name) for facts in run["heads"]]
+        return [_from_rows(LATER | facts, heads, folder.name) for facts in run["heads"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: is no run that can be read ({error!r}). Remove it, or run again.") from error
 
@@ -186,6 +201,7 @@ def _wrong(facts: Mapping[str, Any]) -> list[str]:
         right[name] = isinstance(facts[name], list) and all(isinstance(item, kind) for item in facts[name])
     right["labels"] = right["labels"] and len(set(facts["labels"])) == len(facts["labels"])
     right["params"] = isinstance(facts["params"], dict)
+    right["copies"] = type(facts["copies"]) is int and facts["copies"] >= 0
     return [name for name, is_right in right.items() if not is_right]
 
 

@@ -115,12 +115,12 @@ def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label with few clips: check_folds says what is wrong with it
-        return _numbered(splitter.split(task.X, task.y, task.speakers))
+        return _numbered(splitter.split(task.y, task.y, task.speakers))
 
 
 def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
     _need_speakers(task, 2, "loso")
-    splits = LeaveOneGroupOut().split(task.X, task.y, task.speakers)
+    splits = LeaveOneGroupOut().split(task.y, task.y, task.speakers)
     return [Fold(str(task.speakers[test[0]]), train, test) for train, test in splits]
 
 
@@ -143,18 +143,50 @@ def _official(task: Task, n_folds: int, seed: int) -> list[Fold]:
     return folds
 
 
+def _published(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    spec = datasets.find(task.dataset)
+    if spec is None or spec.published_folds is None:
+        have = [d.name for d in datasets.all() if d.published_folds]
+        better = "official, by speaker" if spec and spec.official_folds else "speakers"
+        raise ProtocolError(
+            f"no folds by clip are published for '{task.dataset}', only for {', '.join(have)}. Use --protocol {better}."
+        )
+    folds = spec.published_folds()
+    absent = sorted({clip for fold in folds for clip in fold} - set(task.ids.tolist()) - set(task.skipped))
+    if absent and not (task.labels_from and task.labels_from.dropped):
+        raise ProtocolError(
+            f"the published folds of {task.dataset} test {len(absent)} clips that are not here, such as {absent[0]}. "
+            "Use --protocol speakers, or complete the dataset."
+        )
+    tested = [np.isin(task.ids, fold) for fold in folds]
+    return _numbered((np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in tested)
+
+
 def _random(task: Task, n_folds: int, seed: int) -> list[Fold]:
     _need_clips(task, n_folds, "random")
-    return _numbered(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(task.X, task.y))
+    first, clips = _recordings(task)
+    splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(first, task.y[first])
+    return _numbered((clips(train), clips(test)) for train, test in splits)
 
 
 def _holdout(task: Task, n_folds: int, seed: int) -> list[Fold]:
     """The split of many published scores; further seeds give further splits."""
     _need_clips(task, 2, "holdout")
+    first, clips = _recordings(task)
     train, test = train_test_split(
-        np.arange(len(task)), test_size=HOLDOUT_SHARE, stratify=task.y, random_state=HOLDOUT_SEED + seed
+        np.arange(len(first)), test_size=HOLDOUT_SHARE, stratify=task.y[first], random_state=HOLDOUT_SEED + seed
     )
-    return [Fold("1", train, test)]
+    return [Fold("1", clips(train), clips(test))]
+
+
+def _recordings(task: Task) -> tuple[Indices, Callable[[Indices], Indices]]:
+    """The first clip of each recording; and the clips of some recordings, in order: copies of one stay together."""
+    names = task.ids if task.keys is None else np.where(task.keys == "", task.ids, task.keys)
+    same: dict[str, list[int]] = {}
+    for row, name in enumerate(names.tolist()):
+        same.setdefault(name, []).append(row)
+    copies = list(same.values())
+    return np.array([rows[0] for rows in copies]), lambda chosen: np.concatenate([copies[n] for n in chosen])
 
 
 def _need_clips(task: Task, n: int, protocol: str) -> None:
@@ -177,7 +209,10 @@ def _numbered(splits: Iterable[tuple[Indices, Indices]]) -> list[Fold]:
 PROTOCOLS: dict[str, Protocol] = {
     "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, _speakers),
     "loso": Protocol("leave one speaker out: a fold a speaker", True, _loso),
-    "official": Protocol("the dataset's published folds by speaker, where there are any", True, _official),
+    "official": Protocol("the dataset's own folds by speaker: published ones, or ours where none are", True, _official),
+    "published": Protocol(
+        "published folds by clip, of datasets that have no other; blind to speakers: leaks", False, _published
+    ),
     "random": Protocol("stratified folds, blind to speakers: what most published scores use; leaks", False, _random),
     "holdout": Protocol("stratified 90/10, seed 42, blind to speakers: leaks", False, _holdout),
 }

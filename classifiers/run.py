@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedcache import Artifacts, DataError, ModelError, UnknownName
@@ -16,6 +17,7 @@ from embedcache.store import slug
 
 from . import heads
 from .compare import compare, fit_head
+from .labels import Labels
 from .leaderboard import leaderboard, per_label_csv, score, to_csv
 from .persist import Card, save_model
 from .pictures import save_pictures
@@ -34,6 +36,8 @@ class Asked:
     protocol: str = "speakers"
     folds: int = 5
     seeds: int = 1
+    labels: str = "native"
+    copies: int = 0
 
 
 def run_comparison(
@@ -44,17 +48,17 @@ def run_comparison(
     say: Callable[[str], None] = lambda line: None,
     cluster: str | None = None,
 ) -> tuple[Path, list[Predictions]]:
-    """Every asked head on every asked encoder and dataset; the run folder, and what is in it.
+    """Every asked head on every asked encoder; the run folder, and what is in it.
 
-    Left out, `datasets` is the only one extracted, `encoders` are all that have it whole, `heads` are all there are.
+    Several datasets are trained on together. Left out, `datasets` is the only one extracted, `encoders` are all that
+    have it whole, `heads` are all there are.
     Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
     names = asked.heads or tuple(heads.names())
     view = "layers" if any(heads.get(name).view == "layers" for name in names) else "pooled"
     tasks = [
-        Task.load(dataset, encoder, view, artifacts)
-        for dataset in dict.fromkeys(asked.datasets or (None,))
-        for encoder in dict.fromkeys(asked.encoders or _whole(artifacts, dataset, say) or (None,))
+        Task.load(asked.datasets, encoder, view, artifacts, asked.labels, asked.copies)
+        for encoder in dict.fromkeys(asked.encoders or _whole(artifacts, asked.datasets, say) or (None,))
     ]
     for task in tasks:
         make_folds(task, asked.protocol, asked.folds)
@@ -63,23 +67,28 @@ def run_comparison(
         for task in tasks
         for p in compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress, cluster)
     ]
-    return save_run(artifacts, predictions, asdict(asked)), predictions
+    return save_run(artifacts, predictions, asdict(asked), tasks[0].labels_from), predictions
 
 
-def _whole(artifacts: Artifacts, dataset: str | None, say: Callable[[str], None]) -> list[str]:
-    encoders, notes = encoders_of(artifacts, dataset)
+def _whole(artifacts: Artifacts, datasets: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    encoders, notes = encoders_of(artifacts, datasets)
     for line in notes:
         say(f"note: {line}.")
     return encoders
 
 
-def save_run(artifacts: Artifacts, predictions: Sequence[Predictions], asked: dict[str, Any]) -> Path:
-    """Write a run folder: predictions, run.json, leaderboard, scores by label, pictures."""
+def save_run(
+    artifacts: Artifacts, predictions: Sequence[Predictions], asked: dict[str, Any], labels: Labels | None = None
+) -> Path:
+    """Write a run folder: predictions, run.json, leaderboard, what became of the labels, scores by label, pictures."""
     datasets = "+".join(sorted({p.dataset for p in predictions}))
     folder = new_run_folder(artifacts.runs, f"{datasets}-{predictions[0].protocol}")
     save_predictions(folder, predictions, asked)
     with atomic_write(folder / "per_label.csv") as file:
         file.write(per_label_csv(predictions))
+    if labels:
+        with atomic_write(folder / "labels.csv") as file:
+            file.write(labels.to_csv())
     save_pictures(folder, list(predictions))
     with atomic_write(folder / "leaderboard.csv") as file:
         file.write(to_csv(leaderboard(load_predictions(folder))))
@@ -110,20 +119,20 @@ def fit_model(
 ) -> tuple[Path, Card, Predictions]:
     """Cross-validate one head, fit it on all clips, save it: the model folder, its card, the predictions.
 
-    Raises DataError where several datasets or encoders are possible, ModelError where `out` is taken.
+    Raises DataError where several encoders are possible, ModelError where `out` is taken.
     """
-    for option, given in (("head", asked.heads), ("dataset", asked.datasets), ("encoder", asked.encoders)):
+    for option, given in (("head", asked.heads), ("encoder", asked.encoders)):
         if len(given) > 1:
             raise DataError(f"one model has one {option}; got {', '.join(given)}. Use `ser compare` for several.")
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
     spec = heads.get(asked.heads[0])
-    dataset, encoder = (next(iter(names), None) for names in (asked.datasets, asked.encoders))
-    task = Task.load(dataset, encoder, spec.view, artifacts)
+    encoder = next(iter(asked.encoders), None)
+    task = Task.load(asked.datasets, encoder, spec.view, artifacts, asked.labels, asked.copies)
     predictions = compare(task, [spec], asked.protocol, asked.folds, asked.seeds, jobs, progress)
-    run = save_run(artifacts, predictions, asdict(asked))
+    run = save_run(artifacts, predictions, asdict(asked), task.labels_from)
     with threadpool_limits(1):
-        estimator = fit_head(spec, task, slice(None), seed=0)
+        estimator = fit_head(spec, task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{spec.name}"))
     card = _card(task, predictions[0], run)
     return save_model(folder, estimator, card), card, predictions[0]

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from .labels import NATIVE
 from .leaderboard import Row, peers
 
 WIDE = 100  # columns, from which on there is room for times
@@ -40,9 +41,11 @@ def interval(row: Row) -> str:
 def _table(rows: list[Row], width: int) -> Group:
     first = rows[0]
     seeds = f" x {first.seeds} seeds" if first.seeds > 1 else ""
+    labels = f", labels {first.labels}" if first.labels != NATIVE else ""
     title = (
-        f"{first.dataset}, protocol {first.protocol}: {_count(first.folds, 'fold')}{seeds}, {first.n_clips} clips, "
-        f"{_count(first.n_speakers, 'speaker')}, {first.classes} labels (chance {1 / first.classes:.3f})"
+        f"{first.dataset}{labels}, protocol {first.protocol}: {_count(first.folds, 'fold')}{seeds}, "
+        f"{first.n_clips} clips, {_count(first.n_speakers, 'speaker')}, {first.classes} labels "
+        f"(chance {1 / first.classes:.3f})"
     )
     gap = 2 if width >= WIDE else 1
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
@@ -52,8 +55,11 @@ def _table(rows: list[Row], width: int) -> Group:
     if width >= WIDE:
         table.add_column("fit s", justify="right")
         table.add_column("ms/clip", justify="right")
+    copied = any(row.copies for row in rows)
+    if copied:
+        table.add_column("copies", justify="right")
     for row in rows:
-        table.add_row(*_cells(row, width))
+        table.add_row(*_cells(row, width), *([str(row.copies)] if copied else []))
     notes = sorted({statement(row.leaks) for row in rows})
     return Group(Text(f"\n{title}", style="bold cyan"), table, *(Text(note, style="dim") for note in notes))
 

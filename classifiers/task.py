@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
+from embedcache.manifest import Clip
 from embedcache.store import whole_store
 
-from .mapped import MappedRows, Matrix, write_rows
+from .labels import NATIVE, Labels, view_labels
+from .mapped import Indices, MappedRows, Matrix, stack, write_rows
 
 Strings = NDArray[np.str_]
 
@@ -20,6 +23,15 @@ Strings = NDArray[np.str_]
 IN_MEMORY = 2**30
 
 STREAMED = 2**26  # bytes of X that are read from a store at once on their way to a file: about a shard
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Augmented copies of a task's clips, for training alone."""
+
+    X: Matrix  # (m, d)
+    of: Indices  # (m,): the row of the clip that each is a copy of
+    each: int  # copies of one clip
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Task:
     n_layers: int = 1
     n_frames: int = 1
     skipped: tuple[str, ...] = ()  # ids of clips that have no vector
+    labels_from: Labels | None = None  # what y is made of
+    copies: Copies | None = None
 
     def __post_init__(self) -> None:
         """Raises DataError unless all columns have a row a clip."""
@@ -51,38 +65,54 @@ class Task:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.X):
                 raise DataError(f"{name} has {len(column)} rows, X has {len(self.X)}; wanted one a clip in both.")
+        if self.copies and not len(self.copies.X) == len(self.copies.of):
+            raise DataError(f"got {len(self.copies.X)} copies of {len(self.copies.of)} clips; wanted one each.")
 
     @classmethod
     def load(
         cls,
-        dataset: str | None = None,
+        dataset: str | Sequence[str] | None = None,
         encoder: str | None = None,
         view: str = "pooled",
         artifacts: Artifacts | str | Path | None = None,
+        labels: str = NATIVE,
+        copies: int = 0,
     ) -> Task:
         """The task of one extracted dataset and encoder; each may be left out where there is only one.
 
-        Raises UnknownName, DataError or StoreError where it is not extracted, or not all of it; DataError where it is
-        larger than `IN_MEMORY` and the output folder has no room for it once more.
+        Of several datasets it is their union, `a+b`: ids, speakers and texts then have their dataset's name in front.
+        `labels` is a view of `labels.py`; clips that it leaves out are no part of the task. `copies` takes so many
+        augmented copies of each clip along. Raises UnknownName, DataError or StoreError where something is not
+        extracted, or not all of it; DataError where it is larger than `IN_MEMORY` and the output folder has no room
+        for it once more.
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
-        manifest = load_manifest(place, dataset)
-        used = manifest.usable
-        keys = [clip.key for clip in used]
-        store = whole_store(place.cache, manifest.dataset, keys, encoder, [view])
+        manifests = load_manifests(place, dataset)
+        name = "+".join(manifest.dataset for manifest in manifests)
+        clips = [clip for manifest in manifests for clip in _named(manifest, manifest.usable, len(manifests))]
+        seen = view_labels(clips, labels)
+        used = [(clip, label) for clip, label in zip(clips, seen.labels, strict=True) if label]
+        if not used:
+            raise DataError(f"--labels {labels} leaves no clip of {name}. Choose another view.")
+        copied = [pair for m in manifests for pair in _copied(place, m, copies, [c for c, _ in used], len(manifests))]
+        keys = [clip.key for clip, _ in used]
+        store = whole_store(place.cache, name, keys + [key for key, _ in copied], encoder, [view])
+        X, rows = _vectors(store, keys + [key for key, _ in copied], view, place), len(keys)
         return cls(
-            X=_vectors(store, keys, view, place),
-            y=np.array([clip.label for clip in used]),
-            speakers=np.array([clip.speaker for clip in used]),
-            clip_ids=np.array([clip.clip_id for clip in used]),
+            X=X[:rows],
+            y=np.array([label for _, label in used]),
+            speakers=np.array([clip.speaker for clip, _ in used]),
+            clip_ids=np.array([clip.clip_id for clip, _ in used]),
             keys=np.array(keys),
-            texts=np.array([clip.extra.get("text", "") for clip in used]),
-            dataset=manifest.dataset,
+            texts=np.array([clip.extra.get("text", "") for clip, _ in used]),
+            dataset=name,
             encoder=_called(store),
             encoder_info=store.info,
             view=view,
             n_layers=1 if view == "pooled" else store.info.n_layers,
-            skipped=tuple(clip.clip_id for clip in manifest.skipped),
+            skipped=tuple(clip.clip_id for m in manifests for clip in _named(m, m.skipped, len(manifests))),
+            labels_from=seen,
+            copies=Copies(X[rows:], np.array([of for _, of in copied], np.int64), copies) if copies else None,
         )
 
     @property
@@ -92,6 +122,31 @@ class Task:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def take(self, rows: Indices) -> Task:
+        """Some of the clips, in order, with their copies."""
+        columns = ("y", "speakers", "clip_ids", "keys", "texts")
+        kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
+        copies = self.copies
+        if copies:
+            place = np.full(len(self), -1)
+            place[rows] = np.arange(len(rows))
+            mine = np.flatnonzero(place[copies.of] >= 0)
+            copies = replace(copies, X=copies.X[mine], of=place[copies.of[mine]])
+        return replace(self, X=self.X[rows], copies=copies, **kept)
+
+    def training(self, rows: Indices) -> tuple[Matrix, Strings, Strings, Indices | None]:
+        """X, y and speakers of some clips and then of their copies; and for each row its clip's, -1 for clips.
+
+        The last is None for a task without copies.
+        """
+        if self.copies is None:
+            return self.X[rows], self.y[rows], self.speakers[rows], None
+        part = self.take(rows)
+        X, of = part.copies.X, part.copies.of  # type: ignore[union-attr]
+        origin = np.concatenate([np.full(len(rows), -1), of])
+        y, speakers = (np.concatenate([column, column[of]]) for column in (part.y, part.speakers))
+        return stack(part.X, X), y, speakers, origin
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -108,10 +163,20 @@ class Task:
         if view == self.view:
             return self
         if (self.view, view) == ("layers", "pooled"):
-            last = self.X[:, -(self.X.shape[1] // self.n_layers) :]
-            mapped = isinstance(last, MappedRows) and last.nbytes > IN_MEMORY
-            return replace(self, X=last if mapped else np.ascontiguousarray(last), view="pooled", n_layers=1)
+            copies = replace(self.copies, X=self._last_layer(self.copies.X)) if self.copies else None
+            return replace(self, X=self._last_layer(self.X), view="pooled", n_layers=1, copies=copies)
         raise DataError(f"this task has the view '{self.view}', the head reads '{view}'. Load it with view='{view}'.")
+
+    def _last_layer(self, X: Matrix) -> Matrix:
+        last = X[:, -(X.shape[1] // self.n_layers) :]
+        return last if isinstance(last, MappedRows) and last.nbytes > IN_MEMORY else np.ascontiguousarray(last)
+
+
+def load_manifests(artifacts: Artifacts, datasets: str | Sequence[str] | None = None) -> list[Manifest]:
+    """Some extracted manifests, each once, in the order of their names. Raises as `load_manifest` does."""
+    names: Sequence[str | None] = [datasets] if isinstance(datasets, str) else datasets or [None]
+    found = {manifest.dataset: manifest for manifest in (load_manifest(artifacts, name) for name in names)}
+    return [found[name] for name in sorted(found)]
 
 
 def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
@@ -135,20 +200,55 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
     return manifest
 
 
-def encoders_of(artifacts: Artifacts, dataset: str | None = None) -> tuple[list[str], list[str]]:
-    """The encoders whose vectors of all of a dataset's clips are stored, and a sentence on each that has only some."""
-    manifest = load_manifest(artifacts, dataset)
-    keys = [clip.key for clip in manifest.usable]
+def encoders_of(artifacts: Artifacts, dataset: str | Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+    """The encoders whose vectors of all clips of some datasets are stored; a sentence on each that has only some."""
+    manifests = load_manifests(artifacts, dataset)
+    keys = [clip.key for manifest in manifests for clip in manifest.usable]
+    named = "+".join(manifest.dataset for manifest in manifests)
     whole, notes = [], []
     for store in find_stores(artifacts.cache):
         has = _count(store, keys, "pooled")
         if has == len(keys):
             whole.append(store.folder.name)
         elif has:
-            notes.append(
-                f"{store.folder.name} has {has} of the {len(keys)} clips of {manifest.dataset}, and is left out"
-            )
+            notes.append(f"{store.folder.name} has {has} of the {len(keys)} clips of {named}, and is left out")
     return whole, notes
+
+
+def _named(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> list[Clip]:
+    """The clips as a task names them: of several datasets, with the dataset's name in front."""
+    if datasets == 1:
+        return list(clips)
+    name = manifest.dataset
+    return [
+        replace(
+            clip,
+            clip_id=f"{name}:{clip.clip_id}",
+            speaker=f"{name}:{clip.speaker}",
+            extra={"text": f"{name}:{clip.extra['text']}"} if clip.extra.get("text") else {},
+        )
+        for clip in clips
+    ]
+
+
+def _copied(
+    place: Artifacts, manifest: Manifest, each: int, used: Sequence[Clip], datasets: int
+) -> list[tuple[str, int]]:
+    """The keys of so many copies of each used clip of a dataset, with the clip's row. Raises DataError for too few."""
+    if not each:
+        return []
+    listed = place.copies(manifest.dataset)
+    if not listed.exists():
+        raise DataError(f"{manifest.dataset} has no augmented copies. Run `ser extract --augment … --copies {each}`.")
+    copies = {clip.clip_id: clip.key for clip in _named(manifest, Manifest.from_csv(listed).clips, datasets)}
+    rows = [(row, clip) for row, clip in enumerate(used) if clip.dataset == manifest.dataset]
+    wanted = [(f"{clip.clip_id}#{number}", row) for number in range(1, each + 1) for row, clip in rows]
+    if absent := [name for name, _ in wanted if name not in copies]:
+        raise DataError(
+            f"{listed}: lacks {len(absent)} of {len(wanted)} copies, the first {absent[0]}. Run `ser extract "
+            f"--augment …` with --copies {each}."
+        )
+    return [(copies[name], row) for name, row in wanted]
 
 
 def _vectors(store: EmbeddingStore, keys: list[str], view: str, place: Artifacts) -> Matrix:

@@ -169,7 +169,7 @@ def test_names_and_places_that_are_not_there(ser: Ser, tree: Path, tmp_path: Pat
         ser(*EXTRACT[:4], "hubrt", "--root", "tree"), "(did you mean 'hubert-base'?). A folder or a hub id works too."
     )
     write(tree / "hello.wav", noise(0.1))
-    fails(ser(*EXTRACT), f"{tree / 'hello.wav'}: the name is not seven numbers")
+    fails(ser(*EXTRACT), f"{tree / 'hello.wav'}: is not called as its clips are")
     fails(ser("fit", "--head", "mlp"), "nothing is extracted there. Run `ser extract")
     fails(ser("fit", "--head", "mpl"), "no head 'mpl'; have layer_weighted", "(did you mean 'mlp'?)")
     fails(ser("leaderboard"), "no runs yet. `ser compare` makes one")

@@ -62,12 +62,15 @@ def unseen_blocks(estimator: Any, X: Any) -> Iterator[Floats]:
         yield from blocks(unseen_data(estimator, X))
 
 
-def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None) -> list[Split]:
+def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None) -> list[Split]:
     """Stratified folds of the training data, by speaker where `groups` (n,) is given.
 
-    Fewer folds where there are fewer speakers or clips of a class. Empty where no folds leave every class in every
-    training part: the caller then goes without.
+    Rows that are copies of others, where `copy_of` (n,) says of which (-1: of none), are trained on with their row and
+    are never held out. Fewer folds where there are fewer speakers or clips of a class. Empty where no folds leave every
+    class in every training part: the caller then goes without.
     """
+    if copy_of is not None:
+        return _with_copies(y, groups, n_folds, seed, check_array(copy_of, ensure_2d=False, dtype=np.int64))
     if groups is not None:
         groups = check_array(groups, ensure_2d=False, dtype=None)
         check_consistent_length(y, groups)
@@ -82,3 +85,14 @@ def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | Non
         folds = [(train, held) for train, held in splitter.split(y, y, groups) if len(held)]
     whole = len(np.unique(y))
     return folds if all(len(np.unique(y[train])) == whole for train, _ in folds) else []
+
+
+def _with_copies(
+    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: NDArray[np.int64]
+) -> list[Split]:
+    check_consistent_length(y, copy_of)
+    own, copies = np.flatnonzero(copy_of < 0), np.flatnonzero(copy_of >= 0)
+    folds = inner_folds(y[own], None if groups is None else np.asarray(groups)[own], n_folds, seed)
+    return [
+        (np.concatenate([own[train], copies[np.isin(copy_of[copies], own[train])]]), own[held]) for train, held in folds
+    ]

@@ -34,7 +34,7 @@ class Standardised:
 class NeuralHead(ClassifierMixin, BaseEstimator):
     """Base of the heads that `_torch.fit_network` fits; subclasses declare these parameters in their `__init__`."""
 
-    __metadata_request__fit = {"groups": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
 
     n_layers: int
     hidden: int | None
@@ -48,8 +48,11 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
     class_weight: Any
     random_state: Any
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> NeuralHead:
-        """X (n, n_layers * dim), y (n,), groups (n,): the speakers, some of whom are held out for early stopping."""
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> NeuralHead:
+        """X (n, n_layers * dim), y (n,), groups (n,): the speakers, some of whom are held out for early stopping.
+
+        `copy_of` (n,) says which row a row is a copy of, -1 for none: copies are not held out.
+        """
         from ._torch import Recipe, fit_network
 
         X, self.classes_, indices = training_rows(self, X, y)
@@ -58,7 +61,7 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
                 f"n_layers={self.n_layers} does not divide the {X.shape[1]} features of X; wanted n_layers * dim."
             )
         seed = int(check_random_state(self.random_state).randint(2**31))
-        train, held = self._split(indices, groups, seed)
+        train, held = self._split(indices, groups, seed, copy_of)
         self.scaler_ = _scaler(X, train)
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
         recipe = Recipe(self.hidden, self.dropout, self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
@@ -94,9 +97,9 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
         layers: Floats = np.ascontiguousarray(scaled).reshape(len(scaled), self.n_layers, -1)
         return layers
 
-    def _split(self, y: NDArray[np.int64], groups: Any, seed: int) -> Split:
+    def _split(self, y: NDArray[np.int64], groups: Any, seed: int, copy_of: Any = None) -> Split:
         """Training rows, and rows held out for early stopping: none where the data do not allow it."""
-        folds = inner_folds(y, groups, round(1 / self.validation), seed) if self.validation else []
+        folds = inner_folds(y, groups, round(1 / self.validation), seed, copy_of) if self.validation else []
         return folds[0] if folds else (np.arange(len(y)), np.arange(0))
 
 

@@ -27,7 +27,7 @@ class SVM(ClassifierMixin, BaseEstimator):
     `temperature_` is 1. A temperature never changes which label is likeliest.
     """
 
-    __metadata_request__fit = {"groups": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class SVM(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> SVM:
-        """X (n, d), y (n,), groups (n,): the speakers."""
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> SVM:
+        """X (n, d), y (n,), groups (n,): the speakers, copy_of (n,): the row that a row is a copy of, or -1."""
         X, self.classes_, indices = training_data(self, X, y)
         labels = self.classes_[indices]
         svc = make_pipeline(StandardScaler(), SVC(C=self.C, gamma=self.gamma, class_weight=self.class_weight))
         scores, truth = [], []
-        for train, held in inner_folds(indices, groups, CALIBRATION_FOLDS, self.random_state):
+        for train, held in inner_folds(indices, groups, CALIBRATION_FOLDS, self.random_state, copy_of):
             scores.append(_scores(clone(svc).fit(X[train], labels[train]), X[held]))
             truth.append(indices[held])
         self.temperature_ = _temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0
