@@ -53,6 +53,18 @@ class Artifacts:
         """The manifest of one dataset."""
         return self.manifests / f"{dataset}.csv"
 
+    def copies(self, dataset: str) -> Path:
+        """The transformed copies of one dataset's clips, as its last `ser extract --augment` stored them: a manifest.
+
+        It lies beside the manifests' folder, not in it, where each CSV is a dataset.
+        """
+        return self.root / "copies" / f"{dataset}.csv"
+
+    @property
+    def lists(self) -> list[Path]:
+        """Every CSV of clips that there is: manifests, then copies."""
+        return [path for folder in (self.manifests, self.root / "copies") for path in sorted(folder.glob("*.csv"))]
+
     def keys(self, dataset: str) -> Path:
         """The remembered content keys of one dataset's files."""
         return self.manifests / f"{dataset}.keys.json"
