@@ -166,34 +166,50 @@ def extract(
     keep_known_faults: Annotated[
         bool, typer.Option("--keep-known-faults", help="Keep what `ser audit` knows to be faulty as published.")
     ] = False,
+    augment: Annotated[
+        str | None, typer.Option(help="Also of copies: noise, pitch, stretch, gain.", show_default="no copies")
+    ] = None,
+    copies: Annotated[int | None, typer.Option(min=1, help="Copies of each clip.", show_default="1")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, other copies.", show_default="0")] = None,
     cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run a frozen encoder over every clip once, and keep the vectors."""
-    from embedcache import EmbeddingStore, SerError, load_encoder, take_stock
+    from embedcache import EmbeddingStore, Recipe, SerError, copies_of, load_encoder, take_stock
     from embedcache import datasets as registry
     from embedcache import extract as run
     from embedcache.cluster import on_cluster
     from embedcache.encoder import resolve_views
     from embedcache.progress import terminal
 
+    recipe = Recipe.asked(None if augment is None else given(augment), copies, seed)
     place, spec = place_of(artifacts), registry.get(dataset)
     loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
     found = spec.manifest(root, keep_known_faults)
     loaded = load_encoder(encoder, device, precision, say=note, memory=place.encoders)
     manifest = take_stock(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)
-    try:
-        manifest, report = run(manifest, loaded, store, given(views), skip_bad, terminal, loop)
-    except KeyboardInterrupt:
-        keys = [clip.key for clip in manifest.usable]
-        lacking = set(store.missing(keys, resolve_views(given(views), loaded)))
-        kept = f"{sum(key not in lacking for key in keys)} of {len(manifest)} clips are stored"
-        raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
+
+    def stored(listed: Manifest, what: str) -> tuple[Manifest, Report]:
+        try:
+            return run(listed, loaded, store, given(views), skip_bad, terminal, loop)
+        except KeyboardInterrupt:
+            keys = [clip.key for clip in listed.usable]
+            lacking = set(store.missing(keys, resolve_views(given(views), loaded)))
+            kept = f"{sum(key not in lacking for key in keys)} of {len(listed)} {what} are stored"
+            raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
+
+    manifest, report = stored(manifest, "clips")
     manifest.to_csv(place.manifest(manifest.dataset))
     if spec.n_clips and len(manifest) != spec.n_clips:
         note(f"note: {spec.name} has {spec.n_clips} clips when complete, this folder {len(manifest)}.")
     tell(report, store.folder, manifest.dataset, loaded.info.name)
+    if recipe:
+        made, report = stored(copies_of(manifest, recipe), "copies")
+        made.to_csv(place.copies(made.dataset))
+        print(f"{made.dataset}: {report.clips} copies ({augment}) have {loaded.info.name} vectors")
+        print(f"encoded now: {report.encoded}; in the cache before: {report.cached}")
+        tell_skipped(made.dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in made.skipped], "copies")
 
 
 @app.command()
@@ -444,10 +460,10 @@ def folders_of(place: Artifacts, names: list[str] | None) -> list[Path]:
 
 
 def manifests_in(place: Artifacts) -> list[Manifest]:
-    """Every manifest of an output folder."""
+    """Every manifest of an output folder, copies included."""
     from embedcache import Manifest
 
-    return [Manifest.from_csv(path) for path in sorted(place.manifests.glob("*.csv"))]
+    return [Manifest.from_csv(path) for path in place.lists]
 
 
 def place_of(artifacts: Path | None, *parts: str) -> Artifacts:
@@ -527,11 +543,11 @@ def peak_memory() -> str:
     return f", peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GB"
 
 
-def tell_skipped(dataset: str, skipped: Iterable[str]) -> None:
+def tell_skipped(dataset: str, skipped: Iterable[str], what: str = "clips") -> None:
     """The clips that a result lacks."""
     listed = list(skipped)
     if listed:
-        note("\n  ".join([f"{dataset}: {len(listed)} clips skipped as unusable:", *listed]))
+        note("\n  ".join([f"{dataset}: {len(listed)} {what} skipped as unusable:", *listed]))
 
 
 def note(text: str) -> None:

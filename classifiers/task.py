@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
-from embedcache.manifest import Clip
+from embedcache.manifest import COPY_OF, Clip
 from embedcache.store import whole_store
 
 from .labels import NATIVE, Labels, view_labels
@@ -240,10 +240,12 @@ def _copied(
     listed = place.copies(manifest.dataset)
     if not listed.exists():
         raise DataError(f"{manifest.dataset} has no augmented copies. Run `ser extract --augment … --copies {each}`.")
-    copies = {clip.clip_id: clip.key for clip in _named(manifest, Manifest.from_csv(listed).clips, datasets)}
+    made = Manifest.from_csv(listed).usable
+    prefix = f"{manifest.dataset}:" if datasets > 1 else ""
+    copies = {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy.key for copy in made}
     rows = [(row, clip) for row, clip in enumerate(used) if clip.dataset == manifest.dataset]
-    wanted = [(f"{clip.clip_id}#{number}", row) for number in range(1, each + 1) for row, clip in rows]
-    if absent := [name for name, _ in wanted if name not in copies]:
+    wanted = [((f"{clip.clip_id}#{n}", clip.key), row) for n in range(1, each + 1) for row, clip in rows]
+    if absent := [name for (name, key), _ in wanted if (name, key) not in copies]:
         raise DataError(
             f"{listed}: lacks {len(absent)} of {len(wanted)} copies, the first {absent[0]}. Run `ser extract "
             f"--augment …` with --copies {each}."

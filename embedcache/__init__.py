@@ -15,6 +15,7 @@ __version__ = "0.1.0"  # first: the modules below write it into what they store
 
 from . import datasets, encoders
 from .audio import Recording, read
+from .augment import Recipe, copies_of
 from .dataset import Dataset
 from .encoder import Encoder, EncoderInfo, EncoderSpec
 from .encoders import load_encoder
@@ -49,12 +50,14 @@ __all__ = [
     "Manifest",
     "ModelError",
     "ProtocolError",
+    "Recipe",
     "Recording",
     "Report",
     "SerError",
     "StoreError",
     "UnknownName",
     "add_keys",
+    "copies_of",
     "datasets",
     "encoders",
     "extract",

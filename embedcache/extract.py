@@ -23,9 +23,10 @@ from typing import TypeVar
 import numpy as np
 
 from .audio import Recording, Waveform
+from .augment import transformed
 from .encoder import VIEWS, Batch, Encoder, Vectors, join, resolve_views
 from .errors import AudioError, EncoderError, SerError, StoreError, complain
-from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
+from .manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .progress import Advance, Progress, silent
 from .store import EmbeddingStore
 
@@ -244,9 +245,10 @@ def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Wave
 def _waveform(clip: Clip, rate: int) -> Waveform:
     """The waveform that the clip's key belongs to: a file that changed since must not be stored under it."""
     recording = Recording.load(clip.path)
-    if recording.key != clip.key:
+    if recording.key != clip.extra.get(COPY_OF, clip.key):
         raise AudioError(f"{clip.path}: changed while it was being extracted. Run again once it is complete.")
-    return recording.waveform(rate)
+    wave = recording.waveform(rate)
+    return transformed(wave, rate, clip) if COPY_OF in clip.extra else wave
 
 
 def _refuse_nan(clips: Sequence[Clip], batch: Batch) -> None:

@@ -22,6 +22,7 @@ from .layout import atomic_write
 MOST_BYTES, MOST_ROWS = 1 << 29, 4_000_000
 LONGEST_CELL = 8192  # characters: a path may have 4096, a minute of speech some 1,000; numpy makes all as wide as one
 SKIPPED = "skipped"  # the extra column that says why a clip has no vector
+COPY_OF = "copy_of"  # the extra column of a transformed copy: the key of its clip
 KNOWN_FAULT = "known fault"  # how the reason begins where the dataset's own register gives it
 COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
 

@@ -99,12 +99,12 @@ def lacking(folder: Path, mended: Mended, manifests: Iterable[Manifest]) -> dict
     store, listed = EmbeddingStore(folder), list(manifests)
     gone = {key for view, keys in mended.dropped.items() for key in store.missing(keys, [view])}
     unknown = bool(mended.aside) or not gone <= {clip.key for manifest in listed for clip in manifest.usable}
-    found = {}
-    for manifest in listed:
+    found: dict[str, list[str]] = {}
+    for manifest in listed:  # a dataset may have two: its clips, and copies of them
         keys = [clip.key for clip in manifest.usable]
         lacks = set(store.missing(keys, ["pooled"])) if unknown else set()
         lost = gone | (lacks if not store.shards or len(lacks) < len(set(keys)) else set())
-        found[manifest.dataset] = [clip.clip_id for clip in manifest.usable if clip.key in lost]
+        found.setdefault(manifest.dataset, []).extend(clip.clip_id for clip in manifest.usable if clip.key in lost)
     return {dataset: clips for dataset, clips in found.items() if clips}
 
 

@@ -3,7 +3,7 @@
 The label is the name of the folder that a file lies in, the speaker what stands before the first underscore. In a CSV,
 paths are relative to the CSV's own folder, and stay inside it: a table from a stranger names no other file of this
 machine. Links that lie in the folder are followed, wherever they lead. A `clip_id` or `gender` column is used, others
-go along in the manifest but for those that the manifest fills itself (`dataset`, `key`, `seconds`, `skipped`).
+go along in the manifest but for those that are filled later (`dataset`, `key`, `seconds`, `skipped`, `copy_of`).
 The manifest is called `folder-<name of the folder or CSV>`, so that two collections stay apart.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..dataset import Dataset, parse_files
 from ..errors import DataError, complain
-from ..manifest import COLUMNS, SKIPPED, Clip, read_rows
+from ..manifest import COLUMNS, COPY_OF, SKIPPED, Clip, read_rows
 
 LAYOUT = "a tree <label>/<speaker>_<anything>.wav, or a CSV with the columns path, label, speaker"
 
@@ -69,7 +69,7 @@ def _is_inside(path: str, base: Path) -> bool:
 
 
 def _row(row: dict[str, str], base: Path, name: str) -> Clip:
-    extra = {column: value for column, value in row.items() if column not in (*COLUMNS, SKIPPED) and value}
+    extra = {column: value for column, value in row.items() if column not in (*COLUMNS, SKIPPED, COPY_OF) and value}
     path = os.path.realpath(base / row["path"])  # of links in a circle, `Path.resolve` makes an error
     clip_id = row.get("clip_id") or row["path"]
     return Clip(name, clip_id, path, row["label"], row["speaker"], row.get("gender", ""), extra)
