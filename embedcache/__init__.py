@@ -15,6 +15,7 @@ __version__ = "0.1.0"  # first: the modules below write it into what they store
 
 from . import datasets, encoders
 from .audio import Recording, read
+from .audit import Audit, Finding, audit
 from .dataset import Dataset
 from .encoder import Encoder, EncoderInfo, EncoderSpec
 from .encoders import load_encoder
@@ -37,6 +38,7 @@ from .store import EmbeddingStore, find_stores
 __all__ = [
     "Artifacts",
     "AudioError",
+    "Audit",
     "Clip",
     "DataError",
     "Dataset",
@@ -45,6 +47,7 @@ __all__ = [
     "EncoderError",
     "EncoderInfo",
     "EncoderSpec",
+    "Finding",
     "KeyMemo",
     "Manifest",
     "ModelError",
@@ -55,6 +58,7 @@ __all__ = [
     "StoreError",
     "UnknownName",
     "add_keys",
+    "audit",
     "datasets",
     "encoders",
     "extract",
