@@ -7,6 +7,7 @@ Results go to standard output, progress and notes to standard error. Exit codes:
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +38,9 @@ CTRL_C = 130  # typer's exit code for an interrupt that no command has answered
 ArtifactsOption = Annotated[
     Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
 ]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", help="Its folder.", show_default="$SER_DATA/<dataset>, data/<dataset>")
+]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all cores")]
 StoresArgument = Annotated[
     list[str] | None, typer.Argument(help="Stores or encoders, as `ser cache ls` calls them.", show_default="all")
@@ -49,6 +53,7 @@ HeadsOption = Annotated[list[str] | None, typer.Option(help="Heads, a,b,c or rep
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
+KeepOption = Annotated[bool, typer.Option("--keep-known-faults", help="Keep clips that were published faulty.")]
 LabelsOption = Annotated[
     str, typer.Option(help="native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to.")
 ]
@@ -151,11 +156,36 @@ def protocols() -> None:
 
 
 @app.command()
+def audit(
+    dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
+    root: RootOption = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document with everything.")] = False,
+    keep_known_faults: KeepOption = False,
+) -> None:
+    """Look for what is wrong with a dataset's files, before any extraction; exit code 1 where there is a fault."""
+    from json import dumps
+
+    from embedcache import DataError
+    from embedcache import audit as run
+    from embedcache import datasets as registry
+    from embedcache.progress import terminal
+    from embedcache.show import show_audit
+
+    found = run(registry.get(dataset), root, terminal, keep_known_faults)
+    if json:
+        print(dumps(found.to_dict(), indent=1), flush=True)
+    else:
+        show_audit(found, console())
+    then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{' --keep-known-faults' if keep_known_faults else ''}"
+    if found.faults:
+        raise DataError(f"faults: {len(found.faults)}. Mend what can be mended, then: {then}")
+    note(f"Next: {then}")
+
+
+@app.command()
 def extract(
     dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Its folder.", show_default="$SER_DATA/<dataset>, data/<dataset>")
-    ] = None,
+    root: RootOption = None,
     encoder: Annotated[str, typer.Option(help="A name (see `ser encoders`), a folder or a hub id.")] = "wav2vec2-base",
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="Of the matrix products: fp32, bf16 or fp16.")] = "fp32",
@@ -163,9 +193,7 @@ def extract(
         str, typer.Option(help="Of pooled, layers, std, frames (the last layer's), frames:N, frames:all.")
     ] = "pooled,layers",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unusable clips out, and list them.")] = False,
-    keep_known_faults: Annotated[
-        bool, typer.Option("--keep-known-faults", help="Keep what `ser audit` knows to be faulty as published.")
-    ] = False,
+    keep_known_faults: KeepOption = False,
     augment: Annotated[
         str | None, typer.Option(help="Also of copies: noise, pitch, stretch, gain.", show_default="no copies")
     ] = None,

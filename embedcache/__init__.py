@@ -15,6 +15,7 @@ __version__ = "0.1.0"  # first: the modules below write it into what they store
 
 from . import datasets, encoders
 from .audio import Recording, read
+from .audit import Audit, Finding, audit
 from .augment import Recipe, copies_of
 from .dataset import Dataset
 from .encoder import Encoder, EncoderInfo, EncoderSpec
@@ -38,6 +39,7 @@ from .store import EmbeddingStore, find_stores
 __all__ = [
     "Artifacts",
     "AudioError",
+    "Audit",
     "Clip",
     "DataError",
     "Dataset",
@@ -46,6 +48,7 @@ __all__ = [
     "EncoderError",
     "EncoderInfo",
     "EncoderSpec",
+    "Finding",
     "KeyMemo",
     "Manifest",
     "ModelError",
@@ -57,6 +60,7 @@ __all__ = [
     "StoreError",
     "UnknownName",
     "add_keys",
+    "audit",
     "copies_of",
     "datasets",
     "encoders",

@@ -68,9 +68,13 @@ class Recording:
 
     def seconds(self) -> float:
         """Duration, in seconds, of audio that was decoded to its end without a fault. Raises AudioError."""
+        sound, native = self.sound()
+        return len(sound) / native
+
+    def sound(self) -> tuple[NDArray[np.float32], int]:
+        """All samples as they are, (frames, channels), and their rate in Hz. Raises AudioError for any fault."""
         with _decoding(self.path):
-            sound, native = self._decode()
-            return len(sound) / native
+            return self._decode()
 
     def waveform(self, rate: int) -> Waveform:
         """The waveform at `rate` samples a second, (samples,). Raises AudioError for any fault."""

@@ -37,7 +37,6 @@ from embedcache import (
 from embedcache.augment import TRANSFORMS, transformed
 from embedcache.upkeep import Mended, hours, lacking, survey
 
-
 RATE = 16_000
 ALL = tuple(TRANSFORMS)
 
