@@ -176,7 +176,8 @@ def audit(
         print(dumps(found.to_dict(), indent=1), flush=True)
     else:
         show_audit(found, console())
-    then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{' --keep-known-faults' if keep_known_faults else ''}"
+    keep = " --keep-known-faults" if keep_known_faults else ""
+    then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{keep}"
     if found.faults:
         raise DataError(f"faults: {len(found.faults)}. Mend what can be mended, then: {then}")
     note(f"Next: {then}")
@@ -295,6 +296,36 @@ def compare(
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
         tell_skipped(name, skipped)
     print(f"\nrun: {run} (leaderboard.csv, per_label.csv, predictions.csv, pictures)")
+
+
+@app.command()
+def cross(
+    train: Annotated[list[str] | None, typer.Option(help="Extracted datasets, a,b or repeated.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Extracted datasets, a,b or repeated.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Each extracted dataset on each.")] = False,
+    encoder: EncodersOption = None,
+    head: HeadsOption = None,
+    labels: LabelsOption = "emotion",
+    folds: FoldsOption = 5,
+    seeds: SeedsOption = 1,
+    jobs: JobsOption = None,
+    cluster: ClusterOption = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Train heads on one dataset and test them on another, over the labels that both have."""
+    from classifiers.cross import AskedCross
+    from classifiers.cross import cross as run_cross
+    from classifiers.show import show_cross
+    from embedcache import DataError
+    from embedcache.progress import terminal
+
+    if every == bool(train or test) or bool(train) != bool(test):
+        raise DataError("got neither or both; wanted --train A --test B, or --all.")
+    asked = AskedCross(given(train), given(test), given(encoder), given(head), labels, folds, seeds)
+    run, cells = run_cross(place_of(artifacts), asked, jobs, terminal, note, cluster)
+    show_labels(run)
+    show_cross(cells, console())
+    print(f"\nrun: {run} (cross.csv, leaderboard.csv, predictions.csv, a picture for each head)")
 
 
 @app.command()

@@ -68,11 +68,26 @@ def compare(
     processes, all cores by default; with `cluster`, an address for `embedcache.cluster`, they are Ray's. Raises
     UnknownName, DataError or ProtocolError before anything is fitted.
     """
-    specs = _specs(heads)
-    views = {spec.view: task.to_view(spec.view) for spec in specs}
     splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
+    return run_folds(task, _specs(heads), splits, protocol, jobs, progress, cluster)
+
+
+def run_folds(
+    task: Task,
+    specs: Sequence[Head],
+    splits: Sequence[Sequence[Fold]],
+    protocol: str,
+    jobs: int | None = None,
+    progress: Progress = silent,
+    cluster: str | None = None,
+) -> list[Predictions]:
+    """What `compare` does, on folds of one's own: those of seed 0, of seed 1, …, as many of each."""
+    views = {spec.view: task.to_view(spec.view) for spec in specs}
     pieces = [
-        _Piece(spec, views[spec.view], seed, fold) for spec in specs for seed in range(seeds) for fold in splits[seed]
+        _Piece(spec, views[spec.view], seed, fold)
+        for spec in specs
+        for seed, split in enumerate(splits)
+        for fold in split
     ]
     with progress("fitting", total=len(pieces), unit="folds") as advance:
         run = _here if cluster is None else partial(_on_ray, address=cluster)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedcache.layout import atomic_write
+from embedcache.store import slug
 
 from .metrics import recalls, uar
 from .predictions import Predictions
@@ -25,7 +25,7 @@ def save_pictures(folder: Path, predictions: list[Predictions]) -> list[Path]:
     """`confusion-<head>-<encoder>.png` for each, `curves-…` for those with a history. Gives their paths."""
     paths = []
     for p in predictions:
-        name = re.sub(r"[^\w.-]+", "-", "-".join(part for part in (p.head, p.encoder, p.dataset) if part))
+        name = slug("-".join(part for part in (p.head, p.encoder, p.dataset) if part))
         paths.append(_save(confusion_figure(p), folder / f"confusion-{name}.png"))
         if p.histories:
             paths.append(_save(curves_figure(p), folder / f"curves-{name}.png"))
@@ -72,6 +72,39 @@ def curves_figure(p: Predictions) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     figure.suptitle(_heading(p), fontsize=10, color=INK)
+    return figure
+
+
+def save_cross_figure(folder: Path, title: str, scores: dict[tuple[str, str], tuple[float, float]]) -> Path:
+    """`cross-<title>.png`: a heat map of (training set, test set) -> (UAR, chance)."""
+    return _save(cross_figure(title, scores), folder / f"cross-{slug(title)}.png")
+
+
+def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]]) -> Figure:
+    """Rows are training sets, columns test sets; the colour is how far the UAR is from chance on the way to 1."""
+    from matplotlib.figure import Figure
+
+    train, test = (list(dict.fromkeys(pair[side] for pair in scores)) for side in (0, 1))
+    above = np.full((len(train), len(test)), np.nan)
+    for (a, b), (score, chance) in scores.items():
+        above[train.index(a), test.index(b)] = (score - chance) / (1 - chance)
+    figure = Figure(figsize=(3.6 + 1.1 * len(test), 2.0 + 0.8 * len(train)), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    image = axes.imshow(above, cmap="Blues", vmin=0, vmax=1)
+    for (a, b), (score, chance) in scores.items():
+        row, column = train.index(a), test.index(b)
+        colour = "white" if above[row, column] > 0.55 else INK
+        said = f"{score:.3f}\nchance {chance:.3f}"
+        weight = "bold" if a == b else "normal"
+        axes.text(column, row, said, ha="center", va="center", color=colour, fontsize=8, fontweight=weight)
+    axes.set_xticks(range(len(test)), test, rotation=30, ha="right")
+    axes.set_yticks(range(len(train)), train)
+    axes.set_xlabel("tested on")
+    axes.set_ylabel("trained on")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="from chance (0) to all right (1)")
+    axes.set_title(
+        f"{title}: UAR over the labels that both have\nbold: within one dataset, speakers disjoint", fontsize=9
+    )
     return figure
 
 

@@ -79,7 +79,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
         for name, column in columns.items()
         if column is not None and any(_shared(column[fold.train], column[fold.test]) for fold in folds)
     }
-    blind = set() if PROTOCOLS[protocol].disjoint_speakers else {"speaker"}
+    blind = {"speaker"} if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers else set()
     return "+".join(name for name in columns if name in shared | blind)
 
 

@@ -58,7 +58,7 @@ def run_comparison(
     view = "layers" if any(heads.get(name).view == "layers" for name in names) else "pooled"
     tasks = [
         Task.load(asked.datasets, encoder, view, artifacts, asked.labels, asked.copies)
-        for encoder in dict.fromkeys(asked.encoders or _whole(artifacts, asked.datasets, say) or (None,))
+        for encoder in dict.fromkeys(asked.encoders or encoders_for(artifacts, asked.datasets, say) or (None,))
     ]
     for task in tasks:
         make_folds(task, asked.protocol, asked.folds)
@@ -70,7 +70,8 @@ def run_comparison(
     return save_run(artifacts, predictions, asdict(asked), tasks[0].labels_from), predictions
 
 
-def _whole(artifacts: Artifacts, datasets: Sequence[str], say: Callable[[str], None]) -> list[str]:
+def encoders_for(artifacts: Artifacts, datasets: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """The encoders that have some datasets whole; `say` hears of those that have a part."""
     encoders, notes = encoders_of(artifacts, datasets)
     for line in notes:
         say(f"note: {line}.")

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from .cross import Cell
 from .labels import NATIVE
 from .leaderboard import Row, peers
 
@@ -26,6 +27,21 @@ def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
         console.print(_table(list(group), console.width))
 
 
+def show_cross(cells: Sequence[Cell], console: Console) -> None:
+    """Print the cells of a matrix across datasets, a table for each head and encoder."""
+    for (head, encoder), group in groupby(cells, key=lambda cell: (cell.head, cell.encoder)):
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for name in ("trained on", "tested on"):
+            table.add_column(name, overflow="fold")
+        for name in ("UAR", "95 %", "chance", "WAR", "majority", "labels", "clips", "excluded"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for c in group:
+            scores = (f"{c.uar:.3f}", interval(c), f"{c.chance:.3f}", f"{c.war:.3f}", f"{c.majority_war:.3f}")
+            table.add_row(c.train, c.test, *scores, str(c.classes), str(c.test_clips), str(c.excluded))
+        console.print(Text(f"\n{head} on {encoder}, across datasets", style="bold cyan"), table, sep="\n")
+    console.print(Text("Of one dataset alone, the score is within it, in folds by speaker.", style="dim"))
+
+
 def statement(leaks: str) -> str:
     """What the `leaks` column says, in words."""
     if not leaks:
@@ -33,7 +49,7 @@ def statement(leaks: str) -> str:
     return "Leaks: " + "; ".join(f"{name}: {LEAKS[name]}" for name in leaks.split("+")) + "."
 
 
-def interval(row: Row) -> str:
+def interval(row: Row | Cell) -> str:
     """`0.449–0.536`, or a dash where there are too few speakers for an interval."""
     return f"{row.uar_low:.3f}–{row.uar_high:.3f}" if row.uar_low == row.uar_low else "–"
 

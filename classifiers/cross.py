@@ -1,0 +1,228 @@
+"""Across datasets: heads trained on one and tested on another, over the emotions that both have.
+
+A cell of the matrix is one training set and one test set. Where both are the same dataset, it is the score within it,
+in folds by speaker. Recordings that stand in both, byte for byte, are left out of the test and counted. A run folder
+holds `cross.csv`, a heat map for each head, and what every comparison holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from embedcache import Artifacts, DataError
+from embedcache.layout import atomic_write
+from embedcache.progress import Progress, silent
+
+from . import heads as registry
+from .compare import run_folds
+from .leaderboard import leaderboard, score, to_csv
+from .mapped import Indices
+from .pictures import save_cross_figure
+from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
+from .protocol import Fold, make_folds
+from .run import encoders_for
+from .task import Strings, Task, load_manifests
+
+CROSS = "cross"  # the protocol of what is not within one dataset
+
+
+@dataclass(frozen=True)
+class AskedCross:
+    """What a matrix was asked; saved beside its results. No datasets: all that are extracted."""
+
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    labels: str = "emotion"
+    folds: int = 5
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One head, trained on one dataset and tested on another. The fields, in order, are the columns of cross.csv."""
+
+    train: str
+    test: str
+    head: str
+    encoder: str
+    protocol: str
+    labels: str  # those that both have, joined by +
+    classes: int
+    uar: float
+    uar_low: float  # 95 % bootstrap over the test speakers
+    uar_high: float
+    war: float
+    macro_f1: float
+    chance: float  # UAR of guessing, and of always saying one label
+    majority_war: float  # WAR of always saying the label that is most frequent in training
+    train_clips: int
+    test_clips: int
+    train_speakers: int
+    test_speakers: int
+    excluded: int  # test clips that were left out: their recordings are in training
+    leaks: str
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The clips of one cell."""
+
+    train: str
+    test: str
+    task: Task
+    folds: Callable[[int], list[Fold]]  # of a seed
+    training: Indices  # the rows of the task that are, in some fold, trained on
+    excluded: int
+
+    @property
+    def protocol(self) -> str:
+        return "speakers" if self.train == self.test else CROSS
+
+
+def cross(
+    artifacts: Artifacts,
+    asked: AskedCross,
+    jobs: int | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+    cluster: str | None = None,
+) -> tuple[Path, list[Cell]]:
+    """The matrix of some training sets and some test sets, for each head and encoder; the run folder, and its cells.
+
+    `say` hears of pairs that share fewer than two labels, and are left out. Raises UnknownName, DataError or
+    ProtocolError as `Task.load` and `make_folds` do, before anything is fitted.
+    """
+    train, test = _datasets(artifacts, asked.train), _datasets(artifacts, asked.test)
+    specs = [registry.get(name) for name in asked.heads or registry.names()]
+    view = "layers" if any(spec.view == "layers" for spec in specs) else "pooled"
+    named = [*dict.fromkeys([*train, *test])]
+    if len(named) < 2:
+        raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
+    tasks = [
+        Task.load(named, encoder, view, artifacts, asked.labels)
+        for encoder in dict.fromkeys(asked.encoders or encoders_for(artifacts, named, say) or (None,))
+    ]
+    pairs = [pair for task in tasks for pair in _pairs(task, train, test, asked.folds, say)]
+    made = [
+        (pair, p)
+        for pair in pairs
+        for p in run_folds(
+            pair.task, specs, [pair.folds(seed) for seed in range(asked.seeds)], pair.protocol, jobs, progress, cluster
+        )
+    ]
+    cells = [_cell(pair, p) for pair, p in made]
+    return _save(artifacts, asked, [p for _, p in made], cells, tasks[0]), cells
+
+
+def _datasets(artifacts: Artifacts, asked: Sequence[str]) -> list[str]:
+    """The names of extracted datasets, all of them by default."""
+    names = asked or sorted(path.stem for path in artifacts.manifests.glob("*.csv"))
+    return [load_manifests(artifacts, name)[0].dataset for name in names or (None,)]
+
+
+def _pairs(
+    task: Task, train: Sequence[str], test: Sequence[str], n_folds: int, say: Callable[[str], None]
+) -> list[_Pair]:
+    owner = np.array([clip_id.partition(":")[0] for clip_id in task.ids])
+    pairs = []
+    for a in train:
+        for b in test:
+            pair = _within(task, owner, a, n_folds) if a == b else _between(task, owner, a, b)
+            if len(pair.task.labels) > 1:
+                pairs.append(pair)
+            elif task.encoder_info:
+                say(f"note: {a} and {b} share fewer than two labels ({', '.join(pair.task.labels)}): left out.")
+    if not pairs:
+        raise DataError("no pair of datasets shares two labels. Choose other datasets, or another view with --labels.")
+    return pairs
+
+
+def _within(task: Task, owner: Strings, name: str, n_folds: int) -> _Pair:
+    """A dataset alone, in folds by speaker; fewer of them where there are fewer speakers."""
+    own = replace(task.take(np.flatnonzero(owner == name)), dataset=name)
+    fewer = min(n_folds, len(set(own.speakers.tolist())))
+    return _Pair(
+        train=name,
+        test=name,
+        task=own,
+        folds=lambda seed: make_folds(own, "speakers", fewer, seed),
+        training=np.arange(len(own)),
+        excluded=0,
+    )
+
+
+def _between(task: Task, owner: Strings, a: str, b: str) -> _Pair:
+    """All of one dataset for training, and for testing what of the other is not in it."""
+    labels = set(task.y[owner == a].tolist()) & set(task.y[owner == b].tolist())
+    shared = np.isin(task.y, sorted(labels))
+    training, testing = np.flatnonzero(shared & (owner == a)), np.flatnonzero(shared & (owner == b))
+    known = set(task.keys[owner == a].tolist()) if task.keys is not None else set()
+    new = [row for row in testing if task.keys is None or str(task.keys[row]) not in known]
+    rows = np.concatenate([training, np.array(new, np.int64)])
+    part = replace(task.take(rows), dataset=f"{a}->{b}")
+    fold = Fold("1", np.arange(len(training)), np.arange(len(training), len(rows)))
+    return _Pair(a, b, part, lambda seed: [fold], fold.train, excluded=len(testing) - len(new))
+
+
+def _cell(pair: _Pair, p: Predictions) -> Cell:
+    row, task = score(p), pair.task
+    most = Counter(task.y[pair.training].tolist()).most_common(1)[0][0]
+    return Cell(
+        train=pair.train,
+        test=pair.test,
+        head=p.head,
+        encoder=p.encoder,
+        protocol=p.protocol,
+        labels="+".join(p.labels),
+        classes=len(p.labels),
+        uar=row.uar,
+        uar_low=row.uar_low,
+        uar_high=row.uar_high,
+        war=row.war,
+        macro_f1=row.macro_f1,
+        chance=1 / len(p.labels),
+        majority_war=float(np.mean(p.truth == most)),
+        train_clips=len(pair.training),
+        test_clips=row.n_clips,
+        train_speakers=len(set(task.speakers[pair.training].tolist())),
+        test_speakers=row.n_speakers,
+        excluded=pair.excluded,
+        leaks=p.leaks,
+    )
+
+
+def _save(
+    artifacts: Artifacts, asked: AskedCross, predictions: Sequence[Predictions], cells: Sequence[Cell], task: Task
+) -> Path:
+    folder = new_run_folder(artifacts.runs, f"{CROSS}-{Path(asked.labels).stem}")
+    save_predictions(folder, predictions, asdict(asked))
+    texts = {"cross.csv": cells_csv(cells), "leaderboard.csv": to_csv(leaderboard(load_predictions(folder)))}
+    if task.labels_from:
+        texts["labels.csv"] = task.labels_from.to_csv()
+    for name, text in texts.items():
+        with atomic_write(folder / name) as file:
+            file.write(text)
+    for head, encoder in dict.fromkeys((cell.head, cell.encoder) for cell in cells):
+        mine = [cell for cell in cells if (cell.head, cell.encoder) == (head, encoder)]
+        save_cross_figure(folder, f"{head} on {encoder}", {(c.train, c.test): (c.uar, c.chance) for c in mine})
+    return folder
+
+
+def cells_csv(cells: Sequence[Cell]) -> str:
+    """The text of cross.csv; numbers with four digits, unknown ones empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(asdict(cells[0]))
+    for cell in cells:
+        values = asdict(cell).values()
+        writer.writerow("" if v != v else f"{v:.4f}" if isinstance(v, float) else v for v in values)
+    return out.getvalue()
