@@ -14,6 +14,7 @@ from pathlib import Path
 from ..dataset import Dataset, parse_files
 from ..errors import DataError
 from ..manifest import Clip
+from . import _remotes
 
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 CHANNELS = {"01": "speech", "02": "song"}
@@ -83,6 +84,7 @@ dataset = (
         title="RAVDESS, speech",
         source="https://zenodo.org/records/1188976, Audio_Speech_Actors_01-24.zip (208 MB)",
         scan=functools.partial(scan, dataset="ravdess", wanted="speech"),
+        remotes=_remotes.ravdess_speech,
         labels=tuple(sorted(EMOTIONS.values())),
         n_clips=1440,
         n_speakers=24,
@@ -100,6 +102,7 @@ dataset = (
         title="RAVDESS, song",
         source="https://zenodo.org/records/1188976, Audio_Song_Actors_01-24.zip (226 MB)",
         scan=functools.partial(scan, dataset="ravdess-song", wanted="song"),
+        remotes=_remotes.ravdess_song,
         labels=tuple(sorted(list(EMOTIONS.values())[:6])),
         n_clips=1012,
         n_speakers=23,
