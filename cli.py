@@ -156,6 +156,32 @@ def protocols() -> None:
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="See `ser datasets`.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder to put it into.", show_default="$SER_DATA/<dataset> or data/<dataset>")
+    ] = None,
+) -> None:
+    """Fetch a dataset, check its checksums, unpack it; what is there is not fetched again."""
+    from embedcache import SerError
+    from embedcache import datasets as registry
+    from embedcache.download import download as run
+    from embedcache.progress import terminal
+
+    spec = registry.get(name)
+    try:
+        got = run(spec, root, terminal)
+    except KeyboardInterrupt:
+        raise SerError("stopped: what is complete stays. The same command goes on from there.") from None
+    unpacked = f", {got.unpacked} unpacked from archives" if got.unpacked else ""
+    print(f"{spec.name}: {got.root} is complete")
+    print(f"files fetched now: {got.fetched}{unpacked}; there before: {got.found}")
+    print(f"licence: {spec.licence}\ncite:    {spec.citation}")
+    note(f"Next: ser audit --dataset {spec.name} --root {got.root}")
+    note(f"      ser extract --dataset {spec.name} --root {got.root}")
+
+
+@app.command()
 def audit(
     dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
     root: RootOption = None,

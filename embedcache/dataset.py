@@ -92,7 +92,8 @@ class Dataset:
 
     def how_to_get(self) -> str:
         """Where the recordings are, and under which licence."""
-        return f"{self.title}: {self.source} ({self.licence}). {self.apply}".rstrip()
+        way = f" Fetch it with `ser download {self.name}`." if self.remotes else f" {self.apply}" if self.apply else ""
+        return f"{self.title}: {self.source} ({self.licence}).{way}"
 
     def _scan(self, root: Path) -> list[Clip]:
         try:

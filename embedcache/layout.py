@@ -90,7 +90,7 @@ def atomic_write(
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise kind(f"cannot write {path}: {error.strerror or error}. {advice}") from error
     finally:
@@ -98,7 +98,7 @@ def atomic_write(
             part.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable; where a folder cannot be opened (Windows) the system sees to it."""
     with suppress(PermissionError):
         handle = os.open(folder, os.O_RDONLY)

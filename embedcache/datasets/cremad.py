@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..dataset import Dataset, KnownFault, scan_names
 from ..manifest import Clip, read_rows
-from . import _folds
+from . import _folds, _remotes
 
 NAME = re.compile(r"/(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{2})$")
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
@@ -86,4 +86,6 @@ dataset = Dataset(
     official_folds=_folds.official("cremad"),
     official_source=_folds.source("cremad"),
     published_folds=functools.partial(_folds.published, "cremad"),
+    remotes=_remotes.cremad,
+    checksums=_remotes.cremad_checksums,
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..dataset import Dataset, scan_names
 from ..manifest import Clip
-from . import _folds
+from . import _folds, _remotes
 
 EMOTIONS = {  # Wut, Langeweile, Ekel, Angst, Freude, Trauer
     "W": "angry",
@@ -55,4 +55,5 @@ dataset = Dataset(
     official_folds=_folds.official("emodb"),
     official_source=_folds.source("emodb"),
     published_folds=functools.partial(_folds.published, "emodb"),
+    remotes=_remotes.emodb,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..dataset import Dataset, KnownFault, scan_names
 from ..manifest import Clip
-from . import _folds
+from . import _folds, _remotes
 
 NAME = re.compile(r"/(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)$")
 CHANNELS = {"01": "speech", "02": "song"}
@@ -81,6 +81,7 @@ dataset = (
         source="https://zenodo.org/records/1188976, Audio_Speech_Actors_01-24.zip (208 MB)",
         scan=_scan("ravdess", "speech"),
         names=re.compile(r"/03-01(-\d\d){5}$"),
+        remotes=_remotes.ravdess_speech,
         labels=tuple(sorted(EMOTIONS.values())),
         n_clips=1440,
         n_speakers=24,
@@ -95,6 +96,7 @@ dataset = (
         source="https://zenodo.org/records/1188976, Audio_Song_Actors_01-24.zip (226 MB)",
         scan=_scan("ravdess-song", "song"),
         names=re.compile(r"/03-02(-\d\d){5}$"),
+        remotes=_remotes.ravdess_song,
         labels=tuple(sorted(list(EMOTIONS.values())[:6])),
         n_clips=1012,
         n_speakers=23,

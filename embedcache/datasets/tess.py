@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..dataset import Dataset, scan_names
 from ..manifest import Clip
-from . import _folds
+from . import _folds, _remotes
 
 EMOTIONS = {
     "angry": "angry",
@@ -53,4 +53,5 @@ dataset = Dataset(
     official_folds=_folds.official("tess"),
     official_source=_folds.source("tess"),
     published_folds=functools.partial(_folds.published, "tess"),
+    remotes=_remotes.tess,
 )
