@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ def check_head(head: Head) -> None:
     accuracy = float((predictions.predicted == predictions.truth).mean())
     if accuracy < 0.8:
         raise SerError(f"head '{head.name}': accuracy {accuracy:.2f} on labels a line can tell apart; wanted 0.8.")
+    asks = inspect.signature(head.build().fit).parameters
+    if "groups" in asks and "copy_of" not in asks:
+        raise SerError(f"head '{head.name}': fit takes groups and no copy_of; wanted both, for augmented copies.")
     if "class_weight" not in head.build().get_params():
         raise SerError(f"head '{head.name}': no parameter class_weight; wanted one, for labels that are rare.")
 

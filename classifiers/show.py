@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -29,11 +30,12 @@ def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
 
 def show_cross(cells: Sequence[Cell], console: Console) -> None:
     """Print the cells of a matrix across datasets, a table for each head and encoder."""
-    for (head, encoder), group in groupby(cells, key=lambda cell: (cell.head, cell.encoder)):
+    of_head = attrgetter("head", "encoder")
+    for (head, encoder), group in groupby(sorted(cells, key=of_head), key=of_head):
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         for name in ("trained on", "tested on"):
             table.add_column(name, overflow="fold")
-        for name in ("UAR", "95 %", "chance", "WAR", "majority", "labels", "clips", "excluded"):
+        for name in ("UAR", "95 %", "chance", "WAR", "majority", "labels", "tested", "excluded"):
             table.add_column(name, justify="right", no_wrap=True)
         for c in group:
             scores = (f"{c.uar:.3f}", interval(c), f"{c.chance:.3f}", f"{c.war:.3f}", f"{c.majority_war:.3f}")

@@ -43,6 +43,45 @@ def test_loso_names_its_folds_after_the_speakers() -> None:
     assert [fold.name for fold in make_folds(task(3), "loso")] == ["s0", "s1", "s2"]
 
 
+@pytest.mark.parametrize("protocol", ["random", "holdout"])
+def test_identical_recordings_stay_on_one_side(protocol: str) -> None:
+    t = task(10)
+    keys = np.array([f"k{n // 2}" for n in range(len(t))])  # every two clips are one recording
+    twins = replace(t, keys=keys)
+    for seed in range(3):
+        folds = make_folds(twins, protocol, n_folds=3, seed=seed)
+        for fold in folds:
+            assert not set(keys[fold.train]) & set(keys[fold.test])
+            assert sorted([*fold.train, *fold.test]) == list(range(len(t)))
+        assert leaks(twins, folds, protocol) == "speaker"
+
+
+def published(name: str) -> Task:
+    """A task with every clip that the published folds of a dataset test, and as many others."""
+    clips = [clip for fold in datasets.get(name).published_folds() for clip in fold]
+    ids = np.array([*clips, *(f"other{n}" for n in range(len(clips)))])
+    y = np.array(["a", "b"])[np.arange(len(ids)) % 2]
+    return Task(np.zeros((len(ids), 1), np.float32), y, np.full(len(ids), "s"), clip_ids=ids, dataset=name)
+
+
+@pytest.mark.parametrize(("name", "folds"), [("tess", 1), ("cremad", 1), ("emodb", 5)])
+def test_published_folds_by_clip_test_the_published_clips(name: str, folds: int) -> None:
+    t = published(name)
+    made = make_folds(t, "published")
+    assert [sorted(t.ids[fold.test]) for fold in made] == [sorted(f) for f in datasets.get(name).published_folds()]
+    assert len(made) == folds
+    assert leaks(t, made, "published") == "speaker"
+    with pytest.raises(ProtocolError, match="published folds of .* test 1 clips that are not here"):
+        make_folds(t.take(np.arange(1, len(t))), "published")
+    missing = replace(t.take(np.arange(1, len(t))), skipped=(str(t.ids[0]),))
+    assert len(make_folds(missing, "published")) == folds  # it is known why
+
+
+def test_where_published_folds_are_by_speaker_official_is_the_word() -> None:
+    with pytest.raises(ProtocolError, match="no folds by clip .* 'ravdess', only for cremad, emodb, tess. .*official"):
+        make_folds(replace(task(), dataset="ravdess"), "published")
+
+
 def test_holdout_is_the_split_of_published_scores() -> None:
     from sklearn.model_selection import train_test_split
 

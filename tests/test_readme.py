@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import REPOSITORY, Ser, noise, save_checkpoint, write
+from trees import TREES
 
 README = (REPOSITORY / "README.md").read_text()
 SCALING = (REPOSITORY / "docs" / "scaling.md").read_text()
@@ -32,7 +33,8 @@ def world(tmp_path: Path) -> dict[str, str]:
             name = f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
             write(tmp_path / "DIR" / f"Actor_{actor:02d}" / name, noise(0.1, seed=100 * actor + emotion))
     for speaker, label in itertools.product(("ann", "bob", "eve"), ("sad", "glad")):
-        write(tmp_path / "MINE" / label / f"{speaker}_1.wav", noise(0.1, seed=len(label) + ord(speaker[0])))
+        write(tmp_path / "MINE" / label / f"{speaker}_1.wav", noise(0.3, seed=1000 * len(label) + ord(speaker[0])))
+    TREES["tess"].make(tmp_path / "TESS", seed=9000)
     write(tmp_path / "CLIP.wav", noise(0.3))
     place = tmp_path / "hf" / "hub" / "models--facebook--wav2vec2-base"
     save_checkpoint(place / "snapshots" / ("a" * 40))

@@ -1,0 +1,95 @@
+"""Across datasets: every cell is what fitting by hand gives, and shared recordings never count."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Ser, extracted
+from trees import TREES
+
+from classifiers import Task
+from classifiers.compare import fit_head
+from classifiers.cross import AskedCross, cross
+from classifiers.head import Head
+from classifiers.heads import get
+from classifiers.metrics import confusion, uar
+from embedcache import Artifacts, DataError
+
+DATASETS = ("cremad", "emodb", "tess")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """Three small datasets; one clip of CREMA-D stands, under another name, in TESS, too."""
+    root = tmp_path_factory.mktemp("cross")
+    for number, name in enumerate(DATASETS):
+        tree = TREES[name].make(root / name, seed=1000 * number)
+        if name == "tess":
+            shutil.copy(root / "cremad" / "AudioWAV" / "1001_DFA_ANG_XX.wav", tree / "OAF_angry" / "OAF_bite_angry.wav")
+        extracted(tree, root / "artifacts", dataset=name)
+    return Artifacts(root / "artifacts")
+
+
+def test_every_cell_is_what_fitting_by_hand_gives(place: Artifacts) -> None:
+    run, cells = cross(place, AskedCross(heads=("logreg",)), jobs=1)
+    by_pair = {(cell.train, cell.test): cell for cell in cells}
+    assert set(by_pair) == {(a, b) for a in DATASETS for b in DATASETS}
+    cell = by_pair["cremad", "emodb"]
+    assert cell.labels == "angry+disgust+fear+happy+neutral+sad"  # no boredom
+    train, test = (Task.load(name, artifacts=place, labels="emotion") for name in ("cremad", "emodb"))
+    kept = np.flatnonzero(test.y != "boredom")
+    spec: Head = get("logreg")
+    model = fit_head(spec, train, np.arange(len(train)), seed=0)
+    matrix = confusion(test.y[kept], model.predict(test.X[kept]), train.labels)
+    assert cell.uar == pytest.approx(float(uar(matrix)))
+    assert (cell.train_clips, cell.test_clips, cell.excluded, cell.protocol) == (48, 36, 0, "cross")
+    assert cell.majority_war == pytest.approx(1 / 6)
+    assert cell.chance == pytest.approx(1 / 6)
+    rows = list(csv.DictReader((run / "cross.csv").open()))
+    assert [(row["train"], row["test"]) for row in rows] == [(cell.train, cell.test) for cell in cells]
+    assert (run / "cross-logreg-on-mfcc.png").stat().st_size > 10_000
+    assert len(list(csv.DictReader((run / "leaderboard.csv").open()))) == 9
+
+
+def test_the_diagonal_is_within_the_dataset_by_speaker(place: Artifacts) -> None:
+    _, cells = cross(place, AskedCross(("tess", "cremad"), ("tess",), heads=("logreg",)), jobs=1)
+    within = next(cell for cell in cells if cell.train == cell.test)
+    assert (within.protocol, within.test_clips, within.test_speakers) == ("speakers", 16, 2)
+    assert "speaker" not in within.leaks
+
+
+def test_recordings_in_both_are_left_out_of_the_test_and_counted(place: Artifacts) -> None:
+    _, cells = cross(place, AskedCross(("cremad",), ("tess",), heads=("logreg",)), jobs=1)
+    (cell,) = cells
+    assert (cell.labels, cell.excluded, cell.test_clips) == ("angry+fear+happy", 1, 11)
+    assert "audio" not in cell.leaks
+
+
+def test_pairs_that_share_too_little_are_said(place: Artifacts, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text(
+        "from,to\nangry,angry\nboredom,boredom\ndisgust,drop\nfear,drop\nhappy,drop\nneutral,drop\nsad,drop\n"
+        "surprise,boredom\n"
+    )
+    said: list[str] = []
+    asked = AskedCross(("cremad", "emodb"), ("tess",), heads=("logreg",), labels=str(tmp_path / "one.csv"))
+    _, cells = cross(place, asked, jobs=1, say=said.append)
+    assert [(cell.train, cell.test) for cell in cells] == [("emodb", "tess")]
+    assert said == ["note: cremad and tess share fewer than two labels (angry): left out."]
+    with pytest.raises(DataError, match="no pair of datasets shares two labels"):
+        cross(place, AskedCross(("cremad",), ("tess",), heads=("logreg",), labels=asked.labels), jobs=1)
+
+
+def test_the_command(ser: Ser, place: Artifacts, tmp_path: Path) -> None:
+    shutil.copytree(place.root, tmp_path / "artifacts")
+    for wrong in ((), ("--train", "cremad"), ("--all", "--test", "tess"), ("--train", "tess", "--test", "tess")):
+        failed = ser("cross", *wrong)
+        assert (failed.returncode, "wanted" in failed.stderr) == (1, True), failed.stderr
+    done = ser("cross", "--all", "--head", "logreg")
+    assert done.returncode == 0, done.stderr
+    assert "logreg on mfcc, across datasets" in done.stdout
+    assert "emodb\tboredom\tboredom\t6" in done.stdout
+    board = ser("leaderboard")
+    assert board.returncode == 0
+    assert "cremad->tess" in board.stdout
