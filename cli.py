@@ -345,8 +345,8 @@ def cross(
     from embedcache import DataError
     from embedcache.progress import terminal
 
-    if every == bool(train or test) or bool(train) != bool(test):
-        raise DataError("got neither or both; wanted --train A --test B, or --all.")
+    if every == bool(given(train) or given(test)) or bool(given(train)) != bool(given(test)):
+        raise DataError("wanted --train A --test B, or --all.")
     asked = AskedCross(given(train), given(test), given(encoder), given(head), labels, folds, seeds)
     run, cells = run_cross(place_of(artifacts), asked, jobs, terminal, note, cluster)
     show_labels(run)

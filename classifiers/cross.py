@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from embedcache import Artifacts, DataError
+from embedcache import Artifacts, DataError, ProtocolError
 from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
 
 from . import heads as registry
 from .compare import run_folds
 from .leaderboard import leaderboard, score, to_csv
-from .mapped import Indices
 from .pictures import save_cross_figure
 from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
 from .protocol import Fold, make_folds
@@ -63,25 +62,28 @@ class Cell:
     war: float
     macro_f1: float
     chance: float  # UAR of guessing, and of always saying one label
-    majority_war: float  # WAR of always saying the label that is most frequent in training
-    train_clips: int
+    majority_war: float  # WAR of always saying the label that is most frequent in training; of equals, the first
+    train_clips: int  # within a dataset, of one fold, the mean
     test_clips: int
     train_speakers: int
     test_speakers: int
-    excluded: int  # test clips that were left out: their recordings are in training
+    train_other: int  # clips that are left out for their label, which the other dataset lacks
+    test_other: int
+    excluded: int  # test clips that are left out because their recordings are trained on
     leaks: str
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The clips of one cell."""
+    """The clips of one cell, and the folds of each seed."""
 
     train: str
     test: str
     task: Task
-    folds: Callable[[int], list[Fold]]  # of a seed
-    training: Indices  # the rows of the task that are, in some fold, trained on
-    excluded: int
+    splits: Sequence[Sequence[Fold]]
+    train_other: int = 0
+    test_other: int = 0
+    excluded: int = 0
 
     @property
     def protocol(self) -> str:
@@ -98,7 +100,7 @@ def cross(
 ) -> tuple[Path, list[Cell]]:
     """The matrix of some training sets and some test sets, for each head and encoder; the run folder, and its cells.
 
-    `say` hears of pairs that share fewer than two labels, and are left out. Raises UnknownName, DataError or
+    `say` hears of pairs that are left out, and why. Raises UnknownName, DataError or
     ProtocolError as `Task.load` and `make_folds` do, before anything is fitted.
     """
     train, test = _datasets(artifacts, asked.train), _datasets(artifacts, asked.test)
@@ -111,71 +113,81 @@ def cross(
         Task.load(named, encoder, view, artifacts, asked.labels)
         for encoder in dict.fromkeys(asked.encoders or encoders_for(artifacts, named, say) or (None,))
     ]
-    pairs = [pair for task in tasks for pair in _pairs(task, train, test, asked.folds, say)]
+    pairs = [pair for task in tasks for pair in _pairs(task, train, test, asked, say)]
     made = [
         (pair, p)
         for pair in pairs
-        for p in run_folds(
-            pair.task, specs, [pair.folds(seed) for seed in range(asked.seeds)], pair.protocol, jobs, progress, cluster
-        )
+        for p in run_folds(pair.task, specs, pair.splits, pair.protocol, jobs, progress, cluster)
     ]
     cells = [_cell(pair, p) for pair, p in made]
     return _save(artifacts, asked, [p for _, p in made], cells, tasks[0]), cells
 
 
 def _datasets(artifacts: Artifacts, asked: Sequence[str]) -> list[str]:
-    """The names of extracted datasets, all of them by default."""
+    """The names of extracted datasets, each once; all of them by default."""
     names = asked or sorted(path.stem for path in artifacts.manifests.glob("*.csv"))
-    return [load_manifests(artifacts, name)[0].dataset for name in names or (None,)]
+    return list(dict.fromkeys(load_manifests(artifacts, name)[0].dataset for name in names or (None,)))
 
 
 def _pairs(
-    task: Task, train: Sequence[str], test: Sequence[str], n_folds: int, say: Callable[[str], None]
+    task: Task, train: Sequence[str], test: Sequence[str], asked: AskedCross, say: Callable[[str], None]
 ) -> list[_Pair]:
+    """The pairs that can be made; `say` hears why others cannot."""
     owner = np.array([clip_id.partition(":")[0] for clip_id in task.ids])
     pairs = []
-    for a in train:
-        for b in test:
-            pair = _within(task, owner, a, n_folds) if a == b else _between(task, owner, a, b)
-            if len(pair.task.labels) > 1:
-                pairs.append(pair)
-            elif task.encoder_info:
-                say(f"note: {a} and {b} share fewer than two labels ({', '.join(pair.task.labels)}): left out.")
+    for a, b in product(train, test):
+        try:
+            pairs.append(_within(task, owner, a, asked) if a == b else _between(task, owner, a, b, asked.seeds))
+        except ProtocolError as error:
+            say(f"note: {a} and {b}: left out. {error}" if a != b else f"note: {a} alone: left out. {error}")
     if not pairs:
-        raise DataError("no pair of datasets shares two labels. Choose other datasets, or another view with --labels.")
+        raise DataError("no pair of datasets can be compared. Choose other datasets, or another view with --labels.")
     return pairs
 
 
-def _within(task: Task, owner: Strings, name: str, n_folds: int) -> _Pair:
-    """A dataset alone, in folds by speaker; fewer of them where there are fewer speakers."""
-    own = replace(task.take(np.flatnonzero(owner == name)), dataset=name)
-    fewer = min(n_folds, len(set(own.speakers.tolist())))
+def _within(task: Task, owner: Strings, name: str, asked: AskedCross) -> _Pair:
+    """A dataset alone, as `ser compare` has it, in folds by speaker; fewer of them where there are fewer speakers."""
+    own = task.take(np.flatnonzero(owner == name))
+    texts = None if own.texts is None else _bare(own.texts)
+    own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(own.speakers), texts=texts)
+    folds = min(asked.folds, len(set(own.speakers.tolist())))
+    return _Pair(name, name, own, [make_folds(own, "speakers", folds, seed) for seed in range(asked.seeds)])
+
+
+def _bare(names: Strings) -> Strings:
+    """Names without that of a dataset in front."""
+    return np.array([name.partition(":")[2] for name in names.tolist()])
+
+
+def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
+    """All of one dataset for training, and for testing what of the other is not in it. Raises ProtocolError."""
+    keys = task.keys if task.keys is not None else task.ids
+    known = np.isin(keys, keys[owner == a])
+    labels = sorted(set(task.y[owner == a].tolist()) & set(task.y[(owner == b) & ~known].tolist()))
+    excluded = int(np.count_nonzero((owner == b) & known))
+    if len(labels) < 2:
+        same = f"; recordings of {b} that stand in {a}: {excluded}" if excluded else ""
+        raise ProtocolError(f"They share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
+    shared = np.isin(task.y, labels)
+    training = np.flatnonzero(shared & (owner == a))
+    testing = np.flatnonzero(shared & (owner == b) & ~known)
+    part = replace(task.take(np.concatenate([training, testing])), dataset=f"{a}->{b}")
+    fold = Fold("1", np.arange(len(training)), np.arange(len(training), len(part)))
     return _Pair(
-        train=name,
-        test=name,
-        task=own,
-        folds=lambda seed: make_folds(own, "speakers", fewer, seed),
-        training=np.arange(len(own)),
-        excluded=0,
+        train=a,
+        test=b,
+        task=part,
+        splits=[[fold]] * seeds,
+        train_other=int(np.count_nonzero(~shared & (owner == a))),
+        test_other=int(np.count_nonzero(~shared & (owner == b) & ~known)),
+        excluded=excluded,
     )
-
-
-def _between(task: Task, owner: Strings, a: str, b: str) -> _Pair:
-    """All of one dataset for training, and for testing what of the other is not in it."""
-    labels = set(task.y[owner == a].tolist()) & set(task.y[owner == b].tolist())
-    shared = np.isin(task.y, sorted(labels))
-    training, testing = np.flatnonzero(shared & (owner == a)), np.flatnonzero(shared & (owner == b))
-    known = set(task.keys[owner == a].tolist()) if task.keys is not None else set()
-    new = [row for row in testing if task.keys is None or str(task.keys[row]) not in known]
-    rows = np.concatenate([training, np.array(new, np.int64)])
-    part = replace(task.take(rows), dataset=f"{a}->{b}")
-    fold = Fold("1", np.arange(len(training)), np.arange(len(training), len(rows)))
-    return _Pair(a, b, part, lambda seed: [fold], fold.train, excluded=len(testing) - len(new))
 
 
 def _cell(pair: _Pair, p: Predictions) -> Cell:
     row, task = score(p), pair.task
-    most = Counter(task.y[pair.training].tolist()).most_common(1)[0][0]
+    folds = [fold for split in pair.splits for fold in split]
+    majority = [task.y[fold.test] == _most(task.y[fold.train]) for fold in folds]
     return Cell(
         train=pair.train,
         test=pair.test,
@@ -190,14 +202,21 @@ def _cell(pair: _Pair, p: Predictions) -> Cell:
         war=row.war,
         macro_f1=row.macro_f1,
         chance=1 / len(p.labels),
-        majority_war=float(np.mean(p.truth == most)),
-        train_clips=len(pair.training),
+        majority_war=float(np.concatenate(majority).mean()),
+        train_clips=round(np.mean([len(fold.train) for fold in folds])),
         test_clips=row.n_clips,
-        train_speakers=len(set(task.speakers[pair.training].tolist())),
+        train_speakers=round(np.mean([len(np.unique(task.speakers[fold.train])) for fold in folds])),
         test_speakers=row.n_speakers,
+        train_other=pair.train_other,
+        test_other=pair.test_other,
         excluded=pair.excluded,
         leaks=p.leaks,
     )
+
+
+def _most(labels: Strings) -> str:
+    names, counts = np.unique(labels, return_counts=True)
+    return str(names[counts.argmax()])
 
 
 def _save(

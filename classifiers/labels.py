@@ -41,6 +41,7 @@ WORDS = {
 }
 EMOTIONS = {word: emotion for emotion, words in WORDS.items() for word in words}
 
+GENDERS = {"female": "female", "f": "female", "male": "male", "m": "male"}
 SIX = ("neutral", "happy", "sad", "angry", "fear", "disgust")
 FOUR = SIX[:4]
 SEVEN = (*SIX, "surprise")  # those of the systems with gender-emotion classes, which count calm as neutral
@@ -105,21 +106,23 @@ def _only(emotions: Sequence[str]) -> Callable[[Sequence[Clip]], Table]:
 
 
 def _gendered(clips: Sequence[Clip]) -> Table:
-    if blank := sorted({clip.dataset for clip in clips if not clip.gender}):
-        raise DataError(f"--labels gender-emotion needs the gender of every speaker; {', '.join(blank)} lacks some.")
+    unknown = sorted({f"{clip.dataset}: '{clip.gender}'" for clip in clips if clip.gender.lower() not in GENDERS})
+    if unknown:
+        advice = "Write female or male into the gender column of a CSV, or choose another view."
+        raise DataError(complain("--labels gender-emotion needs the gender of every speaker", unknown, advice))
     seven = {word: emotion for word, emotion in EMOTIONS.items() if emotion in SEVEN} | {"calm": "neutral"}
-    return lambda clip: f"{clip.gender}_{seven[clip.label]}" if clip.label in seven else ""
+    return lambda clip: f"{GENDERS[clip.gender.lower()]}_{seven[clip.label]}" if clip.label in seven else ""
 
 
 def _from_file(path: Path, clips: Sequence[Clip]) -> Table:
-    rows = [(row["from"].strip(), row["to"].strip()) for row in read_rows(path, ("from", "to"))]
-    table = dict(rows)
+    rows = list(dict.fromkeys((row["from"].strip(), row["to"].strip()) for row in read_rows(path, ("from", "to"))))
+    table = {label: "" if target.lower() == DROP else target for label, target in rows}
     faults = [f"'{label}' has no target" for label, target in rows if label and not target]
-    faults += [f"'{label}' has several" for label in table if len({t for name, t in rows if name == label}) > 1]
+    faults += [f"'{label}' has {n} targets" for label, n in Counter(label for label, _ in rows).items() if n > 1]
     if faults:
         raise DataError(complain(f"{path} has faults", faults, "Write one row `from,to` a label, or `from,drop`."))
     _refuse_unknown({clip.label for clip in clips} - set(table), str(path))
-    return lambda clip: "" if table[clip.label] == DROP else table[clip.label]
+    return lambda clip: table[clip.label]
 
 
 def _refuse_unknown(labels: set[str], where: str) -> None:

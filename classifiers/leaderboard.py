@@ -54,6 +54,7 @@ class Row:
     run: str
     labels: str  # the view of the labels
     copies: int  # augmented ones of each clip, in training
+    augment: str  # how those were made
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -105,6 +106,7 @@ def score(p: Predictions) -> Row:
         run=p.run,
         labels=p.label_view,
         copies=p.copies,
+        augment=p.augment,
     )
 
 
@@ -113,7 +115,9 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
     newest: dict[Any, Predictions] = {}
     for p in sorted(predictions, key=lambda p: p.run):
         settings = tuple(sorted((name, str(value)) for name, value in p.params.items()))
-        newest[(p.head, p.encoder, p.fingerprint, p.dataset, p.protocol, p.fold_hash, p.copies, settings)] = p
+        newest[
+            (p.head, p.encoder, p.fingerprint, p.dataset, p.protocol, p.fold_hash, p.copies, p.augment, settings)
+        ] = p
     return list(newest.values())
 
 

@@ -88,23 +88,23 @@ def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]])
     above = np.full((len(train), len(test)), np.nan)
     for (a, b), (score, chance) in scores.items():
         above[train.index(a), test.index(b)] = (score - chance) / (1 - chance)
-    figure = Figure(figsize=(3.6 + 1.1 * len(test), 2.0 + 0.8 * len(train)), layout="constrained", dpi=150)
+    figure = Figure(figsize=(4.6 + 0.95 * len(test), 2.4 + 0.7 * len(train)), layout="constrained", dpi=150)
     axes = figure.add_subplot()
-    image = axes.imshow(above, cmap="Blues", vmin=0, vmax=1)
+    axes.set_facecolor("#d9dde2")  # pairs that are left out
+    image = axes.imshow(above, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for (a, b), (score, chance) in scores.items():
         row, column = train.index(a), test.index(b)
-        colour = "white" if above[row, column] > 0.55 else INK
-        said = f"{score:.3f}\nchance {chance:.3f}"
+        colour = "white" if abs(above[row, column]) > 0.6 else INK
         weight = "bold" if a == b else "normal"
+        said = f"{score:.3f}\n({chance:.3f})"
         axes.text(column, row, said, ha="center", va="center", color=colour, fontsize=8, fontweight=weight)
     axes.set_xticks(range(len(test)), test, rotation=30, ha="right")
     axes.set_yticks(range(len(train)), train)
     axes.set_xlabel("tested on")
     axes.set_ylabel("trained on")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="from chance (0) to all right (1)")
-    axes.set_title(
-        f"{title}: UAR over the labels that both have\nbold: within one dataset, speakers disjoint", fontsize=9
-    )
+    bar = figure.colorbar(image, ax=axes, label="UAR above chance: 1 is all right")
+    bar.ax.set_ylim(min(0.0, float(np.nanmin(above))), 1)
+    axes.set_title(f"{title}: UAR (chance)\nbold: within one dataset, speakers disjoint", fontsize=9)
     return figure
 
 

@@ -45,6 +45,7 @@ FACTS = (
     "histories",
     "label_view",
     "copies",
+    "augment",
 )
 TEXTS = (  # of them, and of ROW
     "dataset",
@@ -56,8 +57,9 @@ TEXTS = (  # of them, and of ROW
     "fold_hash",
     "fingerprint",
     "label_view",
+    "augment",
 )
-LATER = {"label_view": "native", "copies": 0}  # what earlier versions did not write
+LATER = {"label_view": "native", "copies": 0, "augment": ""}  # what earlier versions did not write
 
 MOST_BYTES = 1 << 26  # of run.json: of a network, the learning curves of 91 folds and ten seeds take 5 MB
 MOST_CHARACTERS = 1 << 28  # of a column: numpy makes every cell as wide as the widest
@@ -92,6 +94,7 @@ class Predictions:
     skipped: tuple[str, ...] = ()
     label_view: str = "native"
     copies: int = 0  # augmented ones of each clip, in training
+    augment: str = ""  # how those were made
     params: dict[str, Any] = field(default_factory=dict)
     histories: tuple[dict[str, list[float]], ...] = ()  # one a fold, of heads that learn by epochs
     run: str = ""

@@ -57,6 +57,9 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     """Raises ProtocolError for a shared speaker under a promise of none, or a label tested but never trained on."""
     complaints = []
     for fold in folds:
+        complaints += [
+            f"fold {fold.name}: nothing to {use}" for use in ("train", "test") if not len(getattr(fold, use))
+        ]
         shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
         if PROTOCOLS[protocol].disjoint_speakers and shared:
             complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} in train and test")
@@ -84,8 +87,9 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
 
 
 def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
-    """12 digits that name the folds: rows with equal hashes were trained and tested on the same clips and labels."""
-    labelled = np.char.add(np.char.add(task.ids, "\t"), task.y)
+    """12 digits that name the folds: rows with equal ones were trained and tested on the same recordings and labels."""
+    keys = np.full(len(task), "") if task.keys is None else task.keys
+    labelled = np.char.add(np.char.add(np.char.add(np.char.add(task.ids, "\t"), task.y), "\t"), keys)
     digest = hashlib.sha256()
     for fold in folds:
         for part in (fold.train, fold.test):
@@ -101,6 +105,7 @@ def _need_speakers(task: Task, n: int, protocol: str) -> None:
     speakers = set(task.speakers.tolist())
     if "" in speakers:
         raise ProtocolError(f"protocol '{protocol}' needs the speaker of every clip; {task.dataset} lacks some.")
+    n = max(n, 2)
     if len(speakers) < n:
         fewer = f", --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
         raise ProtocolError(
@@ -112,6 +117,11 @@ def _need_speakers(task: Task, n: int, protocol: str) -> None:
 
 def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
     _need_speakers(task, n_folds, "speakers")
+    if (most := int(np.unique(task.y, return_counts=True)[1].max())) < n_folds:
+        raise ProtocolError(
+            f"protocol 'speakers' with {n_folds} folds needs a label with {n_folds} clips; the most that one of "
+            f"{task.dataset or 'the task'} has is {most}. Ask for fewer --folds, or record more."
+        )
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label with few clips: check_folds says what is wrong with it
@@ -152,8 +162,8 @@ def _published(task: Task, n_folds: int, seed: int) -> list[Fold]:
             f"no folds by clip are published for '{task.dataset}', only for {', '.join(have)}. Use --protocol {better}."
         )
     folds = spec.published_folds()
-    absent = sorted({clip for fold in folds for clip in fold} - set(task.ids.tolist()) - set(task.skipped))
-    if absent and not (task.labels_from and task.labels_from.dropped):
+    known = {*task.ids.tolist(), *task.skipped, *task.dropped}
+    if absent := sorted({clip for fold in folds for clip in fold} - known):
         raise ProtocolError(
             f"the published folds of {task.dataset} test {len(absent)} clips that are not here, such as {absent[0]}. "
             "Use --protocol speakers, or complete the dataset."

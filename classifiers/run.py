@@ -58,7 +58,9 @@ def run_comparison(
     view = "layers" if any(heads.get(name).view == "layers" for name in names) else "pooled"
     tasks = [
         Task.load(asked.datasets, encoder, view, artifacts, asked.labels, asked.copies)
-        for encoder in dict.fromkeys(asked.encoders or encoders_for(artifacts, asked.datasets, say) or (None,))
+        for encoder in dict.fromkeys(
+            asked.encoders or encoders_for(artifacts, asked.datasets, say, asked.copies) or (None,)
+        )
     ]
     for task in tasks:
         make_folds(task, asked.protocol, asked.folds)
@@ -70,9 +72,11 @@ def run_comparison(
     return save_run(artifacts, predictions, asdict(asked), tasks[0].labels_from), predictions
 
 
-def encoders_for(artifacts: Artifacts, datasets: Sequence[str], say: Callable[[str], None]) -> list[str]:
+def encoders_for(
+    artifacts: Artifacts, datasets: Sequence[str], say: Callable[[str], None], copies: int = 0
+) -> list[str]:
     """The encoders that have some datasets whole; `say` hears of those that have a part."""
-    encoders, notes = encoders_of(artifacts, datasets)
+    encoders, notes = encoders_of(artifacts, datasets, copies)
     for line in notes:
         say(f"note: {line}.")
     return encoders

@@ -15,6 +15,11 @@ from .labels import NATIVE
 from .leaderboard import Row, peers
 
 WIDE = 100  # columns, from which on there is room for times
+CROSS_NOTES = (
+    "Of one dataset alone, the score is within it, in folds by speaker.",
+    "most: WAR of always saying the label that is most frequent in training.",
+    "same, other: test clips left out, whose recordings are trained on, or whose labels are not.",
+)
 LEAKS = {
     "speaker": "the test speakers were heard in training: on new speakers expect less",
     "audio": "identical files stand in train and test",
@@ -35,13 +40,22 @@ def show_cross(cells: Sequence[Cell], console: Console) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         for name in ("trained on", "tested on"):
             table.add_column(name, overflow="fold")
-        for name in ("UAR", "95 %", "chance", "WAR", "majority", "labels", "tested", "excluded"):
+        for name in ("UAR", "95 %", "chance", "WAR", "most", "tested", "same", "other"):
             table.add_column(name, justify="right", no_wrap=True)
         for c in group:
             scores = (f"{c.uar:.3f}", interval(c), f"{c.chance:.3f}", f"{c.war:.3f}", f"{c.majority_war:.3f}")
-            table.add_row(c.train, c.test, *scores, str(c.classes), str(c.test_clips), str(c.excluded))
+            table.add_row(c.train, c.test, *scores, str(c.test_clips), str(c.excluded), str(c.test_other))
         console.print(Text(f"\n{head} on {encoder}, across datasets", style="bold cyan"), table, sep="\n")
-    console.print(Text("Of one dataset alone, the score is within it, in folds by speaker.", style="dim"))
+    console.print(*(Text(note, style="dim") for note in (*CROSS_NOTES, *_leaks_of(cells))), sep="\n")
+
+
+def _leaks_of(cells: Sequence[Cell]) -> list[str]:
+    """What the cells of each leak are, and what it means."""
+    said = []
+    for leaks in sorted({cell.leaks for cell in cells if cell.leaks}):
+        pairs = dict.fromkeys(f"{cell.train}->{cell.test}" for cell in cells if cell.leaks == leaks)
+        said.append(f"{statement(leaks)[:-1]} ({', '.join(pairs)}).")
+    return said
 
 
 def statement(leaks: str) -> str:

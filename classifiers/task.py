@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
-from embedcache.manifest import COPY_OF, Clip
+from embedcache import datasets as registry
+from embedcache.augment import recipe_of
+from embedcache.manifest import COPY_OF, SKIPPED, Clip
 from embedcache.store import whole_store
 
 from .labels import NATIVE, Labels, view_labels
@@ -32,6 +34,7 @@ class Copies:
     X: Matrix  # (m, d)
     of: Indices  # (m,): the row of the clip that each is a copy of
     each: int  # copies of one clip
+    recipe: str = ""  # how they were made
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Task:
     view: str = "pooled"
     n_layers: int = 1
     n_frames: int = 1
-    skipped: tuple[str, ...] = ()  # ids of clips that have no vector
+    skipped: tuple[str, ...] = ()  # ids of clips, and of copies, that have no vector
+    dropped: tuple[str, ...] = ()  # ids of clips that the view of the labels leaves out
     labels_from: Labels | None = None  # what y is made of
     copies: Copies | None = None
 
@@ -94,10 +98,12 @@ class Task:
         used = [(clip, label) for clip, label in zip(clips, seen.labels, strict=True) if label]
         if not used:
             raise DataError(f"--labels {labels} leaves no clip of {name}. Choose another view.")
-        copied = [pair for m in manifests for pair in _copied(place, m, copies, [c for c, _ in used], len(manifests))]
+        copied = _copied(place, manifests, copies, [clip for clip, _ in used]) if copies else None
         keys = [clip.key for clip, _ in used]
-        store = whole_store(place.cache, name, keys + [key for key, _ in copied], encoder, [view])
-        X, rows = _vectors(store, keys + [key for key, _ in copied], view, place), len(keys)
+        every = keys + (copied.keys if copied else [])
+        named = f"{name} with {copies} copies of each clip" if copies else name
+        store = whole_store(place.cache, named, every, encoder, [view])
+        X, rows = _vectors(store, every, view, place), len(keys)
         return cls(
             X=X[:rows],
             y=np.array([label for _, label in used]),
@@ -110,9 +116,11 @@ class Task:
             encoder_info=store.info,
             view=view,
             n_layers=1 if view == "pooled" else store.info.n_layers,
-            skipped=tuple(clip.clip_id for m in manifests for clip in _named(m, m.skipped, len(manifests))),
+            skipped=tuple(clip.clip_id for m in manifests for clip in _named(m, m.skipped, len(manifests)))
+            + (copied.skipped if copied else ()),
+            dropped=tuple(clip.clip_id for clip, label in zip(clips, seen.labels, strict=True) if not label),
             labels_from=seen,
-            copies=Copies(X[rows:], np.array([of for _, of in copied], np.int64), copies) if copies else None,
+            copies=Copies(X[rows:], np.array(copied.of, np.int64), copies, copied.recipe) if copied else None,
         )
 
     @property
@@ -200,11 +208,14 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
     return manifest
 
 
-def encoders_of(artifacts: Artifacts, dataset: str | Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-    """The encoders whose vectors of all clips of some datasets are stored; a sentence on each that has only some."""
+def encoders_of(
+    artifacts: Artifacts, dataset: str | Sequence[str] | None = None, copies: int = 0
+) -> tuple[list[str], list[str]]:
+    """The encoders that have vectors of all clips and copies of some datasets; a sentence on each that has a part."""
     manifests = load_manifests(artifacts, dataset)
-    keys = [clip.key for manifest in manifests for clip in manifest.usable]
-    named = "+".join(manifest.dataset for manifest in manifests)
+    used = [clip for manifest in manifests for clip in _named(manifest, manifest.usable, len(manifests))]
+    keys = [clip.key for clip in used] + (_copied(artifacts, manifests, copies, used).keys if copies else [])
+    named = "+".join(manifest.dataset for manifest in manifests) + (f" with {copies} copies each" if copies else "")
     whole, notes = [], []
     for store in find_stores(artifacts.cache):
         has = _count(store, keys, "pooled")
@@ -216,41 +227,60 @@ def encoders_of(artifacts: Artifacts, dataset: str | Sequence[str] | None = None
 
 
 def _named(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> list[Clip]:
-    """The clips as a task names them: of several datasets, with the dataset's name in front."""
+    """The clips as a task names them: of several datasets, with the dataset's name in front.
+
+    Speakers and texts have their corpus's: RAVDESS's speech and song have the same actors.
+    """
     if datasets == 1:
         return list(clips)
-    name = manifest.dataset
+    name, spec = manifest.dataset, registry.find(manifest.dataset)
+    corpus = (spec.corpus if spec else "") or name
     return [
         replace(
             clip,
             clip_id=f"{name}:{clip.clip_id}",
-            speaker=f"{name}:{clip.speaker}",
-            extra={"text": f"{name}:{clip.extra['text']}"} if clip.extra.get("text") else {},
+            speaker=f"{corpus}:{clip.speaker}",
+            extra={"text": f"{corpus}:{clip.extra['text']}"} if clip.extra.get("text") else {},
         )
         for clip in clips
     ]
 
 
-def _copied(
-    place: Artifacts, manifest: Manifest, each: int, used: Sequence[Clip], datasets: int
-) -> list[tuple[str, int]]:
-    """The keys of so many copies of each used clip of a dataset, with the clip's row. Raises DataError for too few."""
-    if not each:
-        return []
-    listed = place.copies(manifest.dataset)
-    if not listed.exists():
-        raise DataError(f"{manifest.dataset} has no augmented copies. Run `ser extract --augment … --copies {each}`.")
-    made = Manifest.from_csv(listed).usable
-    prefix = f"{manifest.dataset}:" if datasets > 1 else ""
-    copies = {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy.key for copy in made}
-    rows = [(row, clip) for row, clip in enumerate(used) if clip.dataset == manifest.dataset]
-    wanted = [((f"{clip.clip_id}#{n}", clip.key), row) for n in range(1, each + 1) for row, clip in rows]
-    if absent := [name for (name, key), _ in wanted if (name, key) not in copies]:
+@dataclass(frozen=True)
+class _Copied:
+    """Copies to be read."""
+
+    keys: list[str]
+    of: list[int]  # the row of the clip that each is a copy of
+    skipped: tuple[str, ...]  # ids of those that have no vector
+    recipe: str
+
+
+def _copied(place: Artifacts, manifests: Sequence[Manifest], each: int, used: Sequence[Clip]) -> _Copied:
+    """So many copies of each used clip. Raises DataError where they were not extracted."""
+    listed: dict[tuple[str, str], Clip] = {}
+    for manifest in manifests:
+        path = place.copies(manifest.dataset)
+        if not path.exists():
+            raise DataError(f"{manifest.dataset} has no augmented copies. Run `ser extract --augment …` with {each}.")
+        prefix = f"{manifest.dataset}:" if len(manifests) > 1 else ""
+        made = Manifest.from_csv(path).clips
+        listed |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in made}
+    wanted = [((f"{clip.clip_id}#{n}", clip.key), row) for n in range(1, each + 1) for row, clip in enumerate(used)]
+    if absent := [name for (name, key), _ in wanted if (name, key) not in listed]:
         raise DataError(
-            f"{listed}: lacks {len(absent)} of {len(wanted)} copies, the first {absent[0]}. Run `ser extract "
-            f"--augment …` with --copies {each}."
+            f"{place.root / 'copies'}: lacks {len(absent)} of {len(wanted)} copies, the first {absent[0]}. Run `ser "
+            f"extract --augment …` with --copies {each}."
         )
-    return [(copies[name], row) for name, row in wanted]
+    copies = [(name, listed[name, key], row) for (name, key), row in wanted]
+    usable = [(copy, row) for _, copy, row in copies if SKIPPED not in copy.extra]
+    recipes = sorted({recipe_of(copy) for copy, _ in usable})
+    return _Copied(
+        keys=[copy.key for copy, _ in usable],
+        of=[row for _, row in usable],
+        skipped=tuple(name for name, copy, _ in copies if SKIPPED in copy.extra),
+        recipe="; ".join(recipes),
+    )
 
 
 def _vectors(store: EmbeddingStore, keys: list[str], view: str, place: Artifacts) -> Matrix:

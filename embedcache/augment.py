@@ -99,6 +99,15 @@ def copies_of(manifest: Manifest, recipe: Recipe) -> Manifest:
     return Manifest(manifest.dataset, tuple(made))
 
 
+def recipe_of(copy: Clip) -> str:
+    """What a copy was made with, for people: `noise+gain, seed 0`. Raises DataError for what describes no copy."""
+    try:
+        said = json.loads(copy.extra.get(TRANSFORM, ""))
+        return f"{'+'.join(said['transforms'])}, seed {int(said['seed'])}"
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DataError(f"{copy.clip_id}: is not described as a copy. Run `ser extract --augment` again.") from error
+
+
 def transformed(wave: Waveform, rate: int, copy: Clip) -> Waveform:
     """The samples of a copy, (samples,) float32, from those of its clip, which stay as they are; `rate` in Hz.
 

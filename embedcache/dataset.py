@@ -62,6 +62,7 @@ class Dataset:
     labels: tuple[str, ...] = ()  # () where the data decide
     n_clips: int | None = None
     n_speakers: int | None = None
+    corpus: str = ""  # what it shares speakers and texts with other datasets under; "": its own name
     language: str = ""  # "" where it differs from clip to clip, or is not known
     names: re.Pattern[str] | None = None  # of `<folder>/<name without ending>`, searched; tells a tree of this dataset
     official_folds: Folds = ()  # by speaker
@@ -101,10 +102,10 @@ class Dataset:
             if clips:
                 return clips
         except DataError as error:
-            if other := _looks_like(root, self):
+            if other := looks_like(root, self.names):
                 raise DataError(_mistaken(root, self, other)) from error
             raise
-        if other := _looks_like(root, self):
+        if other := looks_like(root, self.names):
             raise DataError(_mistaken(root, self, other))
         return []
 
@@ -179,23 +180,20 @@ def _place(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-def _looks_like(root: Path, wanted: Dataset) -> Dataset | None:
-    """The dataset whose names most of a tree's files have, where that is another one."""
+def looks_like(root: Path, but: re.Pattern[str] | None = None) -> Dataset | None:
+    """The dataset whose names most of a tree's files have, if there is one with other names than `but`."""
     from . import datasets  # which imports this module
 
     places = [_place(path) for path in islice(audio_files(root), SAMPLE)]
     for spec in datasets.all():
-        if (
-            spec.names
-            and spec.names != wanted.names
-            and sum(map(bool, map(spec.names.search, places))) > len(places) / 2
-        ):
+        if spec.names and spec.names != but and sum(map(bool, map(spec.names.search, places))) > len(places) / 2:
             return spec
     return None
 
 
 def _mistaken(root: Path, wanted: Dataset, other: Dataset) -> str:
-    return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or another --root."
+    way = "another --root" if wanted.names else "a CSV with path, label, speaker"
+    return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or {way}."
 
 
 def _refuse_unusable(path: Path) -> None:

@@ -105,6 +105,26 @@ def test_cremad_reads_levels_sentences_and_the_actors_table(tmp_path: Path) -> N
     assert {c.gender for c in read("cremad", root / "AudioWAV").clips if c.speaker == "1001"} == {"female"}
 
 
+def test_a_clone_of_cremads_repository_holds_its_clips_once(tmp_path: Path) -> None:
+    root = TREES["cremad"].make(tmp_path / "x")
+    write(root / "AudioMP3" / "1001_DFA_ANG_XX.mp3", noise(0.1))
+    (root / "VideoDemographics.csv").write_text("ActorID,Sex\n9999,Male\n1001,Unknown\n")
+    manifest = add_keys(read("cremad", root)).check()
+    assert (len(manifest), {c.gender for c in manifest.clips if c.speaker == "1001"}) == (48, {"male"})
+    write(root / "AudioWAV" / "9999_DFA_ANG_XX.wav", noise(0.1))
+    with pytest.raises(DataError, match="code 9999"):
+        read("cremad", root)
+
+
+def test_a_folder_of_ones_own_is_not_another_datasets_tree(tmp_path: Path) -> None:
+    for name in ("tess", "cremad", "iemocap", "esd"):
+        root = TREES[name].make(tmp_path / name)
+        with pytest.raises(DataError, match=f"this looks like .*. Use --dataset {name}, or a CSV with path, label"):
+            read("folder", root)
+    write(tmp_path / "mine" / "happy " / "ann_1.wav", noise(0.1))
+    assert read("folder", tmp_path / "mine").labels == ("happy",)
+
+
 def test_cremads_actors_are_48_men_and_43_women() -> None:
     from embedcache.datasets.cremad import ACTORS
 

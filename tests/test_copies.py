@@ -1,5 +1,8 @@
 """Augmented copies: trained on with their clips; never tested on, never held out, never beside what they are of."""
 
+import csv
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +149,14 @@ def test_a_task_with_copies_is_loaded_as_they_were_extracted(
     assert not np.array_equal(whole.copies.X[:24], plain.X)  # the first copy of each
     np.testing.assert_allclose(whole.copies.X[:24].mean(), plain.X.mean(), rtol=0.5)
     np.testing.assert_array_equal(whole.copies.of, np.tile(np.arange(24), 2))
+    assert (whole.copies.recipe, whole.skipped) == ("noise+gain, seed 0", ())
+    listed = Manifest.from_csv(place.copies("ravdess"))
+    short = replace(listed.clips[0], extra={**listed.clips[0].extra, "skipped": "too short"})
+    replace(listed, clips=(short, *listed.clips[1:])).to_csv(place.copies("ravdess"))
+    fewer = Task.load(artifacts=place, copies=1)
+    assert (len(fewer.copies.of), fewer.skipped) == (23, (short.clip_id,))
+    assert 0 not in fewer.copies.of
+    listed.to_csv(place.copies("ravdess"))
     with pytest.raises(DataError, match="lacks 24 of 96 copies, the first 03-01-01-01-01-01-01#4.*with --copies 4"):
         Task.load(artifacts=place, copies=4)
     layers = Task.load(artifacts=place, view="layers", copies=2)
@@ -176,7 +187,14 @@ def test_the_command_says_how_many_copies_were_used(ser: Ser, tmp_path: Path) ->
         done = ser("compare", "--head", "logreg", "--folds", "2", "--copies", copies)
         assert done.returncode == 0, done.stderr
         assert ("copies" in done.stdout) == bool(copies)
-    board = ser("leaderboard").stdout.splitlines()
-    assert sorted(line.rpartition(",")[2] for line in board[1:]) == ["0", str(EACH)]
-    model = ser("fit", "--head", "mlp", "--folds", "2", "--copies", "1")
+    assert ser(*EXTRACT, "--augment", "pitch", "--seed", "7").returncode == 0
+    model = ser("fit", "--head", "logreg", "--folds", "2", "--copies", "1")
     assert "fitted on all 24 clips" in model.stdout, model.stderr
+    rows = list(csv.DictReader(io.StringIO(ser("leaderboard").stdout)))
+    assert sorted((row["copies"], row["augment"]) for row in rows) == [
+        ("0", ""),
+        ("1", "pitch, seed 7"),
+        ("3", "noise+gain, seed 0"),
+    ]
+    card = json.loads((tmp_path / "artifacts" / "models" / "ravdess-mfcc-logreg" / "model.json").read_text())
+    assert card["score"]["augment"] == "pitch, seed 7"

@@ -42,8 +42,11 @@ def test_the_views(view: str, wanted: list[str]) -> None:
 def test_gender_emotion_has_14_classes() -> None:
     both = clips(*EMOTIONS) + clips(*EMOTIONS, gender="male")
     assert len(set(view_labels(both, "gender-emotion").labels) - {""}) == 14
-    with pytest.raises(DataError, match="needs the gender of every speaker; d lacks some"):
-        view_labels(clips("happy", gender=""), "gender-emotion")
+    for gender, shown in (("", "d: ''"), ("unknown", "d: 'unknown'")):
+        with pytest.raises(DataError, match=f"needs the gender of every speaker:\n  {shown}\nWrite female or male"):
+            view_labels(clips("happy", gender=gender), "gender-emotion")
+    spelled = [view_labels(clips("happy", gender=gender), "gender-emotion").labels for gender in ("F", "Female", "f")]
+    assert spelled == [("female_happy",)] * 3
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(sorted(EMOTIONS))), min_size=1, max_size=30))
@@ -69,12 +72,12 @@ def test_a_word_that_no_table_knows_is_said(tmp_path: Path) -> None:
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "my.csv"
-    path.write_text("from,to\nhappy,positive\nsad,negative\ncalm,drop\n")
+    path.write_text("from,to\nhappy ,positive\nsad,negative\nsad,negative\ncalm,Drop\n")
     assert view_labels(clips("happy", "calm", "sad"), str(path)).labels == ("positive", "", "negative")
     with pytest.raises(DataError, match="does not say what becomes of: angry"):
         view_labels(clips("angry"), str(path))
     path.write_text("from,to\nhappy,positive\nhappy,negative\nsad,\n")
-    with pytest.raises(DataError, match="'sad' has no target\n  'happy' has several"):
+    with pytest.raises(DataError, match="'sad' has no target\n  'happy' has 2 targets"):
         view_labels(clips("happy"), str(path))
     path.write_text("a,b\n")
     with pytest.raises(DataError, match="no column from, to"):

@@ -77,6 +77,30 @@ def test_published_folds_by_clip_test_the_published_clips(name: str, folds: int)
     assert len(make_folds(missing, "published")) == folds  # it is known why
 
 
+def test_published_folds_count_what_a_view_of_the_labels_leaves_out() -> None:
+    t = published("emodb")
+    gone = t.take(np.arange(20, len(t)))
+    with pytest.raises(ProtocolError, match="test 20 clips that are not here"):
+        make_folds(gone, "published")
+    assert len(make_folds(replace(gone, dropped=tuple(t.ids[:20].tolist())), "published")) == 5
+    first = datasets.get("emodb").published_folds()[0]
+    kept = t.take(np.flatnonzero(~np.isin(t.ids, first)))
+    with pytest.raises(ProtocolError, match="fold 1: nothing to test"):
+        make_folds(replace(kept, dropped=first), "published")
+
+
+def test_folds_of_fewer_clips_than_folds_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="5 folds needs a label with 5 clips; the most that one of toy has is 3"):
+        make_folds(replace(task(6, 1, 1), y=np.array(list("aabbab"))), "speakers", n_folds=5)
+
+
+def test_other_recordings_under_the_same_ids_have_another_hash() -> None:
+    t = task()
+    keys = np.array([f"k{n}" for n in range(len(t))])
+    first, second = (fold_hash(replace(t, keys=np.char.add(keys, end)), make_folds(t)) for end in ("", "x"))
+    assert first != second
+
+
 def test_where_published_folds_are_by_speaker_official_is_the_word() -> None:
     with pytest.raises(ProtocolError, match="no folds by clip .* 'ravdess', only for cremad, emodb, tess. .*official"):
         make_folds(replace(task(), dataset="ravdess"), "published")

@@ -43,8 +43,10 @@ FAULTS = (
 )
 
 
-def clip(match: re.Match[str], path: Path, genders: dict[str, str]) -> Clip:
-    """The clip that a name describes; ValueError for a code that there is not."""
+def clip(match: re.Match[str], path: Path, genders: dict[str, str]) -> Clip | None:
+    """The clip that a name describes; None for the repository's MP3s beside it; ValueError for an unknown code."""
+    if path.parent.name == "AudioMP3" and path.parent.with_name("AudioWAV").is_dir():
+        return None
     actor, sentence, emotion, level = match.groups()
     for code, known in ((actor, genders), (sentence, SENTENCES), (emotion, EMOTIONS), (level, LEVELS)):
         if code not in known:
@@ -63,7 +65,8 @@ def _demographics(root: Path) -> dict[str, str]:
     """Actor -> gender, as the dataset's own table says, if it is there: in `root`, or beside it."""
     table = next((place / DEMOGRAPHICS for place in (root, root.parent) if (place / DEMOGRAPHICS).is_file()), None)
     rows = read_rows(table, ("ActorID", "Sex")) if table else []
-    return {row["ActorID"]: row["Sex"].strip().lower() for row in rows if row["Sex"].strip()}
+    said = {row["ActorID"]: row["Sex"].strip().lower() for row in rows}
+    return {actor: sex for actor, sex in said.items() if actor in ACTORS and sex in ("female", "male")}
 
 
 dataset = Dataset(

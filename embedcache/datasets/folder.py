@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..dataset import Dataset, parse_files
+from ..dataset import Dataset, looks_like, parse_files
 from ..errors import DataError, complain
 from ..manifest import COLUMNS, COPY_OF, SKIPPED, Clip, read_rows
 
@@ -33,8 +33,10 @@ def scan(root: Path) -> list[Clip]:
             raise ValueError("lies in no label's folder")
         if not (speaker and underscore):
             raise ValueError("no speaker before an underscore")
-        return Clip(name, path.relative_to(root).as_posix(), str(path), path.parent.name, speaker)
+        return Clip(name, path.relative_to(root).as_posix(), str(path), path.parent.name.strip(), speaker.strip())
 
+    if looks_like(root):
+        raise DataError(f"{root}: is no tree of one's own.")  # of whose it is, `Dataset` tells
     return parse_files(root, LAYOUT, parse)
 
 

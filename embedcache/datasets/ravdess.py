@@ -70,6 +70,7 @@ Ravdess = functools.partial(
     licence="CC BY-NC-SA 4.0",
     citation="Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
     layout=LAYOUT,
+    corpus="ravdess",  # the same actors and sentences
     language="English",
     rates=(48_000,),
 )
