@@ -339,14 +339,15 @@ def cross(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Train heads on one dataset and test them on another, over the labels that both have."""
-    from classifiers.cross import AskedCross
-    from classifiers.cross import cross as run_cross
-    from classifiers.show import show_cross
     from embedcache import DataError
-    from embedcache.progress import terminal
 
     if every == bool(given(train) or given(test)) or bool(given(train)) != bool(given(test)):
         raise DataError("wanted --train A --test B, or --all.")
+    from classifiers.cross import AskedCross
+    from classifiers.cross import cross as run_cross
+    from classifiers.show import show_cross
+    from embedcache.progress import terminal
+
     asked = AskedCross(given(train), given(test), given(encoder), given(head), labels, folds, seeds)
     run, cells = run_cross(place_of(artifacts), asked, jobs, terminal, note, cluster)
     show_labels(run)

@@ -123,6 +123,7 @@ def test_bad_clips_are_all_named_at_once_and_counted_where_they_are_missing(ser:
         assert all(path.stem in said for path in paths.values())
 
 
+@pytest.mark.long
 def test_a_clip_of_sixteen_minutes(ser: Ser, tree: Path, checkpoint: Path) -> None:
     """mfcc takes it; a network says where its limit is."""
     write(tree / "Actor_02" / "03-01-02-01-01-01-02.wav", np.zeros(960 * 100), 100)

@@ -64,6 +64,7 @@ def test_quickstart_says_what_it_is_and_prints_a_leaderboard(ser: Ser, tmp_path:
     ]
 
 
+@pytest.mark.long
 def test_quickstart_uses_real_weights_where_they_are(ser: Ser, tmp_path: Path) -> None:
     """A tiny checkpoint in the cache's place of facebook/wav2vec2-base: it is taken, and said to be."""
     place = tmp_path / "hf" / "hub" / "models--facebook--wav2vec2-base"
