@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "0"
@@ -14,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 import pytest
 import soundfile
+from warm import Warm
 
 from embedcache import Artifacts, EmbeddingStore, Manifest, add_keys, datasets, extract, load_encoder
 
@@ -92,23 +92,21 @@ def artifacts(tree: Path, tmp_path: Path) -> Artifacts:
 Ser = Callable[..., subprocess.CompletedProcess]
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """What runs `ser`."""
+    process = Warm()
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def ser(tmp_path: Path) -> Ser:
+def ser(tmp_path: Path, warm: Warm) -> Ser:
     """`ser` in a process of its own, in an empty folder."""
 
     def run(*arguments: object, env: dict[str, str] | None = None, timeout: float = 180) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, str(REPOSITORY / "cli.py"), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            timeout=timeout,
-            env={
-                **os.environ,
-                "LOKY_MAX_CPU_COUNT": "1",
-                **(env or {}),
-            },  # a pool of processes costs more than it saves
-        )
+        alone = {"LOKY_MAX_CPU_COUNT": "1"}  # a pool of processes costs more than it saves
+        return warm.run([*map(str, arguments)], tmp_path, {**os.environ, **alone, **(env or {})}, timeout)
 
     return run
 
