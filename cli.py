@@ -124,7 +124,7 @@ def datasets() -> None:
         print(f"  holds    {counts if d.n_clips else 'the clips, speakers and labels that you have'}")
         print(f"  licence  {d.licence}")
         print(f"  cite     {d.citation}")
-        print(f"  get it   {d.apply or d.source}")
+        print(f"  get it   {f'ser download {d.name}; ' if d.remotes else ''}{d.apply or d.source}")
         print(f"  files    {d.layout}")
         if d.official_folds:
             print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
@@ -255,6 +255,7 @@ def extract(
             raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
 
     manifest, report = stored(manifest, "clips")
+    tell_fewer(place, manifest)
     manifest.to_csv(place.manifest(manifest.dataset))
     if spec.n_clips and len(manifest) != spec.n_clips:
         note(f"note: {spec.name} has {spec.n_clips} clips when complete, this folder {len(manifest)}.")
@@ -286,7 +287,7 @@ def fit(
     from classifiers.run import Asked, fit_model
     from embedcache.progress import terminal
 
-    asked = Asked(given(dataset), given(encoder), (head,), protocol, folds, seeds, labels, copies)
+    asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds, labels, copies)
     place = place_of(artifacts)
     model, card, predictions = fit_model(place, asked, out, jobs, terminal)
     show_labels(place.runs / card.score["run"])
@@ -326,8 +327,8 @@ def compare(
 
 @app.command()
 def cross(
-    train: Annotated[list[str] | None, typer.Option(help="Extracted datasets, a,b or repeated.")] = None,
-    test: Annotated[list[str] | None, typer.Option(help="Extracted datasets, a,b or repeated.")] = None,
+    train: Annotated[list[str] | None, typer.Option(help="Datasets to train on, each on its own: a,b.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Datasets to test on, each on its own: a,b.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Each extracted dataset on each.")] = False,
     encoder: EncodersOption = None,
     head: HeadsOption = None,
@@ -627,6 +628,18 @@ def peak_memory() -> str:
         return ""
     unit = 1 << 30 if sys.platform == "darwin" else 1 << 20
     return f", peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GB"
+
+
+def tell_fewer(place: Artifacts, manifest: Manifest) -> None:
+    """That a manifest will list fewer clips than it did."""
+    from embedcache import Manifest
+
+    path = place.manifest(manifest.dataset)
+    before = len(Manifest.from_csv(path)) if path.exists() else 0
+    if before > len(manifest):
+        note(
+            f"note: {path} listed {before} clips, and lists {len(manifest)} now. Extract the whole folder to have all."
+        )
 
 
 def tell_skipped(dataset: str, skipped: Iterable[str], what: str = "clips") -> None:

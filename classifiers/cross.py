@@ -141,7 +141,7 @@ def _pairs(
         except ProtocolError as error:
             say(f"note: {a} and {b}: left out. {error}" if a != b else f"note: {a} alone: left out. {error}")
     if not pairs:
-        raise DataError("no pair of datasets can be compared. Choose other datasets, or another view with --labels.")
+        raise DataError("no pair of datasets can be compared: the notes say why.")
     return pairs
 
 
@@ -165,8 +165,10 @@ def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
     known = np.isin(keys, keys[owner == a])
     labels = sorted(set(task.y[owner == a].tolist()) & set(task.y[(owner == b) & ~known].tolist()))
     excluded = int(np.count_nonzero((owner == b) & known))
+    if excluded == np.count_nonzero(owner == b):
+        raise ProtocolError(f"All {excluded} clips of {b} are, byte for byte, files of {a} too.")
     if len(labels) < 2:
-        same = f"; recordings of {b} that stand in {a}: {excluded}" if excluded else ""
+        same = f"; files of {b} that stand in {a}: {excluded}" if excluded else ""
         raise ProtocolError(f"They share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
     shared = np.isin(task.y, labels)
     training = np.flatnonzero(shared & (owner == a))

@@ -96,7 +96,7 @@ def _table(view: str, clips: Sequence[Clip]) -> Table:
         return _from_file(Path(view), clips)
     if view not in VIEWS:
         raise UnknownName("label view", view, [NATIVE, *VIEWS], "A CSV file with the columns from,to works too")
-    _refuse_unknown({clip.label for clip in clips} - set(EMOTIONS), f"--labels {view}")
+    _refuse_unknown(clips, EMOTIONS, f"--labels {view}")
     return VIEWS[view](clips)
 
 
@@ -106,7 +106,8 @@ def _only(emotions: Sequence[str]) -> Callable[[Sequence[Clip]], Table]:
 
 
 def _gendered(clips: Sequence[Clip]) -> Table:
-    unknown = sorted({f"{clip.dataset}: '{clip.gender}'" for clip in clips if clip.gender.lower() not in GENDERS})
+    strange = {(clip.dataset, clip.gender) for clip in clips if clip.gender.lower() not in GENDERS}
+    unknown = [f"{dataset}: {repr(gender) if gender else 'no gender given'}" for dataset, gender in sorted(strange)]
     if unknown:
         advice = "Write female or male into the gender column of a CSV, or choose another view."
         raise DataError(complain("--labels gender-emotion needs the gender of every speaker", unknown, advice))
@@ -121,16 +122,25 @@ def _from_file(path: Path, clips: Sequence[Clip]) -> Table:
     faults += [f"'{label}' has {n} targets" for label, n in Counter(label for label, _ in rows).items() if n > 1]
     if faults:
         raise DataError(complain(f"{path} has faults", faults, "Write one row `from,to` a label, or `from,drop`."))
-    _refuse_unknown({clip.label for clip in clips} - set(table), str(path))
+    _refuse_unknown(clips, table, str(path))
     return lambda clip: table[clip.label]
 
 
-def _refuse_unknown(labels: set[str], where: str) -> None:
-    if labels:
+def _refuse_unknown(clips: Sequence[Clip], table: Mapping[str, str], where: str) -> None:
+    if unknown := sorted({f"{clip.label} (of {clip.dataset})" for clip in clips if clip.label not in table}):
         raise DataError(
-            f"{where} does not say what becomes of: {', '.join(sorted(labels))}. Use --labels FILE.csv with rows "
-            "`from,to`; the target `drop` leaves a label out."
+            f"{where} does not say what becomes of: {', '.join(unknown)}. Use --labels FILE.csv with rows "
+            "`from,to`, where the target `drop` leaves a label out; or leave that dataset out."
         )
+
+
+def synonyms(labels: Labels) -> list[str]:
+    """A sentence on each emotion that stands under several words in a view, as in a union of datasets."""
+    words: dict[str, set[str]] = {}
+    for change in labels.changes:
+        words.setdefault(EMOTIONS.get(change.becomes, ""), set()).add(change.becomes)
+    several = [sorted(found) for emotion, found in words.items() if emotion and len(found) > 1]
+    return [f"{' and '.join(found)} are one emotion in two words; --labels emotion joins them" for found in several]
 
 
 VIEWS: Mapping[str, Callable[[Sequence[Clip]], Table]] = {

@@ -102,9 +102,9 @@ def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]])
     axes.set_yticks(range(len(train)), train)
     axes.set_xlabel("tested on")
     axes.set_ylabel("trained on")
-    bar = figure.colorbar(image, ax=axes, label="UAR above chance: 1 is all right")
+    bar = figure.colorbar(image, ax=axes, label="above chance")
     bar.ax.set_ylim(min(0.0, float(np.nanmin(above))), 1)
-    axes.set_title(f"{title}: UAR (chance)\nbold: within one dataset, speakers disjoint", fontsize=9)
+    axes.set_title(f"{title}: UAR (chance)\nbold: within one dataset, speakers disjoint; grey: left out", fontsize=9)
     return figure
 
 

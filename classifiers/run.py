@@ -17,7 +17,7 @@ from embedcache.store import slug
 
 from . import heads
 from .compare import compare, fit_head
-from .labels import Labels
+from .labels import NATIVE, Labels, synonyms
 from .leaderboard import leaderboard, per_label_csv, score, to_csv
 from .persist import Card, save_model
 from .pictures import save_pictures
@@ -62,6 +62,8 @@ def run_comparison(
             asked.encoders or encoders_for(artifacts, asked.datasets, say, asked.copies) or (None,)
         )
     ]
+    for line in synonyms(tasks[0].labels_from) if tasks[0].labels_from else ():
+        say(f"note: {line}.")
     for task in tasks:
         make_folds(task, asked.protocol, asked.folds)
     predictions = [
@@ -87,7 +89,9 @@ def save_run(
 ) -> Path:
     """Write a run folder: predictions, run.json, leaderboard, what became of the labels, scores by label, pictures."""
     datasets = "+".join(sorted({p.dataset for p in predictions}))
-    folder = new_run_folder(artifacts.runs, f"{datasets}-{predictions[0].protocol}")
+    view = predictions[0].label_view
+    seen = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
+    folder = new_run_folder(artifacts.runs, f"{datasets}{seen}-{predictions[0].protocol}")
     save_predictions(folder, predictions, asked)
     with atomic_write(folder / "per_label.csv") as file:
         file.write(per_label_csv(predictions))

@@ -195,7 +195,10 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
     matches = [name for name in have if dataset in (None, name)]
     matches = matches or [name for name in have if name.startswith(f"{dataset}-") and dataset == "folder"]
     if not matches:
-        raise UnknownName("extracted dataset", str(dataset), have, f"Run `ser extract --dataset {dataset}` first")
+        known = str(dataset) in registry.names()
+        raise UnknownName(
+            "extracted dataset", str(dataset), have, f"Run `ser extract --dataset {dataset}` first" if known else ""
+        )
     if len(matches) > 1:
         raise DataError(f"several datasets are extracted: {', '.join(matches)}. Pick one with --dataset.")
     manifest = Manifest.from_csv(artifacts.manifest(matches[0]))
@@ -262,7 +265,9 @@ def _copied(place: Artifacts, manifests: Sequence[Manifest], each: int, used: Se
     for manifest in manifests:
         path = place.copies(manifest.dataset)
         if not path.exists():
-            raise DataError(f"{manifest.dataset} has no augmented copies. Run `ser extract --augment …` with {each}.")
+            raise DataError(
+                f"{manifest.dataset} has no augmented copies. Run `ser extract --augment … --copies {each}`."
+            )
         prefix = f"{manifest.dataset}:" if len(manifests) > 1 else ""
         made = Manifest.from_csv(path).clips
         listed |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in made}

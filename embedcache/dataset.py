@@ -192,8 +192,9 @@ def looks_like(root: Path, but: re.Pattern[str] | None = None) -> Dataset | None
 
 
 def _mistaken(root: Path, wanted: Dataset, other: Dataset) -> str:
-    way = "another --root" if wanted.names else "a CSV with path, label, speaker"
-    return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or {way}."
+    if wanted.names is None:
+        return f"{root}: this looks like {other.title}. Use --dataset {other.name}, or a CSV with path, label, speaker."
+    return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or another --root."
 
 
 def _refuse_unusable(path: Path) -> None:

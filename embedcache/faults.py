@@ -130,6 +130,12 @@ def _uneven(case: Case) -> Iterator[Found]:
                 yield (), f"speaker {speaker}, {label}: has {have}, others have {wanted}"
 
 
+def _one_label(case: Case) -> Iterator[Found]:
+    labels = sorted({clip.label for clip in case.listed})
+    if len(labels) == 1:
+        yield (), f"all {len(case.listed)} clips are '{labels[0]}'"
+
+
 def _altered(case: Case) -> Iterator[Found]:
     for heard in case.clips:
         published = case.checksums.get(heard.clip_id)
@@ -202,6 +208,7 @@ CHECKS = (
     Check("missing", FAULT, "This copy is not complete; `ser datasets` says where to get the rest.", _missing),
     Check("extra", FAULT, "Not part of what was published: move it away, or use --dataset folder.", _extra),
     Check("uneven", FAULT, "Published, every speaker has as many: look for what is lost or added.", _uneven),
+    Check("one label", FAULT, "Nothing to tell apart: see whether labels are taken from the right place.", _one_label),
     Check("altered", FAULT, f"Not the bytes that were published. {AGAIN}.", _altered),
     Check("clashing ids", FAULT, "Two files or labels under one clip id: remove or rename one of each.", _clashing),
     Check("contradiction", FAULT, "One recording, byte for byte, under two labels or speakers.", _contradicting, True),

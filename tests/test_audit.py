@@ -241,12 +241,19 @@ def test_song_beside_speech_is_counted(spec: Dataset, tree: Path) -> None:
 def test_a_csv_and_what_lies_beside_it(tmp_path: Path) -> None:
     write(tmp_path / "wavs" / "1.wav", noise(0.5))
     write(tmp_path / "wavs" / "2.wav", noise(0.5, seed=1))
-    (tmp_path / "my.csv").write_text("path,label,speaker\nwavs/1.wav,sad,ann\nwavs/gone.wav,sad,bob\n")
+    (tmp_path / "my.csv").write_text("path,label,speaker\nwavs/1.wav,sad,ann\nwavs/gone.wav,glad,bob\n")
     found = audit(datasets.get("folder"), tmp_path / "my.csv")
     assert kinds(found) == {"unreadable": "fault", "other audio": "note"}
     assert found.findings[0].lines[0].startswith("wavs/gone.wav: cannot be read: No such file")
     assert found.findings[1].lines == ("wavs/2.wav",)
     assert found.genders == {"": 2}
+
+
+def test_one_label_alone_is_a_fault(tmp_path: Path) -> None:
+    for speaker in ("ann", "bob"):
+        write(tmp_path / "mine" / "wav" / f"{speaker}_1.wav", noise(0.5, seed=ord(speaker[0])))
+    finding = only(audit(datasets.get("folder"), tmp_path / "mine"))
+    assert (finding.severity, finding.kind, finding.lines) == ("fault", "one label", ("all 2 clips are 'wav'",))
 
 
 def test_a_tree_that_is_no_such_dataset_stops(spec: Dataset, tree: Path) -> None:

@@ -84,7 +84,7 @@ def test_pairs_that_share_too_little_are_said(place: Artifacts, tmp_path: Path) 
     asked = AskedCross(("cremad", "emodb"), ("tess",), heads=("logreg",), labels=str(tmp_path / "one.csv"))
     _, cells = cross(place, asked, jobs=1, say=said.append)
     assert [(cell.train, cell.test) for cell in cells] == [("emodb", "tess")]
-    shared = "angry; recordings of tess that stand in cremad: 1"
+    shared = "angry; files of tess that stand in cremad: 1"
     assert said == [f"note: cremad and tess: left out. They share fewer than two labels ({shared})."]
     with pytest.raises(DataError, match="no pair of datasets can be compared"):
         cross(place, AskedCross(("cremad",), ("tess",), heads=("logreg",), labels=asked.labels), jobs=1)
@@ -126,7 +126,7 @@ def test_labels_that_exclusion_leaves_untested_are_no_labels_of_the_pair(place: 
     _, cells = cross(Artifacts(tmp_path / "artifacts"), asked, jobs=1, say=said.append)
     assert [(cell.train, cell.labels, cell.excluded) for cell in cells] == [("emodb", "happy+sad", 0)]
     assert said == [
-        "note: cremad and folder-part: left out. They share fewer than two labels (sad; recordings of folder-part that "
+        "note: cremad and folder-part: left out. They share fewer than two labels (sad; files of folder-part that "
         "stand in cremad: 2)."
     ]
 

@@ -12,6 +12,7 @@ from trees import TREES
 
 from classifiers import Task, compare
 from classifiers.labels import EMOTIONS, VIEWS, view_labels
+from classifiers.run import Asked, run_comparison
 from embedcache import Artifacts, Clip, DataError, UnknownName, datasets
 
 
@@ -42,7 +43,7 @@ def test_the_views(view: str, wanted: list[str]) -> None:
 def test_gender_emotion_has_14_classes() -> None:
     both = clips(*EMOTIONS) + clips(*EMOTIONS, gender="male")
     assert len(set(view_labels(both, "gender-emotion").labels) - {""}) == 14
-    for gender, shown in (("", "d: ''"), ("unknown", "d: 'unknown'")):
+    for gender, shown in (("", "d: no gender given"), ("unknown", "d: 'unknown'")):
         with pytest.raises(DataError, match=f"needs the gender of every speaker:\n  {shown}\nWrite female or male"):
             view_labels(clips("happy", gender=gender), "gender-emotion")
     spelled = [view_labels(clips("happy", gender=gender), "gender-emotion").labels for gender in ("F", "Female", "f")]
@@ -63,7 +64,9 @@ def test_every_clip_is_counted_once(listed: list[tuple[str, str]]) -> None:
 
 
 def test_a_word_that_no_table_knows_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--labels emotion6 does not say what becomes of: hapy. Use --labels FILE.csv"):
+    with pytest.raises(
+        DataError, match="--labels emotion6 does not say what becomes of: hapy .of d.. Use --labels FILE.csv"
+    ):
         view_labels(clips("happy", "hapy"), "emotion6")
     assert view_labels(clips("hapy"), "native").labels == ("hapy",)
     with pytest.raises(UnknownName, match="no label view 'emotion5'; have emotion, emotion4.*A CSV file"):
@@ -111,6 +114,14 @@ def test_a_union_keeps_speakers_apart(two: Artifacts) -> None:
     assert Task.load(["ravdess", "cremad"], artifacts=two).labels_from.dropped == 0
     for predictions in compare(task, ["logreg"], "speakers", n_folds=2, jobs=1):
         assert (predictions.leaks.count("speaker"), predictions.label_view) == (0, "emotion6")
+
+
+def test_two_words_for_one_emotion_are_said(two: Artifacts) -> None:
+    said: list[str] = []
+    run_comparison(two, Asked(("cremad", "ravdess"), heads=("logreg",), folds=2), jobs=1, say=said.append)
+    assert said == ["note: fear and fearful are one emotion in two words; --labels emotion joins them."]
+    run_comparison(two, Asked(("cremad",), heads=("logreg",), folds=2), jobs=1, say=said.append)
+    assert len(said) == 1
 
 
 def test_labels_that_leave_nothing_are_said(two: Artifacts, tmp_path: Path) -> None:

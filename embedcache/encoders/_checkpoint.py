@@ -321,8 +321,9 @@ def _unreachable(checkpoint: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
         f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
-        "Two ways out: --encoder FOLDER with a checkpoint copied from elsewhere (config.json, preprocessor_config.json "
-        f"and model.safetensors), or --encoder {UNTRAINED}, the same network with random weights, as a control."
+        "Three ways out: --encoder FOLDER with a checkpoint copied from elsewhere (config.json, "
+        "preprocessor_config.json and model.safetensors); --encoder mfcc, which needs no weights; or, as a control, "
+        f"--encoder {UNTRAINED}, the same network with random ones."
     )
 
 
