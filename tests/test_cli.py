@@ -369,6 +369,13 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
     assert scores[0] == scores[1]
 
 
+def test_a_manifest_that_shrinks_is_said(ser: Ser, tree: Path) -> None:
+    assert "listed" not in ser(*EXTRACT).stderr
+    fewer = ser(*EXTRACT[:-1], tree / "Actor_01")
+    assert "ravdess.csv listed 24 clips, and lists 6 now. Extract the whole folder to have all." in fewer.stderr
+    fails(ser("fit", "--head", "svm,logreg"), "one model has one head; got svm, logreg")
+
+
 def test_one_recording_in_two_datasets_is_stored_once(ser: Ser, tree: Path, tmp_path: Path) -> None:
     assert ser(*EXTRACT).returncode == 0
     table = tmp_path / "mine.csv"
