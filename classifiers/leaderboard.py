@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from embedcache import __version__
 
 from .metrics import ece, f1s, macro_f1, precisions, recalls, uar, war
+from .paired import against_best
 from .predictions import Predictions
 from .stats import speaker_bootstrap
 
@@ -44,7 +46,7 @@ class Row:
     ece: float  # 15 bins
     fit_seconds: float  # of one fold, the mean
     predict_ms: float  # of one clip, the mean
-    p_vs_best: float
+    p_vs_best: float  # that the best row of its table is no better on other speakers; see `paired.py`
     leaks: str
     n_clips: int
     n_speakers: int
@@ -61,14 +63,20 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 
 def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
-    """The rows of leaderboard.csv, ranked."""
-    rows = sorted((score(p) for p in predictions), key=lambda row: (*peers(row), -row.uar, row.head, row.encoder))
-    ranks: dict[Any, int] = {}
+    """The rows of leaderboard.csv, ranked; `p_vs_best` is corrected for the number of rows that are compared."""
     ranked = []
-    for row in rows:
-        ranks[peers(row)] = ranks.get(peers(row), 0) + 1
-        ranked.append(replace(row, rank=ranks[peers(row)]))
+    for table in tables(predictions):
+        p_values = [float("nan"), *(one.p_speakers_holm for one in against_best([p for _, p in table]))]
+        numbered = enumerate(zip(table, p_values, strict=True), start=1)
+        ranked += [replace(row, rank=rank, p_vs_best=p_value) for rank, ((row, _), p_value) in numbered]
     return ranked
+
+
+def tables(predictions: Iterable[Predictions]) -> list[list[tuple[Row, Predictions]]]:
+    """The rows that can be compared with each other, unranked, the best first, each with its predictions."""
+    scored = [(score(p), p) for p in predictions]
+    scored.sort(key=lambda pair: (*peers(pair[0]), -pair[0].uar, pair[0].head, pair[0].encoder))
+    return [list(group) for _, group in groupby(scored, key=lambda pair: peers(pair[0]))]
 
 
 def score(p: Predictions) -> Row:

@@ -18,7 +18,8 @@ from embedcache.store import slug
 from . import heads
 from .compare import compare, fit_head
 from .labels import NATIVE, Labels, synonyms
-from .leaderboard import leaderboard, per_label_csv, score, to_csv
+from .leaderboard import leaderboard, per_label_csv, score, tables, to_csv
+from .paired import against_best, paired_csv
 from .persist import Card, save_model
 from .pictures import save_pictures
 from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
@@ -99,8 +100,11 @@ def save_run(
         with atomic_write(folder / "labels.csv") as file:
             file.write(labels.to_csv())
     save_pictures(folder, list(predictions))
+    saved = load_predictions(folder)
     with atomic_write(folder / "leaderboard.csv") as file:
-        file.write(to_csv(leaderboard(load_predictions(folder))))
+        file.write(to_csv(leaderboard(saved)))
+    with atomic_write(folder / "paired.csv") as file:
+        file.write(paired_csv(against_best([p for _, p in table]) for table in tables(saved)))
     return folder
 
 

@@ -14,6 +14,7 @@ from .cross import Cell
 from .labels import NATIVE
 from .leaderboard import Row, peers
 
+ALPHA = 0.05
 WIDE = 100  # columns, from which on there is room for times
 CROSS_NOTES = (
     "Of one dataset alone, the score is within it, in folds by speaker.",
@@ -65,6 +66,27 @@ def statement(leaks: str) -> str:
     return "Leaks: " + "; ".join(f"{name}: {LEAKS[name]}" for name in leaks.split("+")) + "."
 
 
+def told_apart(rows: Sequence[Row]) -> str:
+    """Which rows of a table the best cannot be told apart from."""
+    best, others = rows[0], rows[1:]
+    if any(row.p_vs_best != row.p_vs_best for row in others):
+        return f"{_count(best.n_speakers, 'speaker')}: too few to tell whether a difference would hold on others."
+    tied = [_called(row, rows) for row in others if row.p_vs_best >= ALPHA]
+    beaten = [_called(row, rows) for row in others if row.p_vs_best < ALPHA]
+    on = f"on {_count(best.n_speakers, 'speaker')} (permutation over speakers, Holm, {ALPHA:g})"
+    said = f"{', '.join([_called(best, rows), *tied[:-1]])} and {tied[-1]} cannot be told apart {on}" if tied else ""
+    lead = f"{_called(best, rows)} is better than {', '.join(beaten)}" + ("" if tied else f" {on}") if beaten else ""
+    return "; ".join(part for part in (said, lead) if part) + "."
+
+
+def _called(row: Row, rows: Sequence[Row]) -> str:
+    """A row's head, with its encoder and copies where heads occur more than once."""
+    if [other.head for other in rows].count(row.head) == 1:
+        return row.head
+    copies = f" with {row.copies} copies" if row.copies else ""
+    return f"{row.head} on {row.encoder}{copies}"
+
+
 def interval(row: Row | Cell) -> str:
     """`0.449–0.536`, or a dash where there are too few speakers for an interval."""
     return f"{row.uar_low:.3f}–{row.uar_high:.3f}" if row.uar_low == row.uar_low else "–"
@@ -92,7 +114,7 @@ def _table(rows: list[Row], width: int) -> Group:
         table.add_column("copies", justify="right")
     for row in rows:
         table.add_row(*_cells(row, width), *([str(row.copies)] if copied else []))
-    notes = sorted({statement(row.leaks) for row in rows})
+    notes = [*([told_apart(rows)] if len(rows) > 1 else []), *sorted({statement(row.leaks) for row in rows})]
     return Group(Text(f"\n{title}", style="bold cyan"), table, *(Text(note, style="dim") for note in notes))
 
 

@@ -134,7 +134,7 @@ def test_the_leaderboard_has_the_designed_columns_and_ranks_peers(noisy: Task) -
     assert {row["view"] for row in rows if row["head"] == "layer_weighted"} == {"layers"}
     for row in rows:
         assert float(row["uar_low"]) <= float(row["uar"]) <= float(row["uar_high"])
-        assert row["p_vs_best"] == ""
+        assert (row["p_vs_best"] == "") == (row["rank"] == "1")
         assert (row["n_clips"], row["n_speakers"], row["folds"], row["seeds"]) == ("160", "8", "3", "1")
 
 
