@@ -13,6 +13,7 @@ from rich.text import Text
 from .cross import Cell
 from .labels import NATIVE
 from .leaderboard import Row, peers
+from .stats import FEWEST_SPEAKERS
 
 ALPHA = 0.05
 WIDE = 100  # columns, from which on there is room for times
@@ -67,10 +68,13 @@ def statement(leaks: str) -> str:
 
 
 def told_apart(rows: Sequence[Row]) -> str:
-    """Which rows of a table the best cannot be told apart from."""
+    """Which rows of a table the best cannot be told apart from; or why nobody can say."""
     best, others = rows[0], rows[1:]
+    if best.n_speakers < FEWEST_SPEAKERS:
+        few = _count(best.n_speakers, "speaker")
+        return f"{few}: too few for an interval, or to tell whether a difference would hold on others."
     if any(row.p_vs_best != row.p_vs_best for row in others):
-        return f"{_count(best.n_speakers, 'speaker')}: too few to tell whether a difference would hold on others."
+        return "The rows were tested on other clips: they are not compared."
     tied = [_called(row, rows) for row in others if row.p_vs_best >= ALPHA]
     beaten = [_called(row, rows) for row in others if row.p_vs_best < ALPHA]
     on = f"on {_count(best.n_speakers, 'speaker')} (permutation over speakers, Holm, {ALPHA:g})"
@@ -114,7 +118,8 @@ def _table(rows: list[Row], width: int) -> Group:
         table.add_column("copies", justify="right")
     for row in rows:
         table.add_row(*_cells(row, width), *([str(row.copies)] if copied else []))
-    notes = [*([told_apart(rows)] if len(rows) > 1 else []), *sorted({statement(row.leaks) for row in rows})]
+    apart = [told_apart(rows)] if len(rows) > 1 or first.uar_low != first.uar_low else []
+    notes = [*apart, *sorted({statement(row.leaks) for row in rows})]
     return Group(Text(f"\n{title}", style="bold cyan"), table, *(Text(note, style="dim") for note in notes))
 
 
