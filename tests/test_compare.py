@@ -3,6 +3,7 @@
 import csv
 import gc
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,18 @@ def test_a_folder_that_is_no_run_is_refused(noisy: Task, tmp_path: Path, text: s
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(DataError, match="is no run that can be read"):
         load_predictions(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_is_read(noisy: Task, tmp_path: Path) -> None:
+    made = compare(noisy, ["logreg"], "random", n_folds=2, jobs=1)
+    save_predictions(tmp_path, made, {})
+    run = json.loads((tmp_path / "run.json").read_text())
+    for name in ("label_view", "copies", "augment"):
+        del run["heads"][0][name]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (again,) = load_predictions(tmp_path)
+    assert (again.label_view, again.copies, again.augment) == ("native", 0, "")
+    same([again], made)
 
 
 def test_the_leaderboard_has_the_designed_columns_and_ranks_peers(noisy: Task) -> None:
