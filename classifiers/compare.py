@@ -114,9 +114,9 @@ def fit_head(spec: Head, task: Task, rows: Indices, seed: int) -> Any:
     estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=seed)
     X, y, speakers, copy_of = task.training(rows)
     asks = inspect.signature(estimator.fit).parameters
-    told = {"groups": speakers, "copy_of": copy_of} if copy_of is not None else {"groups": speakers}
     if copy_of is not None and "groups" in asks and "copy_of" not in asks:
         raise ProtocolError(f"head '{spec.name}' splits its training data and knows of no copies. Use --copies 0.")
+    told = {"groups": speakers, "copy_of": copy_of}
     return estimator.fit(X, y, **{name: value for name, value in told.items() if name in asks})
 
 

@@ -7,26 +7,24 @@ holds `cross.csv`, a heat map for each head, and what every comparison holds.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from embedcache import Artifacts, DataError, ProtocolError
-from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
 
 from . import heads as registry
+from ._csv import csv_text
 from .compare import run_folds
-from .leaderboard import leaderboard, score, to_csv
+from .leaderboard import score
 from .pictures import save_cross_figure
-from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
+from .predictions import Predictions, new_run_folder
 from .protocol import Fold, make_folds
-from .run import encoders_for
+from .run import load_tasks, write_run
 from .task import Strings, Task, load_manifests
 
 CROSS = "cross"  # the protocol of what is not within one dataset
@@ -105,14 +103,10 @@ def cross(
     """
     train, test = _datasets(artifacts, asked.train), _datasets(artifacts, asked.test)
     specs = [registry.get(name) for name in asked.heads or registry.names()]
-    view = "layers" if any(spec.view == "layers" for spec in specs) else "pooled"
     named = [*dict.fromkeys([*train, *test])]
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
-    tasks = [
-        Task.load(named, encoder, view, artifacts, asked.labels)
-        for encoder in dict.fromkeys(asked.encoders or encoders_for(artifacts, named, say) or (None,))
-    ]
+    tasks = load_tasks(artifacts, named, asked.encoders, specs, asked.labels, 0, say)
     pairs = [pair for task in tasks for pair in _pairs(task, train, test, asked, say)]
     made = [
         (pair, p)
@@ -225,13 +219,7 @@ def _save(
     artifacts: Artifacts, asked: AskedCross, predictions: Sequence[Predictions], cells: Sequence[Cell], task: Task
 ) -> Path:
     folder = new_run_folder(artifacts.runs, f"{CROSS}-{Path(asked.labels).stem}")
-    save_predictions(folder, predictions, asdict(asked))
-    texts = {"cross.csv": cells_csv(cells), "leaderboard.csv": to_csv(leaderboard(load_predictions(folder)))}
-    if task.labels_from:
-        texts["labels.csv"] = task.labels_from.to_csv()
-    for name, text in texts.items():
-        with atomic_write(folder / name) as file:
-            file.write(text)
+    write_run(folder, predictions, asdict(asked), task.labels_from, {"cross.csv": cells_csv(cells)})
     for head, encoder in dict.fromkeys((cell.head, cell.encoder) for cell in cells):
         mine = [cell for cell in cells if (cell.head, cell.encoder) == (head, encoder)]
         save_cross_figure(folder, f"{head} on {encoder}", {(c.train, c.test): (c.uar, c.chance) for c in mine})
@@ -239,11 +227,5 @@ def _save(
 
 
 def cells_csv(cells: Sequence[Cell]) -> str:
-    """The text of cross.csv; numbers with four digits, unknown ones empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(asdict(cells[0]))
-    for cell in cells:
-        values = asdict(cell).values()
-        writer.writerow("" if v != v else f"{v:.4f}" if isinstance(v, float) else v for v in values)
-    return out.getvalue()
+    """The text of cross.csv."""
+    return csv_text([(field.name for field in fields(Cell)), *map(astuple, cells)])

@@ -13,16 +13,16 @@ error, for it may be misspelled.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from embedcache import DataError, UnknownName
 from embedcache.errors import complain
 from embedcache.manifest import Clip, read_rows
+
+from ._csv import csv_text
 
 NATIVE = "native"
 DROP = "drop"
@@ -74,11 +74,7 @@ class Labels:
 
     def to_csv(self) -> str:
         """The text of labels.csv: `dataset, label, becomes, clips`, a row for each label of each dataset."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("dataset", "label", "becomes", "clips"))
-        writer.writerows((c.dataset, c.label, c.becomes, c.clips) for c in self.changes)
-        return out.getvalue()
+        return csv_text([(field.name for field in fields(Change)), *map(astuple, self.changes)])
 
 
 def view_labels(clips: Sequence[Clip], view: str = NATIVE) -> Labels:

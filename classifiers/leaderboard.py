@@ -6,8 +6,6 @@ clips. Protocols that are blind to speakers come last.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
@@ -17,8 +15,9 @@ import numpy as np
 
 from embedcache import __version__
 
+from ._csv import csv_text
 from .metrics import ece, f1s, macro_f1, precisions, recalls, uar, war
-from .paired import against_best
+from .paired import Paired, against_best
 from .predictions import Predictions
 from .stats import speaker_bootstrap
 
@@ -62,28 +61,38 @@ class Row:
 COLUMNS = tuple(f.name for f in fields(Row))
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows that can be compared with each other, ranked; and every row but the best against the best."""
+
+    rows: Sequence[Row]
+    paired: Sequence[Paired]
+
+
 def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
     """The rows of leaderboard.csv, ranked; `p_vs_best` is corrected for the number of rows that are compared."""
-    ranked = []
-    for table in tables(predictions):
-        p_values = [float("nan"), *(one.p_speakers_holm for one in against_best([p for _, p in table]))]
-        numbered = enumerate(zip(table, p_values, strict=True), start=1)
-        ranked += [replace(row, rank=rank, p_vs_best=p_value) for rank, ((row, _), p_value) in numbered]
-    return ranked
+    return [row for table in tables(predictions) for row in table.rows]
 
 
-def tables(predictions: Iterable[Predictions]) -> list[list[tuple[Row, Predictions]]]:
-    """The rows that can be compared with each other, unranked, the best first, each with its predictions."""
+def tables(predictions: Iterable[Predictions]) -> list[Table]:
+    """The tables that a leaderboard consists of."""
     scored = [(score(p), p) for p in predictions]
     scored.sort(key=lambda pair: (*peers(pair[0]), -pair[0].uar, pair[0].head, pair[0].encoder))
-    return [list(group) for _, group in groupby(scored, key=lambda pair: peers(pair[0]))]
+    return [_table(*zip(*group, strict=True)) for _, group in groupby(scored, key=lambda pair: peers(pair[0]))]
+
+
+def _table(rows: Sequence[Row], predictions: Sequence[Predictions]) -> Table:
+    paired = against_best(predictions)
+    p_values = [float("nan"), *(one.p_speakers_holm for one in paired)]
+    numbered = enumerate(zip(rows, p_values, strict=True), start=1)
+    return Table([replace(row, rank=rank, p_vs_best=p_value) for rank, (row, p_value) in numbered], paired)
 
 
 def score(p: Predictions) -> Row:
     """One row, unranked."""
     matrix = p.matrix()
     low, high = speaker_bootstrap(p.matrices_by(p.speakers), uar)
-    by_fold = uar(p.matrices_by(np.char.add(np.char.add(p.seeds, "/"), p.folds)))
+    by_fold = uar(p.matrices_by(p.splits))
     return Row(
         rank=0,
         head=p.head,
@@ -131,34 +140,22 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """The text of leaderboard.csv; numbers with four digits, unknown ones empty."""
-    return _csv([COLUMNS, *([_cell(value) for value in asdict(row).values()] for row in rows)])
+    return csv_text([COLUMNS, *(asdict(row).values() for row in rows)])
 
 
 def per_label_csv(predictions: Iterable[Predictions]) -> str:
     """The text of per_label.csv: precision, recall and F1 of each label, for each head."""
-    lines: list[Sequence[str]] = [
+    lines: list[Sequence[Any]] = [
         ("head", "encoder", "dataset", "protocol", "label", "precision", "recall", "f1", "clips")
     ]
     for p in predictions:
         matrix = p.matrix()
         scores = zip(p.labels, precisions(matrix), recalls(matrix), f1s(matrix), matrix.sum(axis=1), strict=True)
         for label, *values in scores:
-            lines.append([p.head, p.encoder, p.dataset, p.protocol, label, *map(_cell, values)])
-    return _csv(lines)
+            lines.append([p.head, p.encoder, p.dataset, p.protocol, label, *values])
+    return csv_text(lines)
 
 
 def peers(row: Row) -> tuple[Any, ...]:
     """What must be equal for two rows to be ranked against each other; blind protocols sort last."""
     return "speaker" in row.leaks, row.dataset, row.protocol, -row.n_clips, row.fold_hash
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:.4f}"
-    return str(value)
-
-
-def _csv(lines: Iterable[Sequence[str]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()

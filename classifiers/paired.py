@@ -7,14 +7,13 @@ The best is picked on the same clips that it is compared on, which flatters it a
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._csv import csv_text
 from .metrics import uar
 from .predictions import Predictions
 from .stats import holm, resampled_t, speaker_permutation
@@ -49,13 +48,9 @@ def against_best(ranked: Sequence[Predictions]) -> list[Paired]:
 
 
 def paired_csv(tables: Iterable[Sequence[Paired]]) -> str:
-    """The text of paired.csv; numbers with four digits, unknown ones empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Paired))
-    for one in (one for table in tables for one in table):
-        writer.writerow("" if v != v else f"{v:.4f}" if isinstance(v, float) else v for v in astuple(one))
-    return out.getvalue()
+    """The text of paired.csv."""
+    columns = [field.name for field in fields(Paired)]
+    return csv_text([columns, *(astuple(one) for table in tables for one in table)])
 
 
 def _over_speakers(a: Predictions, b: Predictions) -> float:
@@ -70,7 +65,7 @@ def _over_speakers(a: Predictions, b: Predictions) -> float:
 def _over_folds(a: Predictions, b: Predictions) -> float:
     if not _same_rows(a, b):
         return float("nan")
-    first, second = (uar(p.matrices_by(np.char.add(np.char.add(p.seeds, "/"), p.folds))) for p in (a, b))
+    first, second = (uar(p.matrices_by(p.splits)) for p in (a, b))
     tested = len(a.clip_ids) / len(first)
     others = len(np.unique(a.clip_ids)) - tested
     return resampled_t(first - second, tested / others) if others > 0 else float("nan")
@@ -81,7 +76,7 @@ def _same_rows(a: Predictions, b: Predictions) -> bool:
 
 
 def _rows(p: Predictions) -> NDArray[np.str_]:
-    return np.sort(np.char.add(np.char.add(np.char.add(p.seeds, "\t"), np.char.add(p.folds, "\t")), p.clip_ids))
+    return np.sort(np.char.add(np.char.add(p.splits, "\t"), p.clip_ids))
 
 
 def _name(p: Predictions) -> str:

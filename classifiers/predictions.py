@@ -99,6 +99,11 @@ class Predictions:
     histories: tuple[dict[str, list[float]], ...] = ()  # one a fold, of heads that learn by epochs
     run: str = ""
 
+    @property
+    def splits(self) -> Strings:
+        """(n,) `seed/fold`: what each row was tested in."""
+        return np.char.add(np.char.add(self.seeds, "/"), self.folds)
+
     def matrix(self, rows: Any = slice(None)) -> NDArray[np.int64]:
         """The confusion matrix (C, C) of some rows, or of all."""
         return confusion(self.truth[rows], self.predicted[rows], self.labels)

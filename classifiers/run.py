@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from embedcache.store import slug
 
 from . import heads
 from .compare import compare, fit_head
+from .head import Head
 from .labels import NATIVE, Labels, synonyms
-from .leaderboard import leaderboard, per_label_csv, score, tables, to_csv
-from .paired import against_best, paired_csv
+from .leaderboard import per_label_csv, score, tables, to_csv
+from .paired import paired_csv
 from .persist import Card, save_model
 from .pictures import save_pictures
 from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
@@ -56,13 +57,8 @@ def run_comparison(
     Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
     names = asked.heads or tuple(heads.names())
-    view = "layers" if any(heads.get(name).view == "layers" for name in names) else "pooled"
-    tasks = [
-        Task.load(asked.datasets, encoder, view, artifacts, asked.labels, asked.copies)
-        for encoder in dict.fromkeys(
-            asked.encoders or encoders_for(artifacts, asked.datasets, say, asked.copies) or (None,)
-        )
-    ]
+    specs = [heads.get(name) for name in names]
+    tasks = load_tasks(artifacts, asked.datasets, asked.encoders, specs, asked.labels, asked.copies, say)
     for line in synonyms(tasks[0].labels_from) if tasks[0].labels_from else ():
         say(f"note: {line}.")
     for task in tasks:
@@ -75,37 +71,65 @@ def run_comparison(
     return save_run(artifacts, predictions, asdict(asked), tasks[0].labels_from), predictions
 
 
-def encoders_for(
-    artifacts: Artifacts, datasets: Sequence[str], say: Callable[[str], None], copies: int = 0
-) -> list[str]:
-    """The encoders that have some datasets whole; `say` hears of those that have a part."""
-    encoders, notes = encoders_of(artifacts, datasets, copies)
-    for line in notes:
-        say(f"note: {line}.")
-    return encoders
+def load_tasks(
+    artifacts: Artifacts,
+    datasets: Sequence[str],
+    encoders: Sequence[str],
+    specs: Sequence[Head],
+    labels: str,
+    copies: int,
+    say: Callable[[str], None],
+) -> list[Task]:
+    """Some datasets as one task under each encoder, in a view that all heads can read.
+
+    Left out, `encoders` are all that have the datasets whole; `say` hears of those that have a part.
+    """
+    view = "layers" if any(spec.view == "layers" for spec in specs) else "pooled"
+    if not encoders:
+        encoders, notes = encoders_of(artifacts, datasets, copies)
+        for line in notes:
+            say(f"note: {line}.")
+    named = dict.fromkeys(encoders or (None,))
+    return [Task.load(datasets, encoder, view, artifacts, labels, copies) for encoder in named]
 
 
 def save_run(
     artifacts: Artifacts, predictions: Sequence[Predictions], asked: dict[str, Any], labels: Labels | None = None
 ) -> Path:
-    """Write a run folder: predictions, run.json, leaderboard, what became of the labels, scores by label, pictures."""
+    """Write the folder of a comparison, with pictures."""
     datasets = "+".join(sorted({p.dataset for p in predictions}))
     view = predictions[0].label_view
     seen = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
     folder = new_run_folder(artifacts.runs, f"{datasets}{seen}-{predictions[0].protocol}")
-    save_predictions(folder, predictions, asked)
-    with atomic_write(folder / "per_label.csv") as file:
-        file.write(per_label_csv(predictions))
-    if labels:
-        with atomic_write(folder / "labels.csv") as file:
-            file.write(labels.to_csv())
+    write_run(folder, predictions, asked, labels)
     save_pictures(folder, list(predictions))
-    saved = load_predictions(folder)
-    with atomic_write(folder / "leaderboard.csv") as file:
-        file.write(to_csv(leaderboard(saved)))
-    with atomic_write(folder / "paired.csv") as file:
-        file.write(paired_csv(against_best([p for _, p in table]) for table in tables(saved)))
     return folder
+
+
+def write_run(
+    folder: Path,
+    predictions: Sequence[Predictions],
+    asked: dict[str, Any],
+    labels: Labels | None,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Write what every run folder holds, and `more` texts by name.
+
+    That is predictions.csv and run.json; and what follows from them: leaderboard.csv, paired.csv, per_label.csv; and
+    labels.csv, what became of the labels.
+    """
+    save_predictions(folder, predictions, asked)
+    made = tables(load_predictions(folder))
+    texts = {
+        "leaderboard.csv": to_csv([row for table in made for row in table.rows]),
+        "paired.csv": paired_csv(table.paired for table in made),
+        "per_label.csv": per_label_csv(predictions),
+        **({"labels.csv": labels.to_csv()} if labels else {}),
+        **(more or {}),
+    }
+    for name, text in texts.items():
+        with atomic_write(folder / name) as file:
+            file.write(text)
 
 
 def load_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Predictions]:

@@ -97,16 +97,16 @@ class Dataset:
         return f"{self.title}: {self.source} ({self.licence}).{way}"
 
     def _scan(self, root: Path) -> list[Clip]:
+        fault = None
         try:
-            clips = self.scan(root)
-            if clips:
+            if clips := self.scan(root):
                 return clips
         except DataError as error:
-            if other := looks_like(root, self.names):
-                raise DataError(_mistaken(root, self, other)) from error
-            raise
+            fault = error
         if other := looks_like(root, self.names):
-            raise DataError(_mistaken(root, self, other))
+            raise DataError(_mistaken(root, self, other)) from fault
+        if fault:
+            raise fault
         return []
 
     def _set_aside(self, clip: Clip) -> Clip:

@@ -98,10 +98,13 @@ def added_by(p: Predictions) -> np.ndarray:
 
 def test_a_table_is_tested_against_its_best(made: list[Predictions]) -> None:
     ((table,), rows) = (tables(made), leaderboard(made))
-    found = against_best([p for _, p in table])
+    ranked = [next(p for p in made if p.head == row.head) for row in rows]
+    found = against_best(ranked)
+    assert list(table.rows[1:]) == rows[1:]
+    assert table.paired == found
     assert [row.p_vs_best for row in rows[1:]] == [one.p_speakers_holm for one in found]
     assert np.isnan(rows[0].p_vs_best)
-    best, other = (p for _, p in table[:2])
+    best, other = ranked[:2]
     assert found[0].difference == pytest.approx(float(uar(best.matrix()) - uar(other.matrix())))
     assert found[0].p_speakers == pytest.approx(speaker_permutation(added_by(best) - added_by(other)))
     lines = list(csv.DictReader(io.StringIO(paired_csv([found]))))
