@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import ModelError
+from embedcache.errors import first_line
 from embedcache.jsonfile import check_file
 
 from ._trees import sound_model
@@ -224,4 +225,4 @@ def reason(error: Exception) -> str:
     """What an error says, in a line."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+    return first_line(error)[:500]

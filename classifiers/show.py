@@ -10,6 +10,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from embedcache.show import count
+
 from .cross import Cell
 from .labels import NATIVE
 from .leaderboard import Row, peers
@@ -71,13 +73,13 @@ def told_apart(rows: Sequence[Row]) -> str:
     """Which rows of a table the best cannot be told apart from; or why nobody can say."""
     best, others = rows[0], rows[1:]
     if best.n_speakers < FEWEST_SPEAKERS:
-        few = _count(best.n_speakers, "speaker")
+        few = count(best.n_speakers, "speaker")
         return f"{few}: too few for an interval, or to tell whether a difference would hold on others."
     if any(row.p_vs_best != row.p_vs_best for row in others):
         return "The rows were tested on other clips: they are not compared."
     tied = [_called(row, rows) for row in others if row.p_vs_best >= ALPHA]
     beaten = [_called(row, rows) for row in others if row.p_vs_best < ALPHA]
-    on = f"on {_count(best.n_speakers, 'speaker')} (permutation over speakers, Holm, {ALPHA:g})"
+    on = f"on {count(best.n_speakers, 'speaker')} (permutation over speakers, Holm, {ALPHA:g})"
     said = f"{', '.join([_called(best, rows), *tied[:-1]])} and {tied[-1]} cannot be told apart {on}" if tied else ""
     lead = f"{_called(best, rows)} is better than {', '.join(beaten)}" + ("" if tied else f" {on}") if beaten else ""
     return "; ".join(part for part in (said, lead) if part) + "."
@@ -101,8 +103,8 @@ def _table(rows: list[Row], width: int) -> Group:
     seeds = f" x {first.seeds} seeds" if first.seeds > 1 else ""
     labels = f", labels {first.labels}" if first.labels != NATIVE else ""
     title = (
-        f"{first.dataset}{labels}, protocol {first.protocol}: {_count(first.folds, 'fold')}{seeds}, "
-        f"{first.n_clips} clips, {_count(first.n_speakers, 'speaker')}, {first.classes} labels "
+        f"{first.dataset}{labels}, protocol {first.protocol}: {count(first.folds, 'fold')}{seeds}, "
+        f"{first.n_clips} clips, {count(first.n_speakers, 'speaker')}, {first.classes} labels "
         f"(chance {1 / first.classes:.3f})"
     )
     gap = 2 if width >= WIDE else 1
@@ -127,7 +129,3 @@ def _cells(row: Row, width: int) -> Iterable[str]:
     scores = (f"{row.uar:.3f}", interval(row), f"{row.war:.3f}", f"{row.macro_f1:.3f}", f"{row.ece:.3f}")
     times = (f"{row.fit_seconds:.2f}", f"{row.predict_ms:.3f}") if width >= WIDE else ()
     return (str(row.rank), row.head, row.encoder, *scores, *times)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

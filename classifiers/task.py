@@ -95,22 +95,22 @@ class Task:
         name = "+".join(manifest.dataset for manifest in manifests)
         clips = [clip for manifest in manifests for clip in _named(manifest, manifest.usable, len(manifests))]
         seen = view_labels(clips, labels)
-        used = [(clip, label) for clip, label in zip(clips, seen.labels, strict=True) if label]
+        used = [replace(clip, label=label) for clip, label in zip(clips, seen.labels, strict=True) if label]
         if not used:
             raise DataError(f"--labels {labels} leaves no clip of {name}. Choose another view.")
-        copied = _copied(place, manifests, copies, [clip for clip, _ in used]) if copies else None
-        keys = [clip.key for clip, _ in used]
+        copied = _copied(place, manifests, copies, used) if copies else None
+        keys = [clip.key for clip in used]
         every = keys + (copied.keys if copied else [])
         named = f"{name} with {copies} copies of each clip" if copies else name
         store = whole_store(place.cache, named, every, encoder, [view])
         X, rows = _vectors(store, every, view, place), len(keys)
         return cls(
             X=X[:rows],
-            y=np.array([label for _, label in used]),
-            speakers=np.array([clip.speaker for clip, _ in used]),
-            clip_ids=np.array([clip.clip_id for clip, _ in used]),
+            y=np.array([clip.label for clip in used]),
+            speakers=np.array([clip.speaker for clip in used]),
+            clip_ids=np.array([clip.clip_id for clip in used]),
             keys=np.array(keys),
-            texts=np.array([clip.extra.get("text", "") for clip, _ in used]),
+            texts=np.array([clip.extra.get("text", "") for clip in used]),
             dataset=name,
             encoder=_called(store),
             encoder_info=store.info,

@@ -25,7 +25,7 @@ from typing import Any
 
 from .encoder import Encoder, join
 from .encoders import load_encoder
-from .errors import EncoderError, SerError
+from .errors import EncoderError, SerError, first_line
 from .extract import Loop, encoded, packs
 from .manifest import Clip
 from .progress import Advance
@@ -68,7 +68,7 @@ def connected(address: str) -> Iterator[Any]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, RuntimeError, ValueError) as error:
         raise SerError(
-            f"--cluster {address}: cannot be reached ({_first_line(error)}). Start one with `ray start --head` "
+            f"--cluster {address}: cannot be reached ({first_line(error)}). Start one with `ray start --head` "
             "and name its HOST:PORT, or use --cluster local."
         ) from error
     try:
@@ -182,10 +182,6 @@ def _result(ray: Any, done: Any) -> Any:
         if isinstance(cause, SerError):
             raise cause from error
         raise SerError(f"a task of the cluster failed ({cause!r}). Every machine needs this version of ser.") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _extract(work: Work, clips: Sequence[Clip]) -> float:

@@ -61,6 +61,11 @@ class ModelError(SerError):
     """A saved head that cannot be loaded, or that does not fit its encoder."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line; its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def complain(what: str, complaints: list[str], advice: str, show: int = 5) -> str:
     """One message out of many complaints: the count, the first few, the way out."""
     lines = [f"  {line}" for line in complaints[:show]]

@@ -19,7 +19,7 @@ COLOURS = {FAULT: "bold red"}
 def show_audit(found: Audit, console: Console) -> None:
     """Print counts, then findings, faults first."""
     whole = f" of {found.published}" if found.published else ""
-    speakers = _count(len(found.speakers), "speaker")
+    speakers = count(len(found.speakers), "speaker")
     title = f"{found.title}: {found.clips}{whole} clips, {speakers}, {_length(found.hours)}"
     console.print(Text(title, style="bold cyan"), Text(found.root, style="dim"), sep="\n")
     console.print(_labels(found), *map(Text, _spread(found)), sep="\n")
@@ -31,8 +31,8 @@ def show_audit(found: Audit, console: Console) -> None:
 def verdict(found: Audit) -> str:
     """`2 faults, 3 notes`, or that nothing is wrong."""
     faults = len(found.faults)
-    notes = _count(len(found.findings) - faults, "note")
-    return f"{_count(faults, 'fault')}, {notes}." if faults else f"Nothing wrong was found; {notes}."
+    notes = count(len(found.findings) - faults, "note")
+    return f"{count(faults, 'fault')}, {notes}." if faults else f"Nothing wrong was found; {notes}."
 
 
 def _labels(found: Audit) -> Table:
@@ -49,8 +49,8 @@ def _labels(found: Audit) -> Table:
 
 def _spread(found: Audit) -> Iterator[str]:
     if found.left_out:
-        yield f"{_count(found.left_out, 'clip')} left out, for known faults"
-    yield f"{_count(len(found.speakers), 'speaker')}, {_between(found.speakers)} clips each"
+        yield f"{count(found.left_out, 'clip')} left out, for known faults"
+    yield f"{count(len(found.speakers), 'speaker')}, {_between(found.speakers)} clips each"
     if 0 < len(found.texts) <= FEW:
         yield f"texts: {', '.join(f'{text} {n}' for text, n in found.texts.items())}"
     elif found.texts:
@@ -92,5 +92,6 @@ def _grid() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
-def _count(n: int, what: str) -> str:
+def count(n: int, what: str) -> str:
+    """`1 clip`, `2 clips`."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"

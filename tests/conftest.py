@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ import soundfile
 from warm import Warm
 
 from embedcache import Artifacts, EmbeddingStore, Manifest, add_keys, datasets, extract, load_encoder
+
+# A shell's background job ignores Ctrl-C, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 RAVDESS = os.environ.get("SER_RAVDESS_ROOT")

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..audio import pipeline
 from ..encoder import EncoderInfo
-from ..errors import EncoderError
+from ..errors import EncoderError, first_line
 from ..jsonfile import read_json
 
 RECIPE = 1
@@ -166,7 +166,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnpicklingError):  # torch's own words advise to run it
         return "its weights are a pickle of more than tensors, which is never run"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _refuse_foreign(checkpoint: str, folder: Path) -> None:
@@ -318,7 +318,7 @@ def _network_errors() -> tuple[type[Exception], ...]:
 def _unreachable(checkpoint: str, error: Exception) -> str:
     from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return (
         f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
         "Three ways out: --encoder FOLDER with a checkpoint copied from elsewhere (config.json, "
