@@ -31,6 +31,10 @@ from .predictions import Predictions
 from .protocol import Fold, fold_hash, leaks, make_folds
 from .task import Task
 
+# What a fitted head may have beside its probabilities that belongs into a run: learning curves, the parameters that it
+# chose, the weights of layers.
+LEARNED = ("history_", "chosen_", "layer_weights_")
+
 
 @dataclass(frozen=True)
 class _Piece:
@@ -48,7 +52,7 @@ class _Outcome:
     fit_seconds: float
     predict_seconds: float
     params: dict[str, Any]
-    history: dict[str, list[float]] | None
+    learned: dict[str, Any]  # by attribute, of those in LEARNED
 
 
 def compare(
@@ -155,8 +159,8 @@ def _fit_and_predict(piece: _Piece, labels: tuple[str, ...]) -> _Outcome:
         done = time.perf_counter()
     proba = np.zeros((len(own), len(labels)), dtype=np.float32)
     proba[:, [labels.index(str(label)) for label in estimator.classes_]] = own
-    history = getattr(estimator, "history_", None)
-    return _Outcome(proba, fitted - begin, done - fitted, estimator.get_params(), history)
+    learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
+    return _Outcome(proba, fitted - begin, done - fitted, estimator.get_params(deep=False), learned)
 
 
 def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]) -> Predictions:
@@ -164,6 +168,9 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
     rows = np.concatenate([piece.fold.test for piece in pieces])
     proba = np.concatenate([outcome.proba for outcome in outcomes])
     labels = np.array(task.labels)
+
+    def learned(name: str) -> tuple[Any, ...]:
+        return tuple(outcome.learned[name] for outcome in outcomes if name in outcome.learned)
 
     def spread(values: Iterable[object]) -> NDArray[np.str_]:
         return np.concatenate([np.full(len(p.fold.test), str(v)) for p, v in zip(pieces, values, strict=True)])
@@ -190,6 +197,8 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
         copies=task.copies.each if task.copies else 0,
         augment=task.copies.recipe if task.copies else "",
         params={name: value for name, value in outcomes[0].params.items() if name != "random_state"},
-        histories=tuple(outcome.history for outcome in outcomes if outcome.history),
+        histories=learned("history_"),
+        chosen=learned("chosen_"),
+        layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),
         **shared,
     )

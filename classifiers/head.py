@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -15,7 +15,8 @@ class Head:
     """
 
     name: str
-    view: str  # "pooled" or "layers"
+    view: str  # "pooled", "layers"; "frames" of one layer, "frames:all" of every stored layer
     about: str
     source: str  # paper or library
     build: Callable[..., Any]
+    space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)  # for `--tune`

@@ -110,7 +110,7 @@ def score(p: Predictions) -> Row:
         uar_fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else float("nan"),
         war=float(war(matrix)),
         macro_f1=float(macro_f1(matrix)),
-        ece=ece(p.proba, p.predicted == p.truth),
+        ece=ece(p.proba, p.correct),
         fit_seconds=p.fit_seconds,
         predict_ms=p.predict_ms,
         p_vs_best=float("nan"),

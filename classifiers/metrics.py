@@ -1,9 +1,9 @@
 """Scores as pure functions.
 
 Conventions. A confusion matrix M is (…, C, C): M[i, j] counts clips of label i that were predicted as j; leading axes
-are independent matrices. All scores lie in [0, 1]; higher is better but for ECE. Recall is over the labels that occur:
-a label without a clip has no recall and does not count in UAR or macro-F1. A label that is never predicted has
-precision 0. An empty matrix has score NaN.
+are independent matrices. Scores lie in [0, 1] and more is better, but for ECE, the Brier score and risk. Recall is over
+the labels that occur: a label without a clip has no recall and does not count in UAR or macro-F1. A label that is never
+predicted has precision 0. An empty matrix has score NaN. A clip's certainty is the probability of its likeliest label.
 """
 
 from __future__ import annotations
@@ -63,12 +63,47 @@ def macro_f1(matrix: NDArray[Any]) -> Floats:
 def ece(proba: NDArray[Any], correct: NDArray[np.bool_], n_bins: int = ECE_BINS) -> float:
     """Expected calibration error (Guo et al. 2017): how far certainty lies from accuracy, on average.
 
-    proba (n, C); correct (n,). The likeliest label's probability is cut into `n_bins` equal bins, open to the left.
+    proba (n, C); correct (n,). Certainty is cut into `n_bins` equal bins, open to the left.
     """
+    clips, certainty, accuracy = reliability(proba, correct, n_bins).T
+    return float((clips * np.abs(np.nan_to_num(certainty - accuracy))).sum() / len(correct))
+
+
+def reliability(proba: NDArray[Any], correct: NDArray[np.bool_], n_bins: int = ECE_BINS) -> Floats:
+    """(n_bins, 3): how many clips lie in each bin of `ece`, their mean certainty, the share that is right; or NaN."""
     certainty = np.asarray(proba, dtype=np.float64).max(axis=1)
     bins = np.clip(np.ceil(certainty * n_bins).astype(int) - 1, 0, n_bins - 1)
-    gaps = np.bincount(bins, weights=correct - certainty, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(certainty))
+    clips, sure, right = (np.bincount(bins, weights=w, minlength=n_bins) for w in (None, certainty, correct))
+    return np.stack([clips.astype(np.float64), _ratio(sure, clips), _ratio(right, clips)], axis=1)
+
+
+def brier(proba: NDArray[Any], truth: NDArray[np.int64]) -> float:
+    """The mean squared distance of the probabilities from the truth, in [0, 2]; 0 is best (Brier 1950).
+
+    proba (n, C); truth (n,): the column of each clip's label.
+    """
+    return float(brier_terms(proba, truth).mean())
+
+
+def brier_terms(proba: NDArray[Any], truth: NDArray[np.int64]) -> Floats:
+    """(n,): what each clip adds to the mean that `brier` is."""
+    wanted = np.eye(proba.shape[1])[truth]
+    squares: Floats = np.square(np.asarray(proba, dtype=np.float64) - wanted).sum(axis=1)
+    return squares
+
+
+def risk_coverage(proba: NDArray[Any], correct: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """What abstaining buys (El-Yaniv & Wiener 2010): thresholds (m,), and coverage (m,) and risk (m,) at each.
+
+    Clips whose certainty is at least the threshold are answered: coverage is their share of all, risk the share of them
+    that is wrong. Thresholds are the certainties that occur, highest first, so the last coverage is 1.
+    """
+    certainty = np.asarray(proba, dtype=np.float64).max(axis=1)
+    order = np.argsort(-certainty, kind="stable")
+    last = np.flatnonzero(np.diff(certainty[order], append=-np.inf))  # of clips that are equally certain
+    answered = last + 1.0
+    wrong = np.cumsum(~np.asarray(correct)[order])[last]
+    return certainty[order][last], answered / len(certainty), wrong / answered
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:

@@ -43,6 +43,8 @@ FACTS = (
     "skipped",
     "params",
     "histories",
+    "chosen",
+    "layer_weights",
     "label_view",
     "copies",
     "augment",
@@ -59,7 +61,13 @@ TEXTS = (  # of them, and of ROW
     "label_view",
     "augment",
 )
-LATER = {"label_view": "native", "copies": 0, "augment": ""}  # what earlier versions did not write
+LATER = {
+    "label_view": "native",
+    "copies": 0,
+    "augment": "",
+    "chosen": [],
+    "layer_weights": [],
+}  # what earlier versions did not write
 
 MOST_BYTES = 1 << 26  # of run.json: of a network, the learning curves of 91 folds and ten seeds take 5 MB
 MOST_CHARACTERS = 1 << 28  # of a column: numpy makes every cell as wide as the widest
@@ -97,7 +105,21 @@ class Predictions:
     augment: str = ""  # how those were made
     params: dict[str, Any] = field(default_factory=dict)
     histories: tuple[dict[str, list[float]], ...] = ()  # one a fold, of heads that learn by epochs
+    chosen: tuple[dict[str, Any], ...] = ()  # one a fold, of heads that choose parameters
+    layer_weights: tuple[list[float], ...] = ()  # one a fold, of heads that weigh layers: (L,), sum 1
     run: str = ""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(n,): whether each row's label is the predicted one."""
+        right: NDArray[np.bool_] = self.predicted == self.truth
+        return right
+
+    @property
+    def truth_columns(self) -> NDArray[np.int64]:
+        """(n,): the column of `proba` that belongs to each row's label."""
+        place = {label: number for number, label in enumerate(self.labels)}
+        return np.array([place[label] for label in self.truth.tolist()])
 
     @property
     def splits(self) -> Strings:
@@ -196,7 +218,7 @@ def _from_rows(facts: dict[str, Any], heads: dict[tuple[str, ...], Rows], run: s
     if not ((proba >= 0) & (proba <= 1)).all():  # NaN is neither
         raise ValueError("predictions.csv has probabilities that are not between 0 and 1")
     given: dict[str, Any] = {name: facts[name] for name in FACTS}
-    given |= {"labels": labels, "skipped": tuple(facts["skipped"]), "histories": tuple(facts["histories"])}
+    given |= {name: tuple(facts[name]) for name in ("labels", "skipped", "histories", "chosen", "layer_weights")}
     return Predictions(**who, **columns, proba=proba, run=run, **given)
 
 
@@ -205,9 +227,12 @@ def _wrong(facts: Mapping[str, Any]) -> list[str]:
     right = {name: isinstance(facts[name], str) for name in TEXTS}
     for name in ("fit_seconds", "predict_ms"):
         right[name] = isinstance(facts[name], int | float) and 0 <= facts[name] < MOST_SECONDS
-    for name, kind in (("labels", str), ("skipped", str), ("histories", dict)):
+    kinds = {"labels": str, "skipped": str, "histories": dict, "chosen": dict, "layer_weights": list}
+    for name, kind in kinds.items():
         right[name] = isinstance(facts[name], list) and all(isinstance(item, kind) for item in facts[name])
     right["labels"] = right["labels"] and len(set(facts["labels"])) == len(facts["labels"])
+    weights = [w for fold in facts["layer_weights"] for w in fold] if right["layer_weights"] else []
+    right["layer_weights"] &= all(isinstance(w, int | float) and 0 <= w <= 1 for w in weights)
     right["params"] = isinstance(facts["params"], dict)
     right["copies"] = type(facts["copies"]) is int and facts["copies"] >= 0
     return [name for name, is_right in right.items() if not is_right]

@@ -6,7 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from classifiers.metrics import confusion, ece, f1s, macro_f1, precisions, recalls, uar, war
+from classifiers.metrics import (
+    brier,
+    confusion,
+    ece,
+    f1s,
+    macro_f1,
+    precisions,
+    recalls,
+    reliability,
+    risk_coverage,
+    uar,
+    war,
+)
 from classifiers.stats import speaker_bootstrap
 
 LABELS = ("a", "b", "c")
@@ -88,3 +100,32 @@ def test_the_bootstrap_repeats_itself_and_refuses_too_few_speakers() -> None:
     matrices = np.random.default_rng(0).integers(0, 9, (6, 3, 3))
     assert speaker_bootstrap(matrices, uar) == speaker_bootstrap(matrices, uar)
     assert all(np.isnan(speaker_bootstrap(matrices[:2], uar)))
+
+
+def test_reliability_by_hand() -> None:
+    """Four equal bins: two clips at 0.9, one of them right; two at 0.6, both right; the lower bins are empty."""
+    proba = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]])
+    table = reliability(proba, np.array([True, False, True, True]), 4)
+    np.testing.assert_allclose(table, [[0, np.nan, np.nan]] * 2 + [[2, 0.6, 1.0], [2, 0.9, 0.5]])
+
+
+@given(st.integers(2, 5), st.integers(0, 99))
+def test_brier_against_scikit_learn(n_labels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    proba, truth = rng.dirichlet(np.ones(n_labels), 30), rng.integers(0, n_labels, 30)
+    wanted = oracle.brier_score_loss(truth, proba, labels=np.arange(n_labels), scale_by_half=False)
+    assert brier(proba, truth) == pytest.approx(wanted)
+
+
+def test_brier_by_hand() -> None:
+    assert brier(np.array([[0.7, 0.3]]), np.array([0])) == pytest.approx(0.18)
+    assert brier(np.eye(2), np.array([1, 0])) == 2
+
+
+def test_risk_and_coverage_by_hand() -> None:
+    """The surest clip is right; then two that are equally sure, one wrong; then a wrong one."""
+    proba = np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.3, 0.7]])
+    thresholds, coverage, risk = risk_coverage(proba, np.array([False, True, True, False]))
+    np.testing.assert_allclose(thresholds, [0.9, 0.7, 0.6])
+    np.testing.assert_allclose(coverage, [0.25, 0.75, 1])
+    np.testing.assert_allclose(risk, [0, 1 / 3, 0.5])
