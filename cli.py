@@ -58,6 +58,15 @@ LabelsOption = Annotated[
     str, typer.Option(help="native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to.")
 ]
 CopiesOption = Annotated[int, typer.Option(min=0, help="Augmented copies of each clip to train on, as extracted.")]
+ViewsOption = Annotated[
+    list[str] | None,
+    typer.Option("--view", help="What heads read: layers+std, frames:6, …", show_default="each head's own"),
+]
+FramesOption = Annotated[
+    int | None, typer.Option(min=1, help="Frames that clips are fitted to.", show_default="124; 216 of mfcc")
+]
+TuneOption = Annotated[int, typer.Option(min=0, help="Also choose among this many settings, by inner folds.")]
+CalibrateOption = Annotated[bool, typer.Option("--calibrate", help="Scale probabilities, by inner folds.")]
 ClusterOption = Annotated[
     str | None, typer.Option(help="Run on Ray: local, auto, HOST:PORT.", show_default="this process")
 ]
@@ -275,6 +284,10 @@ def fit(
     encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="the only one")] = None,
     labels: LabelsOption = "native",
     copies: CopiesOption = 0,
+    view: ViewsOption = None,
+    frames: FramesOption = None,
+    tune: TuneOption = 0,
+    calibrate: CalibrateOption = False,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
@@ -287,12 +300,25 @@ def fit(
     from classifiers.run import Asked, fit_model
     from embedcache.progress import terminal
 
-    asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds, labels, copies)
+    asked = Asked(
+        given(dataset),
+        given(encoder),
+        given(head),
+        protocol,
+        folds,
+        seeds,
+        labels,
+        copies,
+        given(view),
+        frames,
+        tune,
+        calibrate,
+    )
     place = place_of(artifacts)
     model, card, predictions = fit_model(place, asked, out, jobs, terminal)
     show_labels(place.runs / card.score["run"])
-    show(rows_of([predictions]))
-    tell_skipped(predictions.dataset, predictions.skipped)
+    show(rows_of(predictions))
+    tell_skipped(predictions[0].dataset, predictions[0].skipped)
     print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
     note(f"Next: ser predict {model} CLIP.wav")
 
@@ -304,6 +330,10 @@ def compare(
     head: HeadsOption = None,
     labels: LabelsOption = "native",
     copies: CopiesOption = 0,
+    view: ViewsOption = None,
+    frames: FramesOption = None,
+    tune: TuneOption = 0,
+    calibrate: CalibrateOption = False,
     protocol: ProtocolOption = "speakers",
     folds: FoldsOption = 5,
     seeds: SeedsOption = 1,
@@ -316,7 +346,20 @@ def compare(
     from classifiers.run import Asked, run_comparison
     from embedcache.progress import terminal
 
-    asked = Asked(given(dataset), given(encoder), given(head), protocol, folds, seeds, labels, copies)
+    asked = Asked(
+        given(dataset),
+        given(encoder),
+        given(head),
+        protocol,
+        folds,
+        seeds,
+        labels,
+        copies,
+        given(view),
+        frames,
+        tune,
+        calibrate,
+    )
     run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal, note, cluster)
     show_labels(run)
     show(rows_of(predictions))

@@ -28,13 +28,20 @@ from embedcache.jsonfile import check_file
 from ._trees import sound_model
 
 HEADS = (
+    "classifiers.heads._calibrated.Calibrated",
+    "classifiers.heads.best_layer.BestLayer",
+    "classifiers.heads.knn.KNN",
+    "classifiers.heads.lda.LDA",
     "classifiers.heads.layer_weighted.LayerWeighted",
     "classifiers.heads.lgbm.LGBM",
     "classifiers.heads.logreg.LogReg",
     "classifiers.heads.mlp.MLP",
+    "classifiers.heads.ridge.Ridge",
+    "classifiers.heads.stack.Stack",
     "classifiers.heads.svm.SVM",
 )
 BOOSTER, SVC = "lightgbm.basic.Booster", "sklearn.svm._classes.SVC"
+NEIGHBOURS = "sklearn.neighbors._classification.KNeighborsClassifier"
 # All that our heads consist of: the kinds of nodes in skops's schema, and the types that each may make. skops's own
 # list is longer by all of scikit-learn, and some of its nodes make something else than the type that they name.
 PARTS = {
@@ -47,9 +54,13 @@ PARTS = {
         *HEADS,
         BOOSTER,
         SVC,
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
         "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._ridge.RidgeClassifier",
+        NEIGHBOURS,
         "sklearn.pipeline.Pipeline",
         "sklearn.preprocessing._data.StandardScaler",
+        "sklearn.preprocessing._label.LabelBinarizer",
     ),
     "TupleNode": ("builtins.tuple",),
     "TypeNode": ("builtins.str", "collections.OrderedDict"),
@@ -155,6 +166,8 @@ def _check_nodes(path: Path, schema: Any, members: Members) -> None:
             _mend_booster(_state(node))
         if _name(node) == SVC:
             _check_svc(_state(node), members)
+        if _name(node) == NEIGHBOURS:
+            _check_neighbours(_state(node))
 
 
 def _nodes(schema: Any) -> Iterator[Node]:
@@ -211,6 +224,13 @@ def _check_svc(state: Node, members: Members) -> None:
     ours = _value(state["kernel"]) == "rbf" and _value(state["_sparse"]) is False and "_impl" not in state
     if not (whole and ours and counts.min() >= 0):
         raise ValueError("the arrays of its SVC do not fit together")
+
+
+def _check_neighbours(state: Node) -> None:
+    """Of other settings scikit-learn has compiled code, which would count votes beyond the ends of its arrays."""
+    ours = {"metric": "cosine", "effective_metric_": "cosine", "weights": "distance", "_fit_method": "brute"}
+    if any(_value(state[name]) != value for name, value in ours.items()):
+        raise ValueError("its nearest neighbours are not searched for as ours are")
 
 
 def _mend_booster(state: Node) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from embedcache.progress import Advance, Progress, silent
 
 from . import heads as registry
 from .head import Head
+from .heads._inner import fit_told
 from .labels import NATIVE
 from .mapped import Indices
 from .predictions import Predictions
@@ -67,13 +68,13 @@ def compare(
 ) -> list[Predictions]:
     """Fit each head on the training part of each fold and predict the rest; one Predictions a head.
 
-    `heads` are names or specs, all that there are by default; a head reads its own view of the task. `seeds` repeats
-    everything with seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of
-    processes, all cores by default; with `cluster`, an address for `embedcache.cluster`, they are Ray's. Raises
+    `heads` are names or specs, all that can read the task by default; a head reads its own view of the task. `seeds`
+    repeats everything with seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number
+    of processes, all cores by default; with `cluster`, an address for `embedcache.cluster`, they are Ray's. Raises
     UnknownName, DataError or ProtocolError before anything is fitted.
     """
     splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
-    return run_folds(task, _specs(heads), splits, protocol, jobs, progress, cluster)
+    return run_folds(task, _specs(heads, task), splits, protocol, jobs, progress, cluster)
 
 
 def run_folds(
@@ -103,9 +104,9 @@ def run_folds(
     return [_gather(pieces[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(pieces), step)]
 
 
-def _specs(asked: Sequence[str | Head] | None) -> list[Head]:
+def _specs(asked: Sequence[str | Head] | None, task: Task) -> list[Head]:
     if asked is None:
-        return registry.all()
+        return [head for head in registry.all() if task.has(head.view)]
     return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(asked)]
 
 
@@ -120,8 +121,7 @@ def fit_head(spec: Head, task: Task, rows: Indices, seed: int) -> Any:
     asks = inspect.signature(estimator.fit).parameters
     if copy_of is not None and "groups" in asks and "copy_of" not in asks:
         raise ProtocolError(f"head '{spec.name}' splits its training data and knows of no copies. Use --copies 0.")
-    told = {"groups": speakers, "copy_of": copy_of}
-    return estimator.fit(X, y, **{name: value for name, value in told.items() if name in asks})
+    return fit_told(estimator, X, y, {"groups": speakers, "copy_of": copy_of})
 
 
 def _here(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
@@ -160,7 +160,17 @@ def _fit_and_predict(piece: _Piece, labels: tuple[str, ...]) -> _Outcome:
     proba = np.zeros((len(own), len(labels)), dtype=np.float32)
     proba[:, [labels.index(str(label)) for label in estimator.classes_]] = own
     learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
-    return _Outcome(proba, fitted - begin, done - fitted, estimator.get_params(deep=False), learned)
+    return _Outcome(proba, fitted - begin, done - fitted, params_of(estimator), learned)
+
+
+def params_of(estimator: Any) -> dict[str, Any]:
+    """What an estimator was asked, in numbers and words; of one around another, the other's too. Seeds are no part."""
+    params = estimator.get_params()
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in params.items()
+        if not (hasattr(value, "get_params") or isinstance(value, Mapping) or name.endswith("random_state"))
+    }
 
 
 def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]) -> Predictions:
@@ -180,7 +190,7 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
         head=spec.name,
         encoder=task.encoder,
         dataset=task.dataset,
-        view=spec.view,
+        view=pieces[0].view.view if isinstance(pieces[0].view, Task) else spec.view,
         labels=task.labels,
         clip_ids=task.ids[rows],
         speakers=task.speakers[rows],
@@ -196,7 +206,7 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
         label_view=task.labels_from.view if task.labels_from else NATIVE,
         copies=task.copies.each if task.copies else 0,
         augment=task.copies.recipe if task.copies else "",
-        params={name: value for name, value in outcomes[0].params.items() if name != "random_state"},
+        params=outcomes[0].params,
         histories=learned("history_"),
         chosen=learned("chosen_"),
         layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),

@@ -17,14 +17,13 @@ import numpy as np
 from embedcache import Artifacts, DataError, ProtocolError
 from embedcache.progress import Progress, silent
 
-from . import heads as registry
 from ._csv import csv_text
 from .compare import run_folds
 from .leaderboard import score
 from .pictures import save_cross_figure
 from .predictions import Predictions, new_run_folder
 from .protocol import Fold, make_folds
-from .run import load_tasks, write_run
+from .run import Asked, asked_heads, load_tasks, write_run
 from .task import Strings, Task, load_manifests
 
 CROSS = "cross"  # the protocol of what is not within one dataset
@@ -102,19 +101,19 @@ def cross(
     ProtocolError as `Task.load` and `make_folds` do, before anything is fitted.
     """
     train, test = _datasets(artifacts, asked.train), _datasets(artifacts, asked.test)
-    specs = [registry.get(name) for name in asked.heads or registry.names()]
+    specs = asked_heads(asked.heads)
     named = [*dict.fromkeys([*train, *test])]
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
-    tasks = load_tasks(artifacts, named, asked.encoders, specs, asked.labels, 0, say)
-    pairs = [pair for task in tasks for pair in _pairs(task, train, test, asked, say)]
+    work = load_tasks(artifacts, Asked(tuple(named), asked.encoders, labels=asked.labels), specs, say)
+    pairs = [(pair, some) for task, some in work for pair in _pairs(task, train, test, asked, say)]
     made = [
         (pair, p)
-        for pair in pairs
-        for p in run_folds(pair.task, specs, pair.splits, pair.protocol, jobs, progress, cluster)
+        for pair, some in pairs
+        for p in run_folds(pair.task, some, pair.splits, pair.protocol, jobs, progress, cluster)
     ]
     cells = [_cell(pair, p) for pair, p in made]
-    return _save(artifacts, asked, [p for _, p in made], cells, tasks[0]), cells
+    return _save(artifacts, asked, [p for _, p in made], cells, work[0][0]), cells
 
 
 def _datasets(artifacts: Artifacts, asked: Sequence[str]) -> list[str]:

@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import ModelError, __version__
+from embedcache import DataError, ModelError, __version__
+from embedcache.encoder import is_ragged
 from embedcache.jsonfile import read_json
 from embedcache.layout import atomic_write
 
 from ._archive import ADVICE, load_head, reason
+from .views import check_view, layers_in
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
 MODEL, HEAD = "model.json", "head.skops"
 MOST_CARD = 1 << 20  # bytes; a card has 3 kB
 MOST_FEATURES = 10_000_000
-VIEWS = ("pooled", "layers", "std")  # that have one row a clip
+MOST_FRAMES = 100_000
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -47,6 +49,7 @@ class Card:
     n_speakers: int
     score: dict[str, Any] = field(default_factory=dict)  # a leaderboard row: how well it may do on new speakers
     params: dict[str, Any] = field(default_factory=dict)
+    n_frames: int = 1  # that a clip is fitted to, in a view of frames
     version: str = __version__
     created: str = ""
 
@@ -111,8 +114,12 @@ def _check_types(folder: Path, card: Card) -> None:
 
 def _check_origin(folder: Path, card: Card) -> None:
     """The checkpoint is a hub id or a whole path: nothing that is found beside the model's folder."""
-    if card.view not in VIEWS:
-        raise ModelError(f"{folder}: {MODEL} has the view {card.view!r}; heads read {', '.join(VIEWS)}.")
+    try:
+        check_view(card.view)
+    except DataError as error:
+        raise ModelError(f"{folder}: {MODEL} has no view that a head reads: {error} {ADVICE}") from error
+    if not 0 < card.n_frames <= MOST_FRAMES:
+        raise ModelError(f"{folder}: {MODEL} has {card.n_frames} frames a clip; wanted 1 to {MOST_FRAMES:,}. {ADVICE}")
     place = card.checkpoint
     whole = Path(place).is_absolute() and ".." not in Path(place).parts
     if place and not (whole or HUB_ID.fullmatch(place)):
@@ -137,8 +144,8 @@ def _check_fit(folder: Path, estimator: Any, card: Card) -> None:
 
 
 def _width(card: Card) -> int:
-    """Numbers a clip in the card's view; 0 where the card does not say."""
+    """Numbers a clip in the card's view; 0 where the card does not say, as of frames, which may keep fewer than dim."""
     dim, layers = (card.encoder_info.get(name) for name in ("dim", "n_layers"))
-    if not (isinstance(dim, int) and isinstance(layers, int)):
+    if not (isinstance(dim, int) and isinstance(layers, int)) or is_ragged(card.view):
         return 0
-    return dim if card.view == "pooled" else layers * dim
+    return dim * layers_in(card.view.split("+"), layers)

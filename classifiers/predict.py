@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from embedcache import Encoder, EncoderInfo, ModelError, Recording, encoders, load_encoder
+from embedcache.encoder import resolve_views
 from embedcache.extract import encode_files
 
 from .persist import Card, load_model
+from .views import rows_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Predictor:
     def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
         """One prediction a file, in order. Raises AudioError naming a file that cannot be used."""
         recordings = [Recording.load(path) for path in paths]
-        vectors = encode_files(self.encoder, recordings, self.card.view)
-        proba = self.estimator.predict_proba(vectors.reshape(len(vectors), -1))
+        parts = resolve_views(self.card.view.split("+"), self.encoder)
+        batch = encode_files(self.encoder, recordings, parts)
+        proba = self.estimator.predict_proba(rows_of(batch, parts, self.card.n_frames))
         labels = [str(label) for label in self.estimator.classes_]
         return [
             Prediction(str(path), labels[int(np.argmax(row))], dict(zip(labels, map(float, row), strict=True)))

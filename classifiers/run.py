@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedcache import Artifacts, DataError, ModelError, UnknownName
+from embedcache.encoder import is_ragged
 from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
 from embedcache.store import slug
@@ -26,6 +27,8 @@ from .pictures import save_pictures
 from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
 from .protocol import make_folds
 from .task import Task, encoders_of
+from .views import check_view
+from .wrapped import wrapped
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Asked:
     seeds: int = 1
     labels: str = "native"
     copies: int = 0
+    views: tuple[str, ...] = ()
+    frames: int | None = None
+    tune: int = 0
+    calibrate: bool = False
 
 
 def run_comparison(
@@ -56,41 +63,65 @@ def run_comparison(
     have it whole, `heads` are all there are.
     Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
-    names = asked.heads or tuple(heads.names())
-    specs = [heads.get(name) for name in names]
-    tasks = load_tasks(artifacts, asked.datasets, asked.encoders, specs, asked.labels, asked.copies, say)
-    for line in synonyms(tasks[0].labels_from) if tasks[0].labels_from else ():
+    specs = asked_heads(asked.heads, asked.views)
+    if asked.tune and (fixed := [spec.name for spec in specs if not spec.space]):
+        say(f"note: {', '.join(fixed)}: nothing to tune.")
+    work = load_tasks(artifacts, asked, wrapped(specs, asked.tune, asked.calibrate), say)
+    for line in synonyms(work[0][0].labels_from) if work[0][0].labels_from else ():
         say(f"note: {line}.")
-    for task in tasks:
+    for task, _ in work:
         make_folds(task, asked.protocol, asked.folds)
     predictions = [
         p
-        for task in tasks
-        for p in compare(task, names, asked.protocol, asked.folds, asked.seeds, jobs, progress, cluster)
+        for task, some in work
+        for p in compare(task, some, asked.protocol, asked.folds, asked.seeds, jobs, progress, cluster)
     ]
-    return save_run(artifacts, predictions, asdict(asked), tasks[0].labels_from), predictions
+    return save_run(artifacts, predictions, asdict(asked), work[0][0].labels_from), predictions
+
+
+def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
+    """Heads by name, by default all that read one vector a clip; `views` are what they read instead of their own.
+
+    Of `views`, one may be of frames and one not: each is for the heads that read such. Raises UnknownName or DataError.
+    """
+    for view in views:
+        check_view(view)
+    instead = {is_ragged(view): view for view in views}
+    if len(instead) < len(views):
+        raise DataError(f"got the views {', '.join(views)}; wanted one, joined by +, for heads that read the same.")
+    specs = [heads.get(name) for name in dict.fromkeys(names)] or [h for h in heads.all() if not is_ragged(h.view)]
+    return [replace(spec, view=instead.get(is_ragged(spec.view), spec.view)) for spec in specs]
 
 
 def load_tasks(
-    artifacts: Artifacts,
-    datasets: Sequence[str],
-    encoders: Sequence[str],
-    specs: Sequence[Head],
-    labels: str,
-    copies: int,
-    say: Callable[[str], None],
-) -> list[Task]:
-    """Some datasets as one task under each encoder, in a view that all heads can read.
+    artifacts: Artifacts, asked: Asked, specs: Sequence[Head], say: Callable[[str], None]
+) -> list[tuple[Task, list[Head]]]:
+    """The asked datasets as one task under each encoder and for each view that is read, and the heads that read it.
 
     Left out, `encoders` are all that have the datasets whole; `say` hears of those that have a part.
     """
-    view = "layers" if any(spec.view == "layers" for spec in specs) else "pooled"
+    groups = _by_view(specs)
+    encoders: Sequence[str | None] = asked.encoders
     if not encoders:
-        encoders, notes = encoders_of(artifacts, datasets, copies)
+        encoders, notes = encoders_of(artifacts, asked.datasets, asked.copies, list(groups))
         for line in notes:
             say(f"note: {line}.")
-    named = dict.fromkeys(encoders or (None,))
-    return [Task.load(datasets, encoder, view, artifacts, labels, copies) for encoder in named]
+    named = list(dict.fromkeys(encoders or (None,)))
+    return [(load_task(artifacts, asked, encoder, view), some) for encoder in named for view, some in groups.items()]
+
+
+def load_task(artifacts: Artifacts, asked: Asked, encoder: str | None, view: str) -> Task:
+    """One task of what was asked."""
+    return Task.load(asked.datasets, encoder, view, artifacts, asked.labels, asked.copies, asked.frames)
+
+
+def _by_view(specs: Sequence[Head]) -> dict[str, list[Head]]:
+    """The views to load, and who reads them: the last of `layers` is `pooled`."""
+    both = any(spec.view == "layers" for spec in specs)
+    groups: dict[str, list[Head]] = {}
+    for spec in specs:
+        groups.setdefault("layers" if both and spec.view == "pooled" else spec.view, []).append(spec)
+    return groups
 
 
 def save_run(
@@ -153,7 +184,7 @@ def fit_model(
     out: Path | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
-) -> tuple[Path, Card, Predictions]:
+) -> tuple[Path, Card, list[Predictions]]:
     """Cross-validate one head, fit it on all clips, save it: the model folder, its card, the predictions.
 
     Raises DataError where several encoders are possible, ModelError where `out` is taken.
@@ -163,16 +194,17 @@ def fit_model(
             raise DataError(f"one model has one {option}; got {', '.join(given)}. Use `ser compare` for several.")
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
-    spec = heads.get(asked.heads[0])
-    encoder = next(iter(asked.encoders), None)
-    task = Task.load(asked.datasets, encoder, spec.view, artifacts, asked.labels, asked.copies)
-    predictions = compare(task, [spec], asked.protocol, asked.folds, asked.seeds, jobs, progress)
+    (spec,) = asked_heads(asked.heads, asked.views)
+    specs = wrapped([spec], asked.tune, asked.calibrate)
+    task = load_task(artifacts, asked, next(iter(asked.encoders), None), spec.view)
+    predictions = compare(task, specs, asked.protocol, asked.folds, asked.seeds, jobs, progress)
     run = save_run(artifacts, predictions, asdict(asked), task.labels_from)
     with threadpool_limits(1):
-        estimator = fit_head(spec, task, np.arange(len(task)), seed=0)
+        estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
+    spec, estimator = specs[-1], getattr(estimator, "model_", estimator) if asked.tune else estimator
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{spec.name}"))
-    card = _card(task, predictions[0], run)
-    return save_model(folder, estimator, card), card, predictions[0]
+    card = _card(task, predictions[-1], run)
+    return save_model(folder, estimator, card), card, predictions
 
 
 def _card(task: Task, p: Predictions, run: Path) -> Card:
@@ -185,6 +217,7 @@ def _card(task: Task, p: Predictions, run: Path) -> Card:
         fingerprint=task.fingerprint,
         encoder_info=info,
         view=task.view,
+        n_frames=task.n_frames,
         labels=task.labels,
         dataset=task.dataset,
         n_clips=len(task),

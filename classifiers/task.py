@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
 from embedcache import datasets as registry
 from embedcache.augment import recipe_of
+from embedcache.encoder import is_ragged
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
 from embedcache.store import whole_store
 
 from .labels import NATIVE, Labels, view_labels
-from .mapped import Indices, MappedRows, Matrix, stack, write_rows
+from .mapped import Floats, Indices, MappedRows, Matrix, stack, write_rows
+from .views import N_FRAMES, OTHERS, check_view, layers_in, rows_of
 
 Strings = NDArray[np.str_]
 
@@ -41,9 +43,9 @@ class Copies:
 class Task:
     """What is fitted. Only X, y and speakers are needed; the rest says where they come from.
 
-    X (n, n_layers * dim) float32, layers in order; y, speakers and clip_ids (n,) strings. `keys` and `texts` (n,) let
-    the leak guard see identical audio and shared sentences; "" is unknown. Where `load` finds more than `IN_MEMORY`
-    bytes, X is `MappedRows` on a scratch file that goes with the last task on it.
+    X (n, n_layers * n_frames * dim) float32, layers outermost, NaN after a clip's last frame; y, speakers and clip_ids
+    (n,) strings. `keys` and `texts` (n,) let the leak guard see identical audio and shared sentences; "" is unknown.
+    Where `load` finds more than `IN_MEMORY` bytes, X is `MappedRows` on a scratch file that goes with the last task.
     """
 
     X: Matrix
@@ -55,7 +57,7 @@ class Task:
     dataset: str = ""
     encoder: str = ""
     encoder_info: EncoderInfo | None = None  # what made X
-    view: str = "pooled"
+    view: str = "pooled"  # see `views.py`
     n_layers: int = 1
     n_frames: int = 1
     skipped: tuple[str, ...] = ()  # ids of clips, and of copies, that have no vector
@@ -81,12 +83,14 @@ class Task:
         artifacts: Artifacts | str | Path | None = None,
         labels: str = NATIVE,
         copies: int = 0,
+        frames: int | None = None,
     ) -> Task:
         """The task of one extracted dataset and encoder; each may be left out where there is only one.
 
         Of several datasets it is their union, `a+b`: ids, speakers and texts then have their dataset's name in front.
         `labels` is a view of `labels.py`; clips that it leaves out are no part of the task. `copies` takes so many
-        augmented copies of each clip along. Raises UnknownName, DataError or StoreError where something is not
+        augmented copies of each clip along. `frames` is the number that clips are fitted to in a view of frames; see
+        `views.N_FRAMES`. Raises UnknownName, DataError or StoreError where something is not
         extracted, or not all of it; DataError where it is larger than `IN_MEMORY` and the output folder has no room
         for it once more.
         """
@@ -102,8 +106,11 @@ class Task:
         keys = [clip.key for clip in used]
         every = keys + (copied.keys if copied else [])
         named = f"{name} with {copies} copies of each clip" if copies else name
-        store = whole_store(place.cache, named, every, encoder, [view])
-        X, rows = _vectors(store, every, view, place), len(keys)
+        check_view(view)
+        store = whole_store(place.cache, named, every, encoder, view.split("+"))
+        parts = [part for name in view.split("+") for part in store.named(name)]
+        n_frames = (frames or N_FRAMES.get(store.info.name, OTHERS)) if is_ragged(view) else 1
+        X, rows = _vectors(store, every, parts, n_frames, place), len(keys)
         return cls(
             X=X[:rows],
             y=np.array([clip.label for clip in used]),
@@ -114,8 +121,9 @@ class Task:
             dataset=name,
             encoder=_called(store),
             encoder_info=store.info,
-            view=view,
-            n_layers=1 if view == "pooled" else store.info.n_layers,
+            view=view if view != "frames:all" or len(parts) == store.info.n_layers else "+".join(parts),
+            n_layers=layers_in(parts, store.info.n_layers),
+            n_frames=n_frames,
             skipped=tuple(clip.clip_id for m in manifests for clip in _named(m, m.skipped, len(manifests)))
             + (copied.skipped if copied else ()),
             dropped=tuple(clip.clip_id for clip, label in zip(clips, seen.labels, strict=True) if not label),
@@ -166,11 +174,15 @@ class Task:
         """The clip ids, or row numbers where there are none."""
         return self.clip_ids if self.clip_ids is not None else np.arange(len(self)).astype(str)
 
+    def has(self, view: str) -> bool:
+        """Whether `to_view` can give a view."""
+        return view == self.view or (self.view, view) == ("layers", "pooled")
+
     def to_view(self, view: str) -> Task:
         """The same clips in the view that a head reads: `pooled` is the last of `layers`. Raises DataError."""
         if view == self.view:
             return self
-        if (self.view, view) == ("layers", "pooled"):
+        if self.has(view):
             copies = replace(self.copies, X=self._last_layer(self.copies.X)) if self.copies else None
             return replace(self, X=self._last_layer(self.X), view="pooled", n_layers=1, copies=copies)
         raise DataError(f"this task has the view '{self.view}', the head reads '{view}'. Load it with view='{view}'.")
@@ -212,20 +224,25 @@ def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
 
 
 def encoders_of(
-    artifacts: Artifacts, dataset: str | Sequence[str] | None = None, copies: int = 0
+    artifacts: Artifacts,
+    dataset: str | Sequence[str] | None = None,
+    copies: int = 0,
+    views: Sequence[str] = ("pooled",),
 ) -> tuple[list[str], list[str]]:
-    """The encoders that have vectors of all clips and copies of some datasets; a sentence on each that has a part."""
+    """The encoders that have some views of all clips and copies of datasets; a sentence on each that has a part."""
     manifests = load_manifests(artifacts, dataset)
     used = [clip for manifest in manifests for clip in _named(manifest, manifest.usable, len(manifests))]
     keys = [clip.key for clip in used] + (_copied(artifacts, manifests, copies, used).keys if copies else [])
     named = "+".join(manifest.dataset for manifest in manifests) + (f" with {copies} copies each" if copies else "")
+    parts = list(dict.fromkeys(part for view in views for part in view.split("+")))
+    what = "" if parts == ["pooled"] or parts == ["layers"] else f" with {' and '.join(parts)}"
     whole, notes = [], []
     for store in find_stores(artifacts.cache):
-        has = _count(store, keys, "pooled")
+        has = _count(store, keys, parts)
         if has == len(keys):
             whole.append(store.folder.name)
-        elif has:
-            notes.append(f"{store.folder.name} has {has} of the {len(keys)} clips of {named}, and is left out")
+        elif has or _count(store, keys, ["pooled"]):
+            notes.append(f"{store.folder.name} has {has} of the {len(keys)} clips of {named}{what}, and is left out")
     return whole, notes
 
 
@@ -288,19 +305,22 @@ def _copied(place: Artifacts, manifests: Sequence[Manifest], each: int, used: Se
     )
 
 
-def _vectors(store: EmbeddingStore, keys: list[str], view: str, place: Artifacts) -> Matrix:
-    """(n, n_layers * dim): an array, or rows of a file where they are more than `IN_MEMORY` bytes."""
-    width = store.info.dim * (1 if view == "pooled" else store.info.n_layers)
+def _vectors(store: EmbeddingStore, keys: list[str], parts: Sequence[str], n_frames: int, place: Artifacts) -> Matrix:
+    """(n, layers * frames * dim): an array, or rows of a file where they are more than `IN_MEMORY` bytes."""
+
+    def read(some: list[str]) -> Floats:
+        return rows_of({part: store.rows(some, part) for part in parts}, parts, n_frames)
+
+    width = read(keys[:1]).shape[1]
     if 4 * len(keys) * width <= IN_MEMORY:
-        X = store.read(keys, view)
-        return X.reshape(len(X), -1)
+        return read(keys)
     step = max(1, STREAMED // (4 * width))
-    made = (store.read(keys[i : i + step], view).reshape(-1, width) for i in range(0, len(keys), step))
+    made = (read(keys[i : i + step]) for i in range(0, len(keys), step))
     return write_rows(place.root / "scratch", (len(keys), width), made)
 
 
-def _count(store: EmbeddingStore, keys: list[str], view: str) -> int:
-    lacking = set(store.missing(keys, [view]))
+def _count(store: EmbeddingStore, keys: list[str], views: Sequence[str]) -> int:
+    lacking = set(store.missing(keys, views))
     return sum(key not in lacking for key in keys)
 
 

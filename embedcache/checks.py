@@ -102,7 +102,7 @@ def _check_shapes(info: EncoderInfo, batch: Batch) -> None:
     shapes = {"pooled": (1, info.dim), "layers": (1, info.n_layers, info.dim), "std": (1, info.n_layers, info.dim)}
     for view, rows in batch.items():
         row = np.asarray(rows[0])[None]
-        wanted = shapes.get(view, (1, row.shape[1], info.dim))
+        wanted = shapes.get(view, (1, row.shape[1], min(row.shape[-1], info.dim)))
         dtype = np.float32 if view in shapes else np.float16
         if row.shape != wanted or row.dtype != dtype:
             raise EncoderError(f"{info.name}: '{view}' is {row.dtype} {row.shape}; wanted {dtype.__name__} {wanted}.")

@@ -24,7 +24,7 @@ import numpy as np
 
 from .audio import Recording, Waveform
 from .augment import transformed
-from .encoder import VIEWS, Batch, Encoder, Vectors, join, resolve_views
+from .encoder import VIEWS, Batch, Encoder, join, resolve_views
 from .errors import AudioError, EncoderError, SerError, StoreError, complain
 from .manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .progress import Advance, Progress, silent
@@ -148,16 +148,16 @@ def _here(
             advance(sum(clip.seconds for clip in pack))
 
 
-def encode_files(encoder: Encoder, recordings: Sequence[Recording], view: str) -> Vectors:
-    """Vectors of files that are in no store: (n, …) of one view. Raises AudioError as `extract` does."""
+def encode_files(encoder: Encoder, recordings: Sequence[Recording], views: Sequence[str]) -> Batch:
+    """Vectors of files that are in no store, by resolved views. Raises AudioError as `extract` does."""
     rate = encoder.info.sample_rate
     waves = [recording.waveform(rate) for recording in recordings]
     faults = [_fault(str(r.path), len(wave) / rate, encoder) for r, wave in zip(recordings, waves, strict=True)]
     if complaints := [fault for fault in faults if fault]:
         raise AudioError("\n".join(complaints))
-    batch = encoder.encode(waves, resolve_views([view], encoder))
+    batch = encoder.encode(waves, views)
     _refuse_nan([Clip("", str(r.path), str(r.path), "", "") for r in recordings], batch)
-    return np.asarray(batch[view])
+    return batch
 
 
 def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest:

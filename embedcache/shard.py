@@ -9,7 +9,7 @@ The format, version 2 (attributes stand on the root):
     attribute  created, writer  when (UTC, ISO 8601) and by what version, for people
     dataset    key              (n,) 64 bytes: SHA-256 of the audio file's bytes, in hexadecimal
     dataset    view/<name>      (n, …) little-endian float32: one row a clip; of a ragged view `frames:N`,
-                                (sum of T, dim) little-endian float16: the clips' frames of layer N, end to end
+                                (sum of T, dim or fewer) little-endian float16: the clips' frames of layer N, end to end
     dataset    offset/<name>    (n + 1,) int64, of ragged views alone: where each clip's frames begin and end
     dataset    crc/<name>       (n,) uint32: CRC-32 of the view's name, the row's key and the row's bytes
 
@@ -438,7 +438,9 @@ def _view(path: Path, file: Any, name: str, info: EncoderInfo) -> View:
     if info.dim * info.n_layers > WIDEST or (name not in layers if ragged else not name.isidentifier()):
         raise DamagedShard(f"{path}: has a view that no encoder gives. {_mend()}")
     values = _extent(path, file, f"view/{name}", "<f2" if ragged else "<f4")
-    if values.shape[1:] != ((info.dim,) if ragged or name == "pooled" else (info.n_layers, info.dim)):
+    wanted = (info.dim,) if ragged or name == "pooled" else (info.n_layers, info.dim)
+    narrow = ragged and len(values.shape) == 2 and 0 < values.shape[1] < info.dim  # frames may keep fewer numbers
+    if values.shape[1:] != wanted and not narrow:
         raise DamagedShard(f"{path}: rows of '{name}' have the shape {values.shape[1:]}. {_mend()}")
     offsets = _extent(path, file, f"offset/{name}", "<i8") if ragged else None
     return View(values, _extent(path, file, f"crc/{name}", "<u4"), offsets)

@@ -67,9 +67,21 @@ class EmbeddingStore:
         """The keys, each once and in order, that lack a vector in any of the views."""
         asked = list(dict.fromkeys(keys))
         packed, lacks = pack(asked), np.zeros(len(asked), bool)
-        for view in views:
-            lacks |= self.index.find(packed, view)[:, 0] == ABSENT
+        for stored in (name for view in views for name in self.named(view)):
+            lacks |= self.index.find(packed, stored)[:, 0] == ABSENT
         return [asked[number] for number in np.flatnonzero(lacks)]
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Every view that a shard holds, of some keys at least, sorted."""
+        return tuple(sorted({view for shard in self._shards for view in shard.views}))
+
+    def named(self, view: str) -> tuple[str, ...]:
+        """A view by its stored names: `frames` is the last layer's, `frames:all` all that are here, or could be."""
+        if view not in (FRAMES, f"{FRAMES}:all"):
+            return (view,)
+        every = [f"{FRAMES}:{layer}" for layer in range(self.info.n_layers)]
+        return tuple([name for name in every if name in self.views] or every) if view != FRAMES else (every[-1],)
 
     def read(self, keys: Sequence[str], view: str) -> Vectors:
         """One row a key, in order: `pooled` (n, dim), `layers` and `std` (n, n_layers, dim).

@@ -17,6 +17,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from classifiers import head, heads
 from classifiers.checks import check_head, toy_task
 from classifiers.heads import _inner
+from classifiers.heads._calibrated import Calibrated
+from classifiers.heads._tuned import Tuned
 from classifiers.heads.layer_weighted import LayerWeighted
 from classifiers.heads.mlp import MLP
 from classifiers.heads.svm import SVM
@@ -64,20 +66,21 @@ def test_a_head_is_at_home_in_plain_scikit_learn(name: str) -> None:
     assert scores["test_score"].mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["mlp", "svm", "layer_weighted"])
-def test_speakers_are_routed_to_heads_that_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speakers_are_routed_to_heads_that_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """With scikit-learn's metadata routing a head gets the speakers without being asked to."""
+    task = toy_task()
     seen = []
     original = _inner.inner_folds
-    for module in ("svm", "_neural"):
+    for module in ("_scikit", "_neural", "_calibrated", "_tuned"):
         monkeypatch.setattr(
             f"classifiers.heads.{module}.inner_folds",
             lambda y, groups, *rest: (seen.append(groups), original(y, groups, *rest))[1],
         )
-    task = toy_task()
-    with sklearn.config_context(enable_metadata_routing=True):
-        cross_validate(head(name), task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
-    assert len(seen) == 8
+    around = [Calibrated(head("logreg")), Tuned(head("logreg"), {"C": (0.1, 0.01)})]
+    for estimator in (*map(head, ("mlp", "svm", "layer_weighted")), *around):
+        with sklearn.config_context(enable_metadata_routing=True):
+            cross_validate(estimator, task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
+    assert len(seen) == 8 * 5
     assert all(groups is not None and len(set(groups)) == 7 for groups in seen)
 
 

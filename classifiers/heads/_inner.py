@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from ..mapped import Floats, MappedRows, Matrix, blocks
 
@@ -34,6 +41,17 @@ def training_rows(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any],
     for block in blocks(X):
         check_array(block, input_name="X", estimator=estimator)
     return X, *_classes(estimator, y)
+
+
+def labelled(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """X, y (n,), the classes (C,) and y as indices into them, for an estimator around another, which looks at X."""
+    if not isinstance(X, MappedRows):
+        X = check_array(X, dtype=DTYPES, ensure_all_finite=False, input_name="X", estimator=estimator)
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    return X, y, *_classes(estimator, y)
 
 
 def _classes(estimator: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -87,6 +105,29 @@ def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | Non
     return folds if all(len(np.unique(y[train])) == whole for train, _ in folds) else []
 
 
+def fit_told(estimator: Any, X: Any, y: Any, told: Mapping[str, Any], rows: NDArray[np.int64] | None = None) -> Any:
+    """Fit, and tell the estimator of `told`, `groups` and `copy_of`, what its `fit` asks for.
+
+    With `rows`, X and y are those rows of more, `told` is of all, and copies of rows that are not among them are none.
+    """
+    asks = inspect.signature(estimator.fit).parameters
+    given = {name: value for name, value in told.items() if name in asks and value is not None}
+    if rows is not None:
+        given = {name: np.asarray(value)[rows] for name, value in given.items()}
+        if "copy_of" in given:
+            given["copy_of"] = _renumbered(given["copy_of"], rows)
+    return estimator.fit(X, y, **given)
+
+
+def _renumbered(copy_of: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What rows are copies of, by their new numbers; -1 stays."""
+    place = np.full(max(copy_of.max(), rows.max()) + 2, -1)  # the last is where -1 points to
+    place[rows] = np.arange(len(rows))
+    place[-1] = -1
+    renumbered: NDArray[np.int64] = place[copy_of]
+    return renumbered
+
+
 def _with_copies(
     y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: NDArray[np.int64]
 ) -> list[Split]:
@@ -96,3 +137,9 @@ def _with_copies(
     return [
         (np.concatenate([own[train], copies[np.isin(copy_of[copies], own[train])]]), own[held]) for train, held in folds
     ]
+
+
+def check_layers(n_features: int, n_layers: int) -> None:
+    """Raises ValueError where the features of X are not `n_layers` times as many dimensions."""
+    if n_features % n_layers:
+        raise ValueError(f"n_layers={n_layers} does not divide the {n_features} features of X; wanted n_layers * dim.")

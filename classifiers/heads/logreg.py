@@ -6,18 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ..head import Head
-from ._inner import training_data, unseen_data
+from ._scikit import ScikitHead
 
 MAX_ITER = 1000  # of L-BFGS: far more than these sizes need
 
 
-class LogReg(ClassifierMixin, BaseEstimator):
+class LogReg(ScikitHead):
     """Standardise, then multinomial logistic regression with an L2 penalty (scikit-learn, L-BFGS).
 
     C is small because embeddings have about as many dimensions as an emotional speech corpus has clips.
@@ -33,31 +30,10 @@ class LogReg(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> LogReg:
-        """X (n, d), y (n,)."""
-        X, self.classes_, indices = training_data(self, X, y)
-        self.model_ = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(
-                C=self.C,
-                max_iter=MAX_ITER,
-                class_weight=self.class_weight,
-                random_state=self.random_state,
-            ),
-        ).fit(X, self.classes_[indices])
-        return self
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
-        X = unseen_data(self, X)
-        proba: NDArray[np.float64] = self.model_.predict_proba(X)
-        return proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
-        proba = self.predict_proba(X)
-        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
-        return labels
+    def _model(self, y: NDArray[np.int64]) -> LogisticRegression:
+        return LogisticRegression(
+            C=self.C, max_iter=MAX_ITER, class_weight=self.class_weight, random_state=self.random_state
+        )
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LogReg:
@@ -65,4 +41,11 @@ def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None)
     return LogReg(random_state=random_state)
 
 
-head = Head("logreg", "pooled", "logistic regression, L2", "scikit-learn, LogisticRegression", build)
+head = Head(
+    "logreg",
+    "pooled",
+    "logistic regression, L2",
+    "scikit-learn, LogisticRegression",
+    build,
+    {"C": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},
+)

@@ -4,7 +4,8 @@
 7 spectral contrasts (Jiang et al. 2002), pitch, energy, periodicity. Five statistics of each: mean, standard deviation,
 10th and 90th percentile, and the mean over voiced frames. Pitch is the strongest peak of the normalised autocorrelation
 (Boersma 1993), voiced above 0.45 of full periodicity; between voiced stretches it is interpolated. The contours follow
-librosa's definitions, and use its filters; `recipe_version` counts changes to any of this.
+librosa's definitions, and use its filters; `recipe_version` counts changes to any of this. Of frames, the first 30 MFCC
+are kept: what 2-D networks over MFCC read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import Waveform, pipeline
-from ..encoder import Batch, EncoderInfo, EncoderSpec, Say, Vectors, refuse_short, silence
+from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Rows, Say, Vectors, refuse_short, silence
 from ..errors import EncoderError
 
 RATE = 16_000
@@ -32,6 +33,7 @@ PITCH_RANGE = (65.0, 500.0)  # Hz
 VOICED = 0.45  # of full periodicity
 OCTAVE_COST = 0.02  # of full periodicity, an octave
 N_MELS, N_MFCC = 64, 40
+KEPT = 30  # of the MFCC, frame by frame
 SLOPE = 9  # frames that a difference looks at
 FLOOR = 1e-10  # of power: -100 dB
 DIM = 5 * (3 * N_MFCC + N_MELS + 7 + 3)
@@ -46,17 +48,22 @@ class Mfcc:
     info: EncoderInfo
     shortest: float = WINDOW / RATE
     longest: float = 1800.0
-    views: tuple[str, ...] = ("pooled", "layers")
+    views: tuple[str, ...] = ("pooled", "layers", FRAMES)
     pack: float = 30.0
     lanes: int = field(default_factory=lambda: os.cpu_count() or 1)  # numpy and scipy release the interpreter
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """`pooled` (n, 970) and `layers` (n, 1, 970), float32."""
+        """`pooled` (n, 970) and `layers` (n, 1, 970), float32; `frames:0` (T, 30) float16, T = 1 + samples // 160."""
         refuse_short(self, waveforms)
-        rows = [statistics(wave) for wave in waveforms]
+        made = [_contours(wave) for wave in waveforms]
+        rows = [_statistics(*contours) for contours in made]
         pooled = np.stack(rows) if rows else np.empty((0, DIM), np.float32)
-        made = {"pooled": pooled, "layers": pooled[:, None]}
-        return {view: made[view] for view in views}
+        batch: dict[str, Rows] = {"pooled": pooled, "layers": pooled[:, None]}
+        if f"{FRAMES}:0" in views:
+            kept = [contours[:KEPT].T.astype(np.float16) for contours, _ in made]
+            values = np.concatenate([np.empty((0, KEPT), np.float16), *kept])
+            batch[f"{FRAMES}:0"] = Frames.of(values, [len(frames) for frames in kept])
+        return {view: batch[view] for view in views}
 
 
 def load(device: str = "auto", precision: str = "fp32", say: Say = silence) -> Mfcc:
@@ -71,7 +78,10 @@ def load(device: str = "auto", precision: str = "fp32", say: Say = silence) -> M
 
 def statistics(wave: Waveform) -> Vectors:
     """(970,): five statistics of each contour of one waveform at 16 kHz."""
-    contours, voiced = _contours(wave)
+    return _statistics(*_contours(wave))
+
+
+def _statistics(contours: Contours, voiced: NDArray[np.bool_]) -> Vectors:
     low, high = np.percentile(contours, [10, 90], axis=1)
     spoken = contours[:, voiced] if voiced.any() else contours
     parts = (contours.mean(axis=1), contours.std(axis=1), low, high, spoken.mean(axis=1))

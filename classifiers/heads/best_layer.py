@@ -1,0 +1,96 @@
+"""The one layer that does best on speakers held out of the training data, and logistic regression on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ..head import Head
+from ._inner import Split, check_layers, inner_folds, training_data, unseen_data
+
+FOLDS = 3  # by speaker, that layers are compared on
+MAX_ITER = 1000
+
+
+class BestLayer(ClassifierMixin, BaseEstimator):
+    """Standardise and regress on each layer alone in inner folds; keep the layer with the highest UAR.
+
+    X is (n, n_layers * dim), layers in order. `layer_` is the layer kept, and `layer_uar_` (n_layers,) what each
+    reached. Where the training data allow no inner folds, it is the last one. Which layer knows most is what probing
+    asks of each (Pasad et al. 2021); here the answer is found without the test speakers.
+    """
+
+    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
+
+    def __init__(
+        self,
+        n_layers: int = 1,
+        C: float = 0.01,
+        class_weight: Any = None,
+        random_state: int | None = None,
+    ) -> None:
+        self.n_layers = n_layers
+        self.C = C
+        self.class_weight = class_weight
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> BestLayer:
+        """X (n, n_layers * dim), y (n,), groups (n,): the speakers, copy_of (n,): the row a row is a copy of, or -1."""
+        X, self.classes_, indices = training_data(self, X, y)
+        check_layers(X.shape[1], self.n_layers)
+        splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of) if self.n_layers > 1 else []
+        self.layer_uar_ = np.array([self._uar(layer, X, indices, splits) for layer in range(self.n_layers)])
+        self.layer_ = int(self.layer_uar_.argmax()) if splits else self.n_layers - 1
+        self.chosen_ = {"layer": self.layer_} | ({"uar": float(self.layer_uar_.max())} if splits else {})
+        self.model_ = self._model().fit(self._layer(X, self.layer_), self.classes_[indices])
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """(n, C), columns in the order of `classes_`."""
+        X = unseen_data(self, X)
+        proba: NDArray[np.float64] = self.model_.predict_proba(self._layer(X, self.layer_))
+        return proba
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(n,) labels."""
+        proba = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
+
+    def _uar(self, layer: int, X: NDArray[Any], y: NDArray[np.int64], splits: list[Split]) -> float:
+        """Over what is held out in all splits together; NaN where there are none."""
+        if not splits:
+            return float("nan")
+        chosen = self._layer(X, layer)
+        said = [self._model().fit(chosen[train], y[train]).predict(chosen[held]) for train, held in splits]
+        return float(balanced_accuracy_score(np.concatenate([y[held] for _, held in splits]), np.concatenate(said)))
+
+    def _layer(self, X: NDArray[Any], layer: int) -> NDArray[Any]:
+        dim = X.shape[1] // self.n_layers
+        return X[:, layer * dim : (layer + 1) * dim]
+
+    def _model(self) -> Any:
+        regression = LogisticRegression(C=self.C, max_iter=MAX_ITER, class_weight=self.class_weight)
+        return make_pipeline(StandardScaler(), regression)
+
+
+def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> BestLayer:
+    """The head over `n_layers` layers of time means."""
+    return BestLayer(n_layers=n_layers, random_state=random_state)
+
+
+head = Head(
+    "best_layer",
+    "layers",
+    "logistic regression on the layer that inner folds by speaker prefer",
+    "Pasad et al. 2021",
+    build,
+    {"C": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},
+)

@@ -1,0 +1,54 @@
+"""Views as heads read them: one row of numbers a clip, out of what a store holds.
+
+Time means and deviations may be joined: `layers+std` is the means of all layers, then their deviations. `frames` is the
+last layer's frames, `frames:N` layer N's, `frames:all` those of every layer that is stored. A clip of another length is
+fitted to one number of frames: cut at both ends, or followed by NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from embedcache import DataError
+from embedcache.encoder import FRAMES, Frames, Rows, is_ragged
+
+from .mapped import Floats
+
+VECTORS = ("pooled", "layers", "std")  # that have one row a clip
+
+# Frames that a clip is fitted to, by encoder: the inputs of two systems with 2-D networks, (30, 216) of MFCC and
+# (124, 768) of wav2vec2, which is 2.5 s at 50 frames a second.
+N_FRAMES = {"mfcc": 216}
+OTHERS = 124
+
+
+def check_view(view: str) -> None:
+    """Raises DataError for what is no view."""
+    names = view.split("+")
+    numbered = [name.partition(":")[2] for name in names if is_ragged(name)]
+    ragged = len(numbered) == len(names) and all(n in ("", "all") or n.isdecimal() for n in numbered)
+    if not (ragged or set(names) <= set(VECTORS)) or len(set(names)) < len(names):
+        have = f"{', '.join(VECTORS)}, joined by +, or {FRAMES}, {FRAMES}:N, {FRAMES}:all"
+        raise DataError(f"got the view '{view}'; wanted {have}.")
+
+
+def layers_in(parts: Sequence[str], n_layers: int) -> int:
+    """How many blocks of equal width one row of these stored views has."""
+    return sum(n_layers if part in ("layers", "std") else 1 for part in parts)
+
+
+def rows_of(batch: Mapping[str, Rows], parts: Sequence[str], n_frames: int) -> Floats:
+    """(n, layers * frames * dim): stored views side by side, layers outermost, frames fitted to `n_frames`."""
+    columns = [fitted(rows, n_frames) if isinstance(rows := batch[part], Frames) else rows for part in parts]
+    return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
+
+
+def fitted(frames: Frames, n_frames: int) -> Floats:
+    """(n, n_frames, dim) float32: the middle of longer clips; NaN after shorter ones."""
+    X = np.full((len(frames), n_frames, frames.values.shape[1]), np.nan, dtype=np.float32)
+    for row, clip in zip(X, frames, strict=True):
+        begin = max(0, (len(clip) - n_frames) // 2)
+        row[: len(clip)] = clip[begin : begin + n_frames]
+    return X
