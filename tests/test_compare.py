@@ -133,7 +133,7 @@ def test_the_leaderboard_has_the_designed_columns_and_ranks_peers(noisy: Task) -
     assert " ".join(COLUMNS) == (
         "rank head encoder view dataset classes protocol folds seeds uar uar_low uar_high uar_fold_mean uar_fold_sd "
         "war macro_f1 ece fit_seconds predict_ms p_vs_best leaks n_clips n_speakers fold_hash fingerprint version run "
-        "labels copies augment"
+        "labels copies augment brier"
     )
     heads = ["logreg", "svm", "layer_weighted"]
     both = compare(noisy, heads, "random", n_folds=3, jobs=1) + compare(noisy, heads, "speakers", n_folds=3, jobs=1)
@@ -181,6 +181,7 @@ def test_a_run_and_a_model_from_what_was_extracted(artifacts: Artifacts) -> None
         "predictions.csv",
         "run.json",
         "leaderboard.csv",
+        "intervals.csv",
         "per_label.csv",
     }
     assert [p.encoder for p in predictions] == ["mfcc", "mfcc"]
