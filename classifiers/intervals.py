@@ -6,9 +6,9 @@ is the percentile interval of `stats.speaker_bootstrap`: 95 %, 2000 resamples, s
 speakers are few: of 24 simulated ones, it held the true score in 92 to 94 % of the trials, which a test counts. With
 fewer than 3 speakers there is none.
 
-`uar`, `war`, `macro_f1`, `ece`, `brier` and `aurc` are those of `metrics`. ECE is a sum of absolute values, which chance
-makes larger: a resample's is on average above the sample's, and that above the true one. Its interval lies too high,
-and may leave out a small ECE itself; the Brier score has no such bias.
+`uar`, `war`, `macro_f1`, `ece`, `brier` and `aurc` are those of `metrics`. ECE is a sum of absolute values, which
+chance makes larger: a resample's is on average above the sample's, and that above the true one. Its interval lies too
+high, and may leave out a small ECE itself; the Brier score has no such bias.
 """
 
 from __future__ import annotations

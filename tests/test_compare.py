@@ -168,8 +168,10 @@ def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
     paths = save_pictures(tmp_path, compare(noisy, ["mlp", "logreg"], "random", n_folds=2, jobs=1))
     assert [path.name for path in paths] == [
         "confusion-mlp-toy-toy.png",
+        "calibration-mlp-toy-toy.png",
         "curves-mlp-toy-toy.png",
         "confusion-logreg-toy-toy.png",
+        "calibration-logreg-toy-toy.png",
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -283,8 +285,7 @@ def test_labels_of_any_kind_survive_files_and_pictures(tmp_path: Path) -> None:
     predictions = compare(t, ["logreg"], "random", n_folds=2, jobs=1)
     save_predictions(tmp_path, predictions, {})
     same(predictions, load_predictions(tmp_path))
-    (picture,) = save_pictures(tmp_path, predictions)
-    assert picture.parent == tmp_path
+    assert {picture.parent for picture in save_pictures(tmp_path, predictions)} == {tmp_path}
 
 
 def test_everything_is_refused_before_anything_is_fitted(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
