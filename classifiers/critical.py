@@ -36,7 +36,7 @@ from .stats import PERMUTATIONS, TOLERANCE
 
 ALPHA = 0.05
 FEWEST_DATASETS = 3
-FEWEST_HEADS = 2
+FEWEST_HEADS, MOST_HEADS = 2, 50  # more cannot be read
 ENOUGH_DATASETS = 11  # Demšar, section 3.2.2: with 10 or fewer the usual approximations are poor
 
 Key: TypeAlias = tuple[str, str, int]  # head, encoder, copies
@@ -66,7 +66,8 @@ def critical(rows: Sequence[Row]) -> Critical:
 
     Rows that are blind to speakers are left out unless all are; so are those of several datasets together and across
     datasets, which share clips with others. A corpus counts once, by the table that has the most heads; of one head
-    twice in it, with other parameters, the later run counts. Raises DataError for fewer than 3 datasets or 2 heads.
+    twice in it, with other parameters, the later run counts. Raises DataError for fewer than 3 datasets
+    or 2 heads, and for more than 50 heads.
     """
     tables = _tables(rows)
     names = [next(iter(table.values())).dataset for table in tables]
@@ -82,6 +83,8 @@ def critical(rows: Sequence[Row]) -> Critical:
             f"got {len(shared)} heads that were run on every dataset; wanted {FEWEST_HEADS}: {have}. "
             "Run `ser compare` with the same heads on each, or name the runs to use."
         )
+    if len(shared) > MOST_HEADS:
+        raise DataError(f"got {len(shared)} heads; wanted {MOST_HEADS} at most. Name the runs to use.")
     return _compared(tables, shared, len(rows))
 
 

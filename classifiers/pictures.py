@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#1f2933"
+LONGEST = 80  # characters of a name
 TRAIN, HELD = "#b45309", "#1d4ed8"  # told apart in grey and by the colour-blind
 
 
@@ -127,9 +128,9 @@ def critical_figure(found: Critical) -> Figure:
     lines = (
         f"UAR: average ranks over {n} datasets, 1 is best{blind}",
         f"Friedman p = {found.p:.3g}: {verdict} (level 0.05)",
-        *textwrap.wrap(", ".join(whole), 90, break_on_hyphens=False),
+        *textwrap.wrap(", ".join(whole), 90, break_on_hyphens=False, max_lines=10, placeholder=" …"),
     )
-    width = 5 + 0.09 * sum(sorted(map(len, found.names))[-2:])
+    width = 5 + 0.09 * sum(sorted(len(_short(name)) for name in found.names)[-2:])
     figure = Figure(figsize=(width, 1.3 + 0.42 * bottom + 0.15 * len(lines)), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     axes.set(xlim=(1, k), ylim=(bottom, -1.4))
@@ -141,6 +142,11 @@ def critical_figure(found: Critical) -> Figure:
         axes.plot(ends, [0.4 + 0.3 * level] * 2, color=HELD, linewidth=4, solid_capstyle="butt", clip_on=False)
     figure.suptitle("\n".join(lines), fontsize=9, color=INK)
     return figure
+
+
+def _short(name: str) -> str:
+    """A name that fits into a picture: its ends, where it is too long."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def _levels(found: Critical) -> list[int]:
@@ -174,7 +180,7 @@ def _draw_heads(axes: Any, found: Critical, top: float) -> None:
         y = top + 0.62 * (place if left else k - 1 - place)
         edge, side = (1 - 0.02 * k, "right") if left else (k + 0.02 * k, "left")
         axes.plot([rank, rank, edge], [0, y, y], color=INK, linewidth=0.8, clip_on=False)
-        said = f"{name}  {rank:.2f} " if left else f" {rank:.2f}  {name}"
+        said = f"{_short(name)}  {rank:.2f} " if left else f" {rank:.2f}  {_short(name)}"
         axes.text(edge, y, said, ha=side, va="center", fontsize=9, color=INK)
 
 

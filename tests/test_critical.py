@@ -167,6 +167,9 @@ def test_too_little_is_refused_with_its_reason(row: Row) -> None:
     with pytest.raises(DataError, match=r"got 0 datasets \(none\)"):
         critical([])
     one_head = board(row, two | {"three": {"a": 1, "z": 1}})
+    many = {name: {str(head): head / 60 for head in range(60)} for name in ALIKE}
+    with pytest.raises(DataError, match=r"got 60 heads; wanted 50 at most"):
+        critical(board(row, many))
     with pytest.raises(DataError, match=r"got 1 heads that were run on every dataset; wanted 2: one has a.*three has"):
         critical(one_head)
 
@@ -188,6 +191,16 @@ def test_the_picture_holds_every_name(row: Row, tmp_path: Path, k: int) -> None:
         assert 0 <= box.x0 < box.x1 <= width
         assert 0 <= box.y0 < box.y1 <= height
     assert save_critical_figure(tmp_path / "c.png", found).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_name_without_end_does_not_blow_up_the_picture(row: Row) -> None:
+    """A run may come from a stranger."""
+    from classifiers.pictures import critical_figure
+
+    scores = {f"{n}{'d' * 50_000}": {"a" + "x" * 50_000: 0.5 + n / 10, "b": 0.4} for n in range(3)}
+    width, height = critical_figure(critical(board(row, scores))).get_size_inches()
+    assert width < 20
+    assert height < 10
 
 
 def test_the_command(ser: Ser, tmp_path: Path) -> None:
