@@ -73,6 +73,13 @@ ClusterOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
+def between_0_and_1(value: float | None) -> float | None:
+    """An option's value, or none. Raises BadParameter, exit code 2, for what is no probability between 0 and 1."""
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"got {value:g}; wanted a probability above 0 and below 1.")
+    return value
+
+
 def main() -> None:
     """Run the command line; a SerError becomes one message and exit code 1."""
     for stream in (sys.stdout, sys.stderr):
@@ -365,7 +372,7 @@ def compare(
     show(rows_of(predictions))
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
         tell_skipped(name, skipped)
-    print(f"\nrun: {run} (leaderboard.csv, per_label.csv, predictions.csv, pictures)")
+    print(f"\nrun: {run} (leaderboard.csv, intervals.csv, per_label.csv, predictions.csv, pictures)")
 
 
 @app.command()
@@ -403,6 +410,9 @@ def cross(
 def leaderboard(
     runs: Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="all")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the rows as CSV.")] = None,
+    critical: Annotated[
+        Path | None, typer.Option(help="Also draw, as PNG, which heads can be told apart over several datasets.")
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """The runs so far, merged and ranked; through a pipe, as CSV."""
@@ -420,6 +430,9 @@ def leaderboard(
         show(rows)
     else:
         sys.stdout.write(to_csv(rows))
+    sys.stdout.flush()
+    if critical:
+        draw_critical(rows, critical)
     if len(rows) < len(found):
         note(f"note: {len(found) - len(rows)} rows of earlier runs were repeats, and are left out.")
 
@@ -429,6 +442,10 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
     audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(callback=between_0_and_1, help="No label where the likeliest one's probability is below this."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """The label and all probabilities of audio files."""
@@ -436,12 +453,19 @@ def predict(
 
     from classifiers import Predictor
 
-    for p in Predictor.load(model, device).predict(audio):
+    predictions = Predictor.load(model, device).predict(audio, abstain_below)
+    for p in predictions:
         if json:
-            print(dumps({"path": p.path, "label": p.label, "probabilities": p.probabilities}))
+            facts = {"path": p.path, "label": p.label, "certainty": p.certainty, "probabilities": p.probabilities}
+            print(dumps(facts))
         else:
             ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
-            print(f"{p.path}: {p.label}  ({', '.join(f'{label} {value:.3f}' for label, value in ranked)})")
+            said = ", ".join(f"{label} {value:.3f}" for label, value in ranked)
+            print(f"{p.path}: {'not sure' if p.label is None else p.label}  ({said})", flush=True)
+    if abstain_below is not None:
+        unsure = sum(p.label is None for p in predictions)
+        share = f"{unsure} of {len(predictions)} files ({unsure / len(predictions):.1%})"
+        note(f"not sure: {share}, with a certainty below {abstain_below:g}")
 
 
 @cache.command("ls")
@@ -621,6 +645,16 @@ def show(rows: list[Row]) -> None:
     from classifiers.show import show_leaderboard
 
     show_leaderboard(rows, console())
+
+
+def draw_critical(rows: list[Row], path: Path) -> None:
+    """The picture of critical differences; what it shows is said beside it."""
+    from classifiers.critical import critical, told
+    from classifiers.pictures import save_critical_figure
+
+    found = critical(rows)
+    save_critical_figure(path, found)
+    note("\n  ".join([f"critical differences: {path}", *told(found)]))
 
 
 def show_labels(run: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from embedcache import __version__
 
 from ._csv import csv_text
-from .metrics import ece, f1s, macro_f1, precisions, recalls, uar, war
+from .metrics import brier, ece, f1s, macro_f1, precisions, recalls, uar, war
 from .paired import Paired, against_best
 from .predictions import Predictions
 from .stats import speaker_bootstrap
@@ -56,6 +56,7 @@ class Row:
     labels: str  # the view of the labels
     copies: int  # augmented ones of each clip, in training
     augment: str  # how those were made
+    brier: float  # of all labels, in [0, 2]
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -124,6 +125,7 @@ def score(p: Predictions) -> Row:
         labels=p.label_view,
         copies=p.copies,
         augment=p.augment,
+        brier=brier(p.proba, p.truth_columns),
     )
 
 

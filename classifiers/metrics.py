@@ -65,16 +65,35 @@ def ece(proba: NDArray[Any], correct: NDArray[np.bool_], n_bins: int = ECE_BINS)
 
     proba (n, C); correct (n,). Certainty is cut into `n_bins` equal bins, open to the left.
     """
-    clips, certainty, accuracy = reliability(proba, correct, n_bins).T
-    return float((clips * np.abs(np.nan_to_num(certainty - accuracy))).sum() / len(correct))
+    return float(ece_of(bin_sums(proba, correct, n_bins=n_bins)[0]))
+
+
+def ece_of(sums: NDArray[Any]) -> Floats:
+    """(…): the ECE of what `bin_sums` counts, (…, n_bins, 3); sums over several groups may be added before."""
+    gaps = np.abs(sums[..., 1] - sums[..., 2]).sum(axis=-1)
+    return _ratio(gaps, sums[..., 0].sum(axis=-1))
+
+
+def bin_sums(
+    proba: NDArray[Any], correct: NDArray[np.bool_], group: NDArray[np.int64] | None = None, n_bins: int = ECE_BINS
+) -> Floats:
+    """(G, n_bins, 3): the clips in each bin of `ece`, the sum of their certainties, how many are right.
+
+    group (n,): which of the groups 0 … G - 1 each clip belongs to; all to one by default.
+    """
+    certainty = np.asarray(proba, dtype=np.float64).max(axis=1)
+    bins = np.clip(np.ceil(certainty * n_bins).astype(int) - 1, 0, n_bins - 1)
+    group = np.zeros(len(bins), dtype=np.int64) if group is None else group
+    n_groups = int(group.max(initial=-1)) + 1
+    cells = group * n_bins + bins
+    sums = [np.bincount(cells, weights=w, minlength=n_groups * n_bins) for w in (None, certainty, correct)]
+    return np.stack(sums, axis=1).astype(np.float64).reshape(n_groups, n_bins, 3)
 
 
 def reliability(proba: NDArray[Any], correct: NDArray[np.bool_], n_bins: int = ECE_BINS) -> Floats:
     """(n_bins, 3): how many clips lie in each bin of `ece`, their mean certainty, the share that is right; or NaN."""
-    certainty = np.asarray(proba, dtype=np.float64).max(axis=1)
-    bins = np.clip(np.ceil(certainty * n_bins).astype(int) - 1, 0, n_bins - 1)
-    clips, sure, right = (np.bincount(bins, weights=w, minlength=n_bins) for w in (None, certainty, correct))
-    return np.stack([clips.astype(np.float64), _ratio(sure, clips), _ratio(right, clips)], axis=1)
+    clips, sure, right = bin_sums(proba, correct, n_bins=n_bins)[0].T
+    return np.stack([clips, _ratio(sure, clips), _ratio(right, clips)], axis=1)
 
 
 def brier(proba: NDArray[Any], truth: NDArray[np.int64]) -> float:
@@ -104,6 +123,23 @@ def risk_coverage(proba: NDArray[Any], correct: NDArray[np.bool_]) -> tuple[Floa
     answered = last + 1.0
     wrong = np.cumsum(~np.asarray(correct)[order])[last]
     return certainty[order][last], answered / len(certainty), wrong / answered
+
+
+def aurc(proba: NDArray[Any], correct: NDArray[np.bool_], times: NDArray[Any] | None = None) -> Floats:
+    """(…): the area under the curve of `risk_coverage`, in [0, 1]; 0 is best (Geifman, Uziel & El-Yaniv 2019).
+
+    It is the mean, over the clips, of the risk at each one's own certainty as the threshold: a step function, in which
+    clips that are equally certain share a step. times (…, n): how often each clip counts; once by default.
+    """
+    certainty = np.asarray(proba, dtype=np.float64).max(axis=1)
+    order = np.argsort(-certainty, kind="stable")
+    first = np.flatnonzero(np.diff(certainty[order], prepend=np.inf))  # of clips that are equally certain
+    counts = np.ones(len(order)) if times is None else times[..., order]
+    clips = np.add.reduceat(counts, first, axis=-1)
+    wrong = np.add.reduceat(counts * ~np.asarray(correct)[order], first, axis=-1)
+    answered = clips.cumsum(axis=-1)
+    risk = np.nan_to_num(_ratio(wrong.cumsum(axis=-1), answered))  # before the first clip that counts: none
+    return _ratio((clips * risk).sum(axis=-1), answered[..., -1])
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:

@@ -1,7 +1,8 @@
-"""Pictures of a run: confusion matrices, and learning curves of the heads that learn by epochs."""
+"""Pictures: of a run its confusion matrices, calibration, and learning curves; of several, ranks over datasets."""
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,22 +12,25 @@ import numpy as np
 from embedcache.layout import atomic_write
 from embedcache.store import slug
 
-from .metrics import recalls, uar
+from .critical import Critical
+from .metrics import aurc, brier, ece, recalls, reliability, risk_coverage, uar
 from .predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#1f2933"
+LONGEST = 80  # characters of a name
 TRAIN, HELD = "#b45309", "#1d4ed8"  # told apart in grey and by the colour-blind
 
 
 def save_pictures(folder: Path, predictions: list[Predictions]) -> list[Path]:
-    """`confusion-<head>-<encoder>.png` for each, `curves-…` for those with a history. Gives their paths."""
+    """`confusion-<head>-<encoder>.png` and `calibration-…` for each, `curves-…` for those with a history: the paths."""
     paths = []
     for p in predictions:
         name = slug("-".join(part for part in (p.head, p.encoder, p.dataset) if part))
         paths.append(_save(confusion_figure(p), folder / f"confusion-{name}.png"))
+        paths.append(_save(calibration_figure(p), folder / f"calibration-{name}.png"))
         if p.histories:
             paths.append(_save(curves_figure(p), folder / f"curves-{name}.png"))
     return paths
@@ -53,6 +57,131 @@ def confusion_figure(p: Predictions) -> Figure:
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's clips")
     _title(axes, p)
     return figure
+
+
+def calibration_figure(p: Predictions) -> Figure:
+    """Whether the certainty is deserved, in the bins of `ece` and with the clips of each; and what abstaining buys."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained", dpi=150)
+    left, right = figure.subplots(1, 2)
+    _draw_reliability(left.inset_axes([0, 0.3, 1, 0.7]), left.inset_axes([0, 0, 1, 0.22]), p)
+    left.axis("off")
+    _draw_risk(right, p)
+    scores = f"ECE {ece(p.proba, p.correct):.3f}, Brier score {brier(p.proba, p.truth_columns):.3f}"
+    figure.suptitle(f"{_heading(p)}\n{scores}", fontsize=10, color=INK)
+    return figure
+
+
+def _draw_reliability(axes: Any, below: Any, p: Predictions) -> None:
+    table = reliability(p.proba, p.correct)
+    edges = np.linspace(0, 1, len(table) + 1)
+    middles, width = (edges[1:] + edges[:-1]) / 2, edges[1]
+    there = table[:, 0] > 0
+    axes.bar(
+        middles[there], table[there, 2], width, color=HELD, alpha=0.35, edgecolor=HELD, label="share that is right"
+    )
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="--", label="deserved certainty")
+    axes.plot(table[there, 1], table[there, 2], "o", color=TRAIN, markersize=4, label="at the bin's mean certainty")
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    axes.tick_params(labelbottom=False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.set_title(f"reliability, {len(table)} bins", fontsize=9, color=INK)
+    below.bar(middles, table[:, 0], width, color=INK, alpha=0.35, edgecolor=INK)
+    for x, clips in zip(middles[there], table[there, 0], strict=True):
+        below.text(x, clips, f"{clips:.0f}", ha="center", va="bottom", fontsize=6, color=INK)
+    below.set(xlim=(0, 1), ylim=(0, 1.3 * table[:, 0].max()), xlabel="certainty", ylabel="clips")
+    for one in (axes, below):
+        one.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_risk(axes: Any, p: Predictions) -> None:
+    _, coverage, risk = risk_coverage(p.proba, p.correct)
+    axes.plot(coverage, risk, color=HELD, linewidth=1.6, drawstyle="steps-pre", label="by certainty")
+    axes.axhline(risk[-1], color=INK, linewidth=0.8, linestyle="--", label="at random: the share wrong of all")
+    axes.set(xlim=(0, 1), ylim=(0, max(1.1 * risk.max(), 0.01)))
+    axes.set(xlabel="coverage: share of clips that is answered", ylabel="risk: share of the answers that is wrong")
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    area = float(aurc(p.proba, p.correct))
+    axes.set_title(f"risk and coverage, area {area:.3f}", fontsize=9, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_critical_figure(path: Path, found: Critical) -> Path:
+    """The critical-difference picture, as PNG."""
+    return _save(critical_figure(found), path)
+
+
+def critical_figure(found: Critical) -> Figure:
+    """Heads along the axis of average ranks, 1 being best; a bar joins those that cannot be told apart."""
+    from matplotlib.figure import Figure
+
+    k, n = len(found.names), len(found.tables)
+    levels = _levels(found)
+    top = 0.9 + 0.3 * max(levels, default=0)  # where labels begin, in units of a label's height
+    bottom = top + 0.62 * ((k + 1) // 2)
+    blind = "; test speakers were heard in training" if found.blind else ""
+    verdict = (
+        "a bar joins heads that cannot be told apart" if found.differ else "no difference is found, all are joined"
+    )
+    whole = [table.replace(" ", "\N{NO-BREAK SPACE}") for table in found.tables]
+    lines = (
+        f"UAR: average ranks over {n} datasets, 1 is best{blind}",
+        f"Friedman p = {found.p:.3g}: {verdict} (level 0.05)",
+        *textwrap.wrap(", ".join(whole), 90, break_on_hyphens=False, max_lines=10, placeholder=" …"),
+    )
+    width = 5 + 0.09 * sum(sorted(len(_short(name)) for name in found.names)[-2:])
+    figure = Figure(figsize=(width, 1.3 + 0.42 * bottom + 0.15 * len(lines)), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.set(xlim=(1, k), ylim=(bottom, -1.4))
+    axes.axis("off")
+    _draw_rank_axis(axes, k, found)
+    _draw_heads(axes, found, top)
+    for (first, last), level in zip(found.groups, levels, strict=True):
+        ends = (found.ranks[first] - 0.012 * k, found.ranks[last] + 0.012 * k)
+        axes.plot(ends, [0.4 + 0.3 * level] * 2, color=HELD, linewidth=4, solid_capstyle="butt", clip_on=False)
+    figure.suptitle("\n".join(lines), fontsize=9, color=INK)
+    return figure
+
+
+def _short(name: str) -> str:
+    """A name that fits into a picture: its ends, where it is too long."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
+
+
+def _levels(found: Critical) -> list[int]:
+    """How far below the axis each group's bar lies, so that none touches another."""
+    ends: list[int] = []
+    levels = []
+    for first, last in found.groups:
+        level = next((i for i, end in enumerate(ends) if end < first), len(ends))
+        ends[level : level + 1] = [last]
+        levels.append(level)
+    return levels
+
+
+def _draw_rank_axis(axes: Any, k: int, found: Critical) -> None:
+    axes.plot([1, k], [0, 0], color=INK, linewidth=1)
+    for rank in range(1, k + 1):
+        axes.plot([rank, rank], [0, -0.15], color=INK, linewidth=1, clip_on=False)
+        axes.text(rank, -0.22, str(rank), ha="center", va="bottom", fontsize=8, color=INK)
+    shown = min(found.distance, k - 1)
+    longer = ", longer than the axis" if shown < found.distance else ""
+    note = f"critical difference {found.distance:.2f}{longer}{'' if found.differ else ', not applied'}"
+    axes.plot([1, 1 + shown], [-0.95, -0.95], color=TRAIN, linewidth=2, clip_on=False)
+    axes.text(1, -1.02, note, ha="left", va="bottom", fontsize=8, color=TRAIN)
+
+
+def _draw_heads(axes: Any, found: Critical, top: float) -> None:
+    """The better half is named on the left, best first; the other on the right, worst first."""
+    k = len(found.names)
+    for place, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True)):
+        left = place < (k + 1) // 2
+        y = top + 0.62 * (place if left else k - 1 - place)
+        edge, side = (1 - 0.02 * k, "right") if left else (k + 0.02 * k, "left")
+        axes.plot([rank, rank, edge], [0, y, y], color=INK, linewidth=0.8, clip_on=False)
+        said = f"{_short(name)}  {rank:.2f} " if left else f" {rank:.2f}  {_short(name)}"
+        axes.text(edge, y, said, ha=side, va="center", fontsize=9, color=INK)
 
 
 def curves_figure(p: Predictions) -> Figure:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from embedcache import Encoder, EncoderInfo, ModelError, Recording, encoders, load_encoder
 from embedcache.encoder import resolve_views
 from embedcache.extract import encode_files
@@ -23,8 +21,13 @@ class Prediction:
     """What a head says of one file."""
 
     path: str
-    label: str
+    label: str | None  # None: not sure enough
     probabilities: dict[str, float]  # label -> probability, sum 1
+
+    @property
+    def certainty(self) -> float:
+        """The probability of the likeliest label."""
+        return max(self.probabilities.values())
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,23 @@ class Predictor:
         _check_encoder(card, encoder.info)
         return cls(estimator, card, encoder)
 
-    def predict(self, paths: Sequence[str | Path]) -> list[Prediction]:
-        """One prediction a file, in order. Raises AudioError naming a file that cannot be used."""
+    def predict(self, paths: Sequence[str | Path], abstain_below: float | None = None) -> list[Prediction]:
+        """One prediction a file, in order; its label is None where the certainty is below `abstain_below`, in (0, 1).
+
+        Raises AudioError naming a file that cannot be used, ValueError for another `abstain_below`.
+        """
+        if abstain_below is not None and not 0 < abstain_below < 1:
+            raise ValueError(f"got abstain_below={abstain_below}; wanted a probability between 0 and 1, or None.")
         recordings = [Recording.load(path) for path in paths]
         parts = resolve_views(self.card.view.split("+"), self.encoder)
         batch = encode_files(self.encoder, recordings, parts)
         proba = self.estimator.predict_proba(rows_of(batch, parts, self.card.n_frames))
         labels = [str(label) for label in self.estimator.classes_]
+        sure = proba.max(axis=1) >= (abstain_below or 0)
+        said = [labels[best] if is_sure else None for best, is_sure in zip(proba.argmax(axis=1), sure, strict=True)]
         return [
-            Prediction(str(path), labels[int(np.argmax(row))], dict(zip(labels, map(float, row), strict=True)))
-            for path, row in zip(paths, proba, strict=True)
+            Prediction(str(path), label, dict(zip(labels, map(float, row), strict=True)))
+            for path, label, row in zip(paths, said, proba, strict=True)
         ]
 
 

@@ -19,6 +19,7 @@ from embedcache.store import slug
 from . import heads
 from .compare import compare, fit_head
 from .head import Head
+from .intervals import intervals, intervals_csv
 from .labels import NATIVE, Labels, synonyms
 from .leaderboard import per_label_csv, score, tables, to_csv
 from .paired import paired_csv
@@ -146,13 +147,15 @@ def write_run(
 ) -> None:
     """Write what every run folder holds, and `more` texts by name.
 
-    That is predictions.csv and run.json; and what follows from them: leaderboard.csv, paired.csv, per_label.csv; and
-    labels.csv, what became of the labels.
+    That is predictions.csv and run.json; and what follows from them: leaderboard.csv, intervals.csv, paired.csv,
+    per_label.csv; and labels.csv, what became of the labels.
     """
     save_predictions(folder, predictions, asked)
-    made = tables(load_predictions(folder))
+    saved = load_predictions(folder)
+    made = tables(saved)
     texts = {
         "leaderboard.csv": to_csv([row for table in made for row in table.rows]),
+        "intervals.csv": intervals_csv(one for p in saved for one in intervals(p)),
         "paired.csv": paired_csv(table.paired for table in made),
         "per_label.csv": per_label_csv(predictions),
         **({"labels.csv": labels.to_csv()} if labels else {}),

@@ -18,7 +18,8 @@ from .leaderboard import Row, peers
 from .stats import FEWEST_SPEAKERS
 
 ALPHA = 0.05
-WIDE = 100  # columns, from which on there is room for times
+WIDE = 100  # columns, from which on there is room for the Brier score and times
+AIRY = 110  # from which on there is room for wider gaps, too
 CROSS_NOTES = (
     "Of one dataset alone, the score is within it, in folds by speaker.",
     "most: WAR of always saying the label that is most frequent in training.",
@@ -107,14 +108,13 @@ def _table(rows: list[Row], width: int) -> Group:
         f"{first.n_clips} clips, {count(first.n_speakers, 'speaker')}, {first.classes} labels "
         f"(chance {1 / first.classes:.3f})"
     )
-    gap = 2 if width >= WIDE else 1
+    gap = 2 if width >= AIRY else 1
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for name in ("#", "head", "encoder", "UAR", "95 %", "WAR", "F1", "ECE"):
         left = name in ("head", "encoder")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "encoder", overflow="fold")
-    if width >= WIDE:
-        table.add_column("fit s", justify="right")
-        table.add_column("ms/clip", justify="right")
+    for name in ("Brier", "fit s", "ms/clip") if width >= WIDE else ():
+        table.add_column(name, justify="right")
     copied = any(row.copies for row in rows)
     if copied:
         table.add_column("copies", justify="right")
@@ -127,5 +127,5 @@ def _table(rows: list[Row], width: int) -> Group:
 
 def _cells(row: Row, width: int) -> Iterable[str]:
     scores = (f"{row.uar:.3f}", interval(row), f"{row.war:.3f}", f"{row.macro_f1:.3f}", f"{row.ece:.3f}")
-    times = (f"{row.fit_seconds:.2f}", f"{row.predict_ms:.3f}") if width >= WIDE else ()
-    return (str(row.rank), row.head, row.encoder, *scores, *times)
+    wide = (f"{row.brier:.3f}", f"{row.fit_seconds:.2f}", f"{row.predict_ms:.3f}") if width >= WIDE else ()
+    return (str(row.rank), row.head, row.encoder, *scores, *wide)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+LEVEL = 0.95  # of intervals
 RESAMPLES = 2000
 PERMUTATIONS = 20_000  # 14 speakers' are all made
 FEWEST_SPEAKERS = 3
@@ -16,23 +17,33 @@ TOLERANCE = 1e-9  # relative, by which equal sums may differ
 
 
 def speaker_bootstrap(
-    matrices: NDArray[Any],
+    sums: NDArray[Any],
     score: Callable[[NDArray[Any]], NDArray[np.float64]],
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
     """A percentile interval of `score` under resampling of speakers (cluster bootstrap, Davison & Hinkley 1997, 3.8).
 
-    matrices (S, C, C): one confusion matrix a speaker. Gives (nan, nan) for fewer than 3 speakers, from whom no
-    interval can be had. Labels that a resample lacks do not count in its score.
+    sums (S, …): what is counted of each speaker and may be added up over speakers, such as a confusion matrix (C, C);
+    `score` makes (m,) of (m, …). A resample is S speakers drawn with replacement, each with all its rows. Gives
+    (nan, nan) for fewer than 3 speakers, from whom no interval can be had. Labels that a resample lacks do not count
+    in its score.
     """
-    n = len(matrices)
-    if n < FEWEST_SPEAKERS:
+    if len(sums) < FEWEST_SPEAKERS:
         return float("nan"), float("nan")
+    times = speaker_draws(len(sums), resamples, seed)
+    return percentiles(score(np.tensordot(times, sums, axes=1)), level)
+
+
+def speaker_draws(n: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+    """(resamples, n): how often each of n speakers is drawn. The same for equal arguments, whatever is scored."""
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=resamples)  # (resamples, S)
-    scores = score(np.tensordot(times, matrices, axes=1))  # (resamples,)
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
+def percentiles(scores: NDArray[Any], level: float = LEVEL) -> tuple[float, float]:
+    """The interval that holds `level` of the scores (m,) of resamples and leaves out as many at both ends."""
     tail = 100 * (1 - level) / 2
     low, high = np.nanpercentile(scores, [tail, 100 - tail])
     return float(low), float(high)

@@ -134,7 +134,7 @@ def test_the_leaderboard_has_the_designed_columns_and_ranks_peers(noisy: Task) -
     assert " ".join(COLUMNS) == (
         "rank head encoder view dataset classes protocol folds seeds uar uar_low uar_high uar_fold_mean uar_fold_sd "
         "war macro_f1 ece fit_seconds predict_ms p_vs_best leaks n_clips n_speakers fold_hash fingerprint version run "
-        "labels copies augment"
+        "labels copies augment brier"
     )
     heads = ["logreg", "svm", "layer_weighted"]
     both = compare(noisy, heads, "random", n_folds=3, jobs=1) + compare(noisy, heads, "speakers", n_folds=3, jobs=1)
@@ -169,8 +169,10 @@ def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
     paths = save_pictures(tmp_path, compare(noisy, ["mlp", "logreg"], "random", n_folds=2, jobs=1))
     assert [path.name for path in paths] == [
         "confusion-mlp-toy-toy.png",
+        "calibration-mlp-toy-toy.png",
         "curves-mlp-toy-toy.png",
         "confusion-logreg-toy-toy.png",
+        "calibration-logreg-toy-toy.png",
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -182,6 +184,7 @@ def test_a_run_and_a_model_from_what_was_extracted(artifacts: Artifacts) -> None
         "predictions.csv",
         "run.json",
         "leaderboard.csv",
+        "intervals.csv",
         "per_label.csv",
     }
     assert [p.encoder for p in predictions] == ["mfcc", "mfcc"]
@@ -283,8 +286,7 @@ def test_labels_of_any_kind_survive_files_and_pictures(tmp_path: Path) -> None:
     predictions = compare(t, ["logreg"], "random", n_folds=2, jobs=1)
     save_predictions(tmp_path, predictions, {})
     same(predictions, load_predictions(tmp_path))
-    (picture,) = save_pictures(tmp_path, predictions)
-    assert picture.parent == tmp_path
+    assert {picture.parent for picture in save_pictures(tmp_path, predictions)} == {tmp_path}
 
 
 def test_everything_is_refused_before_anything_is_fitted(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:

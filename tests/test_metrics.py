@@ -1,5 +1,6 @@
-"""Scores: golden numbers worked by hand, and scikit-learn as the oracle on imperfect predictions."""
+"""Scores: golden numbers worked by hand, and scikit-learn and audmetric as oracles on imperfect predictions."""
 
+import audmetric
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +8,12 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from classifiers.metrics import (
+    aurc,
+    bin_sums,
     brier,
     confusion,
     ece,
+    ece_of,
     f1s,
     macro_f1,
     precisions,
@@ -49,6 +53,29 @@ def test_against_scikit_learn(drawn: list[tuple[str, str]]) -> None:
     assert macro_f1(matrix) == pytest.approx(
         oracle.f1_score(truth, predicted, labels=there, average="macro", zero_division=0)
     )
+    wanted = oracle.precision_recall_fscore_support(truth, predicted, labels=there, zero_division=0)
+    rows = [LABELS.index(label) for label in there]
+    for got, score in zip((precisions(matrix), recalls(matrix), f1s(matrix)), wanted[:3], strict=True):
+        np.testing.assert_allclose(got[rows], score)
+
+
+@given(pairs)
+def test_against_audmetric(drawn: list[tuple[str, str]]) -> None:
+    """Of labels without a clip, audmetric can be told to give NaN as recall; it has no F1 of them that is NaN."""
+    truth, predicted = (list(column) for column in zip(*drawn, strict=True))
+    matrix = confusion(np.array(truth), np.array(predicted), LABELS)
+    assert matrix.tolist() == audmetric.confusion_matrix(truth, predicted, LABELS)
+    assert war(matrix) == pytest.approx(audmetric.accuracy(truth, predicted, LABELS))
+    recall = audmetric.recall_per_class(truth, predicted, LABELS, zero_division=np.nan)
+    precision = audmetric.precision_per_class(truth, predicted, LABELS, zero_division=0)
+    np.testing.assert_allclose(recalls(matrix), [recall[label] for label in LABELS])
+    np.testing.assert_allclose(precisions(matrix), [precision[label] for label in LABELS])
+    fscore = audmetric.fscore_per_class(truth, predicted, LABELS, zero_division=0)
+    there = [place for place, label in enumerate(LABELS) if label in truth]
+    np.testing.assert_allclose(f1s(matrix)[there], [fscore[LABELS[place]] for place in there])
+    if len(there) == len(LABELS):
+        assert uar(matrix) == pytest.approx(audmetric.unweighted_average_recall(truth, predicted, LABELS))
+        assert macro_f1(matrix) == pytest.approx(audmetric.unweighted_average_fscore(truth, predicted, LABELS))
 
 
 def test_matrices_are_scored_side_by_side() -> None:
@@ -129,3 +156,43 @@ def test_risk_and_coverage_by_hand() -> None:
     np.testing.assert_allclose(thresholds, [0.9, 0.7, 0.6])
     np.testing.assert_allclose(coverage, [0.25, 0.75, 1])
     np.testing.assert_allclose(risk, [0, 1 / 3, 0.5])
+
+
+@st.composite
+def calibrated(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of two labels on a grid, so that certainties are equal at times; and who is right."""
+    certainty = np.array(draw(st.lists(st.integers(10, 20), min_size=1, max_size=30))) / 20
+    correct = draw(st.lists(st.booleans(), min_size=len(certainty), max_size=len(certainty)))
+    return np.stack([certainty, 1 - certainty], axis=1), np.array(correct)
+
+
+@given(calibrated())
+def test_sums_of_groups_give_the_ece_of_all(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    proba, correct = drawn
+    group = np.arange(len(correct)) % 4
+    sums = bin_sums(proba, correct, group)
+    assert sums.shape == (group.max() + 1, 15, 3)
+    assert ece_of(sums.sum(axis=0)) == pytest.approx(ece(proba, correct))
+    np.testing.assert_allclose(ece_of(sums), [ece(proba[group == g], correct[group == g]) for g in np.unique(group)])
+
+
+def test_the_area_under_risk_and_coverage_by_hand() -> None:
+    """A quarter at risk 0, a half at a third, a quarter at a half."""
+    proba = np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.3, 0.7]])
+    correct = np.array([False, True, True, False])
+    assert aurc(proba, correct) == pytest.approx(0.5 / 3 + 0.25 / 2)
+    assert aurc(proba, correct, np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])) == pytest.approx(
+        [0, 1, np.nan], nan_ok=True
+    )
+
+
+@given(calibrated(), st.integers(0, 99))
+def test_the_area_is_that_under_the_curve_also_of_clips_that_count_several_times(
+    drawn: tuple[np.ndarray, np.ndarray], seed: int
+) -> None:
+    proba, correct = drawn
+    _, coverage, risk = risk_coverage(proba, correct)
+    assert aurc(proba, correct) == pytest.approx((np.diff(coverage, prepend=0) * risk).sum())
+    times = np.random.default_rng(seed).integers(1, 4, (2, len(correct)))
+    repeated = [aurc(proba.repeat(t, axis=0), correct.repeat(t)) for t in times]
+    np.testing.assert_allclose(aurc(proba, correct, times), repeated)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import extracted, noise, save_checkpoint, write
+from conftest import Ser, extracted, noise, save_checkpoint, write
 
 from classifiers import Predictor, Task, load_model
 from classifiers.run import Asked, fit_model
@@ -31,6 +31,39 @@ def test_a_file_is_predicted_as_its_cached_vector_is(model: Path, artifacts: Art
         np.testing.assert_allclose(list(prediction.probabilities.values()), by_id[path.stem], atol=1e-6)
         assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_what_is_not_sure_enough_has_no_label(model: Path, tree: Path) -> None:
+    """The probabilities stay; a certainty that equals the bound is enough."""
+    predictor, paths = Predictor.load(model), sorted(tree.rglob("*.wav"))[:6]
+    plain = predictor.predict(paths)
+    bound = sorted(p.certainty for p in plain)[3]
+    for before, after in zip(plain, predictor.predict(paths, abstain_below=bound), strict=True):
+        assert before.probabilities == after.probabilities
+        assert after.certainty == max(after.probabilities.values())
+        assert after.label == (before.label if after.certainty >= bound else None)
+    for wrong in (0, 1, -0.5, float("nan")):
+        with pytest.raises(ValueError, match="got abstain_below=.*; wanted a probability between 0 and 1"):
+            predictor.predict(paths, abstain_below=wrong)
+
+
+def test_the_command_says_how_many_it_left_unlabelled(model: Path, tree: Path, ser: Ser) -> None:
+    paths = sorted(tree.rglob("*.wav"))[:6]
+    certainties = sorted(p.certainty for p in Predictor.load(model).predict(paths))
+    bound = f"{(certainties[2] + certainties[3]) / 2:.6f}"
+    said = ser("predict", model, *paths, "--abstain-below", bound)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count(": not sure  (") == 3
+    assert f"not sure: 3 of 6 files (50.0%), with a certainty below {float(bound):g}" in said.stderr
+    lines = [
+        json.loads(line)
+        for line in ser("predict", model, *paths, "--abstain-below", bound, "--json").stdout.splitlines()
+    ]
+    assert [line["label"] is None for line in lines] == [line["certainty"] < float(bound) for line in lines]
+    assert all(len(line["probabilities"]) == 3 for line in lines)
+    for wrong in ("1", "nan"):
+        refused = ser("predict", model, *paths, "--abstain-below", wrong)
+        assert (refused.returncode, "--abstain-below" in refused.stderr) == (2, True)
 
 
 def test_a_bad_file_is_named(model: Path, tmp_path: Path) -> None:
