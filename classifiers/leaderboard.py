@@ -6,6 +6,7 @@ clips. Protocols that are blind to speakers come last.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
@@ -155,6 +156,20 @@ def per_label_csv(predictions: Iterable[Predictions]) -> str:
         scores = zip(p.labels, precisions(matrix), recalls(matrix), f1s(matrix), matrix.sum(axis=1), strict=True)
         for label, *values in scores:
             lines.append([p.head, p.encoder, p.dataset, p.protocol, label, *values])
+    return csv_text(lines)
+
+
+def chosen_csv(predictions: Iterable[Predictions]) -> str:
+    """The text of chosen.csv: what heads that choose parameters chose in each fold, and why.
+
+    `uar` and `untuned` are of the inner folds: of what was chosen, and of the head as it is.
+    """
+    lines: list[Sequence[Any]] = [("dataset", "encoder", "head", "seed", "fold", "setting", "uar", "untuned", "tried")]
+    for p in predictions:
+        splits = dict.fromkeys(zip(p.seeds.tolist(), p.folds.tolist(), strict=True))
+        for split, chosen in zip(splits, p.chosen, strict=False):
+            facts = [chosen.get(name, "") for name in ("uar", "untuned", "tried")]
+            lines.append([p.dataset, p.encoder, p.head, *split, json.dumps(chosen.get("setting")), *facts])
     return csv_text(lines)
 
 

@@ -21,7 +21,7 @@ from .compare import compare, fit_head
 from .head import Head
 from .intervals import intervals, intervals_csv
 from .labels import NATIVE, Labels, synonyms
-from .leaderboard import per_label_csv, score, tables, to_csv
+from .leaderboard import chosen_csv, per_label_csv, score, tables, to_csv
 from .paired import paired_csv
 from .persist import Card, save_model
 from .pictures import save_pictures
@@ -158,6 +158,7 @@ def write_run(
         "intervals.csv": intervals_csv(one for p in saved for one in intervals(p)),
         "paired.csv": paired_csv(table.paired for table in made),
         "per_label.csv": per_label_csv(predictions),
+        **({"chosen.csv": chosen_csv(predictions)} if any(p.chosen for p in predictions) else {}),
         **({"labels.csv": labels.to_csv()} if labels else {}),
         **(more or {}),
     }

@@ -7,16 +7,19 @@ fitted to one number of frames: cut at both ends, or followed by NaN.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from embedcache import DataError
-from embedcache.encoder import FRAMES, Frames, Rows, is_ragged
+from embedcache.encoder import FRAMES, Frames, Rows
 
 from .mapped import Floats
 
 VECTORS = ("pooled", "layers", "std")  # that have one row a clip
+
+RAGGED = re.compile(rf"{FRAMES}(:(\d+|all))?", re.ASCII)
 
 # Frames that a clip is fitted to, by encoder: the inputs of two systems with 2-D networks, (30, 216) of MFCC and
 # (124, 768) of wav2vec2, which is 2.5 s at 50 frames a second.
@@ -27,8 +30,7 @@ OTHERS = 124
 def check_view(view: str) -> None:
     """Raises DataError for what is no view."""
     names = view.split("+")
-    numbered = [name.partition(":")[2] for name in names if is_ragged(name)]
-    ragged = len(numbered) == len(names) and all(n in ("", "all") or n.isdecimal() for n in numbered)
+    ragged = all(RAGGED.fullmatch(name) for name in names)
     if not (ragged or set(names) <= set(VECTORS)) or len(set(names)) < len(names):
         have = f"{', '.join(VECTORS)}, joined by +, or {FRAMES}, {FRAMES}:N, {FRAMES}:all"
         raise DataError(f"got the view '{view}'; wanted {have}.")

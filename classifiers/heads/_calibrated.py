@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils.validation import check_is_fitted
 
 from ._inner import fit_told, inner_folds, labelled
 from ._temperature import temperature
@@ -47,11 +48,13 @@ class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(n, C), columns in the order of `classes_`."""
+        check_is_fitted(self)
         proba: NDArray[np.float64] = softmax(_logs(self.model_, X) / self.temperature_, axis=1)
         return proba
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels."""
+        check_is_fitted(self)
         labels: NDArray[Any] = self.model_.predict(X)
         return labels
 

@@ -51,6 +51,7 @@ def labelled(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDAr
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
+    estimator.n_features_in_ = X.shape[1]
     return X, y, *_classes(estimator, y)
 
 

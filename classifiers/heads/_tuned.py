@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterSampler
+from sklearn.utils.validation import check_is_fitted
 
 from ._calibrated import Calibrated
 from ._inner import Split, fit_told, inner_folds, labelled
@@ -66,11 +67,13 @@ class Tuned(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(n, C), columns in the order of `classes_`."""
+        check_is_fitted(self)
         proba: NDArray[np.float64] = self.model_.predict_proba(X)
         return proba
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels."""
+        check_is_fitted(self)
         labels: NDArray[Any] = self.model_.predict(X)
         return labels
 

@@ -48,7 +48,8 @@ class BestLayer(ClassifierMixin, BaseEstimator):
         splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of) if self.n_layers > 1 else []
         self.layer_uar_ = np.array([self._uar(layer, X, indices, splits) for layer in range(self.n_layers)])
         self.layer_ = int(self.layer_uar_.argmax()) if splits else self.n_layers - 1
-        self.chosen_ = {"layer": self.layer_} | ({"uar": float(self.layer_uar_.max())} if splits else {})
+        uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
+        self.chosen_ = {"setting": {"layer": self.layer_}, **uar, "tried": self.n_layers if splits else 0}
         self.model_ = self._model().fit(self._layer(X, self.layer_), self.classes_[indices])
         return self
 
