@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedcache import Artifacts, DataError, ModelError, UnknownName
-from embedcache.encoder import is_ragged
+from embedcache.encoder import FRAMES, is_ragged
 from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
 from embedcache.store import slug
@@ -91,7 +91,11 @@ def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
     if len(instead) < len(views):
         raise DataError(f"got the views {', '.join(views)}; wanted one, joined by +, for heads that read the same.")
     specs = [heads.get(name) for name in dict.fromkeys(names)] or [h for h in heads.all() if not is_ragged(h.view)]
-    return [replace(spec, view=instead.get(is_ragged(spec.view), spec.view)) for spec in specs]
+    read = [replace(spec, view=instead.get(is_ragged(spec.view), spec.view)) for spec in specs]
+    for spec, other in zip(specs, read, strict=True):
+        if spec.view == FRAMES and ("+" in other.view or other.view == f"{FRAMES}:all"):
+            raise DataError(f"{spec.name} reads one layer's frames; got --view {other.view}. Ask for {FRAMES}:N.")
+    return read
 
 
 def load_tasks(

@@ -1,12 +1,14 @@
 """Heads: scikit-learn's common tests, and ours. No failure of the common tests is expected of any head."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn
 from lightgbm import LGBMClassifier
+from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.metrics import log_loss
 from sklearn.model_selection import LeaveOneGroupOut, cross_validate
@@ -206,3 +208,26 @@ def test_the_cards_recipe_is_the_default() -> None:
     assert wanted.items() <= MLP().get_params().items()
     assert json.dumps(MLP().get_params())
     assert Path(_inner.__file__).exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_of_a_space_is_one_that_the_head_takes(name: str) -> None:
+    spec = heads.get(name)
+    own = spec.build(n_layers=2, n_frames=1, random_state=0)
+    assert set(spec.space) <= set(own.get_params())
+    for parameter, values in spec.space.items():
+        assert len(set(values)) == len(values) > 1
+        assert json.dumps(values)
+        for value in values:
+            assert clone(own).set_params(**{parameter: value}).get_params()[parameter] == value
+    assert all(own.get_params()[parameter] in values for parameter, values in spec.space.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_head_has_a_page_that_names_its_source(name: str) -> None:
+    pages = Path(__file__).parent.parent / "docs" / "heads"
+    page = " ".join((pages / f"{name}.md").read_text().split())
+    source = page.partition("Source: ")[2]
+    assert page.startswith(f"# `{name}`")
+    assert all(word in source for word in re.findall(r"[A-Z][a-zA-Z-]+|\d{4}", heads.get(name).source))
+    assert f"[`{name}`]({name}.md) | `{heads.get(name).view}`" in (pages / "README.md").read_text()

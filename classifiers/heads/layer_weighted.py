@@ -48,5 +48,15 @@ def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None)
 
 
 head = Head(
-    "layer_weighted", "layers", "learned average of all layers, then the same network", "Yang et al. 2021", build
+    "layer_weighted",
+    "layers",
+    "learned average of all layers, then the same network",
+    "Yang et al. 2021",
+    build,
+    {
+        "lr": (3e-5, 1e-4, 3e-4, 1e-3),
+        "layer_lr": (1e-3, 1e-2, 1e-1),
+        "dropout": (0.1, 0.3, 0.5),
+        "hidden": (None, 256),
+    },
 )

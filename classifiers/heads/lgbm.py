@@ -116,4 +116,16 @@ def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None)
     return LGBM(random_state=random_state)
 
 
-head = Head("lgbm", "pooled", "gradient-boosted trees", "Ke et al. 2017, LightGBM", build)
+head = Head(
+    "lgbm",
+    "pooled",
+    "gradient-boosted trees",
+    "Ke et al. 2017, LightGBM",
+    build,
+    {
+        "n_estimators": (50, 100, 200, 400),
+        "learning_rate": (0.03, 0.1, 0.2),
+        "num_leaves": (7, 15, 31),
+        "colsample_bytree": (0.03, 0.1, 0.3),
+    },
+)

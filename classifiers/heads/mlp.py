@@ -47,4 +47,11 @@ def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None)
     return MLP(random_state=random_state)
 
 
-head = Head("mlp", "pooled", "768-256-8 network, early stopping by speaker", "the wav2vec2 + MLP system's card", build)
+head = Head(
+    "mlp",
+    "pooled",
+    "768-256-8 network, early stopping by speaker",
+    "the wav2vec2 + MLP system's card",
+    build,
+    {"lr": (3e-5, 1e-4, 3e-4, 1e-3), "dropout": (0.1, 0.3, 0.5), "hidden": (64, 256, 1024), "epochs": (10, 30)},
+)
