@@ -28,6 +28,9 @@ from embedcache.jsonfile import check_file
 from ._trees import sound_model
 
 HEADS = (
+    "classifiers.heads.attention.Attention",
+    "classifiers.heads.cnn.CNN",
+    "classifiers.heads.layer_cnn.LayerCNN",
     "classifiers.heads.layer_weighted.LayerWeighted",
     "classifiers.heads.lgbm.LGBM",
     "classifiers.heads.logreg.LogReg",

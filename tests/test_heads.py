@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers import head, heads
-from classifiers.checks import check_head, toy_task
+from classifiers.checks import check_head, toy_task, toy_task_of
 from classifiers.heads import _inner
 from classifiers.heads.layer_weighted import LayerWeighted
 from classifiers.heads.mlp import MLP
@@ -32,8 +32,8 @@ def test_scikit_learns_common_tests(estimator, check) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_our_contract(name: str) -> None:
     spec = heads.get(name)
-    task = toy_task(n_layers=3 if spec.view == "layers" else 1, view=spec.view)
-    estimator = spec.build(n_layers=task.n_layers, random_state=0).fit(task.X, task.y)
+    task = toy_task_of(spec.view)
+    estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=0).fit(task.X, task.y)
     assert estimator.classes_.tolist() == ["left", "right"]
     assert set(estimator.predict(task.X)) == {"left", "right"}
     assert estimator.score(task.X, task.y) > 0.95
@@ -64,7 +64,7 @@ def test_a_head_is_at_home_in_plain_scikit_learn(name: str) -> None:
     assert scores["test_score"].mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["mlp", "svm", "layer_weighted"])
+@pytest.mark.parametrize("name", ["mlp", "svm", "layer_weighted", "cnn", "attention", "layer_cnn"])
 def test_speakers_are_routed_to_heads_that_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With scikit-learn's metadata routing a head gets the speakers without being asked to."""
     seen = []

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from ..mapped import Floats, MappedRows, Matrix, blocks
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]  # train, held out
+Check = Callable[[Floats], None]  # of a block of rows; raises ValueError for what a head cannot read
 DTYPES = [np.float32, np.float64]  # others are converted to the first
 
 
@@ -26,7 +27,7 @@ def training_data(estimator: Any, X: Any, y: Any) -> tuple[Floats, NDArray[Any],
 
 
 def training_rows(
-    estimator: Any, X: Any, y: Any, check: Callable[[Floats], None] = lambda block: None
+    estimator: Any, X: Any, y: Any, check: Check = lambda block: None
 ) -> tuple[Matrix, NDArray[Any], NDArray[np.int64]]:
     """The same for a head that reads X by blocks: rows of a file are looked through, and stay in it.
 
@@ -69,12 +70,15 @@ def unseen_data(estimator: Any, X: Any) -> Floats:
     return checked
 
 
-def unseen_blocks(estimator: Any, X: Any) -> Iterator[Floats]:
+def unseen_blocks(estimator: Any, X: Any, check: Check = lambda block: None) -> Iterator[Floats]:
     """The same in blocks of rows; those of a file are read and checked one by one."""
     if isinstance(X, MappedRows):
-        yield from (unseen_data(estimator, block) for block in blocks(X))
+        read: Iterator[Floats] = (unseen_data(estimator, block) for block in blocks(X))
     else:
-        yield from blocks(unseen_data(estimator, X))
+        read = blocks(unseen_data(estimator, X))
+    for block in read:
+        check(block)
+        yield block
 
 
 def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None) -> list[Split]:

@@ -186,7 +186,7 @@ def _epoch(
     """One pass, or several, over the training rows in a new order; the mean loss and accuracy, with dropout on."""
     network.train()
     losses, hits = 0.0, 0
-    passes = -(-recipe.steps * recipe.batch_size // len(train))
+    passes = max(1, -(-recipe.steps * recipe.batch_size // len(train)))
     order = torch.cat([train[torch.randperm(len(train))] for _ in range(passes)])
     for batch, x in _batches(X, order, recipe.batch_size):
         logits = network(x)
