@@ -67,7 +67,7 @@ def compare(
 ) -> list[Predictions]:
     """Fit each head on the training part of each fold and predict the rest; one Predictions a head.
 
-    `heads` are names or specs, all that there are by default; a head reads its own view of the task. `seeds` repeats
+    `heads` are names or specs, `heads.usual()` by default; a head reads its own view of the task. `seeds` repeats
     everything with seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number of
     processes, all cores by default; with `cluster`, an address for `embedcache.cluster`, they are Ray's. Raises
     UnknownName, DataError or ProtocolError before anything is fitted.
@@ -105,7 +105,7 @@ def run_folds(
 
 def _specs(asked: Sequence[str | Head] | None) -> list[Head]:
     if asked is None:
-        return registry.all()
+        asked = registry.usual()
     return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(asked)]
 
 

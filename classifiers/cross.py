@@ -102,7 +102,7 @@ def cross(
     ProtocolError as `Task.load` and `make_folds` do, before anything is fitted.
     """
     train, test = _datasets(artifacts, asked.train), _datasets(artifacts, asked.test)
-    specs = [registry.get(name) for name in asked.heads or registry.names()]
+    specs = [registry.get(name) for name in asked.heads or registry.usual()]
     named = [*dict.fromkeys([*train, *test])]
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")

@@ -53,10 +53,10 @@ def run_comparison(
     """Every asked head on every asked encoder; the run folder, and what is in it.
 
     Several datasets are trained on together. Left out, `datasets` is the only one extracted, `encoders` are all that
-    have it whole, `heads` are all there are.
+    have it whole, `heads` are `heads.usual()`.
     Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
-    names = asked.heads or tuple(heads.names())
+    names = asked.heads or tuple(heads.usual())
     specs = [heads.get(name) for name in names]
     tasks = load_tasks(artifacts, asked.datasets, asked.encoders, specs, asked.labels, asked.copies, say)
     for line in synonyms(tasks[0].labels_from) if tasks[0].labels_from else ():
