@@ -49,7 +49,9 @@ DatasetsOption = Annotated[
     list[str] | None, typer.Option(help="Extracted datasets, a,b,c or repeated.", show_default="the only one")
 ]
 EncodersOption = Annotated[list[str] | None, typer.Option(help="Extracted encoders.", show_default="all")]
-HeadsOption = Annotated[list[str] | None, typer.Option(help="Heads, a,b,c or repeated.", show_default="all")]
+HeadsOption = Annotated[
+    list[str] | None, typer.Option(help="Heads, a,b,c or repeated.", show_default="all but those over frames")
+]
 ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]

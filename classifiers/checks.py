@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,19 @@ from .task import Task
 def check_head(head: Head) -> None:
     """scikit-learn's common tests at one layer, and ours: it learns, repeats itself, weighs classes, keeps strings.
 
+    A head over frames is given clips of different lengths, whose answers must not depend on the clips beside them.
+
     Raises AssertionError from scikit-learn's tests, SerError from ours.
     """
     check_estimator(head.build(n_layers=1, n_frames=1, random_state=0), on_skip=None)
-    n_layers = 3 if head.view == "layers" else 1
-    task = toy_task(n_layers, head.view)
-    first, second = (_proba(head, task) for _ in range(2))
+    task = toy_task_of(head.view)
+    fitted, again = (_fitted(head, task) for _ in range(2))
+    first, second = (estimator.predict_proba(task.X) for estimator in (fitted, again))
     if not np.array_equal(first, second):
         raise SerError(f"head '{head.name}': the same seed gives two answers; wanted every draw from random_state.")
+    alone = np.concatenate([fitted.predict_proba(task.X[row : row + 1]) for row in range(20)])
+    if not np.allclose(alone, first[:20], atol=1e-5):
+        raise SerError(f"head '{head.name}': a clip alone gets another answer than beside others; wanted the same.")
     if not np.allclose(first.sum(axis=1), 1, atol=1e-6):
         raise SerError(f"head '{head.name}': probabilities sum to {first.sum(axis=1)[:3]}; wanted 1.")
     (predictions,) = compare(task, [head], protocol="speakers", n_folds=2, jobs=1)
@@ -39,16 +45,28 @@ def check_head(head: Head) -> None:
         raise SerError(f"head '{head.name}': no parameter class_weight; wanted one, for labels that are rare.")
 
 
-def toy_task(n_layers: int = 1, view: str = "pooled", seed: int = 0) -> Task:
-    """160 clips of 8 speakers in 2 labels that the first dimension of the last layer tells apart."""
+def toy_task(n_layers: int = 1, view: str = "pooled", seed: int = 0, n_frames: int = 1) -> Task:
+    """160 clips of 8 speakers in 2 labels that the first dimension of every layer, and frame, tells apart.
+
+    Of several frames, clips have one at least, and NaN behind their last.
+    """
     rng = np.random.default_rng(seed)
     y = np.tile(["left", "right"], 80)
-    X = rng.standard_normal((160, n_layers, 6)).astype(np.float32)
-    X[:, :, 0] += np.where(y == "right", 3, -3)[:, None]
+    X = rng.standard_normal((160, n_layers, n_frames, 6)).astype(np.float32)
+    X[..., 0] += np.where(y == "right", 3, -3)[:, None, None]
+    if n_frames > 1:
+        beyond = np.arange(n_frames) >= rng.integers(1, n_frames + 1, 160)[:, None]
+        X.swapaxes(1, 2)[beyond] = np.nan
     speakers = np.repeat([f"s{n}" for n in range(8)], 20)
-    return Task(X.reshape(160, -1), y, speakers, view=view, n_layers=n_layers, dataset="toy", encoder="toy")
+    made = Task(X.reshape(160, -1), y, speakers, view=view, n_layers=n_layers, dataset="toy", encoder="toy")
+    return replace(made, n_frames=n_frames)
 
 
-def _proba(head: Head, task: Task) -> Any:
-    estimator = head.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=7)
-    return estimator.fit(task.X, task.y).predict_proba(task.X)
+def toy_task_of(view: str) -> Task:
+    """One for heads that read a view: three layers where they read layers, nine frames where they read frames."""
+    n_layers = 3 if view in ("layers", "frames:all") else 1
+    return toy_task(n_layers, view, n_frames=9 if view.startswith("frames") else 1)
+
+
+def _fitted(head: Head, task: Task) -> Any:
+    return head.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=7).fit(task.X, task.y)

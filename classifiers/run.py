@@ -61,7 +61,7 @@ def run_comparison(
     """Every asked head on every asked encoder; the run folder, and what is in it.
 
     Several datasets are trained on together. Left out, `datasets` is the only one extracted, `encoders` are all that
-    have it whole, `heads` are all there are.
+    have it whole, `heads` are `heads.usual()`.
     Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
     specs = asked_heads(asked.heads, asked.views)
@@ -81,7 +81,7 @@ def run_comparison(
 
 
 def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
-    """Heads by name, by default all that read one vector a clip; `views` are what they read instead of their own.
+    """Heads by name, by default `heads.usual()`; `views` are what they read instead of their own.
 
     Of `views`, one may be of frames and one not: each is for the heads that read such. Raises UnknownName or DataError.
     """
@@ -90,7 +90,7 @@ def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
     instead = {is_ragged(view): view for view in views}
     if len(instead) < len(views):
         raise DataError(f"got the views {', '.join(views)}; wanted one, joined by +, for heads that read the same.")
-    specs = [heads.get(name) for name in dict.fromkeys(names)] or [h for h in heads.all() if not is_ragged(h.view)]
+    specs = [heads.get(name) for name in dict.fromkeys(names or heads.usual())]
     read = [replace(spec, view=instead.get(is_ragged(spec.view), spec.view)) for spec in specs]
     for spec, other in zip(specs, read, strict=True):
         if spec.view == FRAMES and ("+" in other.view or other.view == f"{FRAMES}:all"):

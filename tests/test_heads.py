@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers import head, heads
-from classifiers.checks import check_head, toy_task
+from classifiers.checks import check_head, toy_task, toy_task_of
 from classifiers.heads import _inner
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._tuned import Tuned
@@ -36,8 +36,8 @@ def test_scikit_learns_common_tests(estimator, check) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_our_contract(name: str) -> None:
     spec = heads.get(name)
-    task = toy_task(n_layers=3 if spec.view == "layers" else 1, view=spec.view)
-    estimator = spec.build(n_layers=task.n_layers, random_state=0).fit(task.X, task.y)
+    task = toy_task_of(spec.view)
+    estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=0).fit(task.X, task.y)
     assert estimator.classes_.tolist() == ["left", "right"]
     assert set(estimator.predict(task.X)) == {"left", "right"}
     assert estimator.score(task.X, task.y) > 0.95
@@ -79,10 +79,10 @@ def test_speakers_are_routed_to_heads_that_split(monkeypatch: pytest.MonkeyPatch
             lambda y, groups, *rest: (seen.append(groups), original(y, groups, *rest))[1],
         )
     around = [Calibrated(head("logreg")), Tuned(head("logreg"), {"C": (0.1, 0.01)})]
-    for estimator in (*map(head, ("mlp", "svm", "layer_weighted")), *around):
+    for estimator in (*map(head, ("mlp", "svm", "layer_weighted", "attention")), *around):
         with sklearn.config_context(enable_metadata_routing=True):
             cross_validate(estimator, task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
-    assert len(seen) == 8 * 5
+    assert len(seen) == 8 * 6
     assert all(groups is not None and len(set(groups)) == 7 for groups in seen)
 
 

@@ -1,6 +1,6 @@
 """One file a head: a scikit-learn classifier and its spec. `classifiers.head` says what they expose.
 
-heads.get("mlp")    heads.names()    heads.all()    heads.head("mlp")
+heads.get("mlp")    heads.names()    heads.usual()    heads.all()    heads.head("mlp")
 """
 
 from typing import Any
@@ -11,6 +11,14 @@ from ..head import Head
 
 _registry: Registry[Head] = Registry("head", __name__)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
+
+
+def usual() -> list[str]:
+    """The heads that are compared where none is named: those of one vector a clip, or a layer.
+
+    The ones over frames read another view, and take minutes rather than seconds: they are asked for by name.
+    """
+    return [spec.name for spec in all() if not spec.view.startswith("frames")]
 
 
 def head(name: str, n_layers: int = 1, n_frames: int = 1, random_state: int | None = 0) -> Any:

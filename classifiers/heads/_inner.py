@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_array,
@@ -22,24 +23,34 @@ from sklearn.utils.validation import (
 from ..mapped import Floats, MappedRows, Matrix, blocks
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]  # train, held out
+Check = Callable[[Floats], None]  # of a block of rows; raises ValueError for what a head cannot read
 DTYPES = [np.float32, np.float64]  # others are converted to the first
 
 
 def training_data(estimator: Any, X: Any, y: Any) -> tuple[Floats, NDArray[Any], NDArray[np.int64]]:
     """X (n, d) float32, the classes (C,), and y as indices into them (n,). Raises ValueError as scikit-learn does."""
-    X, y = validate_data(estimator, X, y, dtype=DTYPES)
+    X, y = validate_data(estimator, X, y, dtype=DTYPES, ensure_all_finite=_finite(estimator))
     return X, *_classes(estimator, y)
 
 
-def training_rows(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDArray[np.int64]]:
-    """The same for a head that reads X by blocks: rows of a file are looked through, and stay in it."""
+def training_rows(
+    estimator: Any, X: Any, y: Any, check: Check = lambda block: None
+) -> tuple[Matrix, NDArray[Any], NDArray[np.int64]]:
+    """The same for a head that reads X by blocks: rows of a file are looked through, and stay in it.
+
+    `check` is shown every block, and raises ValueError for what this head cannot read.
+    """
     if not isinstance(X, MappedRows):
-        return training_data(estimator, X, y)
+        checked = training_data(estimator, X, y)
+        for block in blocks(checked[0]):
+            check(block)
+        return checked
     validate_data(estimator, X, skip_check_array=True)  # the number of features
     y = validate_data(estimator, y=y)
     check_consistent_length(X, y)
+    finite = _finite(estimator)
     for block in blocks(X):
-        check_array(block, input_name="X", estimator=estimator)
+        check(check_array(block, input_name="X", estimator=estimator, ensure_all_finite=finite))
     return X, *_classes(estimator, y)
 
 
@@ -53,6 +64,11 @@ def labelled(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDAr
     check_consistent_length(X, y)
     estimator.n_features_in_ = X.shape[1]
     return X, y, *_classes(estimator, y)
+
+
+def _finite(estimator: Any) -> bool | str:
+    """What scikit-learn is to refuse: infinity always, NaN unless the head reads it as the end of a clip."""
+    return "allow-nan" if get_tags(estimator).input_tags.allow_nan else True
 
 
 def _classes(estimator: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -69,16 +85,19 @@ def _classes(estimator: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
 def unseen_data(estimator: Any, X: Any) -> Floats:
     """X (n, d) like that of `fit`. Raises NotFittedError or ValueError as scikit-learn does."""
     check_is_fitted(estimator)
-    checked: Floats = validate_data(estimator, X, reset=False, dtype=DTYPES)
+    checked: Floats = validate_data(estimator, X, reset=False, dtype=DTYPES, ensure_all_finite=_finite(estimator))
     return checked
 
 
-def unseen_blocks(estimator: Any, X: Any) -> Iterator[Floats]:
+def unseen_blocks(estimator: Any, X: Any, check: Check = lambda block: None) -> Iterator[Floats]:
     """The same in blocks of rows; those of a file are read and checked one by one."""
     if isinstance(X, MappedRows):
-        yield from (unseen_data(estimator, block) for block in blocks(X))
+        read: Iterator[Floats] = (unseen_data(estimator, block) for block in blocks(X))
     else:
-        yield from blocks(unseen_data(estimator, X))
+        read = blocks(unseen_data(estimator, X))
+    for block in read:
+        check(block)
+        yield block
 
 
 def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None) -> list[Split]:

@@ -20,19 +20,22 @@ from ._inner import Split, inner_folds, training_rows, unseen_blocks
 
 
 class Standardised:
-    """What `_layers` gives of an array at once, of rows of a file as they are asked for."""
+    """What `_layers` gives of an array at once, of some rows as they are asked for."""
 
-    def __init__(self, head: NeuralHead, X: MappedRows) -> None:
+    def __init__(self, head: NeuralHead, X: Matrix) -> None:
         self.head, self.X = head, X
-        self.shape = len(X), head.n_layers, X.shape[1] // head.n_layers
+        self.shape = len(X), *head._layers(np.asarray(X[:1])).shape[1:]
 
     def __getitem__(self, rows: Indices) -> Floats:
-        """(rows, L, D)."""
+        """(rows, L, D), or (rows, L, T, D)."""
         return self.head._layers(np.asarray(self.X[rows]))
 
 
 class NeuralHead(ClassifierMixin, BaseEstimator):
-    """Base of the heads that `_torch.fit_network` fits; subclasses declare these parameters in their `__init__`."""
+    """Base of the heads that `_torch.fit_network` fits; subclasses declare these parameters in their `__init__`.
+
+    Those over frames have their own way to check, scale, learn and predict: see `_frames`.
+    """
 
     __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
 
@@ -53,25 +56,43 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
 
         `copy_of` (n,) says which row a row is a copy of, -1 for none: copies are not held out.
         """
-        from ._torch import Recipe, fit_network
+        X, self.classes_, indices = training_rows(self, X, y, self._check)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        train, held = self._split(indices, groups, seed, copy_of)
+        self.scaler_ = self._scaler(X, train)
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
+        self.history_ = self._learn(self._inputs(X), indices, train, held, weights.astype(np.float32), seed)
+        self.n_iter_ = len(self.history_["train_loss"])
+        return self
 
-        X, self.classes_, indices = training_rows(self, X, y)
+    def _check(self, X: Floats) -> None:
+        """Raises ValueError where the features are not n_layers * dim."""
         if X.shape[1] % self.n_layers:
             raise ValueError(
                 f"n_layers={self.n_layers} does not divide the {X.shape[1]} features of X; wanted n_layers * dim."
             )
-        seed = int(check_random_state(self.random_state).randint(2**31))
-        train, held = self._split(indices, groups, seed, copy_of)
-        self.scaler_ = _scaler(X, train)
-        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
-        recipe = Recipe(self.hidden, self.dropout, self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
-        inputs = Standardised(self, X) if isinstance(X, MappedRows) else self._layers(X)
-        fitted = fit_network(inputs, indices, train, held, weights.astype(np.float32), recipe, seed)
+
+    def _scaler(self, X: Matrix, rows: Indices) -> Any:
+        """Means and deviations of some rows of X (n, d)."""
+        scaler = StandardScaler()
+        for block in blocks(X, rows):
+            scaler.partial_fit(block)
+        return scaler
+
+    def _inputs(self, X: Matrix) -> Floats | Standardised:
+        return Standardised(self, X) if isinstance(X, MappedRows) else self._layers(X)
+
+    def _learn(
+        self, X: Floats | Standardised, y: Indices, train: Indices, held: Indices, weights: Floats, seed: int
+    ) -> dict[str, list[float]]:
+        """Fit the network, keep what it learned, and give its curves."""
+        from ._torch import Recipe, Sample, fit_vectors
+
+        recipe = Recipe(self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
+        fitted = fit_vectors(Sample(X, y, train, held, weights), self.hidden, self.dropout, recipe, seed)
         self.coefs_, self.intercepts_ = fitted.coefs, fitted.intercepts
         self.layer_weights_ = fitted.layer_weights
-        self.history_ = fitted.history
-        self.n_iter_ = len(fitted.history["train_loss"])
-        return self
+        return fitted.history
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(n, C), columns in the order of `classes_`."""
@@ -101,11 +122,3 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
         """Training rows, and rows held out for early stopping: none where the data do not allow it."""
         folds = inner_folds(y, groups, round(1 / self.validation), seed, copy_of) if self.validation else []
         return folds[0] if folds else (np.arange(len(y)), np.arange(0))
-
-
-def _scaler(X: Matrix, rows: Indices) -> Any:
-    """Means and deviations of some rows of X (n, d)."""
-    scaler = StandardScaler()
-    for block in blocks(X, rows):
-        scaler.partial_fit(block)
-    return scaler

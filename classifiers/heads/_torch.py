@@ -1,4 +1,4 @@
-"""The network of the torch heads and its fit loop: mix the layers, one hidden layer, AdamW, early stopping.
+"""The fit loop of the torch heads (AdamW, early stopping), and the network over pooled vectors: one hidden layer.
 
 Vectors come in standardised, from an array or from whatever reads some of them; weights go out as numpy arrays. One
 thread: on networks this small two threads wait for each other, and the order of sums would depend on their number. The
@@ -8,11 +8,12 @@ process's random state is left as it was.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,9 +35,9 @@ History = dict[str, list[float]]
 
 
 class Rows(Protocol):
-    """Vectors (n, L, D) that do not lie in memory: `rows[numbers]` reads some."""
+    """Vectors (n, L, D), or frames (n, L, T, D), that do not lie in memory: `rows[numbers]` reads some."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     def __getitem__(self, rows: Indices) -> Floats: ...
 
@@ -45,13 +46,25 @@ class Rows(Protocol):
 class Recipe:
     """How a network is trained."""
 
-    hidden: int | None
-    dropout: float
     lr: float
     layer_lr: float
     epochs: int
     batch_size: int
     patience: int
+    steps: int = STEPS_PER_EPOCH  # that an epoch has at least
+    weight_decay: float = 0.01
+    measured: int = MEASURED  # held-out rows that go through the network at once
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a network is trained on: rows `train` of X (n, …), classes y (n,), each class with its weight (C,)."""
+
+    X: Floats | Rows
+    y: Indices
+    train: Indices
+    held: Indices  # rows for early stopping; none: every epoch is run
+    weights: Floats
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,13 @@ class Fitted:
     history: History = field(default_factory=dict)
 
 
-class Network(nn.Module):
+class Mixing(nn.Module):
+    """A network that weighs layers by the softmax of `layer_scores` (L,)."""
+
+    layer_scores: nn.Parameter
+
+
+class Network(Mixing):
     """(n, L, D) -> (n, C): a softmax-weighted sum over layers, then one hidden layer, or none."""
 
     def __init__(self, n_layers: int, dim: int, n_classes: int, hidden: int | None, dropout: float) -> None:
@@ -84,25 +103,36 @@ class Network(nn.Module):
         return logits
 
 
-def fit_network(
-    X: Floats | Rows, y: Indices, train: Indices, held: Indices, class_weights: Floats, recipe: Recipe, seed: int
-) -> Fitted:
-    """Train on rows `train` of X (n, L, D); stop early, and go back to the best epoch, by the loss on rows `held`.
+N = TypeVar("N", bound=Mixing)
+
+
+def fit_vectors(sample: Sample, hidden: int | None, dropout: float, recipe: Recipe, seed: int) -> Fitted:
+    """Train the network over vectors (n, L, D)."""
+    _, n_layers, dim = sample.X.shape
+    network, history = fit_network(
+        lambda: Network(n_layers, dim, len(sample.weights), hidden, dropout), sample, recipe, seed
+    )
+    layers = [*network.hidden, network.last]
+    return Fitted(
+        [layer.weight.detach().numpy().T.copy() for layer in layers],
+        [layer.bias.detach().numpy().copy() for layer in layers],
+        network.layer_scores.detach().softmax(0).numpy().copy(),
+        history,
+    )
+
+
+def fit_network(build: Callable[[], N], sample: Sample, recipe: Recipe, seed: int) -> tuple[N, History]:
+    """Build and train a network; stop early, and go back to the best epoch, by the loss on the held-out rows.
 
     Rows are drawn over all of X whether it lies in memory or not: the same numbers give the same network.
     """
-    with _one_seeded_thread(seed):
-        network = Network(X.shape[1], X.shape[2], len(class_weights), recipe.hidden, recipe.dropout)
+    X = sample.X
+    with one_thread(seed):
+        network = build()
         inputs = torch.from_numpy(X) if isinstance(X, np.ndarray) else _Read(X)
-        targets, weights = torch.from_numpy(y), torch.from_numpy(class_weights)
-        history = _epochs(network, inputs, targets, weights, torch.from_numpy(train), torch.from_numpy(held), recipe)
-        layers = [*network.hidden, network.last]
-        return Fitted(
-            [layer.weight.detach().numpy().T.copy() for layer in layers],
-            [layer.bias.detach().numpy().copy() for layer in layers],
-            network.layer_scores.detach().softmax(0).numpy().copy(),
-            history,
-        )
+        targets, weights = torch.from_numpy(sample.y), torch.from_numpy(sample.weights)
+        train, held = torch.from_numpy(sample.train), torch.from_numpy(sample.held)
+        return network, _epochs(network, inputs, targets, weights, train, held, recipe)
 
 
 class _Read:
@@ -116,7 +146,7 @@ class _Read:
 
 
 def _epochs(
-    network: Network,
+    network: Mixing,
     X: torch.Tensor | _Read,
     y: torch.Tensor,
     weights: torch.Tensor,
@@ -129,10 +159,10 @@ def _epochs(
     history: History = {}
     best, best_loss, waited = copy.deepcopy(network.state_dict()), np.inf, 0
     for _ in range(recipe.epochs):
-        _note(history, "train", *_epoch(network, optimizer, X, y, weights, train, recipe.batch_size))
+        _note(history, "train", *_epoch(network, optimizer, X, y, weights, train, recipe))
         if not len(held):
             continue
-        loss, accuracy = _measure(network, X, y, weights, held)
+        loss, accuracy = _measure(network, X, y, weights, held, recipe.measured)
         _note(history, "val", loss, accuracy)
         scheduler.step(loss)
         if loss < best_loss:
@@ -145,20 +175,20 @@ def _epochs(
 
 
 def _epoch(
-    network: Network,
+    network: Mixing,
     optimizer: torch.optim.Optimizer,
     X: torch.Tensor | _Read,
     y: torch.Tensor,
     weights: torch.Tensor,
     train: torch.Tensor,
-    batch_size: int,
+    recipe: Recipe,
 ) -> tuple[float, float]:
     """One pass, or several, over the training rows in a new order; the mean loss and accuracy, with dropout on."""
     network.train()
     losses, hits = 0.0, 0
-    passes = -(-STEPS_PER_EPOCH * batch_size // len(train))
+    passes = max(1, -(-recipe.steps * recipe.batch_size // len(train)))
     order = torch.cat([train[torch.randperm(len(train))] for _ in range(passes)])
-    for batch, x in _batches(X, order, batch_size):
+    for batch, x in _batches(X, order, recipe.batch_size):
         logits = network(x)
         loss = cross_entropy(logits, y[batch], weights)
         optimizer.zero_grad(set_to_none=True)
@@ -170,27 +200,27 @@ def _epoch(
 
 
 def _batches(X: torch.Tensor | _Read, order: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The rows of each batch and their vectors (size, L, D)."""
-    at_once = max(1, AHEAD // (4 * size * X.shape[1] * X.shape[2]))
+    """The rows of each batch and their vectors (size, …)."""
+    at_once = max(1, AHEAD // (4 * size * math.prod(X.shape[1:])))
     for rows in torch.split(order, at_once * size):
         yield from zip(rows.split(size), X[rows].split(size), strict=True)
 
 
 @torch.no_grad()
 def _measure(
-    network: Network, X: torch.Tensor | _Read, y: torch.Tensor, weights: torch.Tensor, held: torch.Tensor
+    network: Mixing, X: torch.Tensor | _Read, y: torch.Tensor, weights: torch.Tensor, held: torch.Tensor, at_once: int
 ) -> tuple[float, float]:
     network.eval()
-    logits = torch.cat([network(x) for _, x in _batches(X, held, MEASURED)])
+    logits = torch.cat([network(x) for _, x in _batches(X, held, at_once)])
     truth = y[held]
     return float(cross_entropy(logits, truth, weights)), float((logits.argmax(1) == truth).float().mean())
 
 
-def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(network: Mixing, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; the layers' scores, thirteen numbers that all data share, move at a rate of their own, undecayed."""
     weights = [p for p in network.parameters() if p is not network.layer_scores]
     scores: dict[str, Any] = {"params": [network.layer_scores], "lr": recipe.layer_lr, "weight_decay": 0.0}
-    return torch.optim.AdamW([{"params": weights}, scores], lr=recipe.lr, fused=True)
+    return torch.optim.AdamW([{"params": weights}, scores], recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 
 
 def _note(history: History, part: str, loss: float, accuracy: float) -> None:
@@ -199,7 +229,8 @@ def _note(history: History, part: str, loss: float, accuracy: float) -> None:
 
 
 @contextmanager
-def _one_seeded_thread(seed: int) -> Iterator[None]:
+def one_thread(seed: int) -> Iterator[None]:
+    """torch on one thread and from one seed, and afterwards as it was."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
