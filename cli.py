@@ -384,7 +384,9 @@ def leaderboard(
 
 @app.command()
 def report(
-    runs: Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="report.html in the first run")] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="With the sound of the hardest clips.")] = True,
     artifacts: ArtifactsOption = None,

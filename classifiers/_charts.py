@@ -59,7 +59,9 @@ def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH) -> Ma
         y = top + step * row + 30
         parts += [_named(score.name, score.figures, y - 13, width)]
         if score.low == score.low:
-            parts.append(line(frame.x(score.low), y, frame.x(score.high), y, "whisker leaky" if score.leaky else "whisker"))
+            parts.append(
+                line(frame.x(score.low), y, frame.x(score.high), y, "whisker leaky" if score.leaky else "whisker")
+            )
         parts.append(dot(frame.x(score.value), y, 5, "mark hollow" if score.leaky else "mark", score.said))
     said = f"UAR with its interval: {_listed(scores)}. Chance {chance:.3f}."
     return figure(width, height, said, *parts)
@@ -108,7 +110,7 @@ def strip(scores: Sequence[Score], mean: float, name: str) -> Markup:
     """Scores in order from low to high, each a dot on a stem that ends at the mean."""
     ordered = sorted(scores, key=lambda score: (score.value, score.name))
     named = len(ordered) <= NAMED_SPEAKERS
-    base = 26 + LETTER * min(10, max(len(s.name) for s in ordered)) if named else 36.0
+    base = 32 + LETTER * min(10, max(len(s.name) for s in ordered)) if named else 36.0
     frame = Frame((-0.5, len(ordered) - 0.5), (0, 1), height=190 + base, bottom=base)
     across = f"{len(ordered)} speakers, from low to high"
     parts = [frame.axes(across, "UAR", (), UNIT)]
@@ -180,7 +182,7 @@ def reliability_diagram(bins: NDArray[np.float64]) -> Markup:
 
 def risk_curve(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> Markup:
     """Risk against coverage, both (m,), coverage rising to 1."""
-    ceiling = float(risk.max()) or 1.0
+    ceiling = 1.15 * float(risk.max()) or 1.0  # with room for a number above the last point
     frame = Frame((0, 1), (0, ceiling))
     picked = np.unique(np.linspace(0, len(risk) - 1, MOST_STEPS).astype(int))
     points = [(frame.x(coverage[i]), frame.y(risk[i])) for i in picked]
@@ -223,7 +225,9 @@ def _marks(at: Sequence[NDArray[np.float64]], place: int, title: str) -> Markup:
     shape = (place % COLOURS + place // COLOURS) % SHAPES
     drawn = ("h0", "h0", "m-2-2l4 4m0-4l-4 4", "m-2 1.6h4l-2-3.8z")[shape]
     path = "".join(f"M{number(round(x, 1))} {number(round(y, 1))}{drawn}" for x, y in at)
-    return el("path", *([el("title", title)] if title else []), d=path, class_=f"m s{shape} k{place % COLOURS} g{place}")
+    return el(
+        "path", *([el("title", title)] if title else []), d=path, class_=f"m s{shape} k{place % COLOURS} g{place}"
+    )
 
 
 def _epochs(frame: Frame, values: Sequence[float]) -> list[tuple[float, float]]:
@@ -243,7 +247,7 @@ def _upright(frame: Frame, value: float) -> Markup:
 
 def _named(name: str, figures: str, y: float, width: float) -> Markup:
     """What a row is, at its left end, and its numbers at its right end."""
-    room = int((width - 24) / LETTER) - len(figures)
+    room = int((width - 28) / (LETTER + 0.8)) - len(figures)
     return text(8, y, cut(name, room), "start", "name haloed") + text(width - 12, y, figures, "end", "name haloed")
 
 

@@ -99,8 +99,8 @@ def map_of(p: Predictions, known: Known, artifacts: Artifacts) -> Map:
     drawn = rows
     if len(rows) > MOST_POINTS:
         drawn = np.sort(np.random.default_rng(SEED).choice(rows, MOST_POINTS, replace=False))
-    names = {"labels": tuple(task.y[drawn].tolist()), "speakers": tuple(task.speakers[drawn].tolist())}
-    return Map(title, _places(np.asarray(task.X[drawn], dtype=np.float64)), **names, of=len(rows))
+    labels, speakers = (tuple(names[drawn].tolist()) for names in (task.y, task.speakers))
+    return Map(title, _places(np.asarray(task.X[drawn], dtype=np.float64)), labels, speakers, len(rows))
 
 
 def _places(X: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -18,15 +18,15 @@ from . import _charts as charts
 from ._charts import Score
 from ._clips import Known, column
 from .leaderboard import Row, score
-from .metrics import ECE_BINS, brier, recalls, reliability, risk_coverage, uar
+from .metrics import ECE_BINS, brier, ece, recalls, reliability, risk_coverage, uar
 from .predictions import Predictions
 from .show import interval, statement
 from .stats import speaker_bootstrap
 
-HARDEST = 8  # clips
+HARDEST = 9  # clips
 MOST_LABELS = 40  # of a matrix that is drawn
 MOST_GROUPS = 12  # genders, or intensities
-LEVELS = 10  # shades of a matrix
+LEVELS = 10  # shades of a matrix, above none
 LONGEST = 200  # characters of what a file says
 GROUPED = ("gender", "intensity")
 
@@ -60,6 +60,15 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Group:
+    """What a column of the manifest tells apart: UAR, and recall by label; or why nothing."""
+
+    figure: Figure | None = None
+    grid: Grid | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Hard:
     """A clip that a head was most wrong about; probabilities are means over the seeds."""
 
@@ -82,7 +91,8 @@ class Part:
     labels: tuple[str, ...]
     matrix: tuple[tuple[str, tuple[Cell, ...], str], ...]  # label, cells, recall
     figures: tuple[Figure, ...]
-    grids: tuple[Grid, ...]
+    groups: tuple[Group, ...]
+    chosen: Grid | None
     notes: tuple[str, ...]  # what is not shown, and why
     hard: tuple[Hard, ...]
     params: str
@@ -94,9 +104,8 @@ def part_of(p: Predictions, known: Known) -> Part:
     drawn = len(p.labels) <= MOST_LABELS
     groups = [_group(p, column(p, known, name), name) for name in GROUPED] if not known.why and drawn else []
     figures = [_by_label(p)] if drawn else []
-    figures += [_by_speaker(p), *_reliability(p), *(g.figure for g in groups if g.figure), *_learnt(p)]
+    figures += [_by_speaker(p), *_reliability(p), *_learnt(p)]
     notes = [f"Recall by gender and intensity is not shown. {known.why}"] if known.why else []
-    notes += [g.why for g in groups if g.why]
     if not drawn:
         notes.append(f"{len(p.labels)} labels are too many for a matrix here: per_label.csv has their recall.")
     return Part(
@@ -107,7 +116,8 @@ def part_of(p: Predictions, known: Known) -> Part:
         labels=p.labels,
         matrix=_matrix(p) if drawn else (),
         figures=tuple(figures),
-        grids=tuple([g.grid for g in groups if g.grid] + _chosen(p)),
+        groups=tuple(groups),
+        chosen=_chosen(p),
         notes=tuple(notes),
         hard=hardest(p),
         params=said(p.params),
@@ -155,7 +165,11 @@ def _matrix(p: Predictions) -> tuple[tuple[str, tuple[Cell, ...], str], ...]:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows = zip(p.labels, matrix.tolist(), shares.tolist(), recalls(matrix).tolist(), strict=True)
     return tuple(
-        (label, tuple(Cell(n, s, math.ceil(s * LEVELS - 1e-9)) for n, s in zip(counts, of, strict=True)), f"{recall:.2f}")
+        (
+            label,
+            tuple(Cell(n, s, math.ceil(s * LEVELS - 1e-9)) for n, s in zip(counts, of, strict=True)),
+            f"{recall:.2f}",
+        )
         for label, counts, of, recall in rows
     )
 
@@ -176,49 +190,34 @@ def _by_speaker(p: Predictions) -> Figure:
 
 
 def _reliability(p: Predictions) -> list[Figure]:
-    row_ece = score_ece(p)
-    squares = brier(p.proba, p.truth_columns)
-    bins = charts.reliability_diagram(reliability(p.proba, p.correct))
-    note = f"{ECE_BINS} bins of equal width; ECE {row_ece:.3f}, Brier score {squares:.3f}. Below the diagonal: too sure."
+    drawn = charts.reliability_diagram(reliability(p.proba, p.correct))
+    scores = f"ECE {ece(p.proba, p.correct):.3f}, Brier score {brier(p.proba, p.truth_columns):.3f}"
+    sure = f"{ECE_BINS} bins of equal width; dots grow with their clips. {scores}. Below the diagonal: too sure."
     _, coverage, risk = risk_coverage(p.proba, p.correct)
     answered = "Clips are answered in the order of the head's certainty; the last point answers all."
     return [
-        Figure("Reliability", bins, note),
+        Figure("Reliability", drawn, sure),
         Figure("Risk and coverage", charts.risk_curve(coverage, risk), answered),
     ]
 
 
-def score_ece(p: Predictions) -> float:
-    """Its ECE."""
-    from .metrics import ece
-
-    return ece(p.proba, p.correct)
-
-
-@dataclass(frozen=True)
-class _Group:
-    figure: Figure | None = None
-    grid: Grid | None = None
-    why: str = ""
-
-
-def _group(p: Predictions, values: NDArray[np.str_], name: str) -> _Group:
+def _group(p: Predictions, values: NDArray[np.str_], name: str) -> Group:
     """UAR by a column of the manifest, over the labels that all its values have; and recall by label."""
     names = [str(value) for value in np.unique(values) if value]
     if len(names) < 2:
         has = f"only {names[0]}" if names else "nothing"
-        return _Group(why=f"Recall by {name} is not shown: the manifest has {has} there.")
+        return Group(why=f"Recall by {name} is not shown: the manifest has {has} there.")
     if len(names) > MOST_GROUPS:
-        return _Group(why=f"Recall by {name} is not shown: the manifest has {len(names)} values there.")
+        return Group(why=f"Recall by {name} is not shown: the manifest has {len(names)} values there.")
     matrices = np.stack([p.matrix(values == value) for value in names])
     shared = (matrices.sum(axis=2) > 0).all(axis=0)
     grid = _recall_grid(p, matrices, names, name)
     if not shared.any():
-        return _Group(grid=grid)
+        return Group(grid=grid)
     scores = [_group_score(p, values == value, shared, value) for value in names]
     left = [label for label, kept in zip(p.labels, shared, strict=True) if not kept]
     note = "Whiskers: 95 % over speakers." + (f" Without {', '.join(left)}, which not all have." if left else "")
-    return _Group(Figure(f"UAR by {name}", charts.bars(scores, f"UAR by {name}"), note), grid)
+    return Group(Figure(f"UAR by {name}", charts.bars(scores, f"UAR by {name}"), note), grid)
 
 
 def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.bool_], name: str) -> Score:
@@ -251,7 +250,9 @@ def _learnt(p: Predictions) -> list[Figure]:
     lengths = {len(weights) for weights in p.layer_weights}
     if len(lengths) == 1 and min(lengths) > 1:
         weights = np.array(p.layer_weights, dtype=np.float64)
-        note = f"Columns: the mean of {count(len(weights), 'fold')}; whiskers: least and greatest; dashed: equal shares."
+        note = (
+            f"Columns: the mean of {count(len(weights), 'fold')}; whiskers: least and greatest; dashed: equal shares."
+        )
         figures.append(Figure("Weight of each layer", charts.columns(weights), note))
     return figures
 
@@ -266,14 +267,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value < 1e9
 
 
-def _chosen(p: Predictions) -> list[Grid]:
+def _chosen(p: Predictions) -> Grid | None:
     """What each fold chose, in the order of seeds and folds."""
     if not p.chosen:
-        return []
+        return None
     names = sorted({name for fold in p.chosen for name in fold})
     folds = list(dict.fromkeys(p.splits.tolist()))
     called = folds if len(folds) == len(p.chosen) else [str(n) for n in range(1, len(p.chosen) + 1)]
     rows = tuple(
         (fold, *(said(chosen.get(name, "–")) for name in names)) for fold, chosen in zip(called, p.chosen, strict=True)
     )
-    return [Grid("Parameters that each fold chose", ("seed/fold", *names), rows, "Chosen on the training clips alone.")]
+    return Grid("Parameters that each fold chose", ("seed/fold", *names), rows, "Chosen on the training clips alone.")

@@ -22,8 +22,8 @@ from embedcache.show import count
 
 from . import _charts as charts
 from ._charts import Score
-from ._clips import MOST_POINTS, SEED, Known, Map, Sound, known_clips, map_of, sounds
-from ._parts import LEVELS, Figure, Grid, Part, part_of, said
+from ._clips import COMPONENTS, MOST_POINTS, SEED, Known, Map, Sound, known_clips, map_of, sounds
+from ._parts import Figure, Grid, Part, part_of, said
 from .leaderboard import Row, Table, latest, tables
 from .metrics import ECE_BINS
 from .predictions import MOST_BYTES, Predictions, load_predictions
@@ -47,13 +47,16 @@ METHODS = (
     ("WAR, F1", "the share of clips that is right; the mean of the labels' F1"),
     ("ECE", f"how far certainty lies from accuracy, weighted by clips, over {ECE_BINS} bins of equal width"),
     ("Brier score", "the mean squared distance of the probabilities from the truth, 0 to 2; 0 is best"),
-    ("Risk and coverage", "the share that is wrong among the clips whose certainty reaches a threshold, for each threshold"),
+    (
+        "Risk and coverage",
+        "the share that is wrong among the clips whose certainty reaches a threshold, for each threshold",
+    ),
     ("Flattery", "UAR with speakers shared less UAR with speakers apart, in points of 0.01"),
     ("Hardest clips", "those to whose label the head gave the lowest probability, mean over seeds"),
     (
         "Maps",
-        f"standardised vectors of the last layer; PCA, and t-SNE of its first 50 components, from at most {MOST_POINTS} "
-        f"clips (seed {SEED}); t-SNE keeps neighbours, not distances",
+        f"standardised vectors of the last layer of at most {MOST_POINTS} clips; PCA, and t-SNE of its first "
+        f"{COMPONENTS} components (seed {SEED}); t-SNE keeps neighbours, not distances",
     ),
 )
 
@@ -139,7 +142,7 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
             maps.append(map_of(p, known[p.dataset], artifacts))
             advance(1)
     boards = [_board(table) for table in made]
-    return _template().render(
+    page: str = _template().render(
         title=_title(made),
         boards=boards,
         leaky=any(board.leaky for board in boards),
@@ -148,11 +151,11 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
         maps=[(drawn, _map_figures(drawn)) for drawn in maps],
         ran=[_ran(folder, [p for p in predictions if p.run == folder.name]) for folder in folders],
         methods=METHODS,
-        levels=LEVELS,
         marks=range(MOST_NAMES),
         sentences={"apart": APART, "shared": SHARED},
-        css=Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8")),  # noqa: S704
+        css=Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8")),
     )
+    return page
 
 
 def _template() -> Any:

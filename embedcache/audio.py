@@ -83,7 +83,7 @@ class Recording:
             return _resample(_mono(sound), native, rate)
 
     def flac(self, rate: int = 16_000, longest: float = 20.0) -> bytes:
-        """The first `longest` seconds as mono 16-bit FLAC, which every browser plays. Raises AudioError for any fault."""
+        """The first `longest` seconds as mono 16-bit FLAC, which every browser plays. Raises AudioError."""
         import soundfile
 
         wave = self.waveform(rate)[: int(longest * rate)]
