@@ -20,6 +20,7 @@ UNKNOWN = float("nan")
 UNIT = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COLOURS, SHAPES = 8, 4
 NAMED_SPEAKERS = 30  # more names than that do not fit under a strip
+MOST_SPEAKERS = 300  # dots of a strip
 MOST_STEPS = 200  # points of a curve: more cannot be seen
 LETTER = 6.3  # units that a letter of 12 takes, about
 
@@ -42,7 +43,9 @@ class Score:
 
     @property
     def figures(self) -> str:
-        """`0.497 (0.459–0.535)`, or the score alone."""
+        """`0.497 (0.459–0.535)`, or the score alone; a dash where there is none."""
+        if self.value != self.value:
+            return "–"
         return f"{self.value:.3f}" + (f" ({self.low:.3f}–{self.high:.3f})" if self.low == self.low else "")
 
 
@@ -107,12 +110,13 @@ def bars(scores: Sequence[Score], name: str) -> Markup:
 
 
 def strip(scores: Sequence[Score], mean: float, name: str) -> Markup:
-    """Scores in order from low to high, each a dot on a stem that ends at the mean."""
-    ordered = sorted(scores, key=lambda score: (score.value, score.name))
+    """Scores in order from low to high, each a dot on a stem that ends at the mean; of very many, some."""
+    every = sorted(scores, key=lambda score: (score.value, score.name))
+    ordered = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MOST_SPEAKERS).astype(int))]
     named = len(ordered) <= NAMED_SPEAKERS
     base = 32 + LETTER * min(10, max(len(s.name) for s in ordered)) if named else 36.0
     frame = Frame((-0.5, len(ordered) - 0.5), (0, 1), height=190 + base, bottom=base)
-    across = f"{len(ordered)} speakers, from low to high"
+    across = f"{len(every)} speakers, from low to high"
     parts = [frame.axes(across, "UAR", (), UNIT)]
     parts.append(line(frame.left, frame.y(mean), WIDTH - frame.right, frame.y(mean), "mean"))
     radius = 4.0 if named else 2.0
@@ -216,8 +220,8 @@ def scatter(points: NDArray[np.float64], groups: Sequence[str], name: str) -> Ma
 
 def legend_mark(place: int) -> Markup:
     """The mark of a group, alone."""
-    mark = _marks([np.array([7.0, 7.0])], place, "")
-    return el("svg", mark, viewBox="0 0 14 14", aria_hidden="true", class_="key")
+    mark = _marks([np.array([4.0, 4.0])], place, "")
+    return el("svg", mark, viewBox="0 0 8 8", aria_hidden="true", class_="key")
 
 
 def _marks(at: Sequence[NDArray[np.float64]], place: int, title: str) -> Markup:

@@ -26,6 +26,7 @@ from .stats import speaker_bootstrap
 HARDEST = 9  # clips
 MOST_LABELS = 40  # of a matrix that is drawn
 MOST_GROUPS = 12  # genders, or intensities
+MOST_EPOCHS, MOST_LAYERS, MOST_CHOSEN = 1000, 200, 12  # of what a file says: no head of ours comes near
 LEVELS = 10  # shades of a matrix, above none
 LONGEST = 200  # characters of what a file says
 GROUPED = ("gender", "intensity")
@@ -248,7 +249,7 @@ def _learnt(p: Predictions) -> list[Figure]:
             note = "Thin: a fold. Bold: the mean of the folds that still learn at that epoch."
             figures.append(Figure(f"Learning curves: {what}", charts.curves(train, held, what), note))
     lengths = {len(weights) for weights in p.layer_weights}
-    if len(lengths) == 1 and min(lengths) > 1:
+    if len(lengths) == 1 and 1 < min(lengths) <= MOST_LAYERS:
         weights = np.array(p.layer_weights, dtype=np.float64)
         note = (
             f"Columns: the mean of {count(len(weights), 'fold')}; whiskers: least and greatest; dashed: equal shares."
@@ -260,7 +261,7 @@ def _learnt(p: Predictions) -> list[Figure]:
 def _lines(histories: Sequence[Mapping[str, Any]], name: str) -> list[list[float]]:
     """One curve a fold; what is no list of finite numbers of at least 0 is no curve."""
     found = [history.get(name) for history in histories]
-    return [curve for curve in found if isinstance(curve, list) and curve and all(map(_is_number, curve))]
+    return [curve[:MOST_EPOCHS] for curve in found if isinstance(curve, list) and curve and all(map(_is_number, curve))]
 
 
 def _is_number(value: object) -> bool:
@@ -271,7 +272,7 @@ def _chosen(p: Predictions) -> Grid | None:
     """What each fold chose, in the order of seeds and folds."""
     if not p.chosen:
         return None
-    names = sorted({name for fold in p.chosen for name in fold})
+    names = sorted({name for fold in p.chosen for name in fold})[:MOST_CHOSEN]
     folds = list(dict.fromkeys(p.splits.tolist()))
     called = folds if len(folds) == len(p.chosen) else [str(n) for n in range(1, len(p.chosen) + 1)]
     rows = tuple(
