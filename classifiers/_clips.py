@@ -19,6 +19,7 @@ from embedcache import Artifacts, Manifest, SerError
 from embedcache.audio import Recording
 from embedcache.errors import first_line
 from embedcache.manifest import Clip
+from embedcache.store import store_folders
 
 from .predictions import Predictions
 from .task import Strings, Task, load_manifests
@@ -64,7 +65,7 @@ def known_clips(artifacts: Artifacts, dataset: str) -> Known:
     try:
         manifests = _manifests(artifacts, tested)
     except SerError as error:
-        return Known(why=f"The manifest of {tested} was not found: {first_line(error)}")
+        return Known(why=f"The manifest of {tested} was not found: {_told(error, artifacts.root)}")
     prefixed = len(manifests) > 1
     clips = {f"{m.dataset}:{c.clip_id}" if prefixed else c.clip_id: c for m in manifests for c in m.clips}
     return Known(clips, tuple(manifest.dataset for manifest in manifests))
@@ -87,19 +88,22 @@ def map_of(p: Predictions, known: Known, artifacts: Artifacts) -> Map:
     title = f"{p.dataset}, {p.encoder}"
     if known.why:
         return Map(title, why=known.why)
+    stores = [f.name for f in store_folders(artifacts.cache) if f.name.endswith(f"-{p.fingerprint[:12]}")]
+    if not stores:
+        return Map(title, why="The vectors were not found: the cache holds none of this encoder.")
     try:
-        task = Task.load(known.datasets, p.encoder, "pooled", artifacts, p.label_view)
+        task = Task.load(known.datasets, stores[0], "pooled", artifacts)
     except SerError as error:
-        return Map(title, why=f"The vectors were not found: {first_line(error)}")
-    if task.fingerprint != p.fingerprint:
-        return Map(title, why="The cache holds vectors of another encoder under this name: no map is drawn of them.")
+        return Map(title, why=f"The vectors were not found: {_told(error, artifacts.root)}")
     rows = np.flatnonzero(np.isin(task.ids, p.clip_ids))
     if len(rows) < 5:
         return Map(title, why=f"{len(rows)} of its clips have vectors: too few for a map.")
     drawn = rows
     if len(rows) > MOST_POINTS:
         drawn = np.sort(np.random.default_rng(SEED).choice(rows, MOST_POINTS, replace=False))
-    labels, speakers = (tuple(names[drawn].tolist()) for names in (task.y, task.speakers))
+    label_of = dict(zip(p.clip_ids.tolist(), p.truth.tolist(), strict=True))  # in the run's words
+    labels = tuple(label_of[clip_id] for clip_id in task.ids[drawn].tolist())
+    speakers = tuple(task.speakers[drawn].tolist())
     return Map(title, _places(np.asarray(task.X[drawn], dtype=np.float64)), labels, speakers, len(rows))
 
 
@@ -137,8 +141,12 @@ def _sound(clip: Clip) -> Sound:
             return Sound(why="The file has changed since it was extracted: it is another recording.")
         return Sound(f"data:audio/flac;base64,{b64encode(recording.flac()).decode('ascii')}")
     except SerError as error:
-        path = Path(clip.path)  # where it lies on this machine is not for those who read the page
-        return Sound(why=f"No sound: {first_line(error).replace(str(path), path.name)}")
+        return Sound(why=f"No sound: {_told(error, Path(clip.path))}")
+
+
+def _told(error: SerError, path: Path) -> str:
+    """What an error says; not where a path lies on this machine, which is not for those who read the page."""
+    return first_line(error).replace(str(path), path.name)
 
 
 def column(p: Predictions, known: Known, name: str) -> Strings:

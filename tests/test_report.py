@@ -19,7 +19,7 @@ from conftest import REPOSITORY, noise, ravdess_tree, write
 from classifiers import Task, compare, load_predictions, save_predictions
 from classifiers import _charts as charts
 from classifiers._charts import Score
-from classifiers._clips import sounds
+from classifiers._clips import known_clips, map_of, sounds
 from classifiers._parts import HARDEST, hardest
 from classifiers._svg import ticks
 from classifiers.checks import toy_task
@@ -38,6 +38,7 @@ from embedcache import (
     datasets,
 )
 from embedcache.audio import Recording
+from embedcache.manifest import Clip
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\" onload='alert(1)' {{7*7}} &amp;"
@@ -249,6 +250,35 @@ def test_what_has_gone_is_said(place: Artifacts, runs: list[Path], tmp_path: Pat
     assert "The file has changed since it was extracted" in text
     assert "The vectors were not found" in text
     assert "Recall by gender is not shown: the manifest has nothing there." in text
+
+
+def test_clips_are_found_by_the_ids_that_runs_give_them(tmp_path: Path) -> None:
+    """Of two datasets with their dataset's name in front; of one that is tested on alone, without."""
+    artifacts = Artifacts(tmp_path)
+    for name in ("a", "b", "c+d"):
+        Manifest(name, (Clip(name, "1", "p", "l", "s", key="0" * 64),)).to_csv(artifacts.manifest(name))
+    found = {dataset: known_clips(artifacts, dataset) for dataset in ("a+b", "a->b", "c+d", "a", "../a")}
+    assert {dataset: sorted(known.clips) for dataset, known in found.items()} == {
+        "a+b": ["a:1", "b:1"],
+        "a->b": ["1"],
+        "c+d": ["1"],
+        "a": ["1"],
+        "../a": [],
+    }
+    assert found["a->b"].clips["1"].dataset == "b"
+
+
+def test_a_map_shows_the_vectors_and_labels_of_the_run_alone(place: Artifacts, runs: list[Path]) -> None:
+    p = load_predictions(runs[0])[0]
+    known = known_clips(place, "ravdess")
+    drawn = map_of(p, known, place)
+    assert drawn.labels == tuple(clip.label for clip in known.clips.values())
+    assert {name: points.shape for name, points in drawn.places.items()} == {"PCA": (24, 2), "t-SNE": (24, 2)}
+    renamed = replace(p, truth=np.char.upper(p.truth), label_view="/etc/passwd")
+    assert map_of(renamed, known, place).labels == tuple(label.upper() for label in drawn.labels)
+    assert map_of(replace(p, fingerprint="0" * 64), known, place).why.endswith("the cache holds none of this encoder.")
+    few = replace(p, clip_ids=np.full_like(p.clip_ids, p.clip_ids[0]))
+    assert map_of(few, known, place).why == "1 of its clips have vectors: too few for a map."
 
 
 def test_the_recordings_of_a_page_are_bounded(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
