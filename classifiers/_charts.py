@@ -22,7 +22,7 @@ COLOURS, SHAPES = 8, 4
 NAMED_SPEAKERS = 30  # more names than that do not fit under a strip
 MOST_SPEAKERS = 300  # dots of a strip
 MOST_STEPS = 200  # points of a curve: more cannot be seen
-LETTER = 6.3  # units that a letter of 12 takes, about
+LETTER = 7.0  # units that a letter of 12 takes, at most but for capitals
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def strip(scores: Sequence[Score], mean: float, name: str) -> Markup:
     every = sorted(scores, key=lambda score: (score.value, score.name))
     ordered = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MOST_SPEAKERS).astype(int))]
     named = len(ordered) <= NAMED_SPEAKERS
-    base = 32 + LETTER * min(10, max(len(s.name) for s in ordered)) if named else 36.0
-    frame = Frame((-0.5, len(ordered) - 0.5), (0, 1), height=190 + base, bottom=base)
+    base = 32 + 0.9 * LETTER * min(10, max(len(s.name) for s in ordered)) if named else 36.0
+    frame = Frame((-0.5, len(ordered) - 0.5), (0, 1), height=190 + base, top=22, bottom=base)
     across = f"{len(every)} speakers, from low to high"
     parts = [frame.axes(across, "UAR", (), UNIT)]
     parts.append(line(frame.left, frame.y(mean), WIDTH - frame.right, frame.y(mean), "mean"))
@@ -137,7 +137,7 @@ def curves(train: Sequence[Sequence[float]], held: Sequence[Sequence[float]], na
     lines = [*train, *held]
     longest, highest = max(map(len, lines)), max(max(values) for values in lines)
     frame = Frame((0, max(longest, 2)), (0, highest or 1.0), top=26)
-    parts = [frame.axes("epoch", name, ticks(longest), ticks(highest))]
+    parts = [frame.axes("epoch", name, [tick for tick in ticks(longest) if tick == int(tick)], ticks(highest))]
     told = []
     for number_, (kind, of, at) in enumerate((("train", train, 0.0), ("held", held, 74.0))):
         parts += [polyline(_epochs(frame, values), f"thin {kind}") for values in of]
@@ -251,7 +251,7 @@ def _upright(frame: Frame, value: float) -> Markup:
 
 def _named(name: str, figures: str, y: float, width: float) -> Markup:
     """What a row is, at its left end, and its numbers at its right end."""
-    room = int((width - 28) / (LETTER + 0.8)) - len(figures)
+    room = int((width - 28) / LETTER) - len(figures)
     return text(8, y, cut(name, room), "start", "name haloed") + text(width - 12, y, figures, "end", "name haloed")
 
 

@@ -141,19 +141,13 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
         for p in mapped.values():
             maps.append(map_of(p, known[p.dataset], artifacts))
             advance(1)
-    boards = [_board(table) for table in made]
     page: str = _template().render(
         title=_title(made),
-        boards=boards,
-        leaky=any(board.leaky for board in boards),
+        boards=[_board(table) for table in made],
         flattered=_flattered(made),
         parts=[(part, _players(part, known[dataset], heard, audio)) for part, dataset in parts],
         maps=[(drawn, _map_figures(drawn)) for drawn in maps],
         ran=[_ran(folder, [p for p in predictions if p.run == folder.name]) for folder in folders],
-        methods=METHODS,
-        marks=range(MOST_NAMES),
-        sentences={"apart": APART, "shared": SHARED},
-        css=Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8")),
     )
     return page
 
@@ -163,6 +157,8 @@ def _template() -> Any:
 
     loader = FileSystemLoader(Path(__file__).parent)
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    css = Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8"))  # ours, so that it needs no escape
+    made.globals.update(css=css, methods=METHODS, marks=range(MOST_NAMES), sentences={"apart": APART, "shared": SHARED})
     return made.get_template(PAGE)
 
 
@@ -177,7 +173,7 @@ def _title(made: Sequence[Table]) -> str:
     heads, encoders, datasets = (sorted({getattr(row, n) for row in rows}) for n in ("head", "encoder", "dataset"))
     on = encoders[0] if len(encoders) == 1 else f"{len(encoders)} encoders"
     what = heads[0] if len(heads) == 1 else f"{len(heads)} heads"
-    return f"{what} on {on}, {', '.join(datasets)}"
+    return said(f"{what} on {on}, {', '.join(datasets)}")
 
 
 def _board(table: Table) -> Board:
