@@ -375,6 +375,7 @@ def compare(
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
         tell_skipped(name, skipped)
     print(f"\nrun: {run} (leaderboard.csv, intervals.csv, per_label.csv, predictions.csv, pictures)")
+    note(f"Next: ser report {run.name}")
 
 
 @app.command()
@@ -437,6 +438,22 @@ def leaderboard(
         draw_critical(rows, critical)
     if len(rows) < len(found):
         note(f"note: {len(found) - len(rows)} rows of earlier runs were repeats, and are left out.")
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="report.html in the first run")] = None,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="With the sound of the hardest clips.")] = True,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """One page about runs: scores, confusions, speakers, calibration, the hardest clips. It needs no network."""
+    from classifiers.report import write_report
+    from embedcache.progress import terminal
+
+    print(write_report(place_of(artifacts), runs or [], out, audio, terminal))
 
 
 @app.command()

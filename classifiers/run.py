@@ -173,6 +173,11 @@ def write_run(
 
 def load_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Predictions]:
     """The predictions of some runs, by name or path, or of all. Raises UnknownName or DataError."""
+    return [p for folder in find_runs(artifacts, runs) for p in load_predictions(folder)]
+
+
+def find_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Path]:
+    """The folders of some runs, by name or path, or of all, the latest last. Raises UnknownName or DataError."""
     have = sorted(path.parent for path in artifacts.runs.glob("*/run.json"))
     if not runs and not have:
         raise DataError(f"{artifacts.runs}: no runs yet. `ser compare` makes one.")
@@ -183,7 +188,7 @@ def load_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Prediction
         if not (folder / "run.json").exists():
             raise UnknownName("run", run, named, f"A run folder below {artifacts.runs} is meant")
         folders.append(folder)
-    return [p for folder in folders or have for p in load_predictions(folder)]
+    return folders or have
 
 
 def fit_model(

@@ -30,6 +30,7 @@ LEAKS = {
     "audio": "identical files stand in train and test",
     "text": "train and test share sentences",
 }
+UNKNOWN = "no leak that this version knows"  # a run may come from another
 
 
 def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
@@ -67,7 +68,7 @@ def statement(leaks: str) -> str:
     """What the `leaks` column says, in words."""
     if not leaks:
         return "Leaks: none found."
-    return "Leaks: " + "; ".join(f"{name}: {LEAKS[name]}" for name in leaks.split("+")) + "."
+    return "Leaks: " + "; ".join(f"{name}: {LEAKS.get(name, UNKNOWN)}" for name in leaks.split("+")) + "."
 
 
 def told_apart(rows: Sequence[Row]) -> str:

@@ -82,6 +82,15 @@ class Recording:
             sound, native = self._decode()
             return _resample(_mono(sound), native, rate)
 
+    def flac(self, rate: int = 16_000, longest: float = 20.0) -> bytes:
+        """The first `longest` seconds as mono 16-bit FLAC, which every browser plays. Raises AudioError."""
+        import soundfile
+
+        wave = self.waveform(rate)[: int(longest * rate)]
+        written = io.BytesIO()
+        soundfile.write(written, np.clip(wave, -1, 1), rate, format="FLAC", subtype="PCM_16")
+        return written.getvalue()
+
     def _decode(self) -> tuple[NDArray[np.float32], int]:
         """(frames, channels) at the file's own rate, and that rate."""
         import soundfile

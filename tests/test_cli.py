@@ -49,6 +49,7 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     assert all(set(o["probabilities"]) == {"calm", "happy", "neutral"} for o in objects)
     compared = ser("compare", "--head", "logreg,svm", "--protocol", "random", "--folds", "2")
     assert compared.returncode == 0, compared.stderr
+    assert "Next: ser report 2" in compared.stderr
     board = list(csv.DictReader(io.StringIO(ser("leaderboard", "--csv", "all.csv").stdout)))
     assert [(row["protocol"], row["head"]) for row in board][0] == ("speakers", "mlp")
     assert {row["head"] for row in board} == {"mlp", "logreg", "svm"}
