@@ -1,0 +1,139 @@
+"""A Hugging Face encoder as one ONNX file: waveform in, the vector that a head reads out.
+
+torch's exporter follows transformers' own forward once, with the number of samples left open. What the feature
+extractor does before the network is part of the graph, and the time means after it are, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..encoder import Encoder
+from ..errors import EncoderError, first_line
+from ._checkpoint import Checkpoint
+
+WAVEFORM, EMBEDDING = "waveform", "embedding"
+VIEWS = ("pooled", "layers", "std")  # that have one row a clip
+EXTRACTOR = "Wav2Vec2FeatureExtractor"  # the one that hands the waveform on; others make spectrograms outside the graph
+MOST_BYTES = 2**31 - 2**26  # of weights: an ONNX file ends at 2 GiB, and its nodes need room
+TRACED = 1.37  # seconds of the waveform that is followed through the network
+
+
+class _Whole(torch.nn.Module):
+    """waveform (1, samples) -> embedding (1, d): normalisation, network, time means."""
+
+    def __init__(self, checkpoint: Checkpoint, view: str) -> None:
+        super().__init__()
+        self.model, self.normalised, self.view = checkpoint.model, checkpoint.normalised, view
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        wave = _normalise(waveform) if self.normalised else waveform
+        states = self.model(wave, output_hidden_states=True).hidden_states  # n_layers x (1, T, dim)
+        if self.view == "pooled":
+            pooled: Tensor = states[-1].mean(1)
+            return pooled
+        rows = [_deviation(state) if self.view == "std" else state.mean(1) for state in states]
+        return torch.stack(rows, 1).flatten(1)
+
+
+def save_encoder(checkpoint: Checkpoint, encoder: Encoder, view: str, path: Path) -> None:
+    """Write the ONNX file of a checkpoint whose vectors `encoder` makes, for waveforms as long as it takes.
+
+    Raises EncoderError for a network whose input is no waveform, that is too large, or that torch cannot export.
+    """
+    _refuse(checkpoint, view)
+    rate = encoder.info.sample_rate
+    samples = torch.export.Dim("samples", min=round(encoder.shortest * rate), max=round(encoder.longest * rate))
+    example = torch.randn(1, round(TRACED * rate), generator=torch.Generator().manual_seed(0))
+    try:
+        with _quiet(), torch.inference_mode():
+            program: Any = torch.onnx.export(
+                _Whole(checkpoint, view).eval(),
+                (example,),
+                input_names=[WAVEFORM],
+                dynamic_shapes={WAVEFORM: {1: samples}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            model = _cleaned(program)
+    except Exception as error:  # for a network that it does not understand, the exporter raises anything
+        raise EncoderError(
+            f"{checkpoint.info.name}: cannot be exported by torch {torch.__version__} ({first_line(error)[:300]}). "
+            "Export the head alone: leave --encoder out."
+        ) from error
+    path.write_bytes(model.SerializeToString())
+
+
+def opset(path: Path) -> int:
+    """The version of ONNX's operators that a file asks for."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _refuse(checkpoint: Checkpoint, view: str) -> None:
+    name, features = checkpoint.info.name, type(checkpoint.features).__name__
+    if features != EXTRACTOR:
+        raise EncoderError(
+            f"{name}: cannot be exported: its {features} prepares the audio outside of the network. Export the head "
+            "alone, without --encoder, or fit one on wav2vec2, HuBERT or WavLM."
+        )
+    if view not in VIEWS:
+        raise EncoderError(f"{name}: the view '{view}' cannot be exported; wanted {', '.join(VIEWS)}.")
+    size = sum(4 * tensor.numel() for tensor in checkpoint.model.parameters())
+    if size > MOST_BYTES:
+        raise EncoderError(
+            f"{name}: has {size / 1e9:.1f} GB of weights; one ONNX file holds {MOST_BYTES / 1e9:.1f} GB. Export the "
+            "head alone, without --encoder."
+        )
+
+
+def _normalise(waveform: Tensor) -> Tensor:
+    """Zero mean and unit variance, as Wav2Vec2FeatureExtractor has them; in float64, for the sums are long."""
+    wide = waveform.double()
+    centred = wide - wide.mean(1, keepdim=True)
+    return (centred / torch.sqrt(centred.square().mean(1, keepdim=True) + 1e-7)).float()
+
+
+def _deviation(state: Tensor) -> Tensor:  # (1, T, dim) -> (1, dim)
+    return (state - state.mean(1, keepdim=True)).square().mean(1).sqrt()
+
+
+def _cleaned(program: Any) -> Any:
+    """The exporter's model under our names, without the paths and lines of the code that it was traced from."""
+    graph = program.model.graph
+    for node in graph:
+        for value in node.outputs:
+            if value.name == EMBEDDING:  # the exporter names values after operators, and WavLM looks one up
+                value.name = f"{EMBEDDING}_of_table"
+    graph.outputs[0].name = EMBEDDING
+    model = program.model_proto
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on packages that it would know, and on what it leaves as it is."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
