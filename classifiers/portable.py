@@ -78,7 +78,7 @@ def _export(estimator: Any, card: Card, encoder: Encoder | None, out: Path) -> E
         difference, vector_difference = check_head(estimator, head), None
         facts: dict[str, Any] = {"head": _head_facts(estimator, card)}
         if encoder:
-            used = save_encoder(encoder, card.view, part / ENCODER)
+            used = save_encoder(encoder.info, card.view, part / ENCODER)
             in_vectors, in_probabilities = check_encoder(estimator, card, encoder, Session.of(part / ENCODER), head)
             difference, vector_difference = max(difference, in_probabilities), in_vectors
             facts["encoder"] = _encoder_facts(estimator, card, encoder, used)
@@ -140,11 +140,14 @@ def _unlike(name: str, what: str) -> str:
 
 
 def _vectors(estimator: Any) -> Vectors:
-    """(n, d) seeded rows: like the training data as far as the head knows them, further out, standard normal, zero."""
+    """(n, d) seeded rows: like the training data where the head knows them, else standard normal.
+
+    Not both: far from all that it was fitted on, a network's sums are so large that float32 agrees with nothing.
+    """
     rng, d = np.random.default_rng(0), int(estimator.n_features_in_)
     noise = rng.standard_normal((ROWS, d))
     near = [rows for part in _parts(estimator) for rows in _near(part, noise, rng)]
-    return np.concatenate([noise, *near, np.zeros((1, d))]).astype(np.float32)
+    return np.concatenate(near or [noise]).astype(np.float32)
 
 
 def _parts(thing: Any) -> Iterator[Any]:

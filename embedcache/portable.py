@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import encoders
-from .encoder import Encoder, EncoderInfo
+from .encoder import EncoderInfo
 from .errors import EncoderError, SerError
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the last is what torch writes an encoder with
@@ -67,16 +67,15 @@ def check_exportable(info: EncoderInfo) -> None:
         )
 
 
-def save_encoder(encoder: Encoder, view: str, path: Path) -> int:
-    """Write the ONNX file of a loaded encoder: waveform (1, samples) -> embedding (1, d). Gives its opset.
+def save_encoder(info: EncoderInfo, view: str, path: Path) -> int:
+    """Write the ONNX file of an encoder: waveform (1, samples) -> embedding (1, d). Gives its opset.
 
     Raises EncoderError for one that cannot be exported.
     """
     from .encoders import _onnx
     from .encoders._checkpoint import open_checkpoint, untrained
 
-    info = encoder.info
     check_exportable(info)
     checkpoint = open_checkpoint(info.checkpoint, info.name, info.precision) if info.checkpoint else untrained("fp32")
-    _onnx.save_encoder(checkpoint, encoder, view, path)
+    _onnx.save_encoder(checkpoint, view, path)
     return _onnx.opset(path)

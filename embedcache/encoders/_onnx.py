@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..encoder import Encoder
 from ..errors import EncoderError, first_line
 from ._checkpoint import Checkpoint
 
@@ -24,7 +23,9 @@ WAVEFORM, EMBEDDING = "waveform", "embedding"
 VIEWS = ("pooled", "layers", "std")  # that have one row a clip
 EXTRACTOR = "Wav2Vec2FeatureExtractor"  # the one that hands the waveform on; others make spectrograms outside the graph
 MOST_BYTES = 2**31 - 2**26  # of weights: an ONNX file ends at 2 GiB, and its nodes need room
-TRACED = 1.37  # seconds of the waveform that is followed through the network
+# Seconds of the waveform that is followed through the network; its length is left open as `Dim.DYNAMIC`. Under a named
+# Dim with bounds, torch 2.13 takes for granted, without a word, that the length is a multiple of the hop.
+TRACED = 1.37
 
 
 class _Whole(torch.nn.Module):
@@ -44,22 +45,21 @@ class _Whole(torch.nn.Module):
         return torch.stack(rows, 1).flatten(1)
 
 
-def save_encoder(checkpoint: Checkpoint, encoder: Encoder, view: str, path: Path) -> None:
-    """Write the ONNX file of a checkpoint whose vectors `encoder` makes, for waveforms as long as it takes.
+def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> None:
+    """Write the ONNX file of a checkpoint, for waveforms of any length that gives a frame.
 
     Raises EncoderError for a network whose input is no waveform, that is too large, or that torch cannot export.
     """
     _refuse(checkpoint, view)
-    rate = encoder.info.sample_rate
-    samples = torch.export.Dim("samples", min=round(encoder.shortest * rate), max=round(encoder.longest * rate))
-    example = torch.randn(1, round(TRACED * rate), generator=torch.Generator().manual_seed(0))
+    samples = round(TRACED * checkpoint.info.sample_rate)
+    example = torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
     try:
-        with _quiet(), torch.inference_mode():
+        with _quiet():
             program: Any = torch.onnx.export(
                 _Whole(checkpoint, view).eval(),
                 (example,),
                 input_names=[WAVEFORM],
-                dynamic_shapes={WAVEFORM: {1: samples}},
+                dynamic_shapes={WAVEFORM: {1: torch.export.Dim.DYNAMIC}},
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -118,12 +118,16 @@ def _cleaned(program: Any) -> Any:
                 value.name = f"{EMBEDDING}_of_table"
     graph.outputs[0].name = EMBEDDING
     model = program.model_proto
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+    del model.graph.value_info[:]
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *_ends(model)):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    for value in (*model.graph.input, *model.graph.output):
-        value.ClearField("metadata_props")
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
     return model
+
+
+def _ends(model: Any) -> list[Any]:
+    return [*model.graph.input, *model.graph.output]
 
 
 @contextmanager
