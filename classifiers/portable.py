@@ -110,7 +110,8 @@ def check_encoder(estimator: Any, card: Card, encoder: Encoder, graph: Session, 
         wave = (0.1 * rng.standard_normal(round(seconds * rate))).astype(np.float32)
         wanted = np.asarray(encoder.encode([wave], [card.view])[card.view]).reshape(1, -1)
         (got,) = graph(wave[None])
-        off = float(np.abs(got - wanted).max() / np.abs(wanted).max()) if got.shape == wanted.shape else np.inf
+        largest = np.abs(wanted).max() or 1.0  # a single frame has no deviation
+        off = float(np.abs(got - wanted).max() / largest) if got.shape == wanted.shape else np.inf
         if not off <= TOLERANCE:
             raise ModelError(_unlike(ENCODER, f"on {seconds:.2f} s of noise its vector is off by {off:.1e}"))
         vectors = max(vectors, off)

@@ -77,5 +77,4 @@ def save_encoder(info: EncoderInfo, view: str, path: Path) -> int:
 
     check_exportable(info)
     checkpoint = open_checkpoint(info.checkpoint, info.name, info.precision) if info.checkpoint else untrained("fp32")
-    _onnx.save_encoder(checkpoint, view, path)
-    return _onnx.opset(path)
+    return _onnx.save_encoder(checkpoint, view, path)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from classifiers import Card, Predictor, head, heads, load_model, save_model
 from classifiers._graph import Graph
 from classifiers._onnx import below, head_model
 from classifiers.checks import toy_task
-from classifiers.portable import TOLERANCE, Exported, export_onnx
+from classifiers.portable import TOLERANCE, Exported, check_encoder, export_onnx
 from classifiers.run import Asked, fit_model
 from embedcache import Artifacts, EncoderError, EncoderInfo, ModelError, SerError, encoders, load_encoder
 from embedcache.encoders._checkpoint import open_checkpoint, untrained
@@ -324,6 +325,21 @@ def test_what_cannot_be_exported_is_one_message(net: Net, tmp_path: Path, monkey
     monkeypatch.setattr("embedcache.encoders._onnx.MOST_BYTES", 1000)
     with pytest.raises(EncoderError, match="GB of weights; one ONNX file holds"):
         save_encoder(opened, "pooled", tmp_path / "e.onnx")
+
+
+def test_a_vector_of_zeros_is_compared_too() -> None:
+    """One frame has no deviation: the view `std` of the shortest clip is zero, on both sides."""
+    task = toy_task()
+    estimator, zeros = head("logreg").fit(task.X, task.y), np.zeros((1, 6), np.float32)
+    same = SimpleNamespace(
+        info=SimpleNamespace(sample_rate=16000), shortest=0.025, longest=2.0, encode=lambda waves, views: {"std": zeros}
+    )
+    graph = session(head_model(estimator))
+    run = lambda X: graph.run(None, {"embedding": X})  # noqa: E731
+    vectors, worst = check_encoder(estimator, replace(CARD, view="std"), same, lambda wave: [zeros], run)
+    assert (vectors, worst < 1e-6) == (0.0, True)
+    with pytest.raises(ModelError, match="its vector is off by inf"):
+        check_encoder(estimator, replace(CARD, view="std"), same, lambda wave: [zeros[:, :5]], run)
 
 
 STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}

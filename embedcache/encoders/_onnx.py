@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EncoderError, first_line
+from ..layout import atomic_write
 from ._checkpoint import Checkpoint
 
 WAVEFORM, EMBEDDING = "waveform", "embedding"
@@ -45,8 +46,8 @@ class _Whole(torch.nn.Module):
         return torch.stack(rows, 1).flatten(1)
 
 
-def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> None:
-    """Write the ONNX file of a checkpoint, for waveforms of any length that gives a frame.
+def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
+    """Write the ONNX file of a checkpoint, for waveforms of any length that gives a frame; the opset that it is in.
 
     Raises EncoderError for a network whose input is no waveform, that is too large, or that torch cannot export.
     """
@@ -70,14 +71,8 @@ def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> None:
             f"{checkpoint.info.name}: cannot be exported by torch {torch.__version__} ({first_line(error)[:300]}). "
             "Export the head alone: leave --encoder out."
         ) from error
-    path.write_bytes(model.SerializeToString())
-
-
-def opset(path: Path) -> int:
-    """The version of ONNX's operators that a file asks for."""
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
+    with atomic_write(path, "wb", EncoderError, "Make room, or choose another --out.") as file:
+        file.write(model.SerializeToString())
     return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
