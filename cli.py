@@ -487,6 +487,27 @@ def predict(
         note(f"not sure: {share}, with a certainty below {abstain_below:g}")
 
 
+@app.command("export")
+def export_model(
+    model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX; the one format there is.")] = False,
+    encoder: Annotated[bool, typer.Option("--encoder", help="Also the encoder: from waveform to labels.")] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
+) -> None:
+    """Write a model for other programs, checked against `ser predict`; complete or absent."""
+    from embedcache import ModelError
+
+    if not onnx:
+        raise ModelError("wanted the format: --onnx.")
+    from classifiers.portable import export_onnx
+
+    done = export_onnx(model, encoder, out)
+    print(f"{done.folder}: {', '.join(done.files)}")
+    print(f"largest difference of probabilities from ser's own: {done.difference:.1e}")
+    if done.vector_difference is not None:
+        print(f"largest difference of vectors, of their largest number: {done.vector_difference:.1e}")
+
+
 @cache.command("ls")
 def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
     """What each store holds."""

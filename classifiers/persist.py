@@ -27,15 +27,19 @@ from .views import check_view, layers_in
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
 MODEL, HEAD = "model.json", "head.skops"
-MOST_CARD = 1 << 20  # bytes; a card has 3 kB
+MOST_CARD = 1 << 20  # bytes; a card has 5 kB
 MOST_FEATURES = 10_000_000
 MOST_FRAMES = 100_000
+LISTS = ("labels", "intended_use", "limits")  # of a card
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a saved head is: enough to use it, and to judge it."""
+    """What a saved head is: enough to use it, and to judge it. `card.py` says what the sentences of it are.
+
+    The fields from `data` on are those that earlier versions did not write: a card without them is read.
+    """
 
     head: str
     encoder: str
@@ -52,6 +56,35 @@ class Card:
     n_frames: int = 1  # that a clip is fitted to, in a view of frames
     version: str = __version__
     created: str = ""
+    data: dict[str, Any] = field(default_factory=dict)  # dataset -> title, licence, citation …; counts
+    protocol: dict[str, Any] = field(default_factory=dict)  # how `scores` were measured
+    scores: dict[str, Any] = field(default_factory=dict)  # score -> value, interval, what it means
+    leaks: dict[str, Any] = field(default_factory=dict)  # what training and test clips share -> what that means
+    intended_use: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+# How a card is written: what a person asks first comes first, and the long tables last.
+ORDER = (
+    "format",
+    "format_version",
+    "head",
+    "labels",
+    "intended_use",
+    "limits",
+    "scores",
+    "leaks",
+    "protocol",
+    "dataset",
+    "n_clips",
+    "n_speakers",
+    "data",
+    "encoder",
+    "checkpoint",
+    "view",
+    "version",
+    "created",
+)
 
 
 def save_model(folder: str | Path, estimator: Any, card: Card) -> Path:
@@ -65,9 +98,19 @@ def save_model(folder: str | Path, estimator: Any, card: Card) -> Path:
     facts["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     with atomic_write(folder / HEAD, "wb") as file:
         skops.io.dump(estimator, file, compression=zipfile.ZIP_DEFLATED)
-    with atomic_write(folder / MODEL) as file:  # last: a folder with a card is whole
-        json.dump(facts, file, indent=1)
+    with atomic_write(folder / MODEL, "wb") as file:  # last: a folder with a card is whole
+        file.write(card_json(facts))
     return folder
+
+
+def card_json(facts: dict[str, Any]) -> bytes:
+    """The text of a card, for people: in the order of ORDER, letters of all languages as they are.
+
+    What is no Unicode, as a folder's name may be, becomes the escape that JSON has for it.
+    """
+    first = {name: facts[name] for name in ORDER if name in facts}
+    text = json.dumps({**first, **facts}, indent=1, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def load_model(folder: str | Path) -> tuple[Any, Card]:
@@ -94,8 +137,8 @@ def _card(folder: Path) -> Card:
                 f"{folder}: has model format {version}, written by ser {facts.get('version')}; this is ser "
                 f"{__version__}, which reads format {FORMAT_VERSION}. Fit again, or use that version."
             )
-        labels = facts["labels"]
-        card = Card(**{**facts, "labels": tuple(labels) if isinstance(labels, list) else labels})
+        lists = {name: tuple(value) for name, value in facts.items() if name in LISTS and isinstance(value, list)}
+        card = Card(**{**facts, **lists})
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}: {MODEL} cannot be read ({error!r}). {ADVICE}") from error
     _check_types(folder, card)
@@ -106,8 +149,8 @@ def _card(folder: Path) -> Card:
 def _check_types(folder: Path, card: Card) -> None:
     kinds = {"str": str, "int": int, "dict[str, Any]": dict, "tuple[str, ...]": tuple}
     wrong = [f.name for f in fields(card) if not isinstance(getattr(card, f.name), kinds[str(f.type)])]
-    if not wrong and not all(isinstance(label, str) for label in card.labels):
-        wrong = ["labels"]
+    if not wrong:
+        wrong = [name for name in LISTS if not all(isinstance(text, str) for text in getattr(card, name))]
     if wrong:
         raise ModelError(f"{folder}: {MODEL} cannot be read ({', '.join(wrong)} of another type). {ADVICE}")
 

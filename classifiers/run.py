@@ -17,6 +17,7 @@ from embedcache.progress import Progress, silent
 from embedcache.store import slug
 
 from . import heads
+from .card import describe
 from .compare import compare, fit_head
 from .head import Head
 from .intervals import intervals, intervals_csv
@@ -237,6 +238,7 @@ def _card(task: Task, p: Predictions, run: Path) -> Card:
         n_speakers=len(set(task.speakers.tolist())),
         score=row | {"run": run.name},
         params=p.params,
+        **describe(task, p),
     )
 
 

@@ -63,6 +63,7 @@ class Dataset:
     n_clips: int | None = None
     n_speakers: int | None = None
     corpus: str = ""  # what it shares speakers and texts with other datasets under; "": its own name
+    acted: bool = False  # whether its emotions are known to be played by actors, scripted or improvised
     language: str = ""  # "" where it differs from clip to clip, or is not known
     names: re.Pattern[str] | None = None  # of `<folder>/<name without ending>`, searched; tells a tree of this dataset
     official_folds: Folds = ()  # by speaker

@@ -3,6 +3,7 @@
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
-from classifiers import Card, head, heads, load_model, save_model
+from classifiers import Card, compare, head, heads, load_model, save_model
 from classifiers._archive import TRUSTED
+from classifiers.card import MEANING, describe
 from classifiers.checks import toy_task
 from embedcache import ModelError
 
@@ -107,6 +109,70 @@ def test_a_foreign_or_newer_card_is_refused(tmp_path: Path, change: dict, said: 
     (folder / "model.json").write_text(json.dumps({**facts, **change}))
     with pytest.raises(ModelError, match=said):
         load_model(folder)
+
+
+LATER = ("data", "protocol", "scores", "leaks", "intended_use", "limits")  # what the first cards had not
+
+
+def test_a_card_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    facts = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({k: v for k, v in facts.items() if k not in LATER}))
+    _, card = load_model(folder)
+    assert (card.head, card.labels, card.data, card.limits) == ("logreg", ("left", "right"), {}, ())
+
+
+@pytest.mark.parametrize("change", [{"limits": "none"}, {"limits": [1]}, {"scores": []}, {"data": None}])
+def test_a_card_with_something_else_in_its_fields_is_refused(tmp_path: Path, change: dict) -> None:
+    folder = saved(tmp_path / "m")
+    facts = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**facts, **change}))
+    with pytest.raises(ModelError, match=f"model.json cannot be read .{next(iter(change))} of another type"):
+        load_model(folder)
+
+
+def test_a_card_is_written_for_people(tmp_path: Path) -> None:
+    """What is asked first comes first, in the letters of its language; a name that is no Unicode does no harm."""
+    task = toy_task()
+    card = replace(CARD, labels=("Ärger", "怒り"), checkpoint="/odd/\udcff", data={"datasets": {}})
+    folder = save_model(tmp_path / "m", head("logreg").fit(task.X, np.where(task.y == "left", *card.labels)), card)
+    text = (folder / "model.json").read_text(encoding="utf-8")
+    assert '"怒り"' in text
+    names = list(json.loads(text))
+    assert names[:8] == ["format", "format_version", "head", "labels", "intended_use", "limits", "scores", "leaks"]
+    assert names[-1] == "params"
+    assert load_model(folder)[1] == replace(card, created=json.loads(text)["created"])
+
+
+def test_a_card_says_what_was_measured_and_how() -> None:
+    task = replace(toy_task(), dataset="ravdess")
+    (p,) = compare(task, ["logreg"], protocol="speakers", n_folds=4, jobs=1)
+    said = describe(task, p)
+    assert said["data"]["datasets"]["ravdess"]["licence"] == "CC BY-NC-SA 4.0"
+    assert said["data"]["clips_by_label"] == {"left": 80, "right": 80}
+    assert (said["protocol"]["name"], said["protocol"]["speakers"], said["protocol"]["folds"]) == (
+        "speakers",
+        "disjoint",
+        4,
+    )
+    for name in ("uar", "war", "macro_f1"):
+        assert 0.5 < said["scores"][name]["low"] <= said["scores"][name]["value"] <= said["scores"][name]["high"] <= 1
+    assert said["scores"]["chance"] == 0.5
+    assert said["leaks"] == {"none": MEANING["none"]}
+    assert "acted" in said["limits"][0]
+    assert "the 8 of the training data and for their language (English)" in said["limits"][1]
+
+
+def test_a_card_owns_up_to_leaks_and_to_what_it_does_not_know() -> None:
+    task = toy_task()
+    (p,) = compare(replace(task, speakers=np.where(task.speakers < "s4", "a", "b")), ["logreg"], "random", 2, jobs=1)
+    said = describe(replace(task, dataset="ravdess+folder-mine"), p)
+    assert said["leaks"] == {"speaker": MEANING["speaker"]}
+    assert said["protocol"]["speakers"] == "may be shared"
+    assert said["scores"]["uar"]["low"] is None
+    assert "ask who made the model" in said["data"]["datasets"]["folder-mine"]["title"]
+    assert "not known here" in said["limits"][0]
+    assert "English" not in said["limits"][1]
 
 
 def test_a_folder_without_a_model_says_what_writes_one(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def _demographics(root: Path) -> dict[str, str]:
 dataset = Dataset(
     name="cremad",
     title="CREMA-D",
+    acted=True,
     licence="ODbL 1.0",
     citation="Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). IEEE Trans. Affective Computing 5(4): "
     "377-390. doi:10.1109/TAFFC.2014.2336244",

@@ -40,6 +40,7 @@ def clip(match: re.Match[str], path: Path) -> Clip:
 dataset = Dataset(
     name="emodb",
     title="EMO-DB",
+    acted=True,
     licence="free for research, with its citation",
     citation="Burkhardt F, Paeschke A, Rolfes M, Sendlmeier W, Weiss B (2005). A database of German emotional speech. "
     "Interspeech 2005: 1517-1520",

@@ -41,6 +41,7 @@ def clip(match: re.Match[str], path: Path) -> Clip:
 dataset = Dataset(
     name="esd",
     title="ESD",
+    acted=True,
     licence="research only, on a signed agreement",
     citation="Zhou K, Sisman B, Liu R, Li H (2022). Speech Communication 137: 1-18. doi:10.1016/j.specom.2021.11.006",
     source="https://github.com/HLTSingapore/Emotional-Speech-Data, on a signed agreement",

@@ -61,6 +61,7 @@ def _categories(root: Path) -> Iterator[tuple[str, str]]:
 dataset = Dataset(
     name="iemocap",
     title="IEMOCAP, four classes",
+    acted=True,
     licence="research only, on a signed release form",
     citation="Busso C et al. (2008). Language Resources and Evaluation 42: 335-359. doi:10.1007/s10579-008-9076-6",
     source="https://sail.usc.edu/iemocap, on a signed release form",

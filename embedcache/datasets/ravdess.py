@@ -67,6 +67,7 @@ def _scan(dataset: str, wanted: str) -> functools.partial[list[Clip]]:
 
 Ravdess = functools.partial(
     Dataset,
+    acted=True,
     licence="CC BY-NC-SA 4.0",
     citation="Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
     layout=LAYOUT,

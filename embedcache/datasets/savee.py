@@ -37,6 +37,7 @@ def clip(match: re.Match[str], path: Path) -> Clip:
 dataset = Dataset(
     name="savee",
     title="SAVEE",
+    acted=True,
     licence="research only, on registration",
     citation="Haq S, Jackson PJB (2009). Speaker-dependent audio-visual emotion recognition. AVSP 2009: 53-58",
     source="http://kahlan.eps.surrey.ac.uk/savee, on registration",

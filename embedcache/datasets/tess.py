@@ -39,6 +39,7 @@ def clip(match: re.Match[str], path: Path) -> Clip:
 dataset = Dataset(
     name="tess",
     title="TESS",
+    acted=True,
     licence="CC BY-NC-ND 4.0",
     citation="Pichora-Fuller MK, Dupuis K (2020). Toronto emotional speech set (TESS). doi:10.5683/SP2/E8H2MF",
     source="https://doi.org/10.5683/SP2/E8H2MF",

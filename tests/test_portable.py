@@ -1,0 +1,389 @@
+"""ONNX files compute what the Python path does, or are not written."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from conftest import Ser, extracted, noise, ravdess_tree, save_checkpoint, write
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from classifiers import Card, Predictor, head, heads, load_model, save_model
+from classifiers._graph import Graph
+from classifiers._onnx import below, head_model
+from classifiers.checks import toy_task
+from classifiers.portable import TOLERANCE, Exported, check_encoder, export_onnx
+from classifiers.run import Asked, fit_model
+from embedcache import Artifacts, EncoderError, EncoderInfo, ModelError, SerError, encoders, load_encoder
+from embedcache.encoders._checkpoint import open_checkpoint, untrained
+from embedcache.encoders._onnx import save_encoder
+from embedcache.portable import check_exportable, need_onnx
+
+# Heads that have no graph, each with the reason. What stands here is refused with a clear message, by test.
+NOT_EXPORTABLE: dict[str, str] = {}
+EXPORTABLE = [name for name in heads.names() if name not in NOT_EXPORTABLE]
+LABELS = ("Ärger", "calm", "怒り", "joie de vivre", "грусть", "x", "y", "z")
+
+
+def session(model: object) -> onnxruntime.InferenceSession:
+    data = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+
+def fitted(name: str, classes: int, layers: int = 1, seed: int = 0) -> tuple[object, np.ndarray, np.ndarray]:
+    """A head, rows like its training data, and rows ten deviations out; dimensions differ by orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    n, d = 40 * classes, 8 * layers
+    y = np.arange(n) % classes
+    X = rng.standard_normal((n, d))
+    X[:, :classes] += 1.5 * np.eye(classes)[y][:, :d]
+    scale, shift = 10.0 ** rng.integers(-6, 6, d), rng.standard_normal(d)
+    X = ((X + 100 * shift) * scale).astype(np.float32)
+    near = X + (rng.standard_normal(X.shape) * X.std(axis=0)).astype(np.float32)
+    far = (X.mean(axis=0) + 10 * X.std(axis=0) * rng.standard_normal(X.shape)).astype(np.float32)
+    return head(name, n_layers=layers).fit(X, np.array(LABELS)[y]), near, far
+
+
+def compared(model: object, estimator: object, X: np.ndarray) -> float:
+    proba, labels = session(model).run(["probabilities", "label"], {"embedding": X})
+    assert (proba.dtype, proba.shape) == (np.float32, (len(X), len(estimator.classes_)))
+    wanted = estimator.predict_proba(X)
+    second, first = np.sort(wanted, axis=1)[:, -2:].T
+    clear = first - second > 1e-6
+    np.testing.assert_array_equal(labels[clear], estimator.classes_[wanted.argmax(axis=1)][clear])
+    return float(np.abs(proba - wanted).max())
+
+
+@pytest.mark.parametrize("name", EXPORTABLE)
+@pytest.mark.parametrize(("classes", "layers"), [(2, 1), (3, 3), (8, 1)])
+def test_a_head_computes_what_it_did(name: str, classes: int, layers: int) -> None:
+    estimator, near, far = fitted(name, classes, layers)
+    model = head_model(estimator)
+    onnx.checker.check_model(model, full_check=True)
+    assert compared(model, estimator, near) < 2e-6
+    assert compared(model, estimator, near[:1]) < 2e-6
+    assert compared(model, estimator, far) < 1e-5
+
+
+def test_a_head_that_is_listed_as_not_exportable_says_so() -> None:
+    for name in NOT_EXPORTABLE:
+        with pytest.raises(ModelError, match="cannot be exported"):
+            head_model(fitted(name, 3)[0])
+
+
+def test_labels_stand_in_the_file_in_the_order_of_the_columns() -> None:
+    estimator, _, _ = fitted("logreg", 5)
+    said = session(head_model(estimator)).get_modelmeta().custom_metadata_map
+    assert json.loads(said["labels"]) == estimator.classes_.tolist()
+
+
+class Strange(ClassifierMixin, BaseEstimator):
+    """A head of somebody else's."""
+
+    classes_ = np.array(["a", "b"])
+    n_features_in_ = 3
+
+
+def test_a_head_of_a_third_party_is_refused_by_its_type() -> None:
+    with pytest.raises(ModelError, match="of the type Strange cannot be exported; LGBM, LogReg"):
+        head_model(Strange())
+
+
+@given(st.floats(width=64, allow_nan=False, allow_infinity=False), st.floats(width=32, allow_nan=False))
+def test_a_threshold_in_float32_parts_the_same_numbers(threshold: float, x: float) -> None:
+    edge = below(threshold)
+    with np.errstate(over="ignore"):
+        values = (np.float32(x), edge, np.nextafter(edge, np.float32(np.inf)))
+    for value in values:
+        if np.isfinite(value):
+            assert (float(value) <= threshold) == bool(value <= below(threshold))
+
+
+def test_trees_part_rows_that_lie_upon_their_thresholds() -> None:
+    """The nearest float32 of a threshold may lie above it: rows there would change sides."""
+    estimator, near, _ = fitted("lgbm", 3)
+    text = estimator.booster_.dump_model()
+    edges = {
+        node["threshold"] for tree in text["tree_info"] for node in [tree["tree_structure"]] if "threshold" in node
+    }
+    rows = np.repeat(near[:1], 3 * len(edges), axis=0)
+    steps = [side for edge in edges for side in (np.float32(edge), below(edge), np.nextafter(below(edge), np.inf))]
+    rows[:] = np.array(steps, dtype=np.float32)[:, None]
+    assert compared(head_model(estimator), estimator, rows) < 2e-6
+
+
+CARD = Card("logreg", "mfcc", "", "f" * 64, {"sample_rate": 16000}, "pooled", ("left", "right"), "toy", 160, 8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A saved logreg on six numbers."""
+    task = toy_task()
+    return save_model(tmp_path / "m", head("logreg").fit(task.X, task.y), CARD)
+
+
+def test_the_folder_holds_the_head_and_its_card(model: Path) -> None:
+    done = export_onnx(model)
+    assert done == Exported(model / "onnx", ("head.onnx", "model.json"), done.difference)
+    assert done.difference < 1e-6
+    assert sorted(path.name for path in done.folder.iterdir()) == ["head.onnx", "model.json"]
+    card = json.loads((done.folder / "model.json").read_text(encoding="utf-8"))
+    assert card["labels"] == ["left", "right"]
+    assert card["onnx"]["head"]["input"] == {"embedding": "float32 (n, 6): the view 'pooled', layers in order"}
+    assert card["onnx"]["head"]["opset"] == {"ai.onnx": 17, "ai.onnx.ml": 3}
+    assert card["onnx"]["checked"] == {
+        "tolerance": TOLERANCE,
+        "largest_difference_of_probabilities": done.difference,
+    }
+    assert card["onnx"]["versions"]["onnxruntime"] == onnxruntime.__version__
+    assert load_model(model)[1].head == "logreg"
+    with pytest.raises(ModelError, match="has the format 'ser-onnx', wanted 'ser-model'"):
+        load_model(done.folder)
+
+
+def test_nothing_is_overwritten(model: Path, tmp_path: Path) -> None:
+    export_onnx(model, out=tmp_path / "a" / "b")
+    with pytest.raises(ModelError, match="b exists already. Choose another folder with --out"):
+        export_onnx(model, out=tmp_path / "a" / "b")
+
+
+def damage(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Every graph from now on has its largest constant changed."""
+    true = Graph.constant
+
+    def constant(self: Graph, values: object, dtype: object = np.float32) -> str:
+        return true(self, change(np.array(values, dtype)) if np.size(values) == 12 else values, dtype)
+
+    monkeypatch.setattr(Graph, "constant", constant)
+
+
+def one_weight(values: np.ndarray) -> np.ndarray:
+    values.flat[3] += 0.01
+    return values
+
+
+@pytest.mark.parametrize("change", [one_weight, lambda values: values * np.float32(np.nan), lambda values: -values])
+def test_a_graph_that_computes_something_else_is_not_written(
+    model: Path, monkeypatch: pytest.MonkeyPatch, change: Callable
+) -> None:
+    damage(monkeypatch, change)
+    said = "head.onnx does not compute what ser does: a probability is off by .*; wanted 0.0001 at most. Nothing was"
+    with pytest.raises(ModelError, match=said):
+        export_onnx(model)
+    assert sorted(path.name for path in model.iterdir()) == ["head.skops", "model.json"]
+
+
+def test_labels_in_another_order_are_not_written(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = Graph.model
+    monkeypatch.setattr(Graph, "model", lambda self, proba, labels, dim: true(self, proba, labels[::-1], dim))
+    with pytest.raises(ModelError, match="labels are others; wanted"):
+        export_onnx(model)
+    assert not (model / "onnx").exists()
+
+
+def test_a_graph_that_onnxruntime_refuses_is_not_written(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Graph, "softmax", lambda self, logits: self("NoSuchOperator", logits))
+    with pytest.raises(SerError, match="head.onnx: onnxruntime .* cannot load it"):
+        export_onnx(model)
+    assert sorted(path.name for path in model.iterdir()) == ["head.skops", "model.json"]
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_named_with_what_installs_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setattr("embedcache.portable.find_spec", lambda name: None if name == package else sys)
+    with pytest.raises(SerError, match=rf"--onnx needs {package}: `pip install 'ser\[onnx\]'`"):
+        export_onnx(model)
+    with pytest.raises(SerError, match="--onnx needs"):
+        need_onnx()
+
+
+def test_an_encoder_without_a_network_says_what_to_do(artifacts: Artifacts) -> None:
+    folder, _, _ = fit_model(artifacts, Asked(heads=("logreg",), folds=2), jobs=1)
+    with pytest.raises(
+        EncoderError, match="mfcc: cannot be exported as ONNX.*Export the head alone, without --encoder"
+    ):
+        export_onnx(folder, with_encoder=True)
+    assert not (folder / "onnx").exists()
+
+
+INFO = EncoderInfo("net", "/checkpoints/net", "f" * 64, 16000, 3, 32, "fp32", "", 1)
+
+
+def test_a_head_on_rounded_vectors_is_refused_its_encoder() -> None:
+    check_exportable(INFO)
+    with pytest.raises(EncoderError, match="fitted on vectors in bf16.*Extract with --precision fp32"):
+        check_exportable(replace(INFO, precision="bf16"))
+
+
+@dataclass(frozen=True)
+class Net:
+    """A head on a tiny network, exported with it."""
+
+    checkpoint: Path
+    model: Path
+    done: Exported
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
+    root = tmp_path_factory.mktemp("net")
+    folder = save_checkpoint(root / "net")
+    extracted(ravdess_tree(root / "tree"), root / "artifacts", str(folder))
+    model, _, _ = fit_model(Artifacts(root / "artifacts"), Asked(heads=("layer_weighted",), folds=2), jobs=1)
+    with redirect_stdout(io.StringIO()) as printed:
+        done = export_onnx(model, with_encoder=True)
+    return Net(folder, model, done, printed.getvalue())
+
+
+@pytest.mark.xdist_group("portable")
+def test_from_audio_to_labels_as_ser_predict(net: Net, tmp_path: Path) -> None:
+    """The whole way, through two files in onnxruntime."""
+    first, second = (session(net.done.folder / name) for name in ("encoder.onnx", "head.onnx"))
+    lengths = (0.025, 0.0313, 0.04, 0.5, 1.23456, 4.0)
+    paths = [write(tmp_path / f"{seconds}.wav", 0.1 + noise(seconds), subtype="FLOAT") for seconds in lengths]
+    for path, prediction in zip(paths, Predictor.load(net.model).predict(paths), strict=True):
+        (vector,) = first.run(None, {"waveform": soundfile.read(path, dtype="float32")[0][None]})
+        proba, label = second.run(None, {"embedding": vector})
+        np.testing.assert_allclose(proba[0], list(prediction.probabilities.values()), atol=TOLERANCE)
+        assert label.tolist() == [prediction.label]
+
+
+@pytest.mark.xdist_group("portable")
+def test_the_card_says_how_an_encoder_file_is_used(net: Net) -> None:
+    assert net.done.files == ("head.onnx", "encoder.onnx", "model.json")
+    assert net.printed == ""
+    assert 0 < net.done.difference < 1e-5
+    card = json.loads((net.done.folder / "model.json").read_text(encoding="utf-8"))["onnx"]
+    assert (card["encoder"]["sample_rate"], card["encoder"]["shortest_samples"]) == (16000, 400)
+    assert card["encoder"]["input"]["waveform"].startswith(
+        "float32 (1, samples): one clip, mono, 16000 samples a second"
+    )
+    assert card["checked"]["largest_difference_of_vectors"] == net.done.vector_difference
+    (value,) = session(net.done.folder / "encoder.onnx").get_inputs()
+    assert (value.name, value.shape) == ("waveform", [1, "samples"])
+
+
+@pytest.mark.xdist_group("portable")
+def test_an_encoder_file_tells_nothing_of_the_machine(net: Net) -> None:
+    """torch's exporter writes the paths and lines of all code that it went through."""
+    written = (net.done.folder / "encoder.onnx").read_bytes()
+    for word in (str(net.checkpoint), "site-packages", ".py", str(Path.home())):
+        assert word.encode() not in written
+
+
+@pytest.mark.xdist_group("portable")
+def test_an_encoder_that_computes_something_else_is_not_written(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_damaged(info: EncoderInfo, view: str, path: Path) -> int:
+        model = onnx.load(net.done.folder / "encoder.onnx")
+        tensor = next(tensor for tensor in model.graph.initializer if len(tensor.raw_data) > 4000)
+        values = numpy_helper.to_array(tensor).copy()
+        values.flat[7] += 0.5
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        onnx.save(model, path)
+        return 20
+
+    monkeypatch.setattr("classifiers.portable.save_encoder", save_damaged)
+    with pytest.raises(
+        ModelError, match="encoder.onnx does not compute what ser does: on .* s of noise its vector is off"
+    ):
+        export_onnx(net.model, with_encoder=True, out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.xdist_group("portable")
+def test_what_cannot_be_exported_is_one_message(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_checkpoint(str(net.checkpoint), "net", "fp32")
+    with pytest.raises(EncoderError, match="its object prepares the audio outside of the network. Export the head"):
+        save_encoder(replace(opened, features=object()), "pooled", tmp_path / "e.onnx")
+    with pytest.raises(EncoderError, match="view 'frames:1' cannot be exported; wanted pooled, layers, std"):
+        save_encoder(opened, "frames:1", tmp_path / "e.onnx")
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda *a, **b: (_ for _ in ()).throw(RuntimeError("no such operator\nx"))
+    )
+    with pytest.raises(
+        EncoderError, match=r"net: cannot be exported by torch .* \(no such operator\). Export the head"
+    ):
+        save_encoder(opened, "pooled", tmp_path / "e.onnx")
+    monkeypatch.setattr("embedcache.encoders._onnx.MOST_BYTES", 1000)
+    with pytest.raises(EncoderError, match="GB of weights; one ONNX file holds"):
+        save_encoder(opened, "pooled", tmp_path / "e.onnx")
+
+
+def test_a_vector_of_zeros_is_compared_too() -> None:
+    """One frame has no deviation: the view `std` of the shortest clip is zero, on both sides."""
+    task = toy_task()
+    estimator, zeros = head("logreg").fit(task.X, task.y), np.zeros((1, 6), np.float32)
+    same = SimpleNamespace(
+        info=SimpleNamespace(sample_rate=16000), shortest=0.025, longest=2.0, encode=lambda waves, views: {"std": zeros}
+    )
+    graph = session(head_model(estimator))
+    run = lambda X: graph.run(None, {"embedding": X})  # noqa: E731
+    vectors, worst = check_encoder(estimator, replace(CARD, view="std"), same, lambda wave: [zeros], run)
+    assert (vectors, worst < 1e-6) == (0.0, True)
+    with pytest.raises(ModelError, match="its vector is off by inf"):
+        check_encoder(estimator, replace(CARD, view="std"), same, lambda wave: [zeros[:, :5]], run)
+
+
+STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+NETWORKS = [
+    ("Wav2Vec2", {}, "pooled"),
+    ("Wav2Vec2", STABLE, "layers"),
+    ("Hubert", {}, "std"),
+    ("WavLM", {}, "layers"),
+    ("Data2VecAudio", {}, "pooled"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("family", "changes", "view"), NETWORKS)
+def test_an_encoder_computes_what_it_did_for_any_length(tmp_path: Path, family: str, changes: dict, view: str) -> None:
+    folder = str(save_checkpoint(tmp_path / "net", family, **changes))
+    encoder = load_encoder(folder)
+    save_encoder(open_checkpoint(folder, "net", "fp32"), view, tmp_path / "encoder.onnx")
+    graph = session(tmp_path / "encoder.onnx")
+    for samples in (400, 401, 479, 480, 719, 720, 721, 1039, 1040, 16_000, 21_921, 40_001):
+        wave = (0.3 + noise(samples / 16_000, seed=samples))[:samples].astype(np.float32)
+        wanted = encoder.encode([wave], [view])[view].reshape(1, -1)
+        (got,) = graph.run(None, {"waveform": wave[None]})
+        np.testing.assert_allclose(got, wanted, atol=2e-5)
+
+
+def test_the_command_wants_a_format(ser: Ser, model: Path) -> None:
+    told = ser("export", model)
+    assert (told.returncode, told.stderr) == (1, "error: wanted the format: --onnx.\n")
+    told = ser("export", model, "--onnx")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(f"{model}/onnx: head.onnx, model.json\nlargest difference of probabilities")
+
+
+@pytest.mark.long
+def test_a_network_of_full_size_fits_one_file(tmp_path: Path, record_property: Callable) -> None:
+    encoder = load_encoder(encoders.UNTRAINED)
+    save_encoder(untrained("fp32"), "layers", tmp_path / "encoder.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.onnx"]
+    record_property("bytes", (tmp_path / "encoder.onnx").stat().st_size)
+    graph, worst = session(tmp_path / "encoder.onnx"), 0.0
+    for seconds in (0.025, 0.51, 3.3, 10.0):
+        wave = noise(seconds).astype(np.float32)
+        wanted = encoder.encode([wave], ["layers"])["layers"].reshape(1, -1)
+        worst = max(worst, float(np.abs(graph.run(None, {"waveform": wave[None]})[0] - wanted).max()))
+    record_property("largest difference", f"{worst:.1e}")
+    assert worst < 1e-4
