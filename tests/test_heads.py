@@ -203,3 +203,8 @@ def test_the_cards_recipe_is_the_default() -> None:
     assert wanted.items() <= MLP().get_params().items()
     assert json.dumps(MLP().get_params())
     assert Path(_inner.__file__).exists()
+
+
+def test_heads_over_frames_are_asked_for_by_name() -> None:
+    assert heads.usual() == ["layer_weighted", "lgbm", "logreg", "mlp", "svm"]
+    assert set(heads.names()) - set(heads.usual()) == {"cnn", "attention", "layer_cnn"}
