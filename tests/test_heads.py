@@ -231,3 +231,7 @@ def test_every_head_has_a_page_that_names_its_source(name: str) -> None:
     assert page.startswith(f"# `{name}`")
     assert all(word in source for word in re.findall(r"[A-Z][a-zA-Z-]+|\d{4}", heads.get(name).source))
     assert f"[`{name}`]({name}.md) | `{heads.get(name).view}`" in (pages / "README.md").read_text()
+
+
+def test_heads_over_frames_are_asked_for_by_name() -> None:
+    assert set(heads.names()) - set(heads.usual()) == {"cnn", "attention", "layer_cnn"}
