@@ -20,6 +20,7 @@ from classifiers import head, heads
 from classifiers.checks import check_head, toy_task, toy_task_of
 from classifiers.heads import _inner
 from classifiers.heads._calibrated import Calibrated
+from classifiers.heads._scikit import ScoreHead
 from classifiers.heads._tuned import Tuned
 from classifiers.heads.layer_weighted import LayerWeighted
 from classifiers.heads.mlp import MLP
@@ -173,6 +174,18 @@ def test_svm_agrees_with_its_decision_on_two_labels() -> None:
     task = toy_task()
     fitted = SVM().fit(task.X, task.y)
     np.testing.assert_array_equal(fitted.predict(task.X), fitted.model_.predict(task.X))
+
+
+@pytest.mark.parametrize("gamma", ["scale", "auto", 0.05])
+def test_svm_is_calibrated_on_what_libsvm_gives_with_its_own_kernel(gamma: float | str) -> None:
+    """The kernel of the inner folds is made by matrix products."""
+    task = toy_task()
+    X, y = task.X + np.float32(3), np.unique(task.y, return_inverse=True)[1]
+    y[:40] = 2
+    svm = SVM(gamma=gamma, class_weight={0: 2}).set_params(C=1)
+    svm.classes_ = np.arange(3)
+    fast, plain = (kind._outside(svm, X[20:], y[20:], X[:20]) for kind in (SVM, ScoreHead))
+    np.testing.assert_allclose(fast, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"left": 3}])
