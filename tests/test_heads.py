@@ -127,6 +127,36 @@ def test_early_stopping_stops_and_keeps_the_best_epoch() -> None:
     assert np.argmin(losses) == len(losses) - 4
 
 
+def test_the_optimizer_is_torchs_own() -> None:
+    """With its scheduler, and a parameter that gets no gradient; to the bit."""
+    import torch
+
+    from classifiers.heads._torch import AdamW
+
+    def made() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        torch.manual_seed(0)
+        return [torch.randn(5, 3, requires_grad=True), torch.randn(3, requires_grad=True)], [
+            torch.zeros(4, requires_grad=True)
+        ]
+
+    (a, b), (c, d) = made(), made()
+    ours = AdamW([(a, 1e-2, 0.01), (b, 1e-1, 0.0)])
+    theirs = torch.optim.AdamW([{"params": c}, {"params": d, "lr": 1e-1, "weight_decay": 0.0}], 1e-2, fused=True)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, factor=0.5, patience=1)
+    for epoch in range(30):
+        for first, second in ((a, b), (c, d)):
+            ((first[0] * first[1]).square().sum() + (second[0].sum() if epoch % 3 else 0)).backward()
+        ours.step()
+        theirs.step()
+        theirs.zero_grad(set_to_none=True)
+        loss = float(a[0].detach().square().mean()) * (1 + 0.1 * (epoch % 4))
+        ours.measured(loss)
+        plateau.step(loss)
+    assert ours.scale == theirs.param_groups[0]["lr"] / 1e-2 < 1
+    for mine, other in zip(a + b, c + d, strict=True):
+        np.testing.assert_array_equal(mine.detach(), other.detach())
+
+
 def test_layer_weights_find_the_layer_that_knows() -> None:
     rng = np.random.default_rng(0)
     y = np.tile(["a", "b"], 200)
