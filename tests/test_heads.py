@@ -29,8 +29,14 @@ from classifiers.heads.svm import SVM
 NAMES = heads.names()
 
 
-@parametrize_with_checks([head(name) for name in NAMES])
+@parametrize_with_checks([head(name) for name in NAMES if name != "layer_cnn"])
 def test_scikit_learns_common_tests(estimator, check) -> None:
+    check(estimator)
+
+
+@pytest.mark.long
+@parametrize_with_checks([head("layer_cnn")])
+def test_scikit_learns_common_tests_of_the_network_of_cnn_over_layers(estimator, check) -> None:
     check(estimator)
 
 
