@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from classifiers import Card, Predictor, head, heads, load_model, save_model
 from classifiers._graph import Graph
-from classifiers._onnx import below, head_model
+from classifiers._onnx import below, head_model, input_name
 from classifiers.checks import toy_task
 from classifiers.portable import TOLERANCE, Exported, check_encoder, export_onnx
 from classifiers.run import Asked, fit_model
@@ -58,7 +58,7 @@ def fitted(name: str, classes: int, layers: int = 1, seed: int = 0) -> tuple[obj
 
 
 def compared(model: object, estimator: object, X: np.ndarray) -> float:
-    proba, labels = session(model).run(["probabilities", "label"], {"embedding": X})
+    proba, labels = session(model).run(["probabilities", "label"], {input_name(estimator): X})
     assert (proba.dtype, proba.shape) == (np.float32, (len(X), len(estimator.classes_)))
     wanted = estimator.predict_proba(X)
     second, first = np.sort(wanted, axis=1)[:, -2:].T
@@ -98,7 +98,7 @@ class Strange(ClassifierMixin, BaseEstimator):
 
 
 def test_a_head_of_a_third_party_is_refused_by_its_type() -> None:
-    with pytest.raises(ModelError, match="of the type Strange cannot be exported; LGBM, LogReg"):
+    with pytest.raises(ModelError, match="of the type Strange cannot be exported; those of ser can: attention"):
         head_model(Strange())
 
 
