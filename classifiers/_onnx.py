@@ -35,6 +35,7 @@ from .heads.knn import KNN
 from .heads.lgbm import LGBM
 from .heads.logreg import LogReg
 from .heads.stack import Stack
+from .wrapped import innermost
 
 Node = dict[str, Any]
 
@@ -51,12 +52,7 @@ def head_model(head: Any) -> Any:
 
 def input_name(head: Any) -> str:
     """What the input of a head's graph is called: `frames` of a head over frames, calibrated or not."""
-    return FRAMES if isinstance(uncalibrated(head), FrameHead) else EMBEDDING
-
-
-def uncalibrated(head: Any) -> Any:
-    """The fitted head inside of one that scales its probabilities."""
-    return uncalibrated(head.model_) if isinstance(head, Calibrated) else head
+    return FRAMES if isinstance(innermost(head), FrameHead) else EMBEDDING
 
 
 @singledispatch

@@ -6,7 +6,7 @@ or is a sentence that holds for every model of `ser`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from embedcache import datasets
 
+from .heads._calibrated import Calibrated
+from .heads._tuned import Tuned
+from .heads.best_layer import BestLayer
 from .metrics import macro_f1, uar, war
 from .predictions import Predictions
 from .protocol import PROTOCOLS
@@ -45,6 +48,20 @@ UNKNOWN = (
     "Whether the emotions of the training data were acted, told or rated by listeners is not known here: a label means "
     "no more than it meant there."
 )
+TUNED = (
+    "The settings were chosen by UAR in inner folds by speaker of all clips, and stand in `params`; `setting` is what "
+    "was drawn for them, and empty where the defaults did best. The UAR of the chosen is too high, for it is the best "
+    "of several: `scores` are of heads that chose anew in each fold, without the clips that they were tested on."
+)
+UNTUNED = "The clips allow no inner folds to choose settings in: they are the defaults."
+CALIBRATED = (
+    "The logarithms of the probabilities are divided by the temperature, then made to sum to 1: above 1 the head was "
+    "too certain, below 1 too uncertain. It was fitted in inner folds by speaker, and is 1 where the clips allow none. "
+    "No label changes by it."
+)
+LAYER = (
+    "The layer, from 0, that did best in inner folds by speaker, and the UAR of each there; null without such folds."
+)
 
 
 def describe(task: Task, p: Predictions) -> dict[str, Any]:
@@ -56,6 +73,34 @@ def describe(task: Task, p: Predictions) -> dict[str, Any]:
         "leaks": {name: MEANING.get(name, "") for name in (p.leaks or "none").split("+")},
         "intended_use": INTENDED_USE,
         "limits": _limits(task, p),
+    }
+
+
+def fitting(estimator: Any) -> dict[str, Any]:
+    """How a head chose its settings and became as certain as it is; empty where it did neither."""
+    said: dict[str, Any] = {}
+    if isinstance(estimator, Tuned):
+        said["tuned"] = _tuned(estimator.chosen_)
+        estimator = estimator.model_
+    if isinstance(estimator, Calibrated):
+        said["calibrated"] = {"about": CALIBRATED, "temperature": estimator.temperature_}
+        estimator = estimator.model_
+    if isinstance(estimator, BestLayer):
+        said["layer"] = {
+            "about": LAYER,
+            "kept": estimator.layer_,
+            "uar": [uar if uar == uar else None for uar in estimator.layer_uar_.tolist()],
+        }
+    return said
+
+
+def _tuned(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "about": TUNED if chosen["tried"] else UNTUNED,
+        "settings_tried": chosen["tried"],
+        "setting": chosen["setting"],
+        "uar_of_the_chosen": chosen.get("uar"),
+        "uar_of_the_defaults": chosen.get("untuned"),
     }
 
 

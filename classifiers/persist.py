@@ -52,7 +52,7 @@ class Card:
     n_clips: int
     n_speakers: int
     score: dict[str, Any] = field(default_factory=dict)  # a leaderboard row: how well it may do on new speakers
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)  # of the head that is saved; where it was tuned, as chosen
     n_frames: int = 1  # that a clip is fitted to, in a view of frames
     version: str = __version__
     created: str = ""
@@ -62,6 +62,9 @@ class Card:
     leaks: dict[str, Any] = field(default_factory=dict)  # what training and test clips share -> what that means
     intended_use: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    about: str = ""  # what the head is
+    reads: str = ""  # what the numbers of a row are, in order
+    fitting: dict[str, Any] = field(default_factory=dict)  # how settings were chosen and probabilities calibrated
 
 
 # How a card is written: what a person asks first comes first, and the long tables last.
@@ -69,6 +72,7 @@ ORDER = (
     "format",
     "format_version",
     "head",
+    "about",
     "labels",
     "intended_use",
     "limits",
@@ -82,6 +86,10 @@ ORDER = (
     "encoder",
     "checkpoint",
     "view",
+    "reads",
+    "n_frames",
+    "params",
+    "fitting",
     "version",
     "created",
 )

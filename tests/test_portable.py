@@ -142,7 +142,8 @@ def test_the_folder_holds_the_head_and_its_card(model: Path) -> None:
     assert sorted(path.name for path in done.folder.iterdir()) == ["head.onnx", "model.json"]
     card = json.loads((done.folder / "model.json").read_text(encoding="utf-8"))
     assert card["labels"] == ["left", "right"]
-    assert card["onnx"]["head"]["input"] == {"embedding": "float32 (n, 6): the view 'pooled', layers in order"}
+    said = card["onnx"]["head"]["input"]["embedding"]
+    assert said.startswith("float32 (n, 6): the view 'pooled': one vector a clip, of a network the mean over time")
     assert card["onnx"]["head"]["opset"] == {"ai.onnx": 17, "ai.onnx.ml": 3}
     assert card["onnx"]["checked"] == {
         "tolerance": TOLERANCE,
@@ -313,7 +314,10 @@ def test_what_cannot_be_exported_is_one_message(net: Net, tmp_path: Path, monkey
     opened = open_checkpoint(str(net.checkpoint), "net", "fp32")
     with pytest.raises(EncoderError, match="its object prepares the audio outside of the network. Export the head"):
         save_encoder(replace(opened, features=object()), "pooled", tmp_path / "e.onnx")
-    with pytest.raises(EncoderError, match="view 'frames:1' cannot be exported; wanted pooled, layers, std"):
+    with pytest.raises(
+        EncoderError,
+        match="view 'frames:1' cannot be exported; wanted pooled, layers, std, joined by .* Export the head",
+    ):
         save_encoder(opened, "frames:1", tmp_path / "e.onnx")
     monkeypatch.setattr(
         torch.onnx, "export", lambda *a, **b: (_ for _ in ()).throw(RuntimeError("no such operator\nx"))
