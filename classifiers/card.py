@@ -17,7 +17,7 @@ from embedcache import datasets
 from .heads._calibrated import Calibrated
 from .heads._tuned import Tuned
 from .heads.best_layer import BestLayer
-from .metrics import macro_f1, uar, war
+from .metrics import ece, macro_f1, uar, war
 from .predictions import Predictions
 from .protocol import PROTOCOLS
 from .stats import speaker_bootstrap
@@ -30,11 +30,12 @@ MEANING = {
     "text": "Training and test share sentences: on other sentences the scores may be lower.",
 }
 SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {
-    "uar": (uar, "unweighted average recall: the mean of the labels' recalls; of guessing, chance"),
+    "uar": (uar, "unweighted average recall: the mean of the labels' recalls; a guess gives `chance`"),
     "war": (war, "the share of clips that are labelled rightly"),
     "macro_f1": (macro_f1, "the mean of the labels' F1"),
 }
-INTERVAL = "95 % bootstrap over speakers; null with fewer than three"
+INTERVAL = "`low` and `high`: 95 %, by a bootstrap over speakers; null with fewer than three"
+ECE = "expected calibration error: how far certainty is from the share that is right, on average; 0 is best"
 INTENDED_USE = (
     "Research on speech emotion recognition, and prototypes whose users know that they are heard by a classifier.",
     "One utterance of one speaker at a time, of speakers, languages and recordings like those of the training data.",
@@ -142,7 +143,7 @@ def _scores(p: Predictions) -> dict[str, Any]:
     for name, (score, about) in SCORES.items():
         low, high = (None if np.isnan(bound) else bound for bound in speaker_bootstrap(by_speaker, score))
         said[name] = {"value": float(score(p.matrix())), "low": low, "high": high, "about": about}
-    return said
+    return said | {"ece": {"value": ece(p.proba, p.correct), "about": ECE}}
 
 
 def _limits(task: Task, p: Predictions) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ def test_what_a_clip_says_does_not_depend_on_the_clips_beside_it(kind: str) -> N
     np.testing.assert_allclose(alone, together, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["logreg", "svm", "lda", "ridge", "knn", "lgbm", "best_layer", "layer_weighted"])
+@pytest.mark.parametrize("name", ["logreg", "svm", "lda", "ridge", "knn", "lgbm", "layer_weighted"])
 def test_a_calibrated_head_computes_what_it_did(name: str) -> None:
     estimator, near, far = fitted(name, 3, 3)
     layers = {"n_layers": 3} if "n_layers" in estimator.get_params() else {}
