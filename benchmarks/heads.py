@@ -2,11 +2,13 @@
 
     python -m benchmarks.heads                                    a synthetic task in the shape of RAVDESS
     python -m benchmarks.heads --dataset ravdess --encoder mfcc   vectors from a cache
+    python -m benchmarks.heads --view frames --rounds 1           heads over frames: 216 of 30 dimensions
 
 Both sides of a head are fitted on the same training speakers and predict the same held-out ones, in turns. `defaults`
 is what a user would write (`DEFAULTS`), with the threads that its libraries take by themselves: LightGBM and the matrix
 products of logistic regression and of scikit-learn's network take all cores, libsvm takes one. `ours` is the head as
-`compare` and `ser fit` run it: one thread, and told the speakers. `layer_weighted` has no counterpart in a library.
+`compare` and `ser fit` run it: one thread, and told the speakers. `layer_weighted`, `best_layer` and `stack` have no
+counterpart in a library.
 
 Which labels stand in the synthetic task says nothing about emotion; its UAR only shows whether speed cost accuracy.
 Networks run on the CPU. The comparison is timed as a user meets it, with the start of its processes. Measure on an idle
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,7 +32,9 @@ from joblib.externals.loky import get_reusable_executor
 from lightgbm import LGBMClassifier
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.linear_model import LogisticRegression
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -47,9 +51,12 @@ from embedcache.progress import Progress, silent, terminal
 from ._measure import RESULTS, bars, interleave, load, machine, run, save, slug, table
 
 DEFAULTS: dict[str, Callable[[], Any]] = {
+    "knn": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()),
+    "lda": lambda: make_pipeline(StandardScaler(), LinearDiscriminantAnalysis()),
     "lgbm": lambda: LGBMClassifier(verbosity=-1),
     "logreg": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
     "mlp": lambda: make_pipeline(StandardScaler(), MLPClassifier(hidden_layer_sizes=(256,), random_state=0)),
+    "ridge": lambda: make_pipeline(StandardScaler(), CalibratedClassifierCV(RidgeClassifier(), ensemble=False)),
     "svm": lambda: make_pipeline(StandardScaler(), CalibratedClassifierCV(SVC(), ensemble=False)),
 }
 COLUMNS = ("head", "side", "fit_seconds", "fit_min", "fit_max", "times_as_fast", "predict_ms_per_1000", "uar")
@@ -66,7 +73,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a synthetic task: `share` of CLIPS_A_SPEAKER, layers of `dim` columns, the noise on each column."""
+    """The size of a synthetic task: `share` of CLIPS_A_SPEAKER, layers or frames of `dim` columns, noise on each."""
 
     speakers: int = 24
     share: float = 1.0
@@ -75,6 +82,7 @@ class Shape:
     noise: float = 15.0
 
 
+FRAMES = Shape(layers=216, dim=30, noise=25.0)  # what `mfcc` gives a head over frames
 QUICK = Shape(speakers=10, share=0.25, layers=2, dim=64, noise=3.0)
 
 
@@ -108,24 +116,26 @@ def main(
     dataset: Annotated[str | None, typer.Option(help="Extracted dataset.", show_default="synthetic")] = None,
     encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="synthetic")] = None,
     artifacts: Annotated[Path | None, typer.Option(help="Where they lie.", show_default="artifacts")] = None,
-    view: Annotated[str, typer.Option(help="layers, or pooled: leaves out heads that read layers.")] = "layers",
+    view: Annotated[str, typer.Option(help="layers; pooled: leaves out heads that read layers; frames.")] = "layers",
     rounds: Annotated[int, typer.Option(min=1, help="Fits of each side that count.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Two heads, one round, few clips.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
     """Measure every head against its library's defaults, and the whole comparison on all cores against one."""
-    if view not in ("layers", "pooled"):
-        raise DataError(f"got --view {view}; wanted layers or pooled.")
+    if view not in ("layers", "pooled", "frames"):
+        raise DataError(f"got --view {view}; wanted layers, pooled or frames.")
     cached = dataset or encoder or artifacts
-    task = Task.load(dataset, encoder, view, artifacts) if cached else synthetic(QUICK if quick else Shape(), view)
-    specs = [h for h in registry.all() if h.view in (view, "pooled") and (not quick or h.name in QUICK_HEADS)]
+    shape = QUICK if quick else FRAMES if view == "frames" else Shape()
+    task = Task.load(dataset, encoder, view, artifacts) if cached else synthetic(shape, view)
+    specs = [h for h in registry.all() if task.has(h.view) and (not quick or h.name in QUICK_HEADS)]
     before, rounds = load(), 1 if quick else rounds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the defaults: a network that has not converged, unnamed columns
         rows = measure_heads(task, specs, rounds, terminal)
         rows += measure_jobs(task, specs, min(rounds, COMPARISONS), terminal)
     table(rows, COLUMNS)
-    write(rows, task, "heads-quick" if quick else "heads", out, {"load_before": before, "rounds": rounds})
+    name = "heads-quick" if quick else "heads-frames" if view == "frames" else "heads"
+    write(rows, task, name, out, {"load_before": before, "rounds": rounds})
 
 
 def synthetic(shape: Shape, view: str = "layers") -> Task:
@@ -136,11 +146,12 @@ def synthetic(shape: Shape, view: str = "layers") -> Task:
     label = np.unique(y, return_inverse=True)[1]
     labels, voices, clips = (rng.standard_normal((n, 32)) for n in (len(CLIPS_A_SPEAKER), shape.speakers, len(y)))
     hidden = 0.55 * labels[label] + 0.6 * voices[speaker] + clips
-    n_layers = shape.layers if view == "layers" else 1
-    mixed = hidden @ rng.standard_normal((32, n_layers * shape.dim))
+    n_blocks = 1 if view == "pooled" else shape.layers
+    mixed = hidden @ rng.standard_normal((32, n_blocks * shape.dim))
     X = (mixed + shape.noise * rng.standard_normal(mixed.shape)).astype(np.float32)
     speakers = np.char.add("speaker ", speaker.astype(str))
-    return Task(X, y, speakers, dataset="synthetic", view=view, n_layers=n_layers)
+    made = Task(X, y, speakers, dataset="synthetic", view=view)
+    return replace(made, n_frames=n_blocks) if view == "frames" else replace(made, n_layers=n_blocks)
 
 
 def measure_heads(task: Task, specs: Iterable[Head], rounds: int, progress: Progress = silent) -> list[Row]:
@@ -208,13 +219,15 @@ def write(rows: Sequence[Row], task: Task, name: str, folder: Path, extra: Row) 
     """The results as JSON and as a picture."""
     facts = machine()
     counts = {"clips": len(task), "speakers": len(set(task.speakers)), "labels": len(task.labels)}
-    shape = counts | {"layers": task.n_layers, "dim": task.X.shape[1] // task.n_layers}
+    blocks = task.n_layers * task.n_frames
+    shape = counts | {"layers": task.n_layers, "frames": task.n_frames, "dim": task.X.shape[1] // blocks}
     about = {"dataset": task.dataset, "encoder": task.encoder, "task": shape} | extra
     path = save(name, facts, rows, about, folder)
     source = " with ".join(filter(None, (task.dataset, task.encoder)))
     picture = bars(
         folder / f"{name}-{slug(facts)}.png",
-        f"Seconds to fit on {source}: {len(task)} clips, {shape['dim']} dimensions, {shape['layers']} layers",
+        f"Seconds to fit on {source}: {len(task)} clips, {shape['dim']} dimensions, {shape['layers']} layers, "
+        f"{shape['frames']} frames",
         [f"{row['head']}: {row['side']}" for row in rows],
         [row["fit_seconds"] for row in rows],
         "s",

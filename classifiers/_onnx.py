@@ -190,7 +190,7 @@ def _row_sums(graph: Graph, x: str) -> str:
 
 @values.register
 def _(part: SVC, graph: Graph, x: str) -> str:
-    """(n, C) decision values, float64; those of two classes as `heads._scikit` halves them."""
+    """(n, C) decision values, float64; those of two classes as `heads._scikit.scores_of` halves them."""
     kernel = _rbf(part, graph, graph.double(x))  # (n, S)
     if len(part.classes_) == 2:
         coef, intercept = part.dual_coef_[0], part.intercept_[0]

@@ -24,6 +24,7 @@ from embedcache.cluster import ray_pool
 from embedcache.progress import Advance, Progress, silent
 
 from . import heads as registry
+from ._processes import spread
 from .head import Head
 from .heads._inner import fit_told
 from .labels import NATIVE
@@ -125,12 +126,7 @@ def fit_head(spec: Head, task: Task, rows: Indices, seed: int) -> Any:
 
 
 def _here(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
-    jobs = min(jobs or joblib.cpu_count(), len(pieces))
-    if jobs == 1:
-        return (_fit_and_predict(piece, labels) for piece in pieces)
-    pool = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", inner_max_num_threads=1)
-    outcomes: Iterable[_Outcome] = pool(joblib.delayed(_fit_and_predict)(piece, labels) for piece in pieces)
-    return outcomes
+    return spread(_fit_and_predict, [(piece, labels) for piece in pieces], jobs)
 
 
 def _on_ray(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None, address: str) -> Iterable[_Outcome]:

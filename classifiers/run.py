@@ -79,7 +79,7 @@ def run_comparison(
         for task, some in work
         for p in compare(task, some, asked.protocol, asked.folds, asked.seeds, jobs, progress, cluster)
     ]
-    return save_run(artifacts, predictions, asdict(asked), work[0][0].labels_from), predictions
+    return save_run(artifacts, predictions, asdict(asked), work[0][0].labels_from, jobs), predictions
 
 
 def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
@@ -132,7 +132,11 @@ def _by_view(specs: Sequence[Head]) -> dict[str, list[Head]]:
 
 
 def save_run(
-    artifacts: Artifacts, predictions: Sequence[Predictions], asked: dict[str, Any], labels: Labels | None = None
+    artifacts: Artifacts,
+    predictions: Sequence[Predictions],
+    asked: dict[str, Any],
+    labels: Labels | None = None,
+    jobs: int | None = 1,
 ) -> Path:
     """Write the folder of a comparison, with pictures."""
     datasets = "+".join(sorted({p.dataset for p in predictions}))
@@ -140,7 +144,7 @@ def save_run(
     seen = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
     folder = new_run_folder(artifacts.runs, f"{datasets}{seen}-{predictions[0].protocol}")
     write_run(folder, predictions, asked, labels)
-    save_pictures(folder, list(predictions))
+    save_pictures(folder, list(predictions), jobs)
     return folder
 
 
@@ -213,7 +217,7 @@ def fit_model(
     specs = wrapped([spec], asked.tune, asked.calibrate)
     task = load_task(artifacts, asked, next(iter(asked.encoders), None), spec.view)
     predictions = compare(task, specs, asked.protocol, asked.folds, asked.seeds, jobs, progress)
-    run = save_run(artifacts, predictions, asdict(asked), task.labels_from)
+    run = save_run(artifacts, predictions, asdict(asked), task.labels_from, jobs)
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))

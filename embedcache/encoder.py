@@ -169,7 +169,7 @@ def resolve_views(asked: Sequence[str], encoder: Encoder) -> tuple[str, ...]:
     layers = range(encoder.info.n_layers)
     every = [f"{FRAMES}:{layer}" for layer in layers]
     names = {**{view: [view] for view in (*encoder.views, *every)}, FRAMES: every[-1:], f"{FRAMES}:all": every}
-    offered = [*encoder.views, f"{FRAMES}:0 … {every[-1]}", f"{FRAMES}:all"]
+    offered = [*encoder.views, *([f"{FRAMES}:0 … {every[-1]}", f"{FRAMES}:all"] if len(every) > 1 else [])]
     if FRAMES not in encoder.views:
         names, offered = {view: [view] for view in encoder.views}, list(encoder.views)
     if unknown := [view for view in asked if view not in names]:

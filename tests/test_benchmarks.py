@@ -14,6 +14,7 @@ from benchmarks import scale as scale_bench
 from classifiers.mapped import write_rows
 
 
+@pytest.mark.long
 def test_every_way_to_the_vectors_is_measured(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

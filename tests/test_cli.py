@@ -173,7 +173,7 @@ def test_names_and_places_that_are_not_there(ser: Ser, tree: Path, tmp_path: Pat
     write(tree / "hello.wav", noise(0.1))
     fails(ser(*EXTRACT), f"{tree / 'hello.wav'}: is not called as its clips are")
     fails(ser("fit", "--head", "mlp"), "nothing is extracted there. Run `ser extract")
-    fails(ser("fit", "--head", "mpl"), "no head 'mpl'; have layer_weighted", "(did you mean 'mlp'?)")
+    fails(ser("fit", "--head", "mpl"), "no head 'mpl'; have attention", "(did you mean 'mlp'?)")
     fails(ser("leaderboard"), "no runs yet. `ser compare` makes one")
     fails(ser("predict", "void", "hello.wav"), "no model here (model.json is missing)")
 

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from classifiers import Task, compare, leaderboard, mapped, task
 from classifiers.checks import toy_task
 from classifiers.head import Head
-from classifiers.heads import _inner, _neural, get, svm
+from classifiers.heads import _inner, _neural, _scikit, get
 from classifiers.task import Copies
 from embedcache import Artifacts, DataError, Manifest, ProtocolError
 
@@ -118,7 +118,9 @@ def test_inner_splits_never_hold_a_copy_nor_train_on_one_of_what_they_hold(
         assert not by_speaker or not set(groups[train]) & set(groups[held])
 
 
-@pytest.mark.parametrize(("name", "module"), [("mlp", _neural), ("layer_weighted", _neural), ("svm", svm)])
+@pytest.mark.parametrize(
+    ("name", "module"), [("mlp", _neural), ("layer_weighted", _neural), ("svm", _scikit), ("ridge", _scikit)]
+)
 def test_the_heads_that_split_tell_their_splits_of_copies(
     name: str, module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

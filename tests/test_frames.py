@@ -217,6 +217,8 @@ def test_infinity_and_widths_that_make_no_frames_are_refused() -> None:
         CNN(n_frames=9).fit(X, task.y)
     with pytest.raises(ValueError, match="n_layers=1 times n_frames=7 does not divide the 54 features"):
         CNN(n_frames=7).fit(task.X, task.y)
+    with pytest.raises(ValueError, match="n_frames=1 makes 2,097,153 numbers a clip and layer; at most 2,097,152"):
+        CNN().fit(np.zeros((2, 2**21 + 1), np.float32), ["a", "b"])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         CNN().fit(task.X, task.y)
 

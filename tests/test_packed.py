@@ -253,5 +253,5 @@ def test_frames_are_resolved_by_layer(checkpoint: Path) -> None:
     assert resolve_views(["frames:all", "frames:1"], encoder) == ("frames:0", "frames:1", "frames:2")
     with pytest.raises(EncoderError, match=r"gives no view 'frames:3'; have pooled, layers, std, frames"):
         resolve_views(["frames:3"], encoder)
-    with pytest.raises(EncoderError, match=r"mfcc: gives no view 'std'; have pooled, layers\."):
+    with pytest.raises(EncoderError, match=r"mfcc: gives no view 'std'; have pooled, layers, frames\."):
         resolve_views(["std"], load_encoder("mfcc"))

@@ -17,6 +17,10 @@ from ..mapped import Floats, Indices, Matrix, blocks
 from ._inner import unseen_blocks
 from ._neural import NeuralHead, Standardised
 
+# Numbers that a clip may have when its layers are mixed: 54 s of 768 dimensions at 50 frames a second. The CNN makes 32
+# of each, 0.3 GB in all, more than once, and a model folder from a stranger must not take more memory than that.
+MOST_NUMBERS = 2**21
+
 
 class FrameHead(NeuralHead):
     """Base of the heads that `_torch_frames.fit_frames` fits: a `NeuralHead` whose clips have `n_frames` or fewer.
@@ -51,6 +55,11 @@ class FrameHead(NeuralHead):
             raise ValueError(
                 f"n_layers={self.n_layers} times n_frames={self.n_frames} does not divide the {X.shape[1]} features of "
                 "X; wanted n_layers * n_frames * dim."
+            )
+        if X.shape[1] // self.n_layers > MOST_NUMBERS:
+            raise ValueError(
+                f"n_frames={self.n_frames} makes {X.shape[1] // self.n_layers:,} numbers a clip and layer; at most "
+                f"{MOST_NUMBERS:,} are read. Give fewer frames."
             )
         missing = np.isnan(self._unfolded(X))
         beyond = missing[:, 0, :, 0]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..mapped import Floats
 from ._inner import inner_folds, training_data, unseen_data
 from ._temperature import temperature
 
@@ -61,23 +62,27 @@ class ScoreHead(ScikitHead):
         """X (n, d), y (n,), groups (n,): the speakers, copy_of (n,): the row that a row is a copy of, or -1."""
         X, self.classes_, indices = training_data(self, X, y)
         labels = self.classes_[indices]
-        model = make_pipeline(StandardScaler(), self._model(indices))
         scores, truth = [], []
         for train, held in inner_folds(indices, groups, CALIBRATION_FOLDS, self.random_state, copy_of):
-            scores.append(_scores(clone(model).fit(X[train], labels[train]), X[held]))
+            scores.append(self._outside(X[train], indices[train], X[held]))
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0
-        self.model_ = model.fit(X, labels)
+        self.model_ = make_pipeline(StandardScaler(), self._model(indices)).fit(X, labels)
         return self
+
+    def _outside(self, X: Floats, y: NDArray[np.int64], unseen: Floats) -> NDArray[np.float64]:
+        """(m, C) decision values of rows (m, d) that the classifier, fitted on X and indices y, has not seen."""
+        model = make_pipeline(StandardScaler(), self._model(y)).fit(X, self.classes_[y])
+        return scores_of(model, unseen)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(n, C), columns in the order of `classes_`."""
         X = unseen_data(self, X)
-        proba: NDArray[np.float64] = softmax(_scores(self.model_, X) / self.temperature_, axis=1)
+        proba: NDArray[np.float64] = softmax(scores_of(self.model_, X) / self.temperature_, axis=1)
         return proba
 
 
-def _scores(model: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
+def scores_of(model: Any, X: Any) -> NDArray[np.float64]:
     """(n, C) decision values; two classes share one value between them."""
     scores: NDArray[np.float64] = model.decision_function(X)
     return scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1) / 2

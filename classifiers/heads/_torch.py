@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.adamw import adamw
 
 from ..mapped import Floats, Indices
 
@@ -30,6 +31,8 @@ STEPS_PER_EPOCH = 60
 # and what was taken is still in the processor's cache when its batch comes.
 AHEAD = 2**21
 MEASURED = 1024  # held-out rows that go through the network at once
+
+PLATEAU = 1e-4  # by which share of the best loss a loss must be better
 
 History = dict[str, list[float]]
 
@@ -155,7 +158,6 @@ def _epochs(
     recipe: Recipe,
 ) -> History:
     optimizer = _optimizer(network, recipe)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
     history: History = {}
     best, best_loss, waited = copy.deepcopy(network.state_dict()), np.inf, 0
     for _ in range(recipe.epochs):
@@ -164,7 +166,7 @@ def _epochs(
             continue
         loss, accuracy = _measure(network, X, y, weights, held, recipe.measured)
         _note(history, "val", loss, accuracy)
-        scheduler.step(loss)
+        optimizer.measured(loss)
         if loss < best_loss:
             best, best_loss, waited = copy.deepcopy(network.state_dict()), loss, 0
         elif (waited := waited + 1) >= recipe.patience:
@@ -176,7 +178,7 @@ def _epochs(
 
 def _epoch(
     network: Mixing,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     X: torch.Tensor | _Read,
     y: torch.Tensor,
     weights: torch.Tensor,
@@ -191,7 +193,6 @@ def _epoch(
     for batch, x in _batches(X, order, recipe.batch_size):
         logits = network(x)
         loss = cross_entropy(logits, y[batch], weights)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         losses += float(loss.detach()) * len(batch)
@@ -216,11 +217,58 @@ def _measure(
     return float(cross_entropy(logits, truth, weights)), float((logits.argmax(1) == truth).float().mean())
 
 
-def _optimizer(network: Mixing, recipe: Recipe) -> torch.optim.Optimizer:
+class AdamW:
+    """torch's fused AdamW for groups of (parameters, rate, decay); rates are halved where the loss stays on a plateau.
+
+    torch's own `Optimizer` gives the same numbers, but loads torch's compiler when it is first made: 1.5 s a process.
+    """
+
+    def __init__(self, groups: Sequence[tuple[list[torch.Tensor], float, float]]) -> None:
+        self.groups = groups
+        self.means, self.squares, self.steps = (
+            [[make(p) for p in params] for params, _, _ in groups]
+            for make in (torch.zeros_like, torch.zeros_like, lambda p: torch.tensor(0.0))
+        )
+        self.best, self.bad, self.scale = np.inf, 0, 1.0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter that has a gradient, and forget the gradients."""
+        for (params, rate, decay), *state in zip(self.groups, self.means, self.squares, self.steps, strict=True):
+            moved = [n for n, p in enumerate(params) if p.grad is not None]
+            chosen = [[column[n] for n in moved] for column in (params, *state)]
+            adamw(
+                chosen[0],
+                [p.grad for p in chosen[0] if p.grad is not None],
+                chosen[1],
+                chosen[2],
+                [],
+                chosen[3],
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=rate * self.scale,
+                weight_decay=decay,
+                eps=1e-8,
+                maximize=False,
+            )
+            for p in params:
+                p.grad = None
+
+    def measured(self, loss: float) -> None:
+        """Hear an epoch's loss: after two in a row that are no better than the best, rates are halved."""
+        self.bad += 1
+        if loss < self.best * (1 - PLATEAU):
+            self.best, self.bad = loss, 0
+        if self.bad > 1:
+            self.scale, self.bad = self.scale / 2, 0
+
+
+def _optimizer(network: Mixing, recipe: Recipe) -> AdamW:
     """AdamW; the layers' scores, thirteen numbers that all data share, move at a rate of their own, undecayed."""
-    weights = [p for p in network.parameters() if p is not network.layer_scores]
-    scores: dict[str, Any] = {"params": [network.layer_scores], "lr": recipe.layer_lr, "weight_decay": 0.0}
-    return torch.optim.AdamW([{"params": weights}, scores], recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    weights: list[torch.Tensor] = [p for p in network.parameters() if p is not network.layer_scores]
+    return AdamW([(weights, recipe.lr, recipe.weight_decay), ([network.layer_scores], recipe.layer_lr, 0.0)])
 
 
 def _note(history: History, part: str, loss: float, accuracy: float) -> None:

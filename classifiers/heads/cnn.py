@@ -13,7 +13,8 @@ class CNN(FrameHead):
 
     X is (n, n_frames * dim), frames in order, NaN behind a clip's end. A block is 32 filters of 4 x 10 (10 along the
     longer of time and dims), batch norm, ReLU, 2 x 2 max-pooling and dropout. Adam, halved on a plateau; early stopping
-    as in `MLP`. Frames behind a clip's end take part in nothing.
+    as in `MLP`. Frames behind a clip's end take part in nothing. Where the processor multiplies in bf16, convolutions
+    are learned in it, which about halves the time; predictions are in float32 everywhere.
     """
 
     def __init__(

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ..head import Head
-from ._scikit import ScoreHead
+from ..mapped import Floats
+from ._scikit import ScoreHead, scores_of
 
 
 class SVM(ScoreHead):
@@ -29,6 +32,16 @@ class SVM(ScoreHead):
 
     def _model(self, y: NDArray[np.int64]) -> SVC:
         return SVC(C=self.C, gamma=self.gamma, class_weight=self.class_weight)
+
+    def _outside(self, X: Floats, y: NDArray[np.int64], unseen: Floats) -> NDArray[np.float64]:
+        """The same numbers from a kernel that matrix products make: libsvm sums up every pair by itself."""
+        scaler = StandardScaler().fit(X)
+        seen, new = (scaler.transform(rows).astype(np.float64) for rows in (X, unseen))
+        named: dict[Any, float] = {"scale": 1 / (seen.shape[1] * (seen.var() or 1.0)), "auto": 1 / seen.shape[1]}
+        gamma: Any = named.get(self.gamma, self.gamma)
+        model = SVC(C=self.C, kernel="precomputed", class_weight=self.class_weight)
+        model.fit(rbf_kernel(seen, gamma=gamma), self.classes_[y])
+        return scores_of(model, rbf_kernel(new, seen, gamma=gamma))
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> SVM:
