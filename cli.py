@@ -491,7 +491,9 @@ def predict(
 def export_model(
     model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX; the one format there is.")] = False,
-    encoder: Annotated[bool, typer.Option("--encoder", help="Also the encoder: from waveform to labels.")] = False,
+    encoder: Annotated[
+        bool, typer.Option("--encoder", help="Also the encoder: from waveform to labels. Not of frames.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
 ) -> None:
     """Write a model for other programs, checked against `ser predict`; complete or absent."""

@@ -17,23 +17,30 @@ from embedcache import __version__
 
 OPSET, ML_OPSET = 17, 3  # of ai.onnx and ai.onnx.ml
 IR_VERSION = 8  # that of opset 17; onnx's own newest is refused by older runtimes
-EMBEDDING, PROBABILITIES, LABEL = "embedding", "probabilities", "label"
+EMBEDDING, FRAMES = "embedding", "frames"  # the input: one vector a clip, or the frames of a clip
+PROBABILITIES, LABEL = "probabilities", "label"
 
 
 @dataclass
 class Graph:
     """Nodes and constants so far. Values go by their names; `graph("Relu", x)` adds a node and names its output."""
 
+    input: str = EMBEDDING
     nodes: list[Any] = field(default_factory=list)
     constants: list[Any] = field(default_factory=list)
 
     def __call__(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output."""
+        return self.many(op, 1, *inputs, domain=domain, **attributes)[0]
+
+    def many(self, op: str, n_outputs: int, *inputs: str, domain: str = "", **attributes: Any) -> tuple[str, ...]:
+        """Add a node with several outputs."""
         from onnx import helper
 
         name = f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name, domain=domain, **attributes))
-        return name
+        outputs = [name, *(f"{name}_{number}" for number in range(1, n_outputs))]
+        self.nodes.append(helper.make_node(op, inputs, outputs, name, domain=domain, **attributes))
+        return tuple(outputs)
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
         """Add numbers, or with `dtype=object` strings."""
@@ -55,6 +62,18 @@ class Graph:
 
         return self("Cast", x, to=TensorProto.FLOAT)
 
+    def reshape(self, x: str, *shape: int) -> str:
+        """The value in another shape: 0 keeps a size, one -1 is what is left."""
+        return self("Reshape", x, self.constant(shape, np.int64))
+
+    def columns(self, x: str, begin: int, end: int) -> str:
+        """x (n, d) -> (n, end - begin)."""
+        return self("Slice", x, *(self.constant([number], np.int64) for number in (begin, end, 1)))
+
+    def logs(self, proba: str, least: float) -> str:
+        """The natural logarithm, of `least` where the value is smaller."""
+        return self("Log", self("Max", proba, self.constant(least)))
+
     def linear(self, x: str, weight: NDArray[Any], bias: NDArray[Any], dtype: Any = np.float32) -> str:
         """x (n, in), weight (in, out), bias (out,) -> (n, out)."""
         return self("Gemm", x, self.constant(weight, dtype), self.constant(bias, dtype))
@@ -65,7 +84,7 @@ class Graph:
         return self("Softmax", scaled, axis=1)
 
     def model(self, probabilities: str, labels: tuple[str, ...], dim: int) -> Any:
-        """The whole model: `embedding` (n, dim) in; `probabilities` (n, C) and `label` (n,) out.
+        """The whole model: the input (n, dim); `probabilities` (n, C) and `label` (n,) out.
 
         The labels, in the order of the columns, also stand in its metadata, as JSON.
         """
@@ -79,7 +98,7 @@ class Graph:
         graph = helper.make_graph(
             [*self.nodes, said, chosen],
             "head",
-            [value(EMBEDDING, TensorProto.FLOAT, ["n", dim])],
+            [value(self.input, TensorProto.FLOAT, ["n", dim])],
             [value(PROBABILITIES, TensorProto.FLOAT, ["n", len(labels)]), value(LABEL, TensorProto.STRING, ["n"])],
             self.constants,
         )

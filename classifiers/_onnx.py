@@ -14,39 +14,53 @@ from typing import Any
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from embedcache import ModelError
 
-from ._graph import EMBEDDING, Graph
+from ._graph import EMBEDDING, FRAMES, Graph
+from ._onnx_frames import frame_logits
+from .heads import _calibrated, names, stack
+from .heads._calibrated import Calibrated
+from .heads._frames import FrameHead
 from .heads._neural import NeuralHead
+from .heads._scikit import ScoreHead
+from .heads.best_layer import BestLayer
+from .heads.knn import KNN
 from .heads.lgbm import LGBM
 from .heads.logreg import LogReg
-from .heads.svm import SVM
+from .heads.stack import Stack
+from .wrapped import innermost
 
 Node = dict[str, Any]
 
 
 def head_model(head: Any) -> Any:
-    """A fitted head as an ONNX model: `embedding` (n, d) -> `probabilities` (n, C), `label` (n,).
+    """A fitted head as an ONNX model: `embedding` or `frames` (n, d) -> `probabilities` (n, C), `label` (n,).
 
     Raises ModelError for a head of a type that has no graph here.
     """
-    graph = Graph()
+    graph = Graph(input_name(head))
     labels = tuple(str(label) for label in head.classes_)
-    return graph.model(probabilities(head, graph, EMBEDDING), labels, int(head.n_features_in_))
+    return graph.model(probabilities(head, graph, graph.input), labels, int(head.n_features_in_))
+
+
+def input_name(head: Any) -> str:
+    """What the input of a head's graph is called: `frames` of a head over frames, calibrated or not."""
+    return FRAMES if isinstance(innermost(head), FrameHead) else EMBEDDING
 
 
 @singledispatch
 def probabilities(head: Any, graph: Graph, x: str) -> str:
     """Add a head to a graph: x (n, d) float32 -> (n, C) float32, rows of sum 1. Register a function a type."""
-    have = sorted({kind.__name__ for kind in probabilities.registry if kind not in (object, NeuralHead)})
     raise ModelError(
-        f"a head of the type {type(head).__name__} cannot be exported; {', '.join([*have, 'MLP', 'LayerWeighted'])} "
-        "can. Fit one of those, or register a function for it with `classifiers.portable.probabilities`."
+        f"a head of the type {type(head).__name__} cannot be exported; those of ser can: {', '.join(names())}. Fit one "
+        "of them, or register a function for the type with `classifiers.portable.probabilities`."
     )
 
 
@@ -61,9 +75,8 @@ def _(head: NeuralHead, graph: Graph, x: str) -> str:
     """The layers are mixed as one product, (L,) x (n, L, D), in the order in which numpy sums them."""
     h = values(head.scaler_, graph, x)
     if head.n_layers > 1:
-        cube = graph("Reshape", h, graph.constant([0, head.n_layers, -1], np.int64))  # (n, L, D)
-        mixed = graph("MatMul", graph.constant(head.layer_weights_[None]), cube)  # (n, 1, D)
-        h = graph("Reshape", mixed, graph.constant([0, -1], np.int64))
+        cube = graph.reshape(h, 0, head.n_layers, -1)  # (n, L, D)
+        h = graph.reshape(graph("MatMul", graph.constant(head.layer_weights_[None]), cube), 0, -1)
     for weight, bias in zip(head.coefs_[:-1], head.intercepts_[:-1], strict=True):
         h = graph("Relu", graph.linear(h, weight, bias))
     return graph.softmax(graph.linear(h, head.coefs_[-1], head.intercepts_[-1]))
@@ -75,8 +88,42 @@ def _(head: LogReg, graph: Graph, x: str) -> str:
 
 
 @probabilities.register
-def _(head: SVM, graph: Graph, x: str) -> str:
-    return graph.single(graph.softmax(values(head.model_, graph, x), head.temperature_, np.float64))
+def _(head: ScoreHead, graph: Graph, x: str) -> str:
+    """In float64 from the scores on: a temperature below 1 makes a rounding larger."""
+    return graph.single(graph.softmax(graph.double(values(head.model_, graph, x)), head.temperature_, np.float64))
+
+
+@probabilities.register
+def _(head: KNN, graph: Graph, x: str) -> str:
+    """Class weights multiply the votes."""
+    votes = graph("Mul", values(head.model_, graph, x), graph.constant(head.votes_, np.float64))
+    return graph.single(graph("Div", votes, _row_sums(graph, votes)))
+
+
+@probabilities.register
+def _(head: BestLayer, graph: Graph, x: str) -> str:
+    dim = head.n_features_in_ // head.n_layers
+    return graph.softmax(values(head.model_, graph, graph.columns(x, head.layer_ * dim, (head.layer_ + 1) * dim)))
+
+
+@probabilities.register
+def _(head: Stack, graph: Graph, x: str) -> str:
+    """The mean of the members' probabilities, or a regression on their logarithms."""
+    said = [probabilities(member, graph, x) for member in head.members_]
+    if head.final_ is None:
+        return graph("Mean", *said)
+    return graph.softmax(values(head.final_, graph, graph.logs(graph("Concat", *said, axis=1), stack.LEAST)))
+
+
+@probabilities.register
+def _(head: Calibrated, graph: Graph, x: str) -> str:
+    logs = graph.logs(probabilities(head.model_, graph, x), _calibrated.LEAST)
+    return graph.softmax(logs, head.temperature_)
+
+
+@probabilities.register
+def _(head: FrameHead, graph: Graph, x: str) -> str:
+    return graph.single(graph.softmax(frame_logits(head, graph, x)))
 
 
 @probabilities.register
@@ -97,18 +144,53 @@ def _(part: StandardScaler, graph: Graph, x: str) -> str:
     return graph("Div", graph("Sub", x, graph.constant(part.mean_)), graph.constant(part.scale_))
 
 
-@values.register
-def _(part: LogisticRegression, graph: Graph, x: str) -> str:
-    """(n, C) logits. Two classes share one decision value: of half of it, up and down, the softmax is its sigmoid."""
-    coef, intercept = part.coef_, part.intercept_
+@values.register(LogisticRegression)
+@values.register(LinearDiscriminantAnalysis)
+@values.register(RidgeClassifier)
+def _(part: Any, graph: Graph, x: str) -> str:
+    """(n, C) scores. Two classes share one decision value: of half of it, up and down, the softmax is its sigmoid."""
+    coef, intercept = np.atleast_2d(part.coef_), np.atleast_1d(part.intercept_)  # of two classes, Ridge's are flat
     if len(coef) == 1:
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
     return graph.linear(x, coef.T, intercept)
 
 
 @values.register
+def _(part: KNeighborsClassifier, graph: Graph, x: str) -> str:
+    """(n, C) votes, float64: 1 / distance of each of the nearest. Those at distance 0, where there are any, vote alone.
+
+    A distance is 1 - cosine. In float64, for of two neighbours at nearly one distance only one may vote.
+    """
+    kept = graph.constant(part._fit_X, part._fit_X.dtype)
+    turned = graph("Transpose", _unit(graph, graph.double(kept)), perm=[1, 0])  # (d, N)
+    zero, one = graph.constant(0, np.float64), graph.constant(1, np.float64)
+    away = graph("Max", graph("Sub", one, graph("MatMul", _unit(graph, graph.double(x)), turned)), zero)  # (n, N)
+    k = graph.constant([part.n_neighbors], np.int64)
+    distances, numbers = graph.many("TopK", 2, away, k, axis=1, largest=0)  # (n, k)
+    same = graph("Equal", distances, zero)
+    weights = graph("Div", one, graph("Where", same, one, distances))
+    at_zero = graph.double(same)
+    any_same = graph("Greater", _row_sums(graph, at_zero), zero)  # (n, 1)
+    weights = graph.reshape(graph("Where", any_same, at_zero, weights), 0, 1, -1)  # (n, 1, k)
+    labels = graph("Gather", graph.constant(np.eye(len(part.classes_))[part._y], np.float64), numbers)  # (n, k, C)
+    return graph.reshape(graph("MatMul", weights, labels), 0, -1)
+
+
+def _unit(graph: Graph, x: str) -> str:
+    """Rows of length 1, float64; a row of zeros stays."""
+    length = graph("Sqrt", _row_sums(graph, graph("Mul", x, x)))
+    nothing = graph("Equal", length, graph.constant(0, np.float64))
+    return graph("Div", x, graph("Where", nothing, graph.constant(1, np.float64), length))
+
+
+def _row_sums(graph: Graph, x: str) -> str:
+    """(n, d) -> (n, 1)."""
+    return graph("ReduceSum", x, graph.constant([1], np.int64), keepdims=1)
+
+
+@values.register
 def _(part: SVC, graph: Graph, x: str) -> str:
-    """(n, C) decision values, float64; those of two classes as `heads.svm` halves them."""
+    """(n, C) decision values, float64; those of two classes as `heads._scikit.scores_of` halves them."""
     kernel = _rbf(part, graph, graph.double(x))  # (n, S)
     if len(part.classes_) == 2:
         coef, intercept = part.dual_coef_[0], part.intercept_[0]
@@ -119,7 +201,7 @@ def _(part: SVC, graph: Graph, x: str) -> str:
 def _rbf(part: SVC, graph: Graph, x: str) -> str:
     """exp(-gamma |x - s|^2) for every support vector s, float64: (n, S). The square is x.x - 2 x.s + s.s."""
     vectors, gamma = part.support_vectors_, part._gamma
-    own = graph("ReduceSum", graph("Mul", x, x), graph.constant([1], np.int64), keepdims=1)  # (n, 1)
+    own = _row_sums(graph, graph("Mul", x, x))  # (n, 1)
     rest = graph.linear(x, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(1), np.float64)
     return graph("Exp", graph("Sub", rest, graph("Mul", own, graph.constant(gamma, np.float64))))
 

@@ -6,7 +6,7 @@ or is a sentence that holds for every model of `ser`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from embedcache import datasets
 
-from .metrics import macro_f1, uar, war
+from .heads._calibrated import Calibrated
+from .heads._tuned import Tuned
+from .heads.best_layer import BestLayer
+from .metrics import ece, macro_f1, uar, war
 from .predictions import Predictions
 from .protocol import PROTOCOLS
 from .stats import speaker_bootstrap
@@ -27,11 +30,12 @@ MEANING = {
     "text": "Training and test share sentences: on other sentences the scores may be lower.",
 }
 SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {
-    "uar": (uar, "unweighted average recall: the mean of the labels' recalls; of guessing, chance"),
+    "uar": (uar, "unweighted average recall: the mean of the labels' recalls; a guess gives `chance`"),
     "war": (war, "the share of clips that are labelled rightly"),
     "macro_f1": (macro_f1, "the mean of the labels' F1"),
 }
-INTERVAL = "95 % bootstrap over speakers; null with fewer than three"
+INTERVAL = "`low` and `high`: 95 %, by a bootstrap over speakers; null with fewer than three"
+ECE = "expected calibration error: how far certainty is from the share that is right, on average; 0 is best"
 INTENDED_USE = (
     "Research on speech emotion recognition, and prototypes whose users know that they are heard by a classifier.",
     "One utterance of one speaker at a time, of speakers, languages and recordings like those of the training data.",
@@ -45,6 +49,20 @@ UNKNOWN = (
     "Whether the emotions of the training data were acted, told or rated by listeners is not known here: a label means "
     "no more than it meant there."
 )
+TUNED = (
+    "The settings were chosen by UAR in inner folds by speaker of all clips, and stand in `params`; `setting` is what "
+    "was drawn for them, and empty where the defaults did best. The UAR of the chosen is too high, for it is the best "
+    "of several: `scores` are of heads that chose anew in each fold, without the clips that they were tested on."
+)
+UNTUNED = "The clips allow no inner folds to choose settings in: they are the defaults."
+CALIBRATED = (
+    "The logarithms of the probabilities are divided by the temperature, then made to sum to 1: above 1 the head was "
+    "too certain, below 1 too uncertain. It was fitted in inner folds by speaker, and is 1 where the clips allow none. "
+    "No label changes by it."
+)
+LAYER = (
+    "The layer, from 0, that did best in inner folds by speaker, and the UAR of each there; null without such folds."
+)
 
 
 def describe(task: Task, p: Predictions) -> dict[str, Any]:
@@ -56,6 +74,34 @@ def describe(task: Task, p: Predictions) -> dict[str, Any]:
         "leaks": {name: MEANING.get(name, "") for name in (p.leaks or "none").split("+")},
         "intended_use": INTENDED_USE,
         "limits": _limits(task, p),
+    }
+
+
+def fitting(estimator: Any) -> dict[str, Any]:
+    """How a head chose its settings and became as certain as it is; empty where it did neither."""
+    said: dict[str, Any] = {}
+    if isinstance(estimator, Tuned):
+        said["tuned"] = _tuned(estimator.chosen_)
+        estimator = estimator.model_
+    if isinstance(estimator, Calibrated):
+        said["calibrated"] = {"about": CALIBRATED, "temperature": estimator.temperature_}
+        estimator = estimator.model_
+    if isinstance(estimator, BestLayer):
+        said["layer"] = {
+            "about": LAYER,
+            "kept": estimator.layer_,
+            "uar": [uar if uar == uar else None for uar in estimator.layer_uar_.tolist()],
+        }
+    return said
+
+
+def _tuned(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "about": TUNED if chosen["tried"] else UNTUNED,
+        "settings_tried": chosen["tried"],
+        "setting": chosen["setting"],
+        "uar_of_the_chosen": chosen.get("uar"),
+        "uar_of_the_defaults": chosen.get("untuned"),
     }
 
 
@@ -97,7 +143,7 @@ def _scores(p: Predictions) -> dict[str, Any]:
     for name, (score, about) in SCORES.items():
         low, high = (None if np.isnan(bound) else bound for bound in speaker_bootstrap(by_speaker, score))
         said[name] = {"value": float(score(p.matrix())), "low": low, "high": high, "about": about}
-    return said
+    return said | {"ece": {"value": ece(p.proba, p.correct), "about": ECE}}
 
 
 def _limits(task: Task, p: Predictions) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from embedcache.layout import atomic_write
 
 from ._archive import ADVICE, load_head, reason
 from .views import check_view, layers_in
+from .wrapped import innermost
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
@@ -52,7 +53,7 @@ class Card:
     n_clips: int
     n_speakers: int
     score: dict[str, Any] = field(default_factory=dict)  # a leaderboard row: how well it may do on new speakers
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)  # of the head that is saved; where it was tuned, as chosen
     n_frames: int = 1  # that a clip is fitted to, in a view of frames
     version: str = __version__
     created: str = ""
@@ -62,6 +63,9 @@ class Card:
     leaks: dict[str, Any] = field(default_factory=dict)  # what training and test clips share -> what that means
     intended_use: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    about: str = ""  # what the head is
+    reads: str = ""  # what the numbers of a row are, in order
+    fitting: dict[str, Any] = field(default_factory=dict)  # how settings were chosen and probabilities calibrated
 
 
 # How a card is written: what a person asks first comes first, and the long tables last.
@@ -69,6 +73,7 @@ ORDER = (
     "format",
     "format_version",
     "head",
+    "about",
     "labels",
     "intended_use",
     "limits",
@@ -82,6 +87,10 @@ ORDER = (
     "encoder",
     "checkpoint",
     "view",
+    "reads",
+    "n_frames",
+    "params",
+    "fitting",
     "version",
     "created",
 )
@@ -178,6 +187,8 @@ def _check_fit(folder: Path, estimator: Any, card: Card) -> None:
     n, wanted = getattr(estimator, "n_features_in_", None), _width(card)
     if not isinstance(n, int) or not 0 < n <= MOST_FEATURES or n != (wanted or n):
         raise ModelError(f"{folder}: the head reads {n} numbers a clip, {MODEL} says {wanted}. {ADVICE}")
+    if is_ragged(card.view) and (frames := getattr(innermost(estimator), "n_frames", 1)) != card.n_frames:
+        raise ModelError(f"{folder}: the head reads {frames} frames a clip, {MODEL} says {card.n_frames}. {ADVICE}")
     try:
         proba = np.asarray(estimator.predict_proba(np.zeros((1, n), dtype=np.float32)))
     except Exception as error:  # of an estimator whose parts do not fit together: anything

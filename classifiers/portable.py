@@ -22,13 +22,19 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from embedcache import Encoder, ModelError
+from embedcache.encoder import is_ragged
 from embedcache.layout import atomic_write, sync_folder
 from embedcache.portable import Session, check_exportable, need_onnx, save_encoder, versions
 
 from ._graph import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES
-from ._onnx import below, head_model, probabilities, splits
+from ._onnx import below, head_model, input_name, probabilities, splits
+from .heads._frames import FrameHead
+from .heads.best_layer import BestLayer
+from .heads.stack import Stack
 from .persist import MODEL, Card, card_json, load_model
 from .predict import Predictor
+from .views import about_view, rows_of
+from .wrapped import innermost
 
 __all__ = ["ENCODER", "HEAD", "Exported", "export_onnx", "probabilities"]
 
@@ -36,7 +42,8 @@ HEAD, ENCODER = "head.onnx", "encoder.onnx"
 FORMAT, FORMAT_VERSION = "ser-onnx", 1
 TOLERANCE = 1e-4  # between probabilities; between vectors, of their largest number
 CLEAR = 2 * TOLERANCE  # two labels nearer to each other than this may change places
-ROWS = 64  # seeded vectors of each kind that a head is tried on
+ROWS, CLIPS = 64, 4  # seeded vectors, or clips of frames, of each kind that a head is tried on
+FAR = (1, 3, 10)  # deviations from the training data
 SECONDS = (0.0, 0.05, 0.73, 3.1)  # of noise that an encoder is tried on, beyond its shortest clip; no whole frames
 
 Vectors = NDArray[np.float32]
@@ -71,6 +78,7 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
 
 def _export(estimator: Any, card: Card, encoder: Encoder | None, out: Path) -> Exported:
     if encoder:
+        _check_reads_vectors(card)
         check_exportable(encoder.info)
     with _whole_folder(out) as part:
         _write(part / HEAD, head_model(estimator).SerializeToString())
@@ -86,6 +94,16 @@ def _export(estimator: Any, card: Card, encoder: Encoder | None, out: Path) -> E
         done = Exported(out, files, difference, vector_difference)
         _write(part / MODEL, _card(card, facts, done))
     return done
+
+
+def _check_reads_vectors(card: Card) -> None:
+    """Raise ModelError for a view of frames: the store rounds them to 16 bits, an ONNX file would not do so alike."""
+    if is_ragged(card.view):
+        raise ModelError(
+            f"{card.head} reads the view '{card.view}', and frames are not exported with the encoder. Export the head "
+            f"alone, without --encoder, and give {HEAD} the frames as its {MODEL} says; or fit a head on one vector a "
+            "clip: pooled, layers or std, joined by + or not."
+        )
 
 
 def check_head(estimator: Any, head: Session) -> float:
@@ -105,10 +123,10 @@ def check_encoder(estimator: Any, card: Card, encoder: Encoder, graph: Session, 
     """
     rng, rate = np.random.default_rng(0), encoder.info.sample_rate
     lengths = [min(encoder.shortest + more, encoder.longest) for more in SECONDS]
-    vectors, worst = 0.0, 0.0
+    parts, vectors, worst = card.view.split("+"), 0.0, 0.0
     for seconds in lengths:
         wave = (0.1 * rng.standard_normal(round(seconds * rate))).astype(np.float32)
-        wanted = np.asarray(encoder.encode([wave], [card.view])[card.view]).reshape(1, -1)
+        wanted = rows_of(encoder.encode([wave], parts), parts, card.n_frames)
         (got,) = graph(wave[None])
         largest = np.abs(wanted).max() or 1.0  # a single frame has no deviation
         off = float(np.abs(got - wanted).max() / largest) if got.shape == wanted.shape else np.inf
@@ -146,18 +164,22 @@ def _vectors(estimator: Any) -> Vectors:
     Not both: far from all that it was fitted on, a network's sums are so large that float32 agrees with nothing.
     """
     rng, d = np.random.default_rng(0), int(estimator.n_features_in_)
-    noise = rng.standard_normal((ROWS, d))
+    noise = rng.standard_normal((CLIPS if isinstance(innermost(estimator), FrameHead) else ROWS, d))
     near = [rows for part in _parts(estimator) for rows in _near(part, noise, rng)]
     return np.concatenate(near or [noise]).astype(np.float32)
 
 
 def _parts(thing: Any) -> Iterator[Any]:
-    """An estimator and, at any depth, the fitted parts of it."""
+    """An estimator and, at any depth, the fitted parts of it that read what it reads."""
     yield thing
+    if isinstance(thing, FrameHead | BestLayer):
+        return  # what is inside reads a part of each row
     if isinstance(thing, Pipeline):
         held = [step for _, step in thing.steps]
+    elif isinstance(thing, Stack):
+        held = thing.members_
     else:
-        held = list(vars(thing).values()) if isinstance(thing, BaseEstimator) else []
+        held = [value for name, value in vars(thing).items() if name.endswith("_")]
     for part in held:
         if isinstance(part, BaseEstimator | lightgbm.Booster):
             yield from _parts(part)
@@ -165,27 +187,64 @@ def _parts(thing: Any) -> Iterator[Any]:
 
 def _near(part: Any, noise: NDArray[np.float64], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
     """Rows as the training data were, one to ten deviations out; for trees, rows that lie upon their thresholds."""
+    if isinstance(part, FrameHead):
+        yield from (_clips(part, far * noise, rng) for far in FAR)
+    if isinstance(part, BestLayer):
+        scaler = part.model_[0]
+        yield from (
+            np.tile(scaler.mean_, part.n_layers) + np.tile(scaler.scale_, part.n_layers) * noise * far for far in FAR
+        )
     if isinstance(part, StandardScaler) and len(part.scale_) == noise.shape[1]:
-        yield from (part.mean_ + part.scale_ * noise * far for far in (1, 3, 10))
+        yield from (part.mean_ + part.scale_ * noise * far for far in FAR)
     if isinstance(part, lightgbm.Booster):
-        rows = noise.copy()
-        for feature, thresholds in splits(part).items():
-            edges = np.array([below(threshold) for threshold in rng.choice(thresholds, len(rows))])
-            beyond = rng.choice([False, True], len(rows))
-            rows[:, feature] = np.where(beyond, np.nextafter(edges, np.float32(np.inf)), edges)
-        yield rows
+        yield _upon_thresholds(part, noise, rng)
+
+
+def _clips(head: FrameHead, noise: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Clips as the training data were: the first of one frame, the second whole, the others of any length."""
+    mean, scale = (a.reshape(head.n_layers, 1, -1) for a in (head.scaler_.mean_, head.scaler_.scale_))
+    cube = mean + scale * noise.reshape(len(noise), head.n_layers, head.n_frames, -1)
+    lengths = rng.integers(1, head.n_frames + 1, len(noise))
+    lengths[:2] = 1, head.n_frames
+    beyond = np.arange(head.n_frames) >= lengths[:, None]
+    return np.where(beyond[:, None, :, None], np.nan, cube).reshape(noise.shape)
+
+
+def _upon_thresholds(
+    trees: lightgbm.Booster, noise: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    rows = noise.copy()
+    for feature, thresholds in splits(trees).items():
+        edges = np.array([below(threshold) for threshold in rng.choice(thresholds, len(rows))])
+        beyond = rng.choice([False, True], len(rows))
+        rows[:, feature] = np.where(beyond, np.nextafter(edges, np.float32(np.inf)), edges)
+    return rows
 
 
 def _head_facts(estimator: Any, card: Card) -> dict[str, Any]:
     return {
         "file": HEAD,
-        "input": {EMBEDDING: f"float32 (n, {estimator.n_features_in_}): the view '{card.view}', layers in order"},
+        "input": {input_name(estimator): _input(estimator, card)},
         "outputs": {
             PROBABILITIES: f"float32 (n, {len(card.labels)}), columns in the order of `labels`, rows of sum 1",
             LABEL: "string (n): the likeliest",
         },
         "opset": {"ai.onnx": OPSET, "ai.onnx.ml": ML_OPSET},
     }
+
+
+def _input(estimator: Any, card: Card) -> str:
+    """What goes into the head, for people."""
+    d, read = estimator.n_features_in_, innermost(estimator)
+    said = f"the view '{card.view}': {about_view(card.view, card.n_frames)}"
+    if not isinstance(read, FrameHead):
+        return f"float32 (n, {d}): {said}"
+    dim = d // (read.n_layers * read.n_frames)
+    return (
+        f"float32 (n, {d}), n clips of {read.n_layers} layers x {read.n_frames} frames x {dim} numbers, the last the "
+        f"fastest: {said} NaN stands behind a clip's end alone, in whole frames and in all layers; a clip has one "
+        "frame or more."
+    )
 
 
 def _encoder_facts(estimator: Any, card: Card, encoder: Encoder, opset: int) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from embedcache.progress import Progress, silent
 from embedcache.store import slug
 
 from . import heads
-from .card import describe
-from .compare import compare, fit_head
+from .card import describe, fitting
+from .compare import compare, fit_head, params_of
 from .head import Head
+from .heads._tuned import Tuned
 from .intervals import intervals, intervals_csv
 from .labels import NATIVE, Labels, synonyms
 from .leaderboard import chosen_csv, per_label_csv, score, tables, to_csv
@@ -29,8 +30,8 @@ from .pictures import save_pictures
 from .predictions import Predictions, load_predictions, new_run_folder, save_predictions
 from .protocol import make_folds
 from .task import Task, encoders_of
-from .views import check_view
-from .wrapped import wrapped
+from .views import about_view, check_view
+from .wrapped import innermost, wrapped
 
 
 @dataclass(frozen=True)
@@ -219,14 +220,16 @@ def fit_model(
     run = save_run(artifacts, predictions, asdict(asked), task.labels_from, jobs)
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
-    spec, estimator = specs[-1], getattr(estimator, "model_", estimator) if asked.tune else estimator
-    folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{spec.name}"))
-    card = _card(task, predictions[-1], run)
-    return save_model(folder, estimator, card), card, predictions
+    folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
+    card = _card(task, predictions[-1], run, specs[-1], estimator)
+    chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
+    return save_model(folder, chosen, card), card, predictions
 
 
-def _card(task: Task, p: Predictions, run: Path) -> Card:
+def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> Card:
     row = {name: value if value == value else None for name, value in asdict(score(p)).items()}  # NaN is no JSON
+    for among_others in ("rank", "p_vs_best"):
+        del row[among_others]
     info = asdict(task.encoder_info) if task.encoder_info else {}
     return Card(
         head=p.head,
@@ -241,7 +244,10 @@ def _card(task: Task, p: Predictions, run: Path) -> Card:
         n_clips=len(task),
         n_speakers=len(set(task.speakers.tolist())),
         score=row | {"run": run.name},
-        params=p.params,
+        params=params_of(innermost(estimator)),
+        about=f"{spec.about} ({spec.source})",
+        reads=about_view(task.view, task.n_frames),
+        fitting=fitting(estimator),
         **describe(task, p),
     )
 

@@ -13,11 +13,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from embedcache import DataError
-from embedcache.encoder import FRAMES, Frames, Rows
+from embedcache.encoder import FRAMES, Frames, Rows, is_ragged
 
 from .mapped import Floats
 
 VECTORS = ("pooled", "layers", "std")  # that have one row a clip
+
+# What each part of a view is, for people.
+ABOUT = {
+    "pooled": "one vector a clip, of a network the mean over time of its last layer",
+    "layers": "the means over time of all layers, first to last",
+    "std": "the standard deviations over time of all layers, first to last",
+    FRAMES: "the frames of the last layer",
+    f"{FRAMES}:all": "the frames of all layers, first to last",
+}
 
 RAGGED = re.compile(rf"{FRAMES}(:(\d+|all))?", re.ASCII)
 
@@ -34,6 +43,19 @@ def check_view(view: str) -> None:
     if not (ragged or set(names) <= set(VECTORS)) or len(set(names)) < len(names):
         have = f"{', '.join(VECTORS)}, joined by +, or {FRAMES}, {FRAMES}:N, {FRAMES}:all"
         raise DataError(f"got the view '{view}'; wanted {have}.")
+
+
+def about_view(view: str, n_frames: int = 1) -> str:
+    """What the numbers of one row are, in order, for people."""
+    parts = view.split("+")
+    said = ", then ".join(ABOUT.get(part) or f"the frames of layer {part.partition(':')[2]}" for part in parts)
+    if not is_ragged(view):
+        return f"{said}."
+    return (
+        f"{said}, in order of time; layer 0 is the first. A clip has {n_frames} frames in each layer: of a longer one "
+        "they are the middle, (frames - wanted) // 2 left out in front; a shorter one is followed by NaN. Values are "
+        "rounded to float16 first, as they are stored."
+    )
 
 
 def layers_in(parts: Sequence[str], n_layers: int) -> int:

@@ -35,6 +35,11 @@ def calibrated(head: Head) -> Head:
     return _around(head, "calibrated", Calibrated)
 
 
+def innermost(estimator: Any) -> Any:
+    """The fitted head inside of those that choose or scale for it."""
+    return innermost(estimator.model_) if isinstance(estimator, Calibrated | Tuned) else estimator
+
+
 def _around(head: Head, suffix: str, make: Callable[[Any, int | None], Any]) -> Head:
     def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Any:
         return make(head.build(n_layers=n_layers, n_frames=n_frames, random_state=random_state), random_state)

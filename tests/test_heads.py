@@ -282,5 +282,15 @@ def test_every_head_has_a_page_that_names_its_source(name: str) -> None:
     assert f"[`{name}`]({name}.md) | `{heads.get(name).view}`" in (pages / "README.md").read_text()
 
 
+def test_neighbours_of_a_clip_do_not_depend_on_the_clips_beside_it() -> None:
+    """Of one that was learned from, the nearest is itself: the other labels have nothing."""
+    rng = np.random.default_rng(0)
+    X, y = 1000 + rng.standard_normal((200, 33)).astype(np.float32), np.arange(200) % 3
+    fitted = head("knn").fit(X, y)
+    together = fitted.predict_proba(X)
+    np.testing.assert_allclose(together, np.eye(3)[y], atol=1e-10)
+    np.testing.assert_allclose(np.concatenate([fitted.predict_proba(row[None]) for row in X]), together, atol=1e-10)
+
+
 def test_heads_over_frames_are_asked_for_by_name() -> None:
     assert set(heads.names()) - set(heads.usual()) == {"cnn", "attention", "layer_cnn"}

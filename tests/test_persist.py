@@ -13,8 +13,11 @@ from sklearn.linear_model import LogisticRegression
 
 from classifiers import Card, compare, head, heads, load_model, save_model
 from classifiers._archive import TRUSTED
-from classifiers.card import MEANING, describe
+from classifiers.card import MEANING, describe, fitting
 from classifiers.checks import toy_task
+from classifiers.heads._calibrated import Calibrated
+from classifiers.run import _card as run_card
+from classifiers.wrapped import wrapped
 from embedcache import ModelError
 
 CARD = Card("logreg", "mfcc", "", "f" * 64, {}, "pooled", ("left", "right"), "toy", 160, 8)
@@ -111,7 +114,17 @@ def test_a_foreign_or_newer_card_is_refused(tmp_path: Path, change: dict, said: 
         load_model(folder)
 
 
-LATER = ("data", "protocol", "scores", "leaks", "intended_use", "limits")  # what the first cards had not
+LATER = (
+    "data",
+    "protocol",
+    "scores",
+    "leaks",
+    "intended_use",
+    "limits",
+    "about",
+    "reads",
+    "fitting",
+)  # what the first cards had not
 
 
 def test_a_card_of_an_earlier_version_is_read(tmp_path: Path) -> None:
@@ -139,8 +152,8 @@ def test_a_card_is_written_for_people(tmp_path: Path) -> None:
     text = (folder / "model.json").read_text(encoding="utf-8")
     assert '"怒り"' in text
     names = list(json.loads(text))
-    assert names[:8] == ["format", "format_version", "head", "labels", "intended_use", "limits", "scores", "leaks"]
-    assert names[-1] == "params"
+    first = ["format", "format_version", "head", "about", "labels", "intended_use", "limits", "scores", "leaks"]
+    assert (names[: len(first)], names[-1]) == (first, "score")
     assert load_model(folder)[1] == replace(card, created=json.loads(text)["created"])
 
 
@@ -158,6 +171,7 @@ def test_a_card_says_what_was_measured_and_how() -> None:
     for name in ("uar", "war", "macro_f1"):
         assert 0.5 < said["scores"][name]["low"] <= said["scores"][name]["value"] <= said["scores"][name]["high"] <= 1
     assert said["scores"]["chance"] == 0.5
+    assert 0 <= said["scores"]["ece"]["value"] < 0.5
     assert said["leaks"] == {"none": MEANING["none"]}
     assert "acted" in said["limits"][0]
     assert "the 8 of the training data and for their language (English)" in said["limits"][1]
@@ -181,4 +195,44 @@ def test_a_folder_without_a_model_says_what_writes_one(tmp_path: Path) -> None:
     folder = saved(tmp_path / "m")
     (folder / "head.skops").unlink()
     with pytest.raises(ModelError, match="head.skops: cannot be read: No such file or directory. Fit the head again"):
+        load_model(folder)
+
+
+def test_a_card_says_what_a_tuned_and_calibrated_head_became() -> None:
+    """Not what the search began with: `params` and `fitting` are of the head that is saved."""
+    task = toy_task()
+    spec = replace(heads.get("logreg"), space={"C": (1e-9, 0.5)})
+    specs = wrapped([spec], 3, True)
+    (*_, p) = compare(task, specs, n_folds=2, jobs=1)
+    estimator = specs[-1].build(random_state=0).fit(task.X, task.y, groups=task.speakers)
+    setting = estimator.chosen_["setting"]
+    card = run_card(task, p, Path("run"), specs[-1], estimator)
+    assert setting in ({}, {"C": 0.5}, {"C": 1e-9})
+    assert card.params == {"C": setting.get("C", 0.01), "class_weight": None}
+    assert card.fitting["tuned"]["setting"] == setting
+    assert card.fitting["tuned"]["settings_tried"] == estimator.chosen_["tried"] == 3
+    assert card.fitting["calibrated"]["temperature"] == estimator.model_.temperature_
+    assert card.about.startswith("logistic regression")
+    assert card.reads == "one vector a clip, of a network the mean over time of its last layer."
+    assert not {"rank", "p_vs_best"} & set(card.score)
+    json.dumps(card.fitting, allow_nan=False)
+
+
+def test_a_card_says_which_layer_was_kept() -> None:
+    task = toy_task()
+    fitted = head("best_layer", n_layers=2).fit(task.X, task.y, groups=task.speakers)
+    said = fitting(fitted)["layer"]
+    assert (said["kept"], len(said["uar"])) == (fitted.layer_, 2)
+    alone = fitting(Calibrated(head("best_layer"), 0).fit(task.X, task.y, groups=task.speakers))
+    assert (alone["layer"]["uar"], list(alone)) == ([None], ["calibrated", "layer"])
+    assert fitting(head("logreg").fit(task.X, task.y)) == {}
+
+
+def test_a_head_of_another_number_of_frames_than_its_card_says_is_refused(tmp_path: Path) -> None:
+    task = toy_task()
+    fitted = head("attention", n_frames=2).set_params(epochs=1).fit(task.X, task.y)
+    card = replace(CARD, head="attention", view="frames", n_frames=2)
+    assert load_model(save_model(tmp_path / "good", fitted, card))[1].n_frames == 2
+    folder = save_model(tmp_path / "bad", fitted, replace(card, n_frames=3))
+    with pytest.raises(ModelError, match="the head reads 2 frames a clip, model.json says 3"):
         load_model(folder)

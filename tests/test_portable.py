@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from conftest import Ser, extracted, noise, ravdess_tree, save_checkpoint, write
+from conftest import Ser, noise, ravdess_tree, save_checkpoint, write
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -23,13 +23,27 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from classifiers import Card, Predictor, head, heads, load_model, save_model
 from classifiers._graph import Graph
-from classifiers._onnx import below, head_model
+from classifiers._onnx import below, head_model, input_name
 from classifiers.checks import toy_task
-from classifiers.portable import TOLERANCE, Exported, check_encoder, export_onnx
+from classifiers.heads._calibrated import Calibrated
+from classifiers.portable import TOLERANCE, Exported, _vectors, check_encoder, export_onnx
 from classifiers.run import Asked, fit_model
-from embedcache import Artifacts, EncoderError, EncoderInfo, ModelError, SerError, encoders, load_encoder
+from classifiers.views import rows_of
+from embedcache import (
+    Artifacts,
+    EmbeddingStore,
+    EncoderError,
+    EncoderInfo,
+    ModelError,
+    SerError,
+    datasets,
+    encoders,
+    extract,
+    load_encoder,
+)
 from embedcache.encoders._checkpoint import open_checkpoint, untrained
 from embedcache.encoders._onnx import save_encoder
+from embedcache.keys import add_keys
 from embedcache.portable import check_exportable, need_onnx
 
 # Heads that have no graph, each with the reason. What stands here is refused with a clear message, by test.
@@ -54,11 +68,27 @@ def fitted(name: str, classes: int, layers: int = 1, seed: int = 0) -> tuple[obj
     X = ((X + 100 * shift) * scale).astype(np.float32)
     near = X + (rng.standard_normal(X.shape) * X.std(axis=0)).astype(np.float32)
     far = (X.mean(axis=0) + 10 * X.std(axis=0) * rng.standard_normal(X.shape)).astype(np.float32)
-    return head(name, n_layers=layers).fit(X, np.array(LABELS)[y]), near, far
+    return brief(head(name, n_layers=layers)).fit(X, np.array(LABELS)[y]), near, far
+
+
+def brief(estimator: object) -> object:
+    """The head with two epochs, where it counts such: whether two computations agree does not depend on them."""
+    return estimator.set_params(epochs=2) if "epochs" in estimator.get_params() else estimator
+
+
+def clips(n: int, layers: int, frames: int, dim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """X (n, layers * frames * dim), NaN behind the end of clips of all lengths, and labels (n,) that it tells of."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 3
+    X = 100 + 3 * rng.standard_normal((n, layers, frames, dim)).astype(np.float32)
+    X[..., 0] += 3 * y[:, None, None]
+    for number, row in enumerate(X):
+        row[:, 1 + number % frames :] = np.nan
+    return X.reshape(n, -1), np.array(LABELS)[y]
 
 
 def compared(model: object, estimator: object, X: np.ndarray) -> float:
-    proba, labels = session(model).run(["probabilities", "label"], {"embedding": X})
+    proba, labels = session(model).run(["probabilities", "label"], {input_name(estimator): X})
     assert (proba.dtype, proba.shape) == (np.float32, (len(X), len(estimator.classes_)))
     wanted = estimator.predict_proba(X)
     second, first = np.sort(wanted, axis=1)[:, -2:].T
@@ -76,6 +106,107 @@ def test_a_head_computes_what_it_did(name: str, classes: int, layers: int) -> No
     assert compared(model, estimator, near) < 2e-6
     assert compared(model, estimator, near[:1]) < 2e-6
     assert compared(model, estimator, far) < 1e-5
+
+
+SHAPES = [(1, 1, 1), (1, 2, 5), (1, 7, 4), (2, 16, 9), (3, 35, 3)]  # layers, frames, dims
+
+
+@pytest.mark.parametrize("name", ["cnn", "attention", "layer_cnn"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_clips_of_any_length_go_through_side_by_side(name: str, shape: tuple[int, int, int]) -> None:
+    layers, frames, dim = shape
+    if name != "layer_cnn":
+        layers = 1
+    X, y = clips(3 * max(frames, 6), layers, frames, dim)
+    estimator = brief(head(name, n_layers=layers, n_frames=frames)).fit(X, y)
+    model = head_model(estimator)
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in session(model).get_inputs()] == ["frames"]
+    for rows in (X, X[:1], X[-1:], 100 + 10 * (X - 100)):
+        assert compared(model, estimator, rows) < 2e-6
+
+
+@pytest.mark.parametrize("kind", ["cnn", "attention"])
+def test_what_a_clip_says_does_not_depend_on_the_clips_beside_it(kind: str) -> None:
+    X, y = clips(48, 1, 16, 6)
+    graph = session(head_model(brief(head(kind, n_frames=16)).fit(X, y)))
+    together = graph.run(["probabilities"], {"frames": X})[0]
+    alone = [graph.run(["probabilities"], {"frames": row[None]})[0][0] for row in X]
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["logreg", "svm", "lda", "ridge", "knn", "lgbm", "layer_weighted"])
+def test_a_calibrated_head_computes_what_it_did(name: str) -> None:
+    estimator, near, far = fitted(name, 3, 3)
+    layers = {"n_layers": 3} if "n_layers" in estimator.get_params() else {}
+    y = np.array(LABELS)[np.arange(len(near)) % 3]
+    around = Calibrated(brief(head(name)).set_params(**layers), 0).fit(near[:60], y[:60])
+    assert around.temperature_ != 1
+    assert compared(head_model(around), around, near) < 1e-5
+    assert compared(head_model(around), around, far) < 1e-4
+
+
+def test_a_calibrated_head_over_frames_reads_frames() -> None:
+    X, y = clips(30, 1, 5, 4)
+    estimator = Calibrated(brief(head("attention", n_frames=5)), 0).fit(X, y)
+    assert input_name(estimator) == "frames"
+    assert compared(head_model(estimator), estimator, X) < 1e-5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_stack_that_regresses_on_its_members_computes_what_it_did(classes: int) -> None:
+    _, near, far = fitted("logreg", classes)
+    y = np.array(LABELS)[np.arange(len(near)) % classes]
+    estimator = head("stack").set_params(final="logistic", members=("logreg", "knn", "lda")).fit(near, y)
+    assert estimator.final_ is not None
+    assert compared(head_model(estimator), estimator, near) < 2e-6
+    assert compared(head_model(estimator), estimator, far) < 1e-5
+
+
+@pytest.mark.parametrize(("n_neighbors", "weight"), [(1, None), (5, "balanced"), (10_000, "balanced")])
+def test_neighbours_vote_as_scikit_learn_counts(n_neighbors: int, weight: str | None) -> None:
+    """Those at distance 0 alone, where there are any; all, where there are fewer than asked for."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(-2, 3, (40, 4)).astype(np.float32)
+    X[-2:] = X[0]
+    y = np.array(LABELS)[np.minimum(np.arange(40) % 5, 2)]
+    y[[0, -2, -1]] = LABELS[:3]
+    estimator = head("knn").set_params(n_neighbors=n_neighbors, class_weight=weight)
+    estimator.fit(X, y)
+    others = rng.standard_normal((50, 4)).astype(np.float32)
+    model = head_model(estimator)
+    assert compared(model, estimator, others) < 1e-5
+    assert compared(model, estimator, estimator.model_[0].mean_[None].astype(np.float32)) < 1e-5  # no angle at all
+    if n_neighbors == 5:
+        assert compared(model, estimator, X) < 1e-5
+        shared = estimator.predict_proba(X[:1])[0]
+        assert (shared > 0).sum() == 3
+
+
+def test_two_neighbours_at_nearly_one_distance_keep_their_order() -> None:
+    """In 32 bits both would lie as near, and the graph might let the other one vote."""
+    angles = np.array([0.3, 0.3 + 1e-6, 2.0, 4.0])
+    circle = np.stack([np.cos(angles), np.sin(angles)], 1)
+    estimator = head("knn").set_params(n_neighbors=1).fit(np.repeat(circle, 2, 0).astype(np.float32), list("aabbccdd"))
+    near = np.stack([np.cos(angles[:1] - 0.2), np.sin(angles[:1] - 0.2)], 1).astype(np.float32)
+    assert session(head_model(estimator)).run(["label"], {"embedding": near})[0] == ["a"]
+
+
+@pytest.mark.parametrize("name", [*heads.names(), "calibrated"])
+def test_heads_are_tried_on_rows_like_their_training_data(name: str) -> None:
+    """Around 0, a hundred deviations away from these, most heads say one thing of all rows."""
+    layers, frames = (2, 5) if name == "layer_cnn" else (1, 5) if name in ("cnn", "attention") else (2, 1)
+    X, y = clips(60, layers, frames, 4)
+    if name == "calibrated":
+        estimator = Calibrated(head("logreg"), 0).fit(X, y)
+    else:
+        estimator = brief(head(name, n_layers=layers, n_frames=frames)).fit(X, y)
+    rows = _vectors(estimator)
+    assert rows.dtype == np.float32
+    assert abs(np.nanmedian(rows) - 100) < 5
+    assert 1 < np.nanstd(rows[:4]) < 8
+    assert np.isnan(rows).any() == (frames > 1)
+    assert frames > 1 or len(np.unique(estimator.predict(rows))) > 1
 
 
 def test_a_head_that_is_listed_as_not_exportable_says_so() -> None:
@@ -98,7 +229,7 @@ class Strange(ClassifierMixin, BaseEstimator):
 
 
 def test_a_head_of_a_third_party_is_refused_by_its_type() -> None:
-    with pytest.raises(ModelError, match="of the type Strange cannot be exported; LGBM, LogReg"):
+    with pytest.raises(ModelError, match="of the type Strange cannot be exported; those of ser can: attention"):
         head_model(Strange())
 
 
@@ -125,6 +256,30 @@ def test_trees_part_rows_that_lie_upon_their_thresholds() -> None:
     assert compared(head_model(estimator), estimator, rows) < 2e-6
 
 
+def test_a_head_over_frames_is_exported_alone_and_says_what_it_reads(tmp_path: Path) -> None:
+    X, y = clips(30, 2, 7, 4)
+    estimator = brief(head("layer_cnn", n_layers=2, n_frames=7)).fit(X, y)
+    info = {"sample_rate": 16000, "dim": 4, "n_layers": 3}
+    labels = tuple(estimator.classes_.tolist())
+    card = replace(CARD, head="layer_cnn", encoder_info=info, view="frames:0+frames:2", n_frames=7, labels=labels)
+    done = export_onnx(save_model(tmp_path / "m", estimator, card))
+    said = json.loads((done.folder / "model.json").read_text(encoding="utf-8"))["onnx"]["head"]["input"]["frames"]
+    assert said.startswith("float32 (n, 56), n clips of 2 layers x 7 frames x 4 numbers")
+    assert "the frames of layer 0, then the frames of layer 2" in said
+    assert "A clip has 7 frames in each layer" in said
+    got = session(done.folder / "head.onnx").run(["probabilities"], {"frames": X})[0]
+    np.testing.assert_allclose(got, estimator.predict_proba(X), atol=2e-6)
+
+
+def test_frames_are_not_exported_with_the_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    card = replace(CARD, head="cnn", view="frames", n_frames=7)
+    predictor = SimpleNamespace(estimator=None, card=card, encoder=SimpleNamespace(info=INFO))
+    monkeypatch.setattr(Predictor, "load", lambda folder, device: predictor)
+    with pytest.raises(ModelError, match="cnn reads the view 'frames'.*Export the head alone, without --encoder"):
+        export_onnx(tmp_path, with_encoder=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 CARD = Card("logreg", "mfcc", "", "f" * 64, {"sample_rate": 16000}, "pooled", ("left", "right"), "toy", 160, 8)
 
 
@@ -142,7 +297,8 @@ def test_the_folder_holds_the_head_and_its_card(model: Path) -> None:
     assert sorted(path.name for path in done.folder.iterdir()) == ["head.onnx", "model.json"]
     card = json.loads((done.folder / "model.json").read_text(encoding="utf-8"))
     assert card["labels"] == ["left", "right"]
-    assert card["onnx"]["head"]["input"] == {"embedding": "float32 (n, 6): the view 'pooled', layers in order"}
+    said = card["onnx"]["head"]["input"]["embedding"]
+    assert said.startswith("float32 (n, 6): the view 'pooled': one vector a clip, of a network the mean over time")
     assert card["onnx"]["head"]["opset"] == {"ai.onnx": 17, "ai.onnx.ml": 3}
     assert card["onnx"]["checked"] == {
         "tolerance": TOLERANCE,
@@ -232,7 +388,7 @@ def test_a_head_on_rounded_vectors_is_refused_its_encoder() -> None:
 
 @dataclass(frozen=True)
 class Net:
-    """A head on a tiny network, exported with it."""
+    """A tuned and calibrated head on the joined views of a tiny network, exported with it."""
 
     checkpoint: Path
     model: Path
@@ -244,8 +400,12 @@ class Net:
 def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
     root = tmp_path_factory.mktemp("net")
     folder = save_checkpoint(root / "net")
-    extracted(ravdess_tree(root / "tree"), root / "artifacts", str(folder))
-    model, _, _ = fit_model(Artifacts(root / "artifacts"), Asked(heads=("layer_weighted",), folds=2), jobs=1)
+    place, loaded = Artifacts(root / "artifacts"), load_encoder(str(folder))
+    manifest = add_keys(datasets.get("ravdess").manifest(ravdess_tree(root / "tree")))
+    manifest, _ = extract(manifest, loaded, EmbeddingStore.of(place.cache, loaded.info), ["layers", "std"])
+    manifest.to_csv(place.manifest("ravdess"))
+    asked = Asked(heads=("logreg",), folds=2, views=("layers+std",), tune=2, calibrate=True)
+    model, _, _ = fit_model(place, asked, jobs=1)
     with redirect_stdout(io.StringIO()) as printed:
         done = export_onnx(model, with_encoder=True)
     return Net(folder, model, done, printed.getvalue())
@@ -313,7 +473,10 @@ def test_what_cannot_be_exported_is_one_message(net: Net, tmp_path: Path, monkey
     opened = open_checkpoint(str(net.checkpoint), "net", "fp32")
     with pytest.raises(EncoderError, match="its object prepares the audio outside of the network. Export the head"):
         save_encoder(replace(opened, features=object()), "pooled", tmp_path / "e.onnx")
-    with pytest.raises(EncoderError, match="view 'frames:1' cannot be exported; wanted pooled, layers, std"):
+    with pytest.raises(
+        EncoderError,
+        match="view 'frames:1' cannot be exported; wanted pooled, layers, std, joined by .* Export the head",
+    ):
         save_encoder(opened, "frames:1", tmp_path / "e.onnx")
     monkeypatch.setattr(
         torch.onnx, "export", lambda *a, **b: (_ for _ in ()).throw(RuntimeError("no such operator\nx"))
@@ -349,6 +512,7 @@ NETWORKS = [
     ("Hubert", {}, "std"),
     ("WavLM", {}, "layers"),
     ("Data2VecAudio", {}, "pooled"),
+    ("Hubert", {}, "pooled+std"),
 ]
 
 
@@ -361,7 +525,8 @@ def test_an_encoder_computes_what_it_did_for_any_length(tmp_path: Path, family: 
     graph = session(tmp_path / "encoder.onnx")
     for samples in (400, 401, 479, 480, 719, 720, 721, 1039, 1040, 16_000, 21_921, 40_001):
         wave = (0.3 + noise(samples / 16_000, seed=samples))[:samples].astype(np.float32)
-        wanted = encoder.encode([wave], [view])[view].reshape(1, -1)
+        parts = view.split("+")
+        wanted = rows_of(encoder.encode([wave], parts), parts, 1)
         (got,) = graph.run(None, {"waveform": wave[None]})
         np.testing.assert_allclose(got, wanted, atol=2e-5)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classifiers import Task
 from classifiers.run import Asked, asked_heads, fit_model, load_tasks, run_comparison
-from classifiers.views import check_view, fitted, layers_in, rows_of
+from classifiers.views import about_view, check_view, fitted, layers_in, rows_of
 from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, datasets, extract, load_encoder
 from embedcache.encoder import Frames
 from embedcache.encoders import mfcc
@@ -47,6 +47,15 @@ def test_views_that_there_are(view: str) -> None:
 def test_views_that_there_are_not(view: str) -> None:
     with pytest.raises(DataError, match=r"got the view '.*'; wanted pooled, layers, std, joined by \+"):
         check_view(view)
+
+
+def test_a_view_is_told_in_words() -> None:
+    assert about_view("layers+std").startswith("the means over time of all layers, first to last, then the standard")
+    said = about_view("frames:0+frames:2", 124)
+    assert "the frames of layer 0, then the frames of layer 2" in said
+    assert "A clip has 124 frames in each layer" in said
+    assert about_view("frames", 9).startswith("the frames of the last layer, in order of time")
+    assert about_view("frames:all").startswith("the frames of all layers, first to last")
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 12))

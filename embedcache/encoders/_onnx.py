@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,20 @@ class _Whole(torch.nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, view: str) -> None:
         super().__init__()
-        self.model, self.normalised, self.view = checkpoint.model, checkpoint.normalised, view
+        self.model, self.normalised = checkpoint.model, checkpoint.normalised
+        self.parts = view.split("+")
 
     def forward(self, waveform: Tensor) -> Tensor:
         wave = _normalise(waveform) if self.normalised else waveform
         states = self.model(wave, output_hidden_states=True).hidden_states  # n_layers x (1, T, dim)
-        if self.view == "pooled":
-            pooled: Tensor = states[-1].mean(1)
-            return pooled
-        rows = [_deviation(state) if self.view == "std" else state.mean(1) for state in states]
-        return torch.stack(rows, 1).flatten(1)
+        return torch.cat([_part(states, part) for part in self.parts], 1)
+
+
+def _part(states: Sequence[Tensor], part: str) -> Tensor:
+    """One of VIEWS out of hidden states (1, T, dim): (1, dim), or (1, n_layers * dim)."""
+    if part == "pooled":
+        return states[-1].mean(1)
+    return torch.cat([_deviation(state) if part == "std" else state.mean(1) for state in states], 1)
 
 
 def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
@@ -83,8 +87,11 @@ def _refuse(checkpoint: Checkpoint, view: str) -> None:
             f"{name}: cannot be exported: its {features} prepares the audio outside of the network. Export the head "
             "alone, without --encoder, or fit one on wav2vec2, HuBERT or WavLM."
         )
-    if view not in VIEWS:
-        raise EncoderError(f"{name}: the view '{view}' cannot be exported; wanted {', '.join(VIEWS)}.")
+    if not set(view.split("+")) <= set(VIEWS):
+        raise EncoderError(
+            f"{name}: the view '{view}' cannot be exported; wanted {', '.join(VIEWS)}, joined by + or not. Export the "
+            "head alone, without --encoder, or fit one on such a view."
+        )
     size = sum(4 * tensor.numel() for tensor in checkpoint.model.parameters())
     if size > MOST_BYTES:
         raise EncoderError(
