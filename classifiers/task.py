@@ -106,29 +106,25 @@ class Task:
         keys = [clip.key for clip in used]
         every = keys + (copied.keys if copied else [])
         named = f"{name} with {copies} copies of each clip" if copies else name
-        check_view(view)
-        store = whole_store(place.cache, named, every, encoder, view.split("+"))
-        parts = [part for name in view.split("+") for part in store.named(name)]
-        n_frames = (frames or N_FRAMES.get(store.info.name, OTHERS)) if is_ragged(view) else 1
-        X, rows = _vectors(store, every, parts, n_frames, place), len(keys)
+        read, rows = _read(place, named, every, encoder, view, frames), len(keys)
         return cls(
-            X=X[:rows],
+            X=read.X[:rows],
             y=np.array([clip.label for clip in used]),
             speakers=np.array([clip.speaker for clip in used]),
             clip_ids=np.array([clip.clip_id for clip in used]),
             keys=np.array(keys),
             texts=np.array([clip.extra.get("text", "") for clip in used]),
             dataset=name,
-            encoder=_called(store),
-            encoder_info=store.info,
-            view=view if view != "frames:all" or len(parts) == store.info.n_layers else "+".join(parts),
-            n_layers=layers_in(parts, store.info.n_layers),
-            n_frames=n_frames,
+            encoder=_called(read.store),
+            encoder_info=read.store.info,
+            view=read.view,
+            n_layers=read.n_layers,
+            n_frames=read.n_frames,
             skipped=tuple(clip.clip_id for m in manifests for clip in _named(m, m.skipped, len(manifests)))
             + (copied.skipped if copied else ()),
             dropped=tuple(clip.clip_id for clip, label in zip(clips, seen.labels, strict=True) if not label),
             labels_from=seen,
-            copies=Copies(X[rows:], np.array(copied.of, np.int64), copies, copied.recipe) if copied else None,
+            copies=Copies(read.X[rows:], np.array(copied.of, np.int64), copies, copied.recipe) if copied else None,
         )
 
     @property
@@ -303,6 +299,30 @@ def _copied(place: Artifacts, manifests: Sequence[Manifest], each: int, used: Se
         skipped=tuple(name for name, copy, _ in copies if SKIPPED in copy.extra),
         recipe="; ".join(recipes),
     )
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """What a store has of some keys, in a view."""
+
+    X: Matrix
+    store: EmbeddingStore
+    view: str  # `frames:all` of some layers alone is called by them
+    n_layers: int
+    n_frames: int
+
+
+def _read(
+    place: Artifacts, named: str, keys: list[str], encoder: str | None, view: str, frames: int | None
+) -> _Vectors:
+    """The view of every key, from the one store that has it. Raises as `Task.load` does."""
+    check_view(view)
+    store = whole_store(place.cache, named, keys, encoder, view.split("+"))
+    parts = [part for name in view.split("+") for part in store.named(name)]
+    n_layers = layers_in(parts, store.info.n_layers)
+    n_frames = (frames or N_FRAMES.get(store.info.name, OTHERS)) if is_ragged(view) else 1
+    called = "+".join(parts) if view == "frames:all" and n_layers < store.info.n_layers else view
+    return _Vectors(_vectors(store, keys, parts, n_frames, place), store, called, n_layers, n_frames)
 
 
 def _vectors(store: EmbeddingStore, keys: list[str], parts: Sequence[str], n_frames: int, place: Artifacts) -> Matrix:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
@@ -25,6 +26,21 @@ from ..mapped import Floats, MappedRows, Matrix, blocks
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]  # train, held out
 Check = Callable[[Floats], None]  # of a block of rows; raises ValueError for what a head cannot read
 DTYPES = [np.float32, np.float64]  # others are converted to the first
+
+
+class HeadBase(ClassifierMixin, BaseEstimator):
+    """A classifier whose label is the one that `predict_proba` gives the highest probability."""
+
+    classes_: NDArray[Any]
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(n,) labels."""
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """(n, C), columns in the order of `classes_`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks predict_proba.")
 
 
 def training_data(estimator: Any, X: Any, y: Any) -> tuple[Floats, NDArray[Any], NDArray[np.int64]]:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..mapped import Floats, Indices, MappedRows, Matrix, blocks
-from ._inner import Split, inner_folds, training_rows, unseen_blocks
+from ._inner import HeadBase, Split, inner_folds, training_rows, unseen_blocks
 
 
 class Standardised:
@@ -31,7 +30,7 @@ class Standardised:
         return self.head._layers(np.asarray(self.X[rows]))
 
 
-class NeuralHead(ClassifierMixin, BaseEstimator):
+class NeuralHead(HeadBase):
     """Base of the heads that `_torch.fit_network` fits; subclasses declare these parameters in their `__init__`.
 
     Those over frames have their own way to check, scale, learn and predict: see `_frames`.
@@ -105,12 +104,6 @@ class NeuralHead(ClassifierMixin, BaseEstimator):
         logits = h @ self.coefs_[-1] + self.intercepts_[-1]
         proba: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
         return proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
-        proba = self.predict_proba(X)
-        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
-        return labels
 
     def _layers(self, X: Floats) -> Floats:
         """(n, L, D), standardised by the training rows."""

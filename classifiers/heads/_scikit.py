@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..mapped import Floats
-from ._inner import inner_folds, training_data, unseen_data
+from ._inner import HeadBase, inner_folds, training_data, unseen_data
 from ._temperature import temperature
 
 CALIBRATION_FOLDS = 3
 
 
-class ScikitHead(ClassifierMixin, BaseEstimator):
+class ScikitHead(HeadBase):
     """Standardise, then a scikit-learn classifier that has `predict_proba`."""
 
     def fit(self, X: Any, y: Any) -> ScikitHead:
@@ -35,12 +34,6 @@ class ScikitHead(ClassifierMixin, BaseEstimator):
         X = unseen_data(self, X)
         proba: NDArray[np.float64] = self.model_.predict_proba(X)
         return proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
-        proba = self.predict_proba(X)
-        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
-        return labels
 
     def _model(self, y: NDArray[np.int64]) -> Any:
         """The unfitted classifier for labels y (n,), as indices of `classes_`."""

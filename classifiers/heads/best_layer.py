@@ -6,20 +6,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..head import Head
-from ._inner import Split, check_layers, inner_folds, training_data, unseen_data
+from ._inner import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
 
 FOLDS = 3  # by speaker, that layers are compared on
 MAX_ITER = 1000
 
 
-class BestLayer(ClassifierMixin, BaseEstimator):
+class BestLayer(HeadBase):
     """Standardise and regress on each layer alone in inner folds; keep the layer with the highest UAR.
 
     X is (n, n_layers * dim), layers in order. `layer_` is the layer kept, and `layer_uar_` (n_layers,) what each
@@ -58,12 +57,6 @@ class BestLayer(ClassifierMixin, BaseEstimator):
         X = unseen_data(self, X)
         proba: NDArray[np.float64] = self.model_.predict_proba(self._layer(X, self.layer_))
         return proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
-        proba = self.predict_proba(X)
-        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
-        return labels
 
     def _uar(self, layer: int, X: NDArray[Any], y: NDArray[np.int64], splits: list[Split]) -> float:
         """Over what is held out in all splits together; NaN where there are none."""

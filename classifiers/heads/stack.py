@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..head import Head
-from ._inner import fit_told, inner_folds, training_data, unseen_data
+from ._inner import HeadBase, fit_told, inner_folds, training_data, unseen_data
 
 FOLDS = 4  # that out-of-fold probabilities come from
 LEAST = 1e-6  # probability whose logarithm is taken
 C = 0.01  # of the regression over members, whose columns say much the same
 
 
-class Stack(ClassifierMixin, BaseEstimator):
+class Stack(HeadBase):
     """Fit every member on the same clips; then `final` puts their probabilities together.
 
     `vote` is their mean (Kittler et al. 1998, the sum rule) and costs nothing more. `logistic` regresses labels on the
@@ -65,12 +64,6 @@ class Stack(ClassifierMixin, BaseEstimator):
             return votes
         proba: NDArray[np.float64] = self.final_.predict_proba(_columns(self.members_, X))
         return proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
-        proba = self.predict_proba(X)
-        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
-        return labels
 
     def _fitted(self, X: Any, y: NDArray[np.int64], told: dict[str, Any], rows: NDArray[np.int64]) -> list[Any]:
         """The members, fitted on some rows, with labels as they are spelled."""
