@@ -26,6 +26,7 @@ from embedcache.errors import first_line
 from embedcache.jsonfile import check_file
 
 from ._trees import sound_model
+from .heads._temperature import HOTTEST
 
 HEADS = (
     "classifiers.heads._calibrated.Calibrated",
@@ -165,12 +166,20 @@ def _check_nodes(path: Path, schema: Any, members: Members) -> None:
         raise ValueError("it names its arrays again and again")
     for node in nodes:
         node.pop("__id__", None)
-        if _name(node) == BOOSTER:
-            _mend_booster(_state(node))
-        if _name(node) == SVC:
-            _check_svc(_state(node), members)
-        if _name(node) == NEIGHBOURS:
-            _check_neighbours(_state(node))
+        _check_part(node, members)
+
+
+def _check_part(node: Node, members: Members) -> None:
+    """What a part holds beside its types: libraries in C take it on trust, and so would a reader of probabilities."""
+    name = _name(node)
+    if name == BOOSTER:
+        _mend_booster(_state(node))
+    if name == SVC:
+        _check_svc(_state(node), members)
+    if name == NEIGHBOURS:
+        _check_neighbours(_state(node))
+    if name in HEADS:
+        _check_temperature(_state(node))
 
 
 def _nodes(schema: Any) -> Iterator[Node]:
@@ -227,6 +236,13 @@ def _check_svc(state: Node, members: Members) -> None:
     ours = _value(state["kernel"]) == "rbf" and _value(state["_sparse"]) is False and "_impl" not in state
     if not (whole and ours and counts.min() >= 0):
         raise ValueError("the arrays of its SVC do not fit together")
+
+
+def _check_temperature(state: Node) -> None:
+    """One that no fit gives would turn probabilities round, or make them all the same."""
+    hottest = HOTTEST * (1 + 1e-9)
+    if "temperature_" in state and not 1 / hottest <= float(_value(state["temperature_"])) <= hottest:
+        raise ValueError("its temperature is none that a fit gives")
 
 
 def _check_neighbours(state: Node) -> None:

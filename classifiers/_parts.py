@@ -17,6 +17,7 @@ from embedcache.show import count
 from . import _charts as charts
 from ._charts import Score
 from ._clips import Known, column
+from ._names import vectors
 from .leaderboard import Row, score
 from .metrics import ECE_BINS, brier, ece, recalls, reliability, risk_coverage, uar
 from .predictions import Predictions
@@ -110,7 +111,7 @@ def part_of(p: Predictions, known: Known) -> Part:
     if not drawn:
         notes.append(f"{len(p.labels)} labels are too many for a matrix here: per_label.csv has their recall.")
     return Part(
-        title=f"{p.head} on {p.encoder}",
+        title=f"{p.head} on {vectors(p.head, p.encoder, p.view)}",
         row=row,
         interval=interval(row),
         leak=statement(p.leaks),

@@ -52,7 +52,8 @@ UNKNOWN = (
 TUNED = (
     "The settings were chosen by UAR in inner folds by speaker of all clips, and stand in `params`; `setting` is what "
     "was drawn for them, and empty where the defaults did best. The UAR of the chosen is too high, for it is the best "
-    "of several: `scores` are of heads that chose anew in each fold, without the clips that they were tested on."
+    "of several: `scores` are of heads that chose anew in each fold, without the clips that they were tested on, but "
+    "for the folds without a choice, whose training clips allowed no inner folds."
 )
 UNTUNED = "The clips allow no inner folds to choose settings in: they are the defaults."
 CALIBRATED = (
@@ -77,11 +78,15 @@ def describe(task: Task, p: Predictions) -> dict[str, Any]:
     }
 
 
-def fitting(estimator: Any) -> dict[str, Any]:
-    """How a head chose its settings and became as certain as it is; empty where it did neither."""
+def fitting(estimator: Any, p: Predictions) -> dict[str, Any]:
+    """How a head chose its settings and became as certain as it is; empty where it did neither.
+
+    `p` are the predictions behind the scores: of folds in which nothing could be chosen, the scores are of defaults.
+    """
     said: dict[str, Any] = {}
     if isinstance(estimator, Tuned):
-        said["tuned"] = _tuned(estimator.chosen_)
+        folds = {"folds": len(p.chosen), "folds_without_a_choice": sum(not chosen.get("tried") for chosen in p.chosen)}
+        said["tuned"] = _tuned(estimator.chosen_) | folds
         estimator = estimator.model_
     if isinstance(estimator, Calibrated):
         said["calibrated"] = {"about": CALIBRATED, "temperature": estimator.temperature_}

@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, studentized_range
 
 from embedcache import DataError, datasets
+from embedcache.show import count
 
+from ._names import vectors
 from .leaderboard import Row, peers
 from .metrics import Floats
 from .stats import PERMUTATIONS, TOLERANCE
@@ -39,7 +41,7 @@ FEWEST_DATASETS = 3
 FEWEST_HEADS, MOST_HEADS = 2, 50  # more cannot be read
 ENOUGH_DATASETS = 11  # Demšar, section 3.2.2: with 10 or fewer the usual approximations are poor
 
-Key: TypeAlias = tuple[str, str, int]  # head, encoder, copies
+Key: TypeAlias = tuple[str, str, int]  # head, vectors, copies
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,14 @@ def critical(rows: Sequence[Row]) -> Critical:
     names = [next(iter(table.values())).dataset for table in tables]
     if len(tables) < FEWEST_DATASETS:
         raise DataError(
-            f"got {len(tables)} datasets ({', '.join(names) or 'none'}) that heads can be ranked on; wanted "
+            f"got {count(len(tables), 'dataset')} ({', '.join(names) or 'none'}) that heads can be ranked on; wanted "
             f"{FEWEST_DATASETS}. Run `ser compare` on others, one at a time, and not blind to speakers."
         )
     shared = [key for key in tables[0] if all(key in table for table in tables)]
     if len(shared) < FEWEST_HEADS:
         have = "; ".join(f"{name} has {', '.join(map(_called, t))}" for name, t in zip(names, tables, strict=True))
         raise DataError(
-            f"got {len(shared)} heads that were run on every dataset; wanted {FEWEST_HEADS}: {have}. "
+            f"got {count(len(shared), 'head')} run on every dataset; wanted {FEWEST_HEADS}: {have}. "
             "Run `ser compare` with the same heads on each, or name the runs to use."
         )
     if len(shared) > MOST_HEADS:
@@ -164,7 +166,10 @@ def _tables(rows: Sequence[Row]) -> list[dict[Key, Row]]:
     seeing = [row for row in single if "speaker" not in row.leaks]
     made: dict[str, dict[Key, Row]] = {}
     for _, group in groupby(sorted(seeing or single, key=peers), key=peers):
-        table = {(row.head, row.encoder, row.copies): row for row in sorted(group, key=lambda row: row.run)}
+        table = {
+            (row.head, vectors(row.head, row.encoder, row.view), row.copies): row
+            for row in sorted(group, key=lambda row: row.run)
+        }
         corpus = _corpus(next(iter(table.values())).dataset)
         if len(table) > len(made.get(corpus, ())):
             made[corpus] = table

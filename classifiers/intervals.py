@@ -7,8 +7,8 @@ speakers are few: of 24 simulated ones, it held the true score in 92 to 94 % of 
 fewer than 3 speakers there is none.
 
 `uar`, `war`, `macro_f1`, `ece`, `brier` and `aurc` are those of `metrics`. ECE is a sum of absolute values, which
-chance makes larger: a resample's is on average above the sample's, and that above the true one. Its interval lies too
-high, and may leave out a small ECE itself; the Brier score has no such bias.
+chance makes larger: a resample's is on average above the sample's, and that above the true one. Its interval is moved
+down by the first of these two, which can be seen; the Brier score has no such bias.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Interval:
 def intervals(p: Predictions) -> list[Interval]:
     """The scores of one head, each with its interval; NaN at both ends with fewer than 3 speakers."""
     names, speaker = np.unique(p.speakers, return_inverse=True)
-    found = [(metric, score(sums.sum(axis=0)), speaker_bootstrap(sums, score)) for metric, sums, score in _sums(p)]
+    found = [
+        (metric, score(sums.sum(axis=0)), (_unbiased if metric == "ece" else speaker_bootstrap)(sums, score))
+        for metric, sums, score in _sums(p)
+    ]
     found.append(("aurc", aurc(p.proba, p.correct), _aurc_interval(p, speaker, len(names))))
     who = (p.dataset, p.encoder, p.head, p.protocol)
     return [Interval(*who, name, float(value), *ends, LEVEL, RESAMPLES, len(names)) for name, value, ends in found]
@@ -73,6 +76,15 @@ def _sums(p: Predictions) -> list[tuple[str, NDArray[Any], Score]]:
         ("ece", bin_sums(p.proba, p.correct, speaker), ece_of),
         ("brier", np.stack([squares, np.bincount(speaker)], axis=1), lambda sums: sums[..., 0] / sums[..., 1]),
     ]
+
+
+def _unbiased(sums: NDArray[Any], score: Score) -> tuple[float, float]:
+    """The percentile interval, lower by as much as resamples lie too high on average; not below 0."""
+    if len(sums) < FEWEST_SPEAKERS:
+        return float("nan"), float("nan")
+    scores = score(np.tensordot(speaker_draws(len(sums)), sums, axes=1))
+    low, high = percentiles(scores - (scores.mean() - score(sums.sum(axis=0))))
+    return max(0.0, low), high
 
 
 def _aurc_interval(p: Predictions, speaker: NDArray[np.int64], speakers: int) -> tuple[float, float]:

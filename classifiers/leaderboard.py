@@ -60,6 +60,7 @@ class Row:
     brier: float  # of all labels, in [0, 2]
 
 
+CHOSEN = ("uar", "untuned", "tried", "temperature")  # of chosen.csv, beside the setting
 COLUMNS = tuple(f.name for f in fields(Row))
 
 
@@ -131,13 +132,15 @@ def score(p: Predictions) -> Row:
 
 
 def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
-    """Without repeats: of runs with the same head, vectors, folds and parameters, the one whose run's name is last."""
+    """Without repeats: of runs with the same head, vectors, folds and parameters, the one whose run's name is last.
+
+    Vectors are the same where encoder, fingerprint and view are.
+    """
     newest: dict[Any, Predictions] = {}
     for p in sorted(predictions, key=lambda p: p.run):
         settings = tuple(sorted((name, str(value)) for name, value in p.params.items()))
-        newest[
-            (p.head, p.encoder, p.fingerprint, p.dataset, p.protocol, p.fold_hash, p.copies, p.augment, settings)
-        ] = p
+        vectors = (p.encoder, p.fingerprint, p.view)
+        newest[(p.head, *vectors, p.dataset, p.protocol, p.fold_hash, p.copies, p.augment, settings)] = p
     return list(newest.values())
 
 
@@ -160,15 +163,15 @@ def per_label_csv(predictions: Iterable[Predictions]) -> str:
 
 
 def chosen_csv(predictions: Iterable[Predictions]) -> str:
-    """The text of chosen.csv: what heads that choose parameters chose in each fold, and why.
+    """The text of chosen.csv: what heads that choose parameters, or a temperature, chose in each fold, and why.
 
     `uar` and `untuned` are of the inner folds: of what was chosen, and of the head as it is.
     """
-    lines: list[Sequence[Any]] = [("dataset", "encoder", "head", "seed", "fold", "setting", "uar", "untuned", "tried")]
+    lines: list[Sequence[Any]] = [("dataset", "encoder", "head", "seed", "fold", "setting", *CHOSEN)]
     for p in predictions:
         splits = dict.fromkeys(zip(p.seeds.tolist(), p.folds.tolist(), strict=True))
         for split, chosen in zip(splits, p.chosen, strict=False):
-            facts = [chosen.get(name, "") for name in ("uar", "untuned", "tried")]
+            facts = ["" if chosen.get(name) is None else chosen[name] for name in CHOSEN]
             lines.append([p.dataset, p.encoder, p.head, *split, json.dumps(chosen.get("setting")), *facts])
     return csv_text(lines)
 

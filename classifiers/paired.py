@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._csv import csv_text
+from ._names import vectors
 from .metrics import uar
 from .predictions import Predictions
 from .stats import holm, resampled_t, speaker_permutation
@@ -25,7 +26,7 @@ class Paired:
 
     dataset: str
     protocol: str
-    best: str  # head/encoder
+    best: str  # head/vectors
     other: str
     difference: float  # of UAR, best less other
     p_speakers: float  # permutation over speakers
@@ -80,7 +81,7 @@ def _rows(p: Predictions) -> NDArray[np.str_]:
 
 
 def _name(p: Predictions) -> str:
-    return f"{p.head}/{p.encoder}"
+    return f"{p.head}/{vectors(p.head, p.encoder, p.view)}"
 
 
 def _uar(p: Predictions) -> float:

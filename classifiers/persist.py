@@ -187,7 +187,7 @@ def _check_fit(folder: Path, estimator: Any, card: Card) -> None:
     n, wanted = getattr(estimator, "n_features_in_", None), _width(card)
     if not isinstance(n, int) or not 0 < n <= MOST_FEATURES or n != (wanted or n):
         raise ModelError(f"{folder}: the head reads {n} numbers a clip, {MODEL} says {wanted}. {ADVICE}")
-    if is_ragged(card.view) and (frames := getattr(innermost(estimator), "n_frames", 1)) != card.n_frames:
+    if is_ragged(card.view) and (frames := getattr(innermost(estimator), "n_frames", 0)) != card.n_frames:
         raise ModelError(f"{folder}: the head reads {frames} frames a clip, {MODEL} says {card.n_frames}. {ADVICE}")
     try:
         proba = np.asarray(estimator.predict_proba(np.zeros((1, n), dtype=np.float32)))

@@ -13,6 +13,7 @@ import numpy as np
 from embedcache.layout import atomic_write
 from embedcache.store import slug
 
+from ._names import vectors
 from ._processes import in_processes
 from .critical import Critical
 from .metrics import aurc, brier, ece, recalls, reliability, risk_coverage, uar
@@ -257,7 +258,7 @@ def _plot_lines(axes: Any, lines: list[list[float]], name: str, colour: str) -> 
 
 def _heading(p: Predictions) -> str:
     leaks = f"leaks: {p.leaks}" if p.leaks else "no leak found"
-    return f"{p.head} on {p.encoder}, {p.dataset}, protocol {p.protocol} ({leaks})"
+    return f"{p.head} on {vectors(p.head, p.encoder, p.view)}, {p.dataset}, protocol {p.protocol} ({leaks})"
 
 
 def _title(axes: Any, p: Predictions) -> None:

@@ -23,6 +23,7 @@ from embedcache.show import count
 from . import _charts as charts
 from ._charts import Score
 from ._clips import COMPONENTS, MOST_POINTS, SEED, Known, Map, Sound, known_clips, map_of, sounds
+from ._names import vectors
 from ._parts import Figure, Grid, Part, part_of, said
 from .leaderboard import Row, Table, latest, tables
 from .metrics import ECE_BINS
@@ -114,6 +115,8 @@ def write_report(
     path = out or folders[0] / PAGE
     if path.is_dir():
         raise SerError(f"{path}: is a folder; wanted the name of a file. Use --out {path / PAGE}.")
+    if path.exists() and not path.is_file():
+        raise SerError(f"{path}: is a pipe or a device; wanted the name of a file. Use another --out.")
     page = render(artifacts, list(dict.fromkeys(folders)), audio, progress)
     with atomic_write(path, "wb", advice="Make room, or choose another --out.") as file:
         file.write(page.encode("utf-8", errors="replace"))  # JSON can hold halves of characters
@@ -196,7 +199,8 @@ def _board(table: Table) -> Board:
 
 def _score(row: Row) -> Score:
     copies = f", {row.copies} copies" if row.copies else ""
-    return Score(f"{row.head} on {row.encoder}{copies}", row.uar, row.uar_low, row.uar_high, "speaker" in row.leaks)
+    on = vectors(row.head, row.encoder, row.view)
+    return Score(f"{row.head} on {on}{copies}", row.uar, row.uar_low, row.uar_high, "speaker" in row.leaks)
 
 
 def _flattered(made: Sequence[Table]) -> list[Flattered]:
@@ -211,7 +215,7 @@ def _flattered(made: Sequence[Table]) -> list[Flattered]:
 
 
 def _pair(apart: Table, shared: Table) -> Iterator[Flattered]:
-    names = ("head", "encoder", "fingerprint", "dataset", "labels", "copies")
+    names = ("head", "encoder", "fingerprint", "view", "dataset", "labels", "copies")
     same = {tuple(getattr(row, n) for n in names): row for row in shared.rows}
     keys = ((row, same.get(tuple(getattr(row, n) for n in names))) for row in apart.rows)
     pairs = [(row, other) for row, other in keys if other]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from embedcache import Artifacts, DataError, ModelError, UnknownName
 from embedcache.encoder import FRAMES, is_ragged
 from embedcache.layout import atomic_write
 from embedcache.progress import Progress, silent
+from embedcache.show import count
 from embedcache.store import slug
 
 from . import heads
@@ -66,7 +67,7 @@ def run_comparison(
     have it whole, `heads` are `heads.usual()`.
     Everything that can be refused is refused before anything is fitted; `say` hears what is left out.
     """
-    specs = asked_heads(asked.heads, asked.views)
+    specs = asked_heads(asked.heads, asked.views, asked.frames)
     if asked.tune and (fixed := [spec.name for spec in specs if not spec.space]):
         say(f"note: {', '.join(fixed)}: nothing to tune.")
     work = load_tasks(artifacts, asked, wrapped(specs, asked.tune, asked.calibrate), say)
@@ -79,13 +80,27 @@ def run_comparison(
         for task, some in work
         for p in compare(task, some, asked.protocol, asked.folds, asked.seeds, jobs, progress, cluster)
     ]
+    for line in unchosen(predictions):
+        say(f"note: {line}.")
     return save_run(artifacts, predictions, asdict(asked), work[0][0].labels_from, jobs), predictions
 
 
-def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
+def unchosen(predictions: Iterable[Predictions]) -> list[str]:
+    """A sentence on each head that was to choose in inner folds, which its training clips did not allow."""
+    said = []
+    for p in predictions:
+        bare = [c for c in p.chosen if not c.get("tried", 1) or ("temperature" in c and c["temperature"] is None)]
+        if bare and p.head.endswith(("-tuned", "-calibrated")):
+            where = f"{len(bare)} of {count(len(p.chosen), 'fold')}"
+            said.append(f"{p.head}: the training clips of {where} allow no inner folds, it stays as it is there")
+    return said
+
+
+def asked_heads(names: Sequence[str], views: Sequence[str] = (), frames: int | None = None) -> list[Head]:
     """Heads by name, by default `heads.usual()`; `views` are what they read instead of their own.
 
-    Of `views`, one may be of frames and one not: each is for the heads that read such. Raises UnknownName or DataError.
+    Of `views`, one may be of frames and one not: each is for the heads that read such. Raises UnknownName, and
+    DataError for a view, or a number of frames, that no head reads.
     """
     for view in views:
         check_view(view)
@@ -93,11 +108,20 @@ def asked_heads(names: Sequence[str], views: Sequence[str] = ()) -> list[Head]:
     if len(instead) < len(views):
         raise DataError(f"got the views {', '.join(views)}; wanted one, joined by +, for heads that read the same.")
     specs = [heads.get(name) for name in dict.fromkeys(names or heads.usual())]
-    read = [replace(spec, view=instead.get(is_ragged(spec.view), spec.view)) for spec in specs]
-    for spec, other in zip(specs, read, strict=True):
-        if spec.view == FRAMES and ("+" in other.view or other.view == f"{FRAMES}:all"):
-            raise DataError(f"{spec.name} reads one layer's frames; got --view {other.view}. Ask for {FRAMES}:N.")
-    return read
+    asked = {**instead, **({True: f"frames {frames}"} if frames and True not in instead else {})}
+    for ragged, what in asked.items():
+        if not any(is_ragged(spec.view) == ragged for spec in specs):
+            kind = "frames" if ragged else "one vector a clip"
+            option = f"--view {what}" if ragged in instead else f"--{what}"
+            raise DataError(f"{option}: none of {', '.join(spec.name for spec in specs)} reads {kind}. Leave it out.")
+    return [_reading(spec, instead.get(is_ragged(spec.view), spec.view)) for spec in specs]
+
+
+def _reading(spec: Head, view: str) -> Head:
+    """A head with another view. Raises DataError for one of several layers where the head reads one."""
+    if spec.view == FRAMES and ("+" in view or view == f"{FRAMES}:all"):
+        raise DataError(f"{spec.name} reads one layer's frames; got --view {view}. Ask for {FRAMES}:N.")
+    return replace(spec, view=view)
 
 
 def load_tasks(
@@ -213,7 +237,7 @@ def fit_model(
             raise DataError(f"one model has one {option}; got {', '.join(given)}. Use `ser compare` for several.")
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
-    (spec,) = asked_heads(asked.heads, asked.views)
+    (spec,) = asked_heads(asked.heads, asked.views, asked.frames)
     specs = wrapped([spec], asked.tune, asked.calibrate)
     task = load_task(artifacts, asked, next(iter(asked.encoders), None), spec.view)
     predictions = compare(task, specs, asked.protocol, asked.folds, asked.seeds, jobs, progress)
@@ -247,7 +271,7 @@ def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> 
         params=params_of(innermost(estimator)),
         about=f"{spec.about} ({spec.source})",
         reads=about_view(task.view, task.n_frames),
-        fitting=fitting(estimator),
+        fitting=fitting(estimator, p),
         **describe(task, p),
     )
 

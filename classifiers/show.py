@@ -12,6 +12,7 @@ from rich.text import Text
 
 from embedcache.show import count
 
+from ._names import vectors
 from .cross import Cell
 from .labels import NATIVE
 from .leaderboard import Row, peers
@@ -88,11 +89,11 @@ def told_apart(rows: Sequence[Row]) -> str:
 
 
 def _called(row: Row, rows: Sequence[Row]) -> str:
-    """A row's head, with its encoder and copies where heads occur more than once."""
+    """A row's head, with its vectors and copies where heads occur more than once."""
     if [other.head for other in rows].count(row.head) == 1:
         return row.head
     copies = f" with {row.copies} copies" if row.copies else ""
-    return f"{row.head} on {row.encoder}{copies}"
+    return f"{row.head} on {vectors(row.head, row.encoder, row.view)}{copies}"
 
 
 def interval(row: Row | Cell) -> str:
@@ -129,4 +130,4 @@ def _table(rows: list[Row], width: int) -> Group:
 def _cells(row: Row, width: int) -> Iterable[str]:
     scores = (f"{row.uar:.3f}", interval(row), f"{row.war:.3f}", f"{row.macro_f1:.3f}", f"{row.ece:.3f}")
     wide = (f"{row.brier:.3f}", f"{row.fit_seconds:.2f}", f"{row.predict_ms:.3f}") if width >= WIDE else ()
-    return (str(row.rank), row.head, row.encoder, *scores, *wide)
+    return (str(row.rank), row.head, vectors(row.head, row.encoder, row.view), *scores, *wide)

@@ -18,7 +18,7 @@ from embedcache.store import whole_store
 
 from .labels import NATIVE, Labels, view_labels
 from .mapped import Floats, Indices, MappedRows, Matrix, stack, write_rows
-from .views import N_FRAMES, OTHERS, check_view, layers_in, rows_of
+from .views import MOST_NUMBERS, N_FRAMES, OTHERS, check_view, layers_in, rows_of
 
 Strings = NDArray[np.str_]
 
@@ -321,6 +321,10 @@ def _read(
     parts = [part for name in view.split("+") for part in store.named(name)]
     n_layers = layers_in(parts, store.info.n_layers)
     n_frames = (frames or N_FRAMES.get(store.info.name, OTHERS)) if is_ragged(view) else 1
+    dim = store.rows(keys[:1], parts[0]).values.shape[1] if is_ragged(view) else 0  # type: ignore[union-attr]
+    if n_frames * dim > MOST_NUMBERS:
+        most = f"at most {MOST_NUMBERS // dim:,} frames of {dim} numbers are read"
+        raise DataError(f"--frames {n_frames}: {most}. Ask for fewer.")
     called = "+".join(parts) if view == "frames:all" and n_layers < store.info.n_layers else view
     return _Vectors(_vectors(store, keys, parts, n_frames, place), store, called, n_layers, n_frames)
 

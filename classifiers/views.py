@@ -36,6 +36,11 @@ N_FRAMES = {"mfcc": 216}
 OTHERS = 124
 
 
+# Numbers that a clip may have when its layers are mixed: 54 s of 768 dimensions at 50 frames a second. The CNN makes 32
+# of each, 0.3 GB in all, more than once, and a model folder from a stranger must not take more memory than that.
+MOST_NUMBERS = 2**21
+
+
 def check_view(view: str) -> None:
     """Raises DataError for what is no view."""
     names = view.split("+")

@@ -308,3 +308,9 @@ def test_an_encoder_that_lacks_clips_is_left_out_aloud(artifacts: Artifacts) -> 
     _, predictions = run_comparison(artifacts, Asked(heads=("logreg",), folds=2), jobs=1, say=said.append)
     assert [p.encoder for p in predictions] == ["mfcc"]
     assert said == [f"note: {some.folder.name} has 5 of the 24 clips of ravdess, and is left out."]
+
+
+def test_rows_of_another_view_are_no_repeats(noisy: Task) -> None:
+    (first,) = compare(noisy, ["logreg"], "random", n_folds=2, jobs=1)
+    again = [replace(first, run=run, view=view) for run, view in (("1", "pooled"), ("2", "layers"), ("3", "layers"))]
+    assert [(p.run, p.view) for p in latest(again)] == [("1", "pooled"), ("3", "layers")]

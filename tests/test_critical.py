@@ -170,7 +170,7 @@ def test_too_little_is_refused_with_its_reason(row: Row) -> None:
     many = {name: {str(head): head / 60 for head in range(60)} for name in ALIKE}
     with pytest.raises(DataError, match=r"got 60 heads; wanted 50 at most"):
         critical(board(row, many))
-    with pytest.raises(DataError, match=r"got 1 heads that were run on every dataset; wanted 2: one has a.*three has"):
+    with pytest.raises(DataError, match=r"got 1 head run on every dataset; wanted 2: one has a.*three has"):
         critical(one_head)
 
 

@@ -528,6 +528,7 @@ CARDS = {
     "a list for the view": ({"view": ["pooled"]}, "view of another type"),
     "view": ({"view": "frames:0+pooled"}, "has no view that a head reads: got the view 'frames:0\\+pooled'"),
     "frames": ({"view": "frames:0", "n_frames": 10**9}, "has 1000000000 frames a clip; wanted 1 to 100,000"),
+    "frames of a head that reads none": ({"view": "frames"}, "the head reads 0 frames a clip, model.json says 1"),
     "a list for the encoder": ({"encoder_info": [1]}, "encoder_info of another type"),
     "a number for the checkpoint": ({"checkpoint": 3}, "checkpoint of another type"),
     "a word for a count": ({"n_clips": "many"}, "n_clips of another type"),
@@ -1045,3 +1046,16 @@ def test_nothing_that_promises_much_is_given_memory(models: dict[str, Path], run
         assert words in said[name]
         assert ("Error" in said[name]) == (name not in ("sound.wav", "keys.json"))
         assert "MemoryError" not in said[name]
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1e308, float("nan"), 0.005])
+def test_a_temperature_that_no_fit_gives_is_refused(models: dict[str, Path], tmp_path: Path, value: float) -> None:
+    """A negative one would turn every answer round."""
+    folder = shutil.copytree(models["svm"], tmp_path / "m")
+
+    def change(schema: dict, parts: dict[str, bytes]) -> None:
+        schema["content"]["content"]["temperature_"] = plain(value)
+
+    schema_changed(folder, change)
+    with pytest.raises(ModelError, match="its temperature is none that a fit gives"):
+        load_model(folder)

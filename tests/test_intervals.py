@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 from classifiers import Predictions, compare, leaderboard
 from classifiers.checks import toy_task
 from classifiers.intervals import intervals, intervals_csv
-from classifiers.metrics import aurc, brier, ece, macro_f1, uar, war
+from classifiers.metrics import aurc, bin_sums, brier, ece, ece_of, macro_f1, uar, war
 from classifiers.stats import percentiles, speaker_bootstrap, speaker_draws
 
 SCORES = {
@@ -56,8 +56,24 @@ def test_every_score_has_the_interval_that_resampling_its_rows_gives(
     found = {one.metric: one for one in intervals(p)}
     assert list(found) == list(SCORES)
     for metric, score in SCORES.items():
-        wanted = (score(p), *percentiles(np.array([score(resample) for resample in resamples])))
+        scores = np.array([score(resample) for resample in resamples])
+        if metric == "ece":  # chance makes it larger
+            scores -= scores.mean() - score(p)
+        wanted = (score(p), *percentiles(scores))
         assert (found[metric].value, found[metric].low, found[metric].high) == pytest.approx(wanted), metric
+
+
+def test_a_small_calibration_error_lies_in_its_interval() -> None:
+    """Of a head that is as certain as it should be, resamples err more than the sample: the interval is moved."""
+    rng = np.random.default_rng(5)
+    p = voices(rng, 8, each=90)
+    right = rng.random(len(p.truth)) < p.proba.max(axis=1)
+    likeliest = np.array(p.labels)[p.proba.argmax(axis=1)]
+    other = np.array(p.labels)[(p.proba.argmax(axis=1) + 1) % 3]
+    found = {one.metric: one for one in intervals(replace(p, truth=np.where(right, likeliest, other)))}["ece"]
+    sums = bin_sums(p.proba, right, np.unique(p.speakers, return_inverse=True)[1])
+    assert speaker_bootstrap(sums, ece_of)[0] > found.low
+    assert 0 <= found.low < found.value < found.high
 
 
 def test_percentiles_by_hand() -> None:

@@ -211,6 +211,7 @@ def test_a_card_says_what_a_tuned_and_calibrated_head_became() -> None:
     assert card.params == {"C": setting.get("C", 0.01), "class_weight": None}
     assert card.fitting["tuned"]["setting"] == setting
     assert card.fitting["tuned"]["settings_tried"] == estimator.chosen_["tried"] == 3
+    assert (card.fitting["tuned"]["folds"], card.fitting["tuned"]["folds_without_a_choice"]) == (2, 0)
     assert card.fitting["calibrated"]["temperature"] == estimator.model_.temperature_
     assert card.about.startswith("logistic regression")
     assert card.reads == "one vector a clip, of a network the mean over time of its last layer."
@@ -221,11 +222,12 @@ def test_a_card_says_what_a_tuned_and_calibrated_head_became() -> None:
 def test_a_card_says_which_layer_was_kept() -> None:
     task = toy_task()
     fitted = head("best_layer", n_layers=2).fit(task.X, task.y, groups=task.speakers)
-    said = fitting(fitted)["layer"]
+    (p,) = compare(task, ["logreg"], n_folds=2, jobs=1)
+    said = fitting(fitted, p)["layer"]
     assert (said["kept"], len(said["uar"])) == (fitted.layer_, 2)
-    alone = fitting(Calibrated(head("best_layer"), 0).fit(task.X, task.y, groups=task.speakers))
+    alone = fitting(Calibrated(head("best_layer"), 0).fit(task.X, task.y, groups=task.speakers), p)
     assert (alone["layer"]["uar"], list(alone)) == ([None], ["calibrated", "layer"])
-    assert fitting(head("logreg").fit(task.X, task.y)) == {}
+    assert fitting(head("logreg").fit(task.X, task.y), p) == {}
 
 
 def test_a_head_of_another_number_of_frames_than_its_card_says_is_refused(tmp_path: Path) -> None:

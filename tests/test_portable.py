@@ -396,7 +396,7 @@ class Net:
     printed: str
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
     root = tmp_path_factory.mktemp("net")
     folder = save_checkpoint(root / "net")

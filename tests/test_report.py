@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -407,6 +408,9 @@ def test_the_command(
 def test_pages_that_cannot_be_written(place: Artifacts, runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(SerError, match="is a folder; wanted the name of a file"):
         write_report(place, [runs[0].name], tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SerError, match="is a pipe or a device"):
+        write_report(place, [runs[0].name], tmp_path / "fifo")
     with pytest.raises(UnknownName):
         write_report(place, ["nope"])
     (tmp_path / "other").mkdir()

@@ -29,3 +29,15 @@ def test_each_row_fits_into_one_line(rows: list[Row], width: int) -> None:
     (row,) = [line for line in out.getvalue().splitlines() if line.startswith("1 ")]
     assert "layer_weighted" in row
     assert "wav2vec2-base-untrained" in row
+
+
+def test_rows_of_other_views_are_told_apart(rows: list[Row]) -> None:
+    """The same head on the same encoder: what it read is named where it is not what it reads by itself."""
+    (row,) = rows
+    shown = [replace(row, view="layers", rank=1), replace(row, view="layers+std", rank=2, p_vs_best=0.5)]
+    out = io.StringIO()
+    show_leaderboard(shown, Console(width=200, file=out, highlight=False))
+    assert "2  layer_weighted  wav2vec2-base-untrained, layers+std" in out.getvalue()
+    assert "layer_weighted on wav2vec2-base-untrained and layer_weighted on wav2vec2-base-untrained, layers+std" in (
+        " ".join(out.getvalue().split())
+    )

@@ -165,3 +165,22 @@ def test_a_model_predicts_files_in_the_view_that_it_was_fitted_on(deep: Artifact
     wanted = predictor.estimator.predict_proba(task.X[:3])
     np.testing.assert_allclose([list(p.probabilities.values()) for p in said], wanted, atol=1e-4)
     assert card.view == view
+
+
+@pytest.mark.parametrize(
+    ("heads", "views", "frames", "said"),
+    [
+        (("logreg",), ("frames:1",), None, "--view frames:1: none of logreg reads frames"),
+        (("cnn",), ("pooled",), None, "--view pooled: none of cnn reads one vector a clip"),
+        (("logreg", "svm"), (), 100, "--frames 100: none of logreg, svm reads frames"),
+        (("cnn",), ("frames:all",), None, "cnn reads one layer's frames; got --view frames:all"),
+    ],
+)
+def test_what_no_head_reads_is_refused(heads: tuple, views: tuple, frames: int | None, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        asked_heads(heads, views, frames)
+
+
+def test_frames_that_no_memory_could_hold_are_refused(deep: Artifacts) -> None:
+    with pytest.raises(DataError, match=r"--frames 1000000000: at most 65,536 frames of 32 numbers are read"):
+        Task.load("ravdess", "net", "frames", deep, frames=10**9)

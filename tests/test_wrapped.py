@@ -17,7 +17,7 @@ from classifiers.checks import toy_task
 from classifiers.heads import _inner, _tuned
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._tuned import Tuned
-from classifiers.run import Asked, fit_model, run_comparison
+from classifiers.run import Asked, fit_model, run_comparison, unchosen
 from classifiers.task import Copies
 from classifiers.wrapped import calibrated, tuned, wrapped
 from embedcache import Artifacts
@@ -152,12 +152,13 @@ def test_the_untuned_row_stays_beside_the_tuned_one(artifacts: Artifacts) -> Non
     names = ["logreg-calibrated", "logreg-tuned-calibrated", "stack-calibrated", "stack-tuned-calibrated"]
     assert [p.head for p in predictions] == names
     rows = list(csv.DictReader((folder / "chosen.csv").open()))
-    assert [(row["head"], row["fold"]) for row in rows] == [(name, fold) for name in names[1::2] for fold in "12"]
-    for row in rows:
+    assert [(row["head"], row["fold"]) for row in rows] == [(name, fold) for name in names for fold in "12"]
+    assert all(float(row["temperature"]) > 0 for row in rows)
+    for row in (row for row in rows if "tuned" in row["head"]):
         assert set(json.loads(row["setting"])) <= {"C", "class_weight", "final", "members"}
         assert float(row["uar"]) >= float(row["untuned"])
     again = load_predictions(folder)
-    assert [p.chosen for p in again] == [tuple(json.loads(json.dumps(p.chosen))) and p.chosen for p in again]
+    assert [p.chosen for p in again] == [tuple(json.loads(json.dumps(p.chosen))) for p in predictions]
     assert again[1].params["estimator__C"] == 0.01
 
 
@@ -193,3 +194,24 @@ def test_copies_are_trained_on_by_what_tunes_itself(noisy: Task) -> None:
     copied = replace(noisy, copies=Copies(noisy.X[:50] + 1, np.arange(50), 1))
     (_, tuned_row) = compare(copied, wrapped([heads.get("logreg")], 2, False), n_folds=2, jobs=1)
     assert tuned_row.copies == 1
+
+
+def test_a_tuned_head_says_what_it_chose_by_itself_too() -> None:
+    """`best_layer` chooses its layer, the search its C, and the calibration a temperature."""
+    task = toy_task(3, "layers")
+    (_, tuned_row) = compare(task, wrapped([heads.get("best_layer")], 3, True), n_folds=2, jobs=1)
+    for chosen in tuned_row.chosen:
+        assert "layer" in chosen["setting"]
+        assert chosen["temperature"] > 0
+        assert chosen["tried"] == 3
+
+
+def test_where_nothing_could_be_chosen_it_is_said(noisy: Task) -> None:
+    """Two speakers, one held out: the other makes no inner folds."""
+    two = replace(noisy, speakers=np.where(noisy.speakers < "s4", "a", "b"))
+    predictions = compare(two, wrapped([heads.get("logreg")], 3, True), "loso", jobs=1)
+    assert unchosen(predictions) == [
+        f"{name}: the training clips of 2 of 2 folds allow no inner folds, it stays as it is there"
+        for name in ("logreg-calibrated", "logreg-tuned-calibrated")
+    ]
+    assert unchosen(compare(noisy, wrapped([heads.get("logreg")], 3, True), n_folds=2, jobs=1)) == []

@@ -21,7 +21,8 @@ class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Fit the estimator on all training data; divide the logarithms of its probabilities by a temperature.
 
     The temperature is the one with the least log-loss on speakers that are held out in inner folds (Guo et al. 2017).
-    It changes no label, only how certain it is. Where the training data allow no inner folds, `temperature_` is 1.
+    It changes no label, only how certain it is. Where the training data allow no inner folds, `temperature_` is 1, and
+    None in `chosen_`, which else has what the estimator chose, too.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
@@ -41,7 +42,9 @@ class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(logs), np.concatenate(truth)) if logs else 1.0
         self.model_ = fit_told(clone(self.estimator), X, y, told)
-        for learned in ("history_", "chosen_", "layer_weights_"):
+        own = getattr(self.model_, "chosen_", {"setting": {}})
+        self.chosen_ = {**own, "temperature": self.temperature_ if logs else None}
+        for learned in ("history_", "layer_weights_"):
             if hasattr(self.model_, learned):
                 setattr(self, learned, getattr(self.model_, learned))
         return self

@@ -14,12 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ..mapped import Floats, Indices, Matrix, blocks
+from ..views import MOST_NUMBERS
 from ._inner import unseen_blocks
 from ._neural import NeuralHead, Standardised
-
-# Numbers that a clip may have when its layers are mixed: 54 s of 768 dimensions at 50 frames a second. The CNN makes 32
-# of each, 0.3 GB in all, more than once, and a model folder from a stranger must not take more memory than that.
-MOST_NUMBERS = 2**21
 
 
 class FrameHead(NeuralHead):

@@ -57,9 +57,10 @@ class Tuned(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             elif len(scores) - 1 - int(np.argmax(scores)) >= PLATEAU:
                 break
         facts = {"uar": max(scores), "untuned": scores[0], "tried": len(scores)} if scores else {"tried": 0}
-        self.chosen_ = {"setting": best, **facts}
         chosen = clone(self.estimator).set_params(**best)
         self.model_ = fit_told(Calibrated(chosen, self.random_state) if self.calibrate else chosen, X, y, told)
+        own = getattr(self.model_, "chosen_", {})
+        self.chosen_ = {**own, "setting": {**own.get("setting", {}), **best}, **facts}
         for name in ("history_", "layer_weights_"):
             if hasattr(self.model_, name):
                 setattr(self, name, getattr(self.model_, name))
