@@ -147,15 +147,15 @@ def test_inner_folds_know_speakers_and_copies(around) -> None:
 
 def test_the_untuned_row_stays_beside_the_tuned_one(artifacts: Artifacts) -> None:
     said: list[str] = []
-    asked = Asked(heads=("logreg", "stack"), folds=2, tune=3, calibrate=True)
+    asked = Asked(heads=("logreg", "ridge"), folds=2, tune=3, calibrate=True)
     folder, predictions = run_comparison(artifacts, asked, jobs=1, say=said.append)
-    names = ["logreg-calibrated", "logreg-tuned-calibrated", "stack-calibrated", "stack-tuned-calibrated"]
+    names = ["logreg-calibrated", "logreg-tuned-calibrated", "ridge-calibrated", "ridge-tuned-calibrated"]
     assert [p.head for p in predictions] == names
     rows = list(csv.DictReader((folder / "chosen.csv").open()))
     assert [(row["head"], row["fold"]) for row in rows] == [(name, fold) for name in names for fold in "12"]
     assert all(float(row["temperature"]) > 0 for row in rows)
     for row in (row for row in rows if "tuned" in row["head"]):
-        assert set(json.loads(row["setting"])) <= {"C", "class_weight", "final", "members"}
+        assert set(json.loads(row["setting"])) <= {"C", "class_weight", "alpha"}
         assert float(row["uar"]) >= float(row["untuned"])
     again = load_predictions(folder)
     assert [p.chosen for p in again] == [tuple(json.loads(json.dumps(p.chosen))) for p in predictions]
