@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manifest, UnknownName, find_stores
 from embedcache import datasets as registry
 from embedcache.augment import recipe_of
-from embedcache.encoder import is_ragged
+from embedcache.encoder import FRAMES, is_ragged
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
 from embedcache.store import whole_store
 
@@ -171,12 +171,14 @@ class Task:
         return self.clip_ids if self.clip_ids is not None else np.arange(len(self)).astype(str)
 
     def has(self, view: str) -> bool:
-        """Whether `to_view` can give a view."""
+        """Whether `to_view` can give a view. Frames of any layers are all that there are; of one, they are its."""
+        if is_ragged(self.view) and is_ragged(view):
+            return view in (self.view, f"{FRAMES}:all") or (view == FRAMES and self.n_layers == 1)
         return view == self.view or (self.view, view) == ("layers", "pooled")
 
     def to_view(self, view: str) -> Task:
         """The same clips in the view that a head reads: `pooled` is the last of `layers`. Raises DataError."""
-        if view == self.view:
+        if view == self.view or (is_ragged(view) and self.has(view)):
             return self
         if self.has(view):
             copies = replace(self.copies, X=self._last_layer(self.copies.X)) if self.copies else None

@@ -1,5 +1,6 @@
 """Views: what a store holds, as one row of numbers a clip."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from conftest import ravdess_tree, save_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifiers import Task
+from classifiers import Task, compare, heads
+from classifiers.heads.layer_cnn import LayerCNN
 from classifiers.run import Asked, asked_heads, fit_model, load_tasks, run_comparison
 from classifiers.views import about_view, check_view, fitted, layers_in, rows_of
 from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, datasets, extract, load_encoder
@@ -107,8 +109,15 @@ def test_frames_of_some_layers_are_those_that_are_stored(tree: Path, tmp_path: P
     store = EmbeddingStore.of(place.cache, loaded.info)
     manifest, _ = extract(manifest, loaded, store, ["pooled", "frames:0", "frames:1"])
     manifest.to_csv(place.manifest("ravdess"))
-    task = Task.load(view="frames:all", artifacts=place)
+    task = Task.load(view="frames:all", artifacts=place, frames=5)
     assert (task.n_layers, task.view) == (2, "frames:0+frames:1")
+    assert task.to_view("frames:all") is task
+    assert not task.has("frames")
+    quick = replace(
+        heads.get("layer_cnn"), build=lambda **given: LayerCNN(given["n_layers"], given["n_frames"], epochs=1)
+    )
+    (p,) = compare(task, [quick], n_folds=2, jobs=1)
+    assert (p.view, {len(weights) for weights in p.layer_weights}) == ("frames:0+frames:1", {2})
     with pytest.raises(DataError, match="no encoder has frames of all 24 clips .*--views frames"):
         Task.load(view="frames", artifacts=place)
 
@@ -168,7 +177,7 @@ def test_a_model_predicts_files_in_the_view_that_it_was_fitted_on(deep: Artifact
 
 
 @pytest.mark.parametrize(
-    ("heads", "views", "frames", "said"),
+    ("named", "views", "frames", "said"),
     [
         (("logreg",), ("frames:1",), None, "--view frames:1: none of logreg reads frames"),
         (("cnn",), ("pooled",), None, "--view pooled: none of cnn reads one vector a clip"),
@@ -176,9 +185,9 @@ def test_a_model_predicts_files_in_the_view_that_it_was_fitted_on(deep: Artifact
         (("cnn",), ("frames:all",), None, "cnn reads one layer's frames; got --view frames:all"),
     ],
 )
-def test_what_no_head_reads_is_refused(heads: tuple, views: tuple, frames: int | None, said: str) -> None:
+def test_what_no_head_reads_is_refused(named: tuple, views: tuple, frames: int | None, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        asked_heads(heads, views, frames)
+        asked_heads(named, views, frames)
 
 
 def test_frames_that_no_memory_could_hold_are_refused(deep: Artifacts) -> None:
