@@ -178,7 +178,7 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
     def learned(name: str) -> tuple[Any, ...]:
         return tuple(outcome.learned[name] for outcome in outcomes if name in outcome.learned)
 
-    def spread(values: Iterable[object]) -> NDArray[np.str_]:
+    def repeated(values: Iterable[object]) -> NDArray[np.str_]:
         return np.concatenate([np.full(len(p.fold.test), str(v)) for p, v in zip(pieces, values, strict=True)])
 
     spec = pieces[0].head
@@ -190,8 +190,8 @@ def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, 
         labels=task.labels,
         clip_ids=task.ids[rows],
         speakers=task.speakers[rows],
-        folds=spread(piece.fold.name for piece in pieces),
-        seeds=spread(piece.seed for piece in pieces),
+        folds=repeated(piece.fold.name for piece in pieces),
+        seeds=repeated(piece.seed for piece in pieces),
         truth=task.y[rows],
         predicted=labels[proba.argmax(axis=1)],
         proba=proba,

@@ -14,7 +14,7 @@ from embedcache import datasets as registry
 from embedcache.augment import recipe_of
 from embedcache.encoder import FRAMES, is_ragged
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
-from embedcache.store import whole_store
+from embedcache.store import lacks, whole_store
 
 from .labels import NATIVE, Labels, view_labels
 from .mapped import Floats, Indices, MappedRows, Matrix, stack, write_rows
@@ -236,10 +236,10 @@ def encoders_of(
     what = "" if parts == ["pooled"] or parts == ["layers"] else f" with {' and '.join(parts)}"
     whole, notes = [], []
     for store in find_stores(artifacts.cache):
-        has = _count(store, keys, parts)
+        has = len(keys) - lacks(store, keys, parts)
         if has == len(keys):
             whole.append(store.folder.name)
-        elif has or _count(store, keys, ["pooled"]):
+        elif has or lacks(store, keys, ["pooled"]) < len(keys):
             notes.append(f"{store.folder.name} has {has} of the {len(keys)} clips of {named}{what}, and is left out")
     return whole, notes
 
@@ -343,11 +343,6 @@ def _vectors(store: EmbeddingStore, keys: list[str], parts: Sequence[str], n_fra
     step = max(1, STREAMED // (4 * width))
     made = (read(keys[i : i + step]) for i in range(0, len(keys), step))
     return write_rows(place.root / "scratch", (len(keys), width), made)
-
-
-def _count(store: EmbeddingStore, keys: list[str], views: Sequence[str]) -> int:
-    lacking = set(store.missing(keys, views))
-    return sum(key not in lacking for key in keys)
 
 
 def _called(store: EmbeddingStore) -> str:

@@ -216,7 +216,7 @@ def whole_store(
     Raises UnknownName or DataError where there is none, or more than one.
     """
     stores = find_stores(cache, encoder)
-    lacking = [_lacks(store, keys, views) for store in stores]
+    lacking = [lacks(store, keys, views) for store in stores]
     whole = [store for store, count in zip(stores, lacking, strict=True) if not count]
     if len(whole) == 1:
         return whole[0]
@@ -231,7 +231,7 @@ def whole_store(
     )
 
 
-def _lacks(store: EmbeddingStore, keys: Sequence[str], views: Sequence[str]) -> int:
+def lacks(store: EmbeddingStore, keys: Sequence[str], views: Sequence[str]) -> int:
     """How many of the keys, some of which may be the same, lack a view."""
     missing = set(store.missing(keys, views))
     return sum(key in missing for key in keys)
