@@ -333,6 +333,96 @@ def fit(
 
 
 @app.command()
+def finetune(
+    dataset: DatasetsOption = None,
+    root: RootOption = None,
+    encoder: Annotated[str, typer.Option(help="To start from: a name, a folder or a hub id.")] = "wav2vec2-base",
+    labels: LabelsOption = "native",
+    protocol: Annotated[
+        str, typer.Option(help="One checkpoint a fold, and a row.", show_default="one checkpoint of all clips")
+    ] = "",
+    folds: FoldsOption = 5,
+    classifier: Annotated[str, typer.Option(help="mlp, or sequence: transformers' own.")] = "mlp",
+    pooling: Annotated[str, typer.Option(help="Over frames: mean or attention.")] = "mean",
+    hidden: Annotated[str, typer.Option(help="Units of the layers behind it, a,b; none: no layer.")] = "256",
+    dropout: Annotated[float, typer.Option(help="Behind each of them.")] = 0.1,
+    unfreeze: Annotated[
+        str, typer.Option(help="encoder (all but the convolutions), all, or top:N blocks.")
+    ] = "encoder",
+    seconds: Annotated[float, typer.Option(help="Longer clips are cropped to this.")] = 5.0,
+    epochs: Annotated[int, typer.Option(help="At most.")] = 15,
+    batch_size: Annotated[int, typer.Option(help="Clips at once.")] = 16,
+    accumulate: Annotated[int, typer.Option(help="Batches before a step.")] = 1,
+    lr: Annotated[float, typer.Option(help="Learning rate, of AdamW.")] = 3e-5,
+    layer_decay: Annotated[float, typer.Option(help="Of the rate, a block further down.")] = 1.0,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
+    warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate grows.")] = 0.1,
+    schedule: Annotated[str, typer.Option(help="Of the rate, then: linear, cosine, constant.")] = "linear",
+    patience: Annotated[
+        int, typer.Option(help="Epochs without a better UAR on development speakers; 0: none, and every epoch.")
+    ] = 5,
+    class_weights: Annotated[bool, typer.Option("--class-weights", help="Each label counts the same.")] = False,
+    spec_augment: Annotated[float, typer.Option(help="Share of frames where a masked span starts.")] = 0.05,
+    augment: Annotated[
+        str | None, typer.Option(help="Each epoch hears copies: noise, pitch, stretch, gain.", show_default="clips")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16; fp16 on a GPU.")] = "fp32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    device: DeviceOption = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="below artifacts/checkpoints")] = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Train an encoder on: its checkpoint goes back into `ser extract`, and with --protocol onto the leaderboard."""
+    from classifiers.finetuning import AskedFinetune
+    from classifiers.finetuning import finetune as run
+    from classifiers.leaderboard import leaderboard as rows_of
+    from embedcache import SerError, stocked
+    from embedcache.finetune import Settings
+    from embedcache.progress import terminal
+
+    settings = Settings(
+        classifier=classifier,
+        pooling=pooling,
+        hidden=units(hidden),
+        dropout=dropout,
+        unfreeze=unfreeze,
+        seconds=seconds,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        lr=lr,
+        layer_decay=layer_decay,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        schedule=schedule,
+        patience=patience,
+        class_weights=class_weights,
+        spec_augment=spec_augment,
+        augment=given(augment),
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        seed=seed,
+    )
+    place = place_of(artifacts)
+    names = tuple(stocked(name, place, root, terminal).dataset for name in given(dataset))
+    asked = AskedFinetune(names, encoder, protocol, folds, labels, settings)
+    try:
+        done = run(place, asked, out, device, resume, terminal, note)
+    except KeyboardInterrupt:
+        raise SerError("stopped: whole epochs are kept. The same command with --resume goes on from there.") from None
+    if done.run:
+        show(rows_of(done.predictions))
+        tell_skipped(done.predictions[0].dataset, done.predictions[0].skipped)
+        print(f"\nrun: {done.run}")
+    print("\n".join(f"checkpoint: {folder}" for folder in done.checkpoints))
+    note(f"Next: ser extract --encoder {shlex.quote(str(done.checkpoints[0]))} --dataset D, of speakers it never heard")
+
+
+@app.command()
 def compare(
     dataset: DatasetsOption = None,
     encoder: EncodersOption = None,
@@ -618,17 +708,12 @@ def cache_import(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Store vectors that another program made, to compare them here."""
-    from embedcache import Manifest, take_stock
-    from embedcache import datasets as registry
+    from embedcache import stocked
     from embedcache.exchange import import_npz
     from embedcache.progress import terminal
 
     place = place_of(artifacts)
-    if root or not place.manifest(dataset).exists():
-        manifest = take_stock(registry.get(dataset).manifest(root), place, terminal)
-        manifest.to_csv(place.manifest(manifest.dataset))
-    else:
-        manifest = Manifest.from_csv(place.manifest(dataset))
+    manifest = stocked(dataset, place, root, terminal)
     done = import_npz(file, place.cache, encoder, manifest, terminal)
     print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
     print(f"in the cache before: {done.known}\ncache: {done.store.folder}")
@@ -673,6 +758,14 @@ def given(names: str | list[str] | None) -> tuple[str, ...]:
     """The names of an option that may be left out, repeated, or hold several with commas between."""
     listed = [names] if isinstance(names, str) else names or []
     return tuple(name.strip() for item in listed for name in item.split(",") if name.strip())
+
+
+def units(text: str) -> tuple[int, ...]:
+    """The numbers of an option: `256,128`; `none` is none. Raises BadParameter, exit code 2."""
+    try:
+        return () if text.strip() == "none" else tuple(int(number) for number in given(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"got --hidden {text}; wanted numbers of units, 256,128, or none.") from error
 
 
 def console() -> Console:

@@ -34,6 +34,7 @@ from embedcache.show import count
 from ._names import vectors
 from .leaderboard import Row, peers
 from .metrics import Floats
+from .protocol import knows_speakers
 from .stats import PERMUTATIONS, TOLERANCE
 
 ALPHA = 0.05
@@ -103,7 +104,7 @@ def _compared(tables: Sequence[dict[Key, Row]], shared: Sequence[Key], n_rows: i
         p=p,
         distance=distance,
         groups=tuple(tied(ranks[order], distance if p < ALPHA else math.inf)),
-        blind=any("speaker" in row.leaks for row in firsts),
+        blind=any(knows_speakers(row.leaks) for row in firsts),
         left_out=n_rows - scores.size,
     )
 
@@ -163,7 +164,7 @@ def told(found: Critical) -> list[str]:
 def _tables(rows: Sequence[Row]) -> list[dict[Key, Row]]:
     """Of each corpus, the table that has the most heads, by head."""
     single = [row for row in rows if "+" not in row.dataset and "->" not in row.dataset]
-    seeing = [row for row in single if "speaker" not in row.leaks]
+    seeing = [row for row in single if not knows_speakers(row.leaks)]
     made: dict[str, dict[Key, Row]] = {}
     for _, group in groupby(sorted(seeing or single, key=peers), key=peers):
         table = {

@@ -1,7 +1,7 @@
 """Predictions -> rows -> CSV. A pure function: the same predictions give the same leaderboard.
 
 Rows are ranked by UAR among their peers: the rows of one dataset and protocol with the same folds of the same labelled
-clips. Protocols that are blind to speakers come last.
+clips. Rows whose head or encoder was trained on test speakers come last.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ._csv import csv_text
 from .metrics import brier, ece, f1s, macro_f1, precisions, recalls, uar, war
 from .paired import Paired, against_best
 from .predictions import Predictions
+from .protocol import knows_speakers
 from .stats import speaker_bootstrap
 
 
@@ -177,5 +178,8 @@ def chosen_csv(predictions: Iterable[Predictions]) -> str:
 
 
 def peers(row: Row) -> tuple[Any, ...]:
-    """What must be equal for two rows to be ranked against each other; blind protocols sort last."""
-    return "speaker" in row.leaks, row.dataset, row.protocol, -row.n_clips, row.fold_hash
+    """What must be equal for two rows to be ranked against each other; those that know their test speakers come last.
+
+    So a row whose encoder was fine-tuned on test speakers is never the best that honest rows are compared with.
+    """
+    return knows_speakers(row.leaks), row.dataset, row.protocol, -row.n_clips, row.fold_hash

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 ECE_BINS = 15
 
 
-def confusion(truth: NDArray[Any], predicted: NDArray[Any], labels: tuple[str, ...]) -> NDArray[np.int64]:
+def confusion(truth: NDArray[Any], predicted: NDArray[Any], labels: tuple[Any, ...]) -> NDArray[np.int64]:
     """(C, C) counts, rows and columns in the order of `labels`. Raises ValueError for a label that is not there."""
     place = {label: number for number, label in enumerate(labels)}
     strange = sorted((set(truth.tolist()) | set(predicted.tolist())) - set(labels))

@@ -74,7 +74,8 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
 def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     """What train and test share in any fold: of `speaker`, `audio` (identical files) and `text`, joined by `+`.
 
-    A protocol that does not look at speakers always carries `speaker`: where none is shared, that was luck.
+    A protocol that does not look at speakers always carries `speaker`: where none is shared, that was luck. `encoder`
+    says that the encoder was fine-tuned on clips, or on speakers, that some fold tests.
     """
     columns: Mapping[str, Strings | None] = {"speaker": task.speakers, "audio": task.keys, "text": task.texts}
     shared = {
@@ -83,7 +84,13 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
         if column is not None and any(_shared(column[fold.train], column[fold.test]) for fold in folds)
     }
     blind = {"speaker"} if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers else set()
-    return "+".join(name for name in columns if name in shared | blind)
+    known = task.seen is not None and any(task.seen[fold.test].any() for fold in folds)
+    return "+".join([*(name for name in columns if name in shared | blind), *(["encoder"] if known else [])])
+
+
+def knows_speakers(leaks: str) -> bool:
+    """Whether a row's `leaks` say that its head, or its encoder, was trained on speakers that it is tested on."""
+    return not {"speaker", "encoder"}.isdisjoint(leaks.split("+"))
 
 
 def fold_hash(task: Task, folds: Sequence[Fold]) -> str:

@@ -28,6 +28,7 @@ from ._parts import Figure, Grid, Part, part_of, said
 from .leaderboard import Row, Table, latest, tables
 from .metrics import ECE_BINS
 from .predictions import MOST_BYTES, Predictions, load_predictions
+from .protocol import knows_speakers
 from .run import find_runs
 from .show import ALPHA, interval, statement, told_apart
 from .stats import PERMUTATIONS, RESAMPLES
@@ -162,6 +163,7 @@ def _template() -> Any:
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     css = Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8"))  # ours, so that it needs no escape
     made.globals.update(css=css, methods=METHODS, marks=range(MOST_NAMES), sentences={"apart": APART, "shared": SHARED})
+    made.filters["knows_speakers"] = knows_speakers
     return made.get_template(PAGE)
 
 
@@ -191,7 +193,7 @@ def _board(table: Table) -> Board:
         title=title,
         rows=tuple((row, interval(row)) for row in rows),
         leak=" ".join(sorted({statement(row.leaks) for row in rows})),
-        leaky="speaker" in first.leaks,
+        leaky=knows_speakers(first.leaks),
         apart=told_apart(rows) if len(rows) > 1 or first.uar_low != first.uar_low else "",
         figures=(charts.whiskers(scores, 1 / first.classes, WIDE), charts.whiskers(scores, 1 / first.classes)),
     )
@@ -200,7 +202,7 @@ def _board(table: Table) -> Board:
 def _score(row: Row) -> Score:
     copies = f", {row.copies} copies" if row.copies else ""
     on = vectors(row.head, row.encoder, row.view)
-    return Score(f"{row.head} on {on}{copies}", row.uar, row.uar_low, row.uar_high, "speaker" in row.leaks)
+    return Score(f"{row.head} on {on}{copies}", row.uar, row.uar_low, row.uar_high, knows_speakers(row.leaks))
 
 
 def _flattered(made: Sequence[Table]) -> list[Flattered]:
@@ -209,7 +211,7 @@ def _flattered(made: Sequence[Table]) -> list[Flattered]:
         found
         for apart in made
         for shared in made
-        if "speaker" not in apart.rows[0].leaks and "speaker" in shared.rows[0].leaks
+        if not knows_speakers(apart.rows[0].leaks) and knows_speakers(shared.rows[0].leaks)
         for found in _pair(apart, shared)
     ]
 

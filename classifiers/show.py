@@ -30,6 +30,7 @@ LEAKS = {
     "speaker": "the test speakers were heard in training: on new speakers expect less",
     "audio": "identical files stand in train and test",
     "text": "train and test share sentences",
+    "encoder": "the encoder was fine-tuned on test speakers: on new speakers expect less",
 }
 UNKNOWN = "no leak that this version knows"  # a run may come from another
 

@@ -13,6 +13,7 @@ from embedcache import Artifacts, DataError, EmbeddingStore, EncoderInfo, Manife
 from embedcache import datasets as registry
 from embedcache.augment import recipe_of
 from embedcache.encoder import FRAMES, is_ragged
+from embedcache.lineage import TrainedOn, of_store
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
 from embedcache.store import lacks, whole_store
 
@@ -64,10 +65,11 @@ class Task:
     dropped: tuple[str, ...] = ()  # ids of clips that the view of the labels leaves out
     labels_from: Labels | None = None  # what y is made of
     copies: Copies | None = None
+    seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was fine-tuned on a clip or its speaker
 
     def __post_init__(self) -> None:
         """Raises DataError unless all columns have a row a clip."""
-        for name in ("y", "speakers", "clip_ids", "keys", "texts"):
+        for name in ("y", "speakers", "clip_ids", "keys", "texts", "seen"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.X):
                 raise DataError(f"{name} has {len(column)} rows, X has {len(self.X)}; wanted one a clip in both.")
@@ -95,35 +97,22 @@ class Task:
         for it once more.
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
-        manifests = load_manifests(place, dataset)
-        name = "+".join(manifest.dataset for manifest in manifests)
-        clips = [clip for manifest in manifests for clip in _named(manifest, manifest.usable, len(manifests))]
-        seen = view_labels(clips, labels)
-        used = [replace(clip, label=label) for clip, label in zip(clips, seen.labels, strict=True) if label]
-        if not used:
-            raise DataError(f"--labels {labels} leaves no clip of {name}. Choose another view.")
-        copied = _copied(place, manifests, copies, used) if copies else None
-        keys = [clip.key for clip in used]
+        found = Listed.of(place, dataset, labels)
+        copied = _copied(place, found.manifests, copies, found.clips) if copies else None
+        keys = [clip.key for clip in found.clips]
         every = keys + (copied.keys if copied else [])
-        named = f"{name} with {copies} copies of each clip" if copies else name
+        named = f"{found.name} with {copies} copies of each clip" if copies else found.name
         read, rows = _read(place, named, every, encoder, view, frames), len(keys)
-        return cls(
-            X=read.X[:rows],
-            y=np.array([clip.label for clip in used]),
-            speakers=np.array([clip.speaker for clip in used]),
-            clip_ids=np.array([clip.clip_id for clip in used]),
-            keys=np.array(keys),
-            texts=np.array([clip.extra.get("text", "") for clip in used]),
-            dataset=name,
+        trained_on = of_store(read.store.info, read.store.folder)
+        task = found.task(read.X[:rows], trained_on)
+        return replace(
+            task,
             encoder=_called(read.store),
             encoder_info=read.store.info,
             view=read.view,
             n_layers=read.n_layers,
             n_frames=read.n_frames,
-            skipped=tuple(clip.clip_id for m in manifests for clip in _named(m, m.skipped, len(manifests)))
-            + (copied.skipped if copied else ()),
-            dropped=tuple(clip.clip_id for clip, label in zip(clips, seen.labels, strict=True) if not label),
-            labels_from=seen,
+            skipped=task.skipped + (copied.skipped if copied else ()),
             copies=Copies(read.X[rows:], np.array(copied.of, np.int64), copies, copied.recipe) if copied else None,
         )
 
@@ -137,7 +126,7 @@ class Task:
 
     def take(self, rows: Indices) -> Task:
         """Some of the clips, in order, with their copies."""
-        columns = ("y", "speakers", "clip_ids", "keys", "texts")
+        columns = ("y", "speakers", "clip_ids", "keys", "texts", "seen")
         kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
         copies = self.copies
         if copies:
@@ -188,6 +177,51 @@ class Task:
     def _last_layer(self, X: Matrix) -> Matrix:
         last = X[:, -(X.shape[1] // self.n_layers) :]
         return last if isinstance(last, MappedRows) and last.nbytes > IN_MEMORY else np.ascontiguousarray(last)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The labelled clips of one extracted dataset or of several, before there are vectors."""
+
+    name: str  # of several, `a+b`
+    manifests: Sequence[Manifest]
+    bare: Sequence[Clip]  # under the names of their own dataset
+    clips: Sequence[Clip]  # the same, as a task names them
+    dropped: tuple[str, ...]
+    labels: Labels
+
+    @classmethod
+    def of(cls, artifacts: Artifacts, dataset: str | Sequence[str] | None, labels: str) -> Listed:
+        """Raises UnknownName or DataError as `Task.load` does."""
+        manifests = load_manifests(artifacts, dataset)
+        name = "+".join(manifest.dataset for manifest in manifests)
+        bare = [clip for manifest in manifests for clip in manifest.usable]
+        named = [clip for manifest in manifests for clip in _named(manifest, manifest.usable, len(manifests))]
+        seen = view_labels(named, labels)
+        if not any(seen.labels):
+            raise DataError(f"--labels {labels} leaves no clip of {name}. Choose another view.")
+
+        def labelled(clips: Sequence[Clip]) -> list[Clip]:
+            return [replace(clip, label=label) for clip, label in zip(clips, seen.labels, strict=True) if label]
+
+        dropped = tuple(clip.clip_id for clip, label in zip(named, seen.labels, strict=True) if not label)
+        return cls(name, manifests, labelled(bare), labelled(named), dropped, seen)
+
+    def task(self, X: Matrix, trained_on: TrainedOn | None) -> Task:
+        """The task with X (n, …), vectors of an encoder that was `trained_on` that."""
+        return Task(
+            X=X,
+            y=np.array([clip.label for clip in self.clips]),
+            speakers=np.array([clip.speaker for clip in self.clips]),
+            clip_ids=np.array([clip.clip_id for clip in self.clips]),
+            keys=np.array([clip.key for clip in self.clips]),
+            texts=np.array([clip.extra.get("text", "") for clip in self.clips]),
+            dataset=self.name,
+            skipped=tuple(c.clip_id for m in self.manifests for c in _named(m, m.skipped, len(self.manifests))),
+            dropped=self.dropped,
+            labels_from=self.labels,
+            seen=np.array(trained_on.knows(self.bare)) if trained_on else None,
+        )
 
 
 def load_manifests(artifacts: Artifacts, datasets: str | Sequence[str] | None = None) -> list[Manifest]:

@@ -31,7 +31,7 @@ from .errors import (
     UnknownName,
 )
 from .extract import Report, extract
-from .keys import KeyMemo, add_keys, take_stock
+from .keys import KeyMemo, add_keys, stocked, take_stock
 from .layout import Artifacts
 from .manifest import Clip, Manifest
 from .store import EmbeddingStore, find_stores
@@ -68,5 +68,6 @@ __all__ = [
     "find_stores",
     "load_encoder",
     "read",
+    "stocked",
     "take_stock",
 ]

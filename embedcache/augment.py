@@ -94,9 +94,13 @@ def copies_of(manifest: Manifest, recipe: Recipe) -> Manifest:
     """
     if bare := [clip.clip_id for clip in manifest.usable if not clip.key]:
         raise DataError(f"{len(bare)} clips of {manifest.dataset} have no key, {bare[0]} for one. Run add_keys first.")
-    said = [_description(recipe.transforms, recipe.seed, number) for number in range(1, recipe.copies + 1)]
-    made = [_copy(clip, how, number) for clip in manifest.usable for number, how in enumerate(said, start=1)]
+    made = [copy_of(clip, recipe, number) for clip in manifest.usable for number in range(1, recipe.copies + 1)]
     return Manifest(manifest.dataset, tuple(made))
+
+
+def copy_of(clip: Clip, recipe: Recipe, number: int) -> Clip:
+    """A keyed clip's copy with this number, from 1, whether or not the recipe asks for so many."""
+    return _copy(clip, _description(recipe.transforms, recipe.seed, number), number)
 
 
 def recipe_of(copy: Clip) -> str:

@@ -82,16 +82,21 @@ class EncoderInfo:
     precision: str
     preprocessing: str  # from bytes to the encoder's input, with the versions that matter
     recipe_version: int  # counts changes of our own code that change numbers
+    trained_on: str = ""  # SHA-256 of what it was fine-tuned on, see `lineage`; "" where nothing here fine-tuned it
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides the numbers, 64 hexadecimal digits; what an encoder is called does not."""
-        decisive = {k: v for k, v in asdict(self).items() if k not in ("name", "checkpoint")}
+        """SHA-256 over all that decides the numbers, 64 hexadecimal digits; what an encoder is called does not.
+
+        Nor what it was trained on, beside the weights' own digest, which covers the config that names it.
+        """
+        decisive = {k: v for k, v in asdict(self).items() if k not in ("name", "checkpoint", "trained_on")}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """One line of JSON; of an encoder that was not fine-tuned, as earlier versions wrote it."""
+        said = {k: v for k, v in asdict(self).items() if k != "trained_on" or v}
+        return json.dumps(said, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EncoderInfo:

@@ -26,6 +26,7 @@ from .audio import Recording, Waveform
 from .augment import transformed
 from .encoder import VIEWS, Batch, Encoder, join, resolve_views
 from .errors import AudioError, EncoderError, SerError, StoreError, complain
+from .lineage import keep
 from .manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .progress import Advance, Progress, silent
 from .store import EmbeddingStore
@@ -130,6 +131,7 @@ def extract(
     wanted = {key for missing in lacking.values() for key in missing}
     todo = list({clip.key: clip for clip in usable if clip.key in wanted}.values())
     seconds = sum(clip.seconds for clip in todo)
+    keep(encoder.info, store.folder)  # before the first shard: none is ever without
     if todo:
         needed = [view for view in asked if lacking[view]]
         with progress("encoding", total=seconds, unit="s of audio") as advance:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from . import datasets
 from .audio import Recording
 from .errors import AudioError, DataError, complain
 from .jsonfile import read_json
@@ -99,6 +100,21 @@ def take_stock(manifest: Manifest, artifacts: Artifacts, progress: Progress = si
     keyed = add_keys(manifest, KeyMemo(artifacts.keys(manifest.dataset)), progress).check()
     before = artifacts.manifest(manifest.dataset)
     return keyed.succeed(Manifest.from_csv(before)) if before.exists() else keyed
+
+
+def stocked(
+    dataset: str, artifacts: Artifacts, root: str | Path | None = None, progress: Progress = silent
+) -> Manifest:
+    """A dataset's manifest as it lies in an output folder; with `root`, or where none does, as its folder has it now.
+
+    Raises DataError as `Dataset.manifest` and `take_stock` do, UnknownName.
+    """
+    path = artifacts.manifest(dataset)
+    if path.exists() and not root:
+        return Manifest.from_csv(path)
+    manifest = take_stock(datasets.get(dataset).manifest(root), artifacts, progress)
+    manifest.to_csv(artifacts.manifest(manifest.dataset))
+    return manifest
 
 
 def _inspect(path: str) -> Seen:

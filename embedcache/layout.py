@@ -49,6 +49,11 @@ class Artifacts:
         """One folder per fitted head."""
         return self.root / "models"
 
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per fine-tuned encoder, or per protocol, with a folder a fold."""
+        return self.root / "checkpoints"
+
     def manifest(self, dataset: str) -> Path:
         """The manifest of one dataset."""
         return self.manifests / f"{dataset}.csv"

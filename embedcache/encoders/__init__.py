@@ -10,12 +10,12 @@ from pathlib import Path
 from ..encoder import PRECISIONS, Encoder, EncoderSpec, Say, silence
 from ..errors import EncoderError
 from ..registry import Registry
-from ._checkpoint import UNTRAINED, is_cached
+from ._checkpoint import UNTRAINED, is_cached, locate
 from ._remembered import recall
 from .wav2vec2 import encoder as built_in
 from .wav2vec2 import load_checkpoint
 
-__all__ = ["UNTRAINED", "all", "find", "get", "is_cached", "load_encoder", "names"]
+__all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=("packed",))
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
@@ -43,3 +43,8 @@ def load_encoder(
         checkpoint = name if spec is None or name == UNTRAINED else spec.checkpoint
         return recall(memory, name, checkpoint, precision, lambda: load(device, precision, say))
     return load(device, precision, say)
+
+
+def folder_of(checkpoint: str) -> Path:
+    """The folder of a checkpoint's files. Raises EncoderError where there is none."""
+    return locate(checkpoint)[1]

@@ -19,6 +19,7 @@ from ..audio import pipeline
 from ..encoder import EncoderInfo
 from ..errors import EncoderError, first_line
 from ..jsonfile import read_json
+from ..lineage import TRAINED_ON, of_checkpoint
 
 RECIPE = 1
 UNTRAINED = "wav2vec2-base-untrained"
@@ -71,10 +72,14 @@ class Checkpoint:
 
 
 def open_checkpoint(checkpoint: str, name: str, precision: str) -> Checkpoint:
-    """The checkpoint in a local folder or on the hub. Raises EncoderError where it cannot be had or is not whole."""
+    """The checkpoint in a local folder or on the hub. Raises EncoderError where it cannot be had or is not whole.
+
+    One that was fine-tuned is whole only with the list of what it was trained on.
+    """
     source, folder = locate(checkpoint)
-    with _quiet():
+    with quiet():
         model, features = _load(source, folder)
+    of_checkpoint(folder, getattr(model.config, TRAINED_ON, ""))
     return _identified(name or Path(source).name, source, model, features, precision)
 
 
@@ -82,7 +87,7 @@ def untrained(precision: str, seed: int = 0) -> Checkpoint:
     """wav2vec2-base as its config makes it, with seeded random weights: a control, and a stand-in offline."""
     import torch
 
-    with _quiet():
+    with quiet():
         from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
         with torch.random.fork_rng(devices=[]):
@@ -131,6 +136,7 @@ def _identified(name: str, checkpoint: str, model: Any, features: Any, precision
         precision=precision,
         preprocessing=f"{pipeline()}; {type(features).__name__}, {normalised}",
         recipe_version=RECIPE,
+        trained_on=getattr(model.config, TRAINED_ON, ""),
     )
     return Checkpoint(info, model.eval().requires_grad_(False), features)
 
@@ -328,7 +334,7 @@ def _unreachable(checkpoint: str, error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and notes on tensors that a frozen encoder does not use."""
     from transformers.utils import logging
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ._layers import Linear, Norm, product
 from ._views import runs
 
 TILE = 64  # slots (1.28 s) whose convolutions run together on a CPU: their widest tensor, 8 MB, stays in its cache
+Count = TypeVar("Count", int, Tensor)
 Weights = tuple[Tensor, Tensor | None]  # kernels (n, k, C) and biases (n, 1, C) of some clips
 
 
@@ -233,6 +234,13 @@ def inputs_of(outputs: int, steps: Sequence[tuple[int, int]]) -> int:
 def receptive_field(config: Any) -> int:
     """Samples that one frame of a network sees; 1 where its config tells of no convolutions."""
     return inputs_of(1, list(zip(getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ()), strict=True)))
+
+
+def frames_of(config: Any, samples: Count, convolutions: int | None = None) -> Count:
+    """How many frames a network's first few convolutions, or all, make of so many samples."""
+    for kernel, stride in list(zip(config.conv_kernel, config.conv_stride, strict=True))[:convolutions]:
+        samples = (samples - kernel) // stride + 1
+    return samples
 
 
 def fits_slots(config: Any) -> bool:
