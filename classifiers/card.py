@@ -28,7 +28,7 @@ MEANING = {
     "speaker": "The speakers tested on were heard in training: the scores are of known voices, and lower on new ones.",
     "audio": "Some recordings stand in training and test alike: the scores are too high.",
     "text": "Training and test share sentences: on other sentences the scores may be lower.",
-    "encoder": "The encoder was fine-tuned on speakers tested on: these are known voices, scores are lower on new ones.",
+    "encoder": "The encoder was fine-tuned on speakers tested on: the scores are of known voices.",
 }
 SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {
     "uar": (uar, "unweighted average recall: the mean of the labels' recalls; a guess gives `chance`"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import Artifacts, EncoderInfo, ProtocolError
+from embedcache import Artifacts, EncoderInfo, ProtocolError, Recording
 from embedcache.encoder import Say, silence
 from embedcache.finetune import Card, Finetuned, Settings, train
 from embedcache.finetune.training import Work, open_base, parent_of
@@ -137,7 +137,7 @@ def _of_fold(folder: Path, fold: Fold) -> Path:
 
 def _tested(listed: Listed, task: Task, fold: Fold, model: Finetuned) -> _Tested:
     begin = perf_counter()
-    own = model.predict_proba([listed.bare[row].path for row in fold.test])
+    own = model.proba([Recording.load(listed.bare[row].path) for row in fold.test])
     proba = np.zeros((len(own), len(task.labels)), np.float32)
     proba[:, [task.labels.index(label) for label in model.card.labels]] = own
     return _Tested(proba, perf_counter() - begin, replace(model, network=None))

@@ -32,7 +32,7 @@ from .heads._frames import FrameHead
 from .heads.best_layer import BestLayer
 from .heads.stack import Stack
 from .persist import MODEL, Card, card_json, load_model
-from .predict import Predictor
+from .predict import load_whole
 from .views import about_view, rows_of
 from .wrapped import innermost
 
@@ -71,8 +71,7 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
     if with_encoder:
-        predictor = Predictor.load(model, "cpu")
-        return _export(predictor.estimator, predictor.card, predictor.encoder, out)
+        return _export(*load_whole(model, "cpu"), out)
     return _export(*load_model(model), None, out)
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from classifiers import Card, Predictor, head, heads, load_model, save_model
+from classifiers import Card, Predictor, head, heads, load_model, portable, save_model
 from classifiers._graph import Graph
 from classifiers._onnx import below, head_model, input_name
 from classifiers.checks import toy_task
@@ -273,8 +273,8 @@ def test_a_head_over_frames_is_exported_alone_and_says_what_it_reads(tmp_path: P
 
 def test_frames_are_not_exported_with_the_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     card = replace(CARD, head="cnn", view="frames", n_frames=7)
-    predictor = SimpleNamespace(estimator=None, card=card, encoder=SimpleNamespace(info=INFO))
-    monkeypatch.setattr(Predictor, "load", lambda folder, device: predictor)
+    whole = None, card, SimpleNamespace(info=INFO)
+    monkeypatch.setattr(portable, "load_whole", lambda folder, device: whole)
     with pytest.raises(ModelError, match="cnn reads the view 'frames'.*Export the head alone, without --encoder"):
         export_onnx(tmp_path, with_encoder=True)
     assert list(tmp_path.iterdir()) == []

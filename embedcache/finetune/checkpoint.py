@@ -105,15 +105,15 @@ class Finetuned:
         whole.load_state_dict({name: held[name] for name in wanted}, strict=False)
         return cls(card, network.to(place).eval(), checkpoint.features, place)
 
-    def predict_proba(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
+    def proba(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
         """(n, C), columns in the order of `card.labels`. Raises AudioError for a file that cannot be used."""
         from ..encoders._front import receptive_field
 
-        waves = [Recording.load(path).waveform(int(self.features.sampling_rate)) for path in paths]
+        waves = [recording.waveform(int(self.features.sampling_rate)) for recording in recordings]
         shortest = receptive_field(self.network.base.config)
-        for path, wave in zip(paths, waves, strict=True):
+        for recording, wave in zip(recordings, waves, strict=True):
             if len(wave) < shortest:
-                raise AudioError(f"{path}: has {len(wave)} samples, {shortest} give one frame. Record it again.")
+                raise AudioError(f"{recording.path}: has {len(wave)} samples, {shortest} give one frame.")
         order = sorted(range(len(waves)), key=lambda number: len(waves[number]))
         size = self.card.settings.batch_size
         proba = np.zeros((len(waves), len(self.card.labels)), np.float32)

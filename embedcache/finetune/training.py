@@ -190,11 +190,11 @@ def _log(scratch: Path) -> list[dict[str, float]]:
 
 
 def _fit_masks(config: Any, work: Work, rate: int) -> None:
-    """Masked spans no longer than the shortest clip: transformers refuses a batch that is shorter than one."""
+    """Masked spans no longer than half the shortest clip: one that is as long would hide all of it."""
     from ..encoders._front import frames_of
 
     shortest = min(min(clip.seconds, work.settings.seconds) for clip in work.train)
-    config.mask_time_length = max(1, min(config.mask_time_length, frames_of(config, round(shortest * rate))))
+    config.mask_time_length = max(1, min(config.mask_time_length, frames_of(config, round(shortest * rate)) // 2))
 
 
 def parent_of(base: Checkpoint) -> TrainedOn | None:
