@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -423,6 +423,43 @@ def finetune(
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="A recipe.", show_default="all of them, listed")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Other data, a,b,c or repeated.", show_default="the recipe's")
+    ] = None,
+    root: RootOption = None,
+    encoder: Annotated[str | None, typer.Option(help="Another encoder.", show_default="the recipe's")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few minutes' version: few clips, less training.")] = False,
+    device: DeviceOption = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with fine-tuning that was stopped.")] = False,
+    jobs: JobsOption = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Run a published system: what it claims, what its protocol gives here, what is left on new speakers."""
+    from classifiers import recipe as recipes
+    from classifiers import reproduce as reproducing
+    from embedcache import SerError
+    from embedcache.progress import terminal
+
+    place = place_of(artifacts)
+    if name is None:
+        every = [recipes.recipe(each) for each in recipes.names()]
+        list_recipes([(r.name, r.about, claim_of(r.claims), *reproducing.state(place, r)) for r in every])
+        return
+    try:
+        done = reproducing.reproduce(
+            place, recipes.recipe(name), encoder, given(dataset), root, quick, device, resume, jobs, terminal, note
+        )
+    except KeyboardInterrupt:
+        raise SerError("stopped: what is embedded stays, and whole epochs with --resume.") from None
+    table("what claimed claimed-protocol speakers-held-out", done.table())
+    for line in done.told():
+        note(line)
+    note(f"run: {done.folder} (reproduction.csv, reproduction.json, leaderboard.csv)")
+
+
+@app.command()
 def compare(
     dataset: DatasetsOption = None,
     encoder: EncodersOption = None,
@@ -758,6 +795,22 @@ def given(names: str | list[str] | None) -> tuple[str, ...]:
     """The names of an option that may be left out, repeated, or hold several with commas between."""
     listed = [names] if isinstance(names, str) else names or []
     return tuple(name.strip() for item in listed for name in item.split(",") if name.strip())
+
+
+def claim_of(claims: Mapping[str, float]) -> str:
+    """What a system claims, in percent: `accuracy 95.31, macro-F1 94.92`."""
+    from classifiers.reproduce import METRICS
+
+    return ", ".join(f"{METRICS[metric]} {percent:.2f}" for metric, percent in claims.items()) or "no score"
+
+
+def list_recipes(rows: list[tuple[str, ...]]) -> None:
+    """Recipes with what they claim and what of them is on this machine; tab-separated through a pipe."""
+    if not sys.stdout.isatty():
+        table("name about claims weights data", rows)
+        return
+    for name, about, claims, weights, data in rows:
+        print(f"{name}: {about}\n  claims   {claims}\n  weights  {weights}\n  data     {data}")
 
 
 def units(text: str) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Published systems, one small file each: what was claimed, what was stated, what was left open; see `recipe`."""

@@ -1,0 +1,127 @@
+"""Published systems: recipes are whole, the protocols differ as they must, nothing passes for more than it is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Ser, noise, ravdess_tree, save_checkpoint, write
+
+from classifiers import heads
+from classifiers.recipe import Quick, names, recipe
+from classifiers.reproduce import _each, reproduce
+from embedcache import Artifacts, Clip, DataError, Manifest, datasets, encoders, stocked
+from embedcache.manifest import SKIPPED
+
+TABLE = ("frozen-mlp", "--encoder", "mfcc")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_recipe_names_what_is_there(name: str) -> None:
+    said = recipe(name)
+    assert said.source
+    assert said.stated
+    assert said.open, "every source leaves something open"
+    assert encoders.find(said.encoder)
+    assert all(datasets.find(dataset) for dataset in said.datasets)
+    assert bool(said.head) != bool(said.finetune)
+    assert not said.head or heads.find(said.head)
+    assert set(said.claims) <= {"war", "macro_f1"}
+
+
+def test_the_claims_are_those_of_the_sources() -> None:
+    claims = {name: dict(recipe(name).claims) for name in names()}
+    assert claims == {
+        "attention-finetune": {"war": 87.5},
+        "frozen-mlp": {"war": 95.31, "macro_f1": 94.92},
+        "mfcc-cnn": {"war": 69.44},
+        "ravdess-esd": {},
+        "sequence-960h": {"war": 90.57},
+        "weighted-layers-cnn": {"war": 63.11},
+    }
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> Path:
+    """24 actors, 3 emotions, a take: RAVDESS's published folds by speaker can be cut."""
+    return ravdess_tree(tmp_path / "eight", actors=24, takes=1)
+
+
+def test_three_columns(ser: Ser, eight: Path, tmp_path: Path) -> None:
+    done = ser("reproduce", *TABLE, "--root", eight)
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row for row in csv.DictReader(done.stdout.splitlines(), delimiter="\t")}
+    assert rows["protocol"]["claimed-protocol"] == "random, 5 folds"
+    assert rows["protocol"]["speakers-held-out"] == "official, 6 folds"
+    assert "speaker" in rows["leaks"]["claimed-protocol"]
+    assert "speaker" not in rows["leaks"]["speakers-held-out"]
+    assert rows["accuracy, %"]["claimed"] == "95.31"
+    near, far = (float(rows["accuracy, %"][c].split()[0]) for c in ("claimed-protocol", "speakers-held-out"))
+    cost = float(rows["accuracy against its own protocol, points"]["speakers-held-out"])
+    assert cost == pytest.approx(far - near, abs=0.11)
+    assert "This is no reproduction: encoder mfcc instead of wav2vec2-base." in done.stderr
+    assert "missing: ravdess: 1368 of 1440 clips" in done.stderr
+    (folder,) = (tmp_path / "artifacts" / "runs").glob("*-official")
+    saved = json.loads((folder / "reproduction.json").read_text())
+    assert (saved["is_reproduction"], saved["missing"]) == (False, ["ravdess: 1368 of 1440 clips"])
+    lines = list(csv.DictReader((folder / "reproduction.csv").open()))
+    assert [line["percent"] for line in lines if line["what"] == "claimed"] == ["95.3100", "94.9200"]
+    assert {line["run"] for line in lines if line["what"] == "speakers held out"} == {folder.name}
+    listed = ser("reproduce")
+    assert "mfcc-cnn\t2-D CNN over (30, 216) MFCC" in listed.stdout
+    assert "accuracy 95.31, macro-F1 94.92\tnot here\there\n" in listed.stdout
+
+
+def test_what_is_not_here_is_named_with_the_way_to_get_it(ser: Ser, tree: Path) -> None:
+    lacking = ser("reproduce", "mfcc-cnn")
+    assert lacking.returncode == 1
+    assert "mfcc-cnn needs cremad, ravdess, savee, tess, which is not here." in lacking.stderr
+    assert lacking.stderr.count("http") >= 4
+    assert "no recipe 'mlp-frozen'" in ser("reproduce", "mlp-frozen").stderr
+    assert "--root is one dataset's folder" in ser("reproduce", "mfcc-cnn", "--root", tree).stderr
+
+
+def test_a_part_of_the_data_says_so(tmp_path: Path) -> None:
+    place = Artifacts(tmp_path / "artifacts")
+    stocked("ravdess", place, ravdess_tree(tmp_path / "many", actors=24))
+    hurried = replace(recipe("frozen-mlp"), head="ridge", quick=Quick(1))
+    done = reproduce(place, hurried, "mfcc", quick=True)
+    assert done.differs[-1] == "quick: at most 1 clip of each speaker and label"
+    assert all(column.protocol in ("random", "official") for column in done.columns)
+    assert len(Manifest.from_csv(place.root / "reproduce" / "frozen-mlp-quick" / "manifests" / "ravdess.csv")) == 24 * 3
+    with pytest.raises(DataError, match="Or run it on what is here, --dataset ravdess: no reproduction"):
+        reproduce(place, recipe("mfcc-cnn"))
+
+
+def test_no_more_clips_than_the_source_used() -> None:
+    clips = tuple(Clip("a", f"{who}{n}", "x", "sad", who) for who, many in (("1", 5), ("2", 2)) for n in range(many))
+    skipped = (Clip("a", "s", "x", "sad", "1", extra={SKIPPED: "it is"}),)
+    manifest = Manifest("a", clips + skipped)
+    assert [_each([manifest], most) for most in (None, 7, 6, 5, 3, 1)] == [None, None, 4, 3, 1, 1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_runs_quickly_on_a_small_encoder(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    place = Artifacts(tmp_path / "artifacts")
+    stocked("ravdess", place, ravdess_tree(tmp_path / "tree", actors=6, emotions=4, seconds=0.4))
+    used = ["ravdess"]
+    if name == "ravdess-esd":
+        for speaker in range(11, 15):
+            for number, label in enumerate(("Neutral", "Angry", "Happy", "Sad")):
+                file = f"{speaker:04d}_{350 * number + 1:06d}.wav"
+                write(tmp_path / "esd" / f"{speaker:04d}" / label / file, noise(0.4, seed=speaker + number))
+        stocked("esd", place, tmp_path / "esd")
+        used.append("esd")
+    encoder = "mfcc" if name == "mfcc-cnn" else str(save_checkpoint(tmp_path / "net"))
+    said = replace(recipe(name), protocol="random")
+    done = reproduce(place, said, encoder, used, quick=True, device="cpu", jobs=2)
+    assert [column.what for column in done.columns] == ["claimed protocol", "speakers held out"]
+    assert "speaker" in done.columns[0].leaks
+    assert "speaker" not in done.columns[1].leaks
+    assert done.differs
+    assert (done.folder / "reproduction.csv").exists()
