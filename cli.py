@@ -382,6 +382,7 @@ def finetune(
     from classifiers.leaderboard import leaderboard as rows_of
     from embedcache import SerError, stocked
     from embedcache.finetune import Settings
+    from embedcache.finetune.training import is_first
     from embedcache.progress import terminal
 
     settings = Settings(
@@ -414,6 +415,8 @@ def finetune(
         done = run(place, asked, out, device, resume, terminal, note)
     except KeyboardInterrupt:
         raise SerError("stopped: whole epochs are kept. The same command with --resume goes on from there.") from None
+    if not is_first():
+        return
     if done.run:
         show(rows_of(done.predictions))
         tell_skipped(done.predictions[0].dataset, done.predictions[0].skipped)

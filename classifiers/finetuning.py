@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, EncoderInfo, ProtocolError, Recording
 from embedcache.encoder import Say, silence
 from embedcache.finetune import Card, Finetuned, Settings, train
-from embedcache.finetune.training import Work, open_base, parent_of
+from embedcache.finetune.training import Work, is_first, open_base, parent_of
 from embedcache.progress import Progress, silent
 from embedcache.store import slug
 
@@ -83,10 +83,14 @@ def finetune(
     for fold, work in zip(folds, works, strict=True):
         say(f"fold {fold.name}: {len(fold.train)} clips to train on, {len(work.development)} of them for development")
         model = train(work, _of_fold(folder, fold), device, resume, progress, say)
-        made.append(_tested(listed, task, fold, model))
+        if is_first():
+            made.append(_tested(listed, task, fold, model))
+    checkpoints = tuple(_of_fold(folder, fold) for fold in folds)
+    if not is_first():
+        return Done(checkpoints)
     predictions = _gather(asked, base.info, task, folds, made)
     run = save_run(artifacts, [predictions], asdict(asked), task.labels_from)
-    return Done(tuple(_of_fold(folder, fold) for fold in folds), run, (predictions,))
+    return Done(checkpoints, run, (predictions,))
 
 
 def measures(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float]:

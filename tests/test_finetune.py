@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import Ser, noise, ravdess_tree, save_checkpoint, write
+from conftest import REPOSITORY, Ser, noise, ravdess_tree, save_checkpoint, write
 from safetensors.torch import load_file
 
 from classifiers import Task, compare, leaderboard
@@ -181,6 +181,7 @@ def test_a_run_that_was_stopped_ends_with_equal_weights(work: Work, tmp_path: Pa
     settings = replace(QUICK, augment=augment, pooling="attention", seconds=0.15, class_weights=True, accumulate=2)
     work = replace(work, settings=settings)
     whole = train(work, tmp_path / "whole", "cpu")
+    assert len(whole.card.history["val_uar"]) == len(whole.card.history["train_loss"]) == 3
     for epoch in (1, 3):
         with pytest.raises(Stopped):
             train(work, tmp_path / "parts", "cpu", resume=epoch > 1, say=stop_at(epoch))
@@ -429,12 +430,11 @@ def test_a_killed_command_goes_on_to_equal_weights(tmp_path: Path, tree: Path, c
     command = [sys.executable, "-m", "cli", "finetune", "--dataset", "ravdess", "--root", str(tree), "--device", "cpu"]
     command += ["--encoder", str(checkpoint), "--epochs", "40", "--patience", "40", "--batch-size", "1"]
     command += ["--artifacts", str(tmp_path / "artifacts")]
-    repository = Path(__file__).parent.parent
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], cwd=repository, check=True, capture_output=True)
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], cwd=REPOSITORY, check=True, capture_output=True)
     kept = 0
     for _ in range(2):
         process = subprocess.Popen(
-            [*command, "--out", str(tmp_path / "parts"), "--resume"], cwd=repository, stderr=subprocess.DEVNULL
+            [*command, "--out", str(tmp_path / "parts"), "--resume"], cwd=REPOSITORY, stderr=subprocess.DEVNULL
         )
         saved: set[Path] = set()
         while len(saved) < 3 and process.poll() is None:
@@ -445,6 +445,21 @@ def test_a_killed_command_goes_on_to_equal_weights(tmp_path: Path, tree: Path, c
         kept += (tmp_path / "parts").exists()
     assert not kept, "it was done before it was killed"
     subprocess.run(
-        [*command, "--out", str(tmp_path / "parts"), "--resume"], cwd=repository, check=True, capture_output=True
+        [*command, "--out", str(tmp_path / "parts"), "--resume"], cwd=REPOSITORY, check=True, capture_output=True
     )
     assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.long
+def test_two_processes_train_one_network(tmp_path: Path, tree: Path, checkpoint: Path) -> None:
+    """As `accelerate launch` starts them, here without a GPU: one of them writes and tells."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cli", "finetune"]
+    command += ["--dataset", "ravdess", "--root", str(tree), "--encoder", str(checkpoint), "--device", "cpu"]
+    command += ["--epochs", "2", "--batch-size", "2", "--artifacts", str(tmp_path / "artifacts")]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "tuned")], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("checkpoint: ") == 1
+    assert done.stderr.count("epoch 2: ") == 1
+    assert len(Finetuned.load(tmp_path / "tuned", "cpu").card.history["val_uar"]) == 2

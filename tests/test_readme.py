@@ -13,7 +13,10 @@ import typer
 from conftest import REPOSITORY, Ser, noise, save_checkpoint, write
 from trees import TREES
 
+from embedcache.finetune import Settings
+
 README = (REPOSITORY / "README.md").read_text()
+FINETUNING = (REPOSITORY / "docs" / "finetuning.md").read_text()
 SCALING = (REPOSITORY / "docs" / "scaling.md").read_text()
 
 
@@ -72,6 +75,25 @@ def test_the_commands_of_the_page_on_scaling_run(ser: Ser, world: dict[str, str]
     for command in block.splitlines():
         done = run(command, ser, world)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+@pytest.mark.long
+def test_the_commands_of_the_page_on_fine_tuning_run(ser: Ser, world: dict[str, str]) -> None:
+    (block,) = [block for language, block in blocks(FINETUNING) if language == "sh"]
+    for command in block.splitlines():
+        done = run(command, ser, world)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert "encoder: the encoder was fine-tuned on test speakers" in done.stdout
+
+
+def test_the_page_on_fine_tuning_names_every_choice() -> None:
+    import cli
+
+    parser = typer.main.get_command(cli.app).commands["finetune"]
+    chosen = {option for p in parser.params for option in p.opts} - {"--seed", "--device", "--out", "--artifacts"}
+    assert {f"--{name.replace('_', '-')}" for name in Settings.__dataclass_fields__} <= chosen | {"--seed"}
+    unsaid = {option for option in chosen if option not in FINETUNING}
+    assert unsaid <= {"--dropout", "--labels", "--lr", "--folds"}, unsaid
 
 
 def test_the_job_for_kubernetes_says_what_ser_and_ray_understand() -> None:

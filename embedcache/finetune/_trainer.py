@@ -48,7 +48,7 @@ def make_trainer(
         eval_strategy="epoch" if held else "no",
         save_strategy="epoch",
         logging_strategy="epoch",
-        save_total_limit=1,  # and the best
+        save_total_limit=2,  # the best and the last: with 1, Trainer drops the last at its end, and the log with it
         metric_for_best_model="uar" if held else None,
         greater_is_better=True if held else None,
         seed=settings.seed,

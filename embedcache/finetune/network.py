@@ -39,7 +39,7 @@ class Network(nn.Module):
             self.base.masked_spec_embed = nn.Parameter(torch.empty(self.base.config.hidden_size).uniform_())
         _freeze(self.base, settings)
         if settings.gradient_checkpointing:
-            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            _checkpoint_blocks(self.encoder)
 
     @property
     def base(self) -> Any:
@@ -161,6 +161,12 @@ def _sequence(encoder: Any, labels: tuple[str, ...]) -> Any:
         made = AutoModelForAudioClassification.from_config(encoder.config)
     setattr(made, made.base_model_prefix, encoder)
     return made
+
+
+def _checkpoint_blocks(encoder: Any) -> None:
+    """Keep what enters each block, and compute what is inside again on the way back."""
+    enable = getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)  # its new name
+    enable({"use_reentrant": False})
 
 
 def _mask_norm(encoder: Any) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,15 +69,25 @@ def train(
     place = _device(device, work.settings)
     base = open_base(work.encoder)
     scratch = folder.with_name(f"{folder.name}.work")
-    _settle(folder, scratch, _asked(work, base), resume)
+    if is_first():
+        _settle(folder, scratch, _asked(work, base), resume)
+    else:
+        progress, say = silent, silence
     if folder.exists():
         made = Finetuned.load(folder, device)
     else:
         with _quiet():
             made = _run(work, base, scratch, place, progress, say)
-        write(folder, made)
-    shutil.rmtree(scratch, ignore_errors=True)
+        if is_first():
+            write(folder, made)
+    if is_first():
+        shutil.rmtree(scratch, ignore_errors=True)
     return made
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and tells: of several, which `accelerate launch` started, one is."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def open_base(encoder: str) -> Checkpoint:
@@ -118,8 +129,10 @@ def _run(work: Work, base: Checkpoint, scratch: Path, place: Any, progress: Prog
         _refuse_large(network, place)
         trainer = make_trainer(network, train_clips, development, settings, scratch, place, work.measure)
         seconds, speed = _follow(trainer, train_clips, settings, scratch, progress, say)
+        trainer.accelerator.wait_for_everyone()  # until the first has saved
         _take_best(network, scratch)
-    past = history_of(_log(scratch))
+        past = history_of(_log(scratch))
+        trainer.accelerator.wait_for_everyone()  # until all have read
     card = Card(
         base=base.info.name,
         base_sha256=base.info.weights_sha256,
