@@ -362,7 +362,9 @@ def finetune(
         int, typer.Option(help="Epochs without a better UAR on development speakers; 0: none, and every epoch.")
     ] = 5,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Each label counts the same.")] = False,
-    spec_augment: Annotated[float, typer.Option(help="Share of frames where a masked span starts.")] = 0.05,
+    spec_augment: Annotated[
+        float, typer.Option(help="Share of frames masked in training (SpecAugment); 0: none.")
+    ] = 0.05,
     augment: Annotated[
         str | None, typer.Option(help="Each epoch hears copies: noise, pitch, stretch, gain.", show_default="clips")
     ] = None,

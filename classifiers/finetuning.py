@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, EncoderInfo, ProtocolError, Recording
 from embedcache.encoder import Say, silence
 from embedcache.finetune import Card, Finetuned, Settings, train
-from embedcache.finetune.training import Work, is_first, open_base, parent_of
+from embedcache.finetune.training import Work, is_first, open_base, parent_of, refuse_short
 from embedcache.progress import Progress, silent
 from embedcache.store import slug
 
@@ -30,6 +30,7 @@ from .run import save_run
 from .task import Listed, Task
 
 PARTS = 10  # of the training speakers, one is for development
+AT_ONCE = 64  # test clips that are held in memory
 WAVEFORM = "waveform"  # the view that a fine-tuned encoder reads
 
 
@@ -71,6 +72,7 @@ def finetune(
     """
     listed = Listed.of(artifacts, asked.datasets, asked.labels)
     base = open_base(asked.encoder)
+    refuse_short(listed.bare, base)
     task = listed.task(np.empty((len(listed.clips), 0), np.float32), parent_of(base))
     rows = np.arange(len(task))
     folds = make_folds(task, asked.protocol, asked.folds) if asked.protocol else [Fold("", rows, rows[:0])]
@@ -141,7 +143,9 @@ def _of_fold(folder: Path, fold: Fold) -> Path:
 
 def _tested(listed: Listed, task: Task, fold: Fold, model: Finetuned) -> _Tested:
     begin = perf_counter()
-    own = model.proba([Recording.load(listed.bare[row].path) for row in fold.test])
+    paths = [listed.bare[row].path for row in fold.test]
+    parts = (paths[i : i + AT_ONCE] for i in range(0, len(paths), AT_ONCE))
+    own = np.concatenate([model.proba([Recording.load(path) for path in part]) for part in parts])
     proba = np.zeros((len(own), len(task.labels)), np.float32)
     proba[:, [task.labels.index(label) for label in model.card.labels]] = own
     return _Tested(proba, perf_counter() - begin, replace(model, network=None))

@@ -19,6 +19,8 @@ from embedcache.lineage import CARD
 from .persist import Card, load_model
 from .views import rows_of
 
+CONFIG = "config.json"  # of transformers; model folders of `ser fit` have none
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -47,7 +49,7 @@ class Predictor:
 
         Raises ModelError and EncoderError as `load_whole` and `Finetuned.load` do.
         """
-        if (Path(folder) / CARD).exists():
+        if (Path(folder) / CARD).exists() or (Path(folder) / CONFIG).exists():  # a checkpoint, whatever it lacks
             tuned = Finetuned.load(folder, device)
             return cls(tuned.card.labels, tuned.proba)
         estimator, card, encoder = load_whole(folder, device)

@@ -107,9 +107,10 @@ def stocked(
 ) -> Manifest:
     """A dataset's manifest as it lies in an output folder; with `root`, or where none does, as its folder has it now.
 
-    Raises DataError as `Dataset.manifest` and `take_stock` do, UnknownName.
+    `folder` is the only one of one's own. Raises DataError as `Dataset.manifest` and `take_stock` do, UnknownName.
     """
-    path = artifacts.manifest(dataset)
+    own = [*artifacts.manifests.glob("folder-*.csv")] if dataset == "folder" else []
+    path = own[0] if len(own) == 1 else artifacts.manifest(dataset)
     if path.exists() and not root:
         return Manifest.from_csv(path)
     manifest = take_stock(datasets.get(dataset).manifest(root), artifacts, progress)

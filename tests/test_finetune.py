@@ -21,6 +21,7 @@ from classifiers import Task, compare, leaderboard
 from classifiers.finetuning import AskedFinetune, finetune, measures
 from embedcache import (
     Artifacts,
+    AudioError,
     Clip,
     EmbeddingStore,
     EncoderError,
@@ -143,7 +144,7 @@ def test_rates_fall_block_by_block(checkpoint: Path) -> None:
 def test_a_crop_and_a_transform_follow_from_seed_and_epoch(work: Work, checkpoint: Path) -> None:
     features, clip = open_base(str(checkpoint)).features, work.train[0]
     long = write(Path(clip.path).parent / "long.wav", noise(2.0))
-    clips = [replace(clip, path=str(long), seconds=2.0)] * 2
+    clips = [replace(clip, path=str(long), key=Recording.load(long).key, seconds=2.0)] * 2
     heard = Clips(clips, (clip.label,), features, replace(QUICK, seconds=1.0), training=True)
     first, twin = (heard[number]["input_values"] for number in (0, 1))
     assert len(first) == 16_000
@@ -397,6 +398,23 @@ def test_what_cannot_be_asked(work: Work, tmp_path: Path, checkpoint: Path) -> N
         train(replace(work, settings=replace(QUICK, precision="fp16")), tmp_path / "d", "cpu")
 
 
+def test_clips_that_are_not_what_they_were(work: Work, tmp_path: Path) -> None:
+    short = replace(work, train=[*work.train, replace(work.train[0], seconds=0.01)])
+    with pytest.raises(AudioError, match="1 of 19 clips are shorter than the 25 ms of one frame"):
+        train(short, tmp_path / "a", "cpu")
+    write(Path(work.train[0].path), noise(0.3))
+    with pytest.raises(AudioError, match="is another file than the manifest lists"):
+        train(work, tmp_path / "b", "cpu")
+
+
+def test_without_the_extra(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from embedcache.finetune import settings
+
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    with pytest.raises(SerError, match=r"pip install 'ser\[finetune\]'"):
+        train(work, tmp_path / "tuned", "cpu")
+
+
 def test_a_dataset_with_one_speaker(tmp_path: Path, checkpoint: Path) -> None:
     place = Artifacts(tmp_path / "artifacts")
     stocked("ravdess", place, ravdess_tree(tmp_path / "one", actors=1))
@@ -416,6 +434,9 @@ def test_the_command(ser: Ser, tree: Path, tmp_path: Path, checkpoint: Path) -> 
     told = ser("predict", "tuned", *sorted(tree.rglob("*.wav"))[:2])
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("\n") == 2
+    bare = ser("predict", checkpoint, *sorted(tree.rglob("*.wav"))[:1])
+    assert bare.returncode == 1
+    assert "is a checkpoint without a classifier: it gives vectors." in bare.stderr
     again = ser(*command, "--out", "tuned")
     assert again.returncode == 1
     assert "tuned exists already" in again.stderr

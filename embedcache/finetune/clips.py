@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import Waveform, read
+from ..audio import Recording, Waveform
 from ..augment import Recipe, copy_of, transformed
+from ..errors import AudioError
 from ..manifest import Clip
 from .settings import Settings
 
@@ -38,7 +39,7 @@ class Clips(torch.utils.data.Dataset[Item]):
 
     def __getitem__(self, number: int) -> Item:
         clip = self.clips[number]
-        wave = read(clip.path, self.rate)
+        wave = self._wave(clip)
         if self.recipe:
             wave = transformed(wave, self.rate, copy_of(clip, self.recipe, self.epoch + 1))
         start = None
@@ -47,6 +48,13 @@ class Clips(torch.utils.data.Dataset[Item]):
             start = int(draw.integers(len(wave) - self.longest + 1))
         wave = crop(wave, self.longest, start)
         return {"input_values": normalised(self.features, wave), "labels": self.classes[number]}
+
+    def _wave(self, clip: Clip) -> Waveform:
+        """The waveform that the clip's key belongs to: the card says by keys what was trained on."""
+        recording = Recording.load(clip.path)
+        if recording.key != clip.key:
+            raise AudioError(f"{clip.path}: is another file than the manifest lists. Run again with --root.")
+        return recording.waveform(self.rate)
 
 
 def crop(wave: Waveform, longest: int, start: int | None = None) -> Waveform:

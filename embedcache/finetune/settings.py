@@ -43,7 +43,7 @@ class Settings:
     schedule: str = "linear"  # how it falls then
     patience: int = 5  # epochs without a better UAR on the development speakers; 0: there are none
     class_weights: bool = False  # each label counts the same, however many clips it has
-    spec_augment: float = 0.05  # share of frames where a masked span starts, as transformers has it; 0: none
+    spec_augment: float = 0.05  # share of frames that are masked in training, in spans, as transformers does; 0: none
     augment: tuple[str, ...] = ()  # transforms of `augment.py`; each epoch hears another copy of each clip
     precision: str = "fp32"
     gradient_checkpointing: bool = False

@@ -24,7 +24,7 @@ from .. import encoders
 from ..encoder import Say, pick_device, silence
 from ..encoders import UNTRAINED
 from ..encoders._checkpoint import Checkpoint, open_checkpoint, untrained
-from ..errors import DataError, EncoderError, SerError, first_line
+from ..errors import AudioError, DataError, EncoderError, SerError, complain, first_line
 from ..jsonfile import read_json
 from ..layout import atomic_write
 from ..lineage import TrainedOn, of_checkpoint
@@ -68,8 +68,11 @@ def train(
     _refuse_labels(work)
     place = _device(device, work.settings)
     base = open_base(work.encoder)
+    refuse_short([*work.train, *work.development], base)
     scratch = folder.with_name(f"{folder.name}.work")
     if is_first():
+        if resume and not folder.exists() and not scratch.exists():
+            say(f"note: nothing to go on with in {scratch}: it starts anew.")
         _settle(folder, scratch, _asked(work, base), resume)
     else:
         progress, say = silent, silence
@@ -98,6 +101,16 @@ def open_base(encoder: str) -> Checkpoint:
     if spec and not spec.checkpoint:
         raise EncoderError(f"{encoder}: has no weights to fine-tune. Use wav2vec2-base, or a checkpoint.")
     return open_checkpoint(spec.checkpoint if spec else encoder, spec.name if spec else "", "fp32")
+
+
+def refuse_short(clips: Sequence[Clip], base: Checkpoint) -> None:
+    """Raise AudioError for clips that give no frame, before anything is trained."""
+    from ..encoders._front import receptive_field
+
+    least = receptive_field(base.model.config) / int(base.features.sampling_rate)
+    if short := [f"{clip.path}: lasts {1000 * clip.seconds:.0f} ms" for clip in clips if clip.seconds < least]:
+        what = f"{len(short)} of {len(clips)} clips are shorter than the {1000 * least:.0f} ms of one frame"
+        raise AudioError(complain(what, short, "Remove them from their folder, and run again with --root."))
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
