@@ -135,7 +135,7 @@ def _run(work: Work, base: Checkpoint, scratch: Path, place: Any, progress: Prog
     labels = tuple(sorted({clip.label for clip in work.train}))
     train_clips = Clips(work.train, labels, features, settings, training=True)
     development = Clips(work.development, labels, features, settings, training=False)
-    with _told(settings, scratch):
+    with _told(settings):
         set_seed(settings.seed)
         network = build(base, settings, labels)
         _fit_masks(network.base.config, work, int(features.sampling_rate))
@@ -302,7 +302,7 @@ def _refuse_large(network: Any, place: Any) -> None:
 
 
 @contextmanager
-def _told(settings: Settings, scratch: Path) -> Iterator[None]:
+def _told(settings: Settings) -> Iterator[None]:
     """What torch says where memory ends, as an error that says what to do."""
     try:
         yield
