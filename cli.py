@@ -458,7 +458,7 @@ def reproduce(
         )
     except KeyboardInterrupt:
         raise SerError("stopped: what is embedded stays, and whole epochs with --resume.") from None
-    table("what claimed claimed-protocol speakers-held-out", done.table())
+    table("what claimed its-protocol new-speakers", done.table())
     for line in done.told():
         note(line)
     note(f"run: {done.folder} (reproduction.csv, reproduction.json, leaderboard.csv)")

@@ -61,20 +61,20 @@ class Reproduction:
     def table(self) -> list[tuple[str, str, str, str]]:
         """Rows of text: what, claimed, under the claimed protocol, with speakers held out."""
         claims, (near, far) = self.recipe.claims, self.columns
-        rows = [("protocol", "the source's", _protocol(near), _protocol(far)), ("leaks", "", near.leaks, far.leaks)]
+        rows = [("protocol", "its own", _protocol(near), _protocol(far)), ("leaks", "", near.leaks, far.leaks)]
         for metric, called in METRICS.items():
             claim = f"{claims[metric]:.2f}" if metric in claims else ""
             rows.append((f"{called}, %", claim, _score(near, metric), _score(far, metric)))
         (war, *_), (new, *_) = near.scores["war"], far.scores["war"]
         if "war" in claims:
             below = [f"{value - claims['war']:+.1f}" for value in (war, new)]
-            rows.append(("accuracy against the claim, points", "", below[0], below[1]))
-        rows.append(("accuracy against its own protocol, points", "", "", f"{new - war:+.1f}"))
+            rows.append(("points to the claim", "", below[0], below[1]))
+        rows.append(("points to its protocol", "", "", f"{new - war:+.1f}"))
         return rows
 
     def told(self) -> list[str]:
         """What must be known beside the table, in lines."""
-        lines = [f"source: {self.recipe.source}"]
+        lines = ["in brackets: 95 % over speakers", f"source: {self.recipe.source}"]
         lines += [f"stated: {line}" for line in self.recipe.stated] + [
             f"left open: {line}" for line in self.recipe.open
         ]

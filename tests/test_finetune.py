@@ -368,6 +368,7 @@ def test_where_memory_ends_there_is_a_way_on(work: Work, tmp_path: Path, monkeyp
     monkeypatch.setattr(network.Classifier, "forward", full)
     with pytest.raises(SerError, match="batches of 4 clips of 5 s .*--batch-size 2 --accumulate 2"):
         train(work, tmp_path / "one", "cpu")
+    assert not list(tmp_path.glob("one*")), "nothing stands in the way of asking for less"
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     with pytest.raises(SerError, match="million weights to train take .* GB are free"):
         train(work, tmp_path / "two", "cpu")

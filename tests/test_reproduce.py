@@ -54,13 +54,13 @@ def test_three_columns(ser: Ser, eight: Path, tmp_path: Path) -> None:
     done = ser("reproduce", *TABLE, "--root", eight)
     assert done.returncode == 0, done.stderr
     rows = {row["what"]: row for row in csv.DictReader(done.stdout.splitlines(), delimiter="\t")}
-    assert rows["protocol"]["claimed-protocol"] == "random, 5 folds"
-    assert rows["protocol"]["speakers-held-out"] == "official, 6 folds"
-    assert "speaker" in rows["leaks"]["claimed-protocol"]
-    assert "speaker" not in rows["leaks"]["speakers-held-out"]
+    assert rows["protocol"]["its-protocol"] == "random, 5 folds"
+    assert rows["protocol"]["new-speakers"] == "official, 6 folds"
+    assert "speaker" in rows["leaks"]["its-protocol"]
+    assert "speaker" not in rows["leaks"]["new-speakers"]
     assert rows["accuracy, %"]["claimed"] == "95.31"
-    near, far = (float(rows["accuracy, %"][c].split()[0]) for c in ("claimed-protocol", "speakers-held-out"))
-    cost = float(rows["accuracy against its own protocol, points"]["speakers-held-out"])
+    near, far = (float(rows["accuracy, %"][c].split()[0]) for c in ("its-protocol", "new-speakers"))
+    cost = float(rows["points to its protocol"]["new-speakers"])
     assert cost == pytest.approx(far - near, abs=0.11)
     assert "This is no reproduction: encoder mfcc instead of wav2vec2-base." in done.stderr
     assert "missing: ravdess: 1368 of 1440 clips" in done.stderr

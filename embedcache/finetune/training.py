@@ -76,16 +76,17 @@ def train(
         _settle(folder, scratch, _asked(work, base), resume)
     else:
         progress, say = silent, silence
-    if folder.exists():
-        made = Finetuned.load(folder, device)
-    else:
+    try:
+        if folder.exists():
+            return Finetuned.load(folder, device)
         with _quiet():
             made = _run(work, base, scratch, place, progress, say)
         if is_first():
             write(folder, made)
-    if is_first():
-        shutil.rmtree(scratch, ignore_errors=True)
-    return made
+        return made
+    finally:  # what may be gone on with stays
+        if is_first() and (folder.exists() or last_checkpoint(scratch) is None):
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def is_first() -> bool:
