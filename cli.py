@@ -410,6 +410,8 @@ def finetune(
         gradient_checkpointing=gradient_checkpointing,
         seed=seed,
     )
+    if root and len(given(dataset)) != 1:
+        raise SerError("--root is the folder of one dataset: name it with --dataset.")
     place = place_of(artifacts)
     names = tuple(stocked(name, place, root, terminal).dataset for name in given(dataset))
     asked = AskedFinetune(names, encoder, protocol, folds, labels, settings)

@@ -6,6 +6,7 @@ that is kept is the one with the best UAR on them, and nothing is learned from t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import Artifacts, EncoderInfo, ProtocolError, Recording
+from embedcache import Artifacts, EncoderInfo, ProtocolError, SerError
 from embedcache.encoder import Say, silence
 from embedcache.finetune import Card, Finetuned, Settings, train
-from embedcache.finetune.training import Work, is_first, open_base, parent_of, refuse_short
+from embedcache.finetune.training import WORK, Work, is_first, open_base, parent_of, refuse_short, scratch_of
+from embedcache.keys import listed_recording
 from embedcache.progress import Progress, silent
 from embedcache.store import slug
 
@@ -72,7 +74,8 @@ def finetune(
     """
     listed = Listed.of(artifacts, asked.datasets, asked.labels)
     base = open_base(asked.encoder)
-    refuse_short(listed.bare, base)
+    refuse_short(listed.bare, base, asked.settings)
+    out = out.resolve() if out and out.name in ("", "..") else out  # an encoder is called by its folder
     task = listed.task(np.empty((len(listed.clips), 0), np.float32), parent_of(base))
     rows = np.arange(len(task))
     folds = make_folds(task, asked.protocol, asked.folds) if asked.protocol else [Fold("", rows, rows[:0])]
@@ -128,12 +131,16 @@ def _work(listed: Listed, task: Task, fold: Fold, asked: AskedFinetune) -> Work:
 
 
 def _place(artifacts: Artifacts, title: str, asked: AskedFinetune, resume: bool) -> Path:
-    """The folder of that name, or the first of name-2, … that is free; to resume, the last that is not."""
+    """The folder of that name, or the first of name-2, … that is free; to resume, the last that was stopped, or is."""
+    if "WORLD_SIZE" in os.environ:
+        raise SerError("several processes must be told one folder: name it with --out.")
     name = slug(f"{title}-{asked.protocol}" if asked.protocol else title)
     names = [artifacts.checkpoints / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000)]
-    taken = [path.exists() or path.with_name(f"{path.name}.work").exists() for path in names]
-    free = taken.index(False)
-    return names[max(free - 1, 0) if resume else free]
+    taken = [path for path in names if path.exists() or scratch_of(path).exists()]
+    stopped = [path for path in taken if scratch_of(path).exists() or any(path.glob(f"*{WORK}"))]
+    if resume and taken:
+        return (stopped or taken)[-1]
+    return next(path for path in names if path not in taken)
 
 
 def _of_fold(folder: Path, fold: Fold) -> Path:
@@ -143,9 +150,9 @@ def _of_fold(folder: Path, fold: Fold) -> Path:
 
 def _tested(listed: Listed, task: Task, fold: Fold, model: Finetuned) -> _Tested:
     begin = perf_counter()
-    paths = [listed.bare[row].path for row in fold.test]
-    parts = (paths[i : i + AT_ONCE] for i in range(0, len(paths), AT_ONCE))
-    own = np.concatenate([model.proba([Recording.load(path) for path in part]) for part in parts])
+    clips = [listed.bare[row] for row in fold.test]
+    parts = (clips[i : i + AT_ONCE] for i in range(0, len(clips), AT_ONCE))
+    own = np.concatenate([model.proba([listed_recording(clip) for clip in part]) for part in parts])
     proba = np.zeros((len(own), len(task.labels)), np.float32)
     proba[:, [task.labels.index(label) for label in model.card.labels]] = own
     return _Tested(proba, perf_counter() - begin, replace(model, network=None))
@@ -171,7 +178,7 @@ def _gather(
         clip_ids=task.ids[rows],
         speakers=task.speakers[rows],
         folds=np.concatenate([np.full(len(fold.test), fold.name) for fold in folds]),
-        seeds=np.full(len(rows), str(asked.settings.seed)),
+        seeds=np.full(len(rows), "0"),  # of the folds; that of the training is among the params
         truth=task.y[rows],
         predicted=labels[proba.argmax(axis=1)],
         proba=proba,

@@ -18,9 +18,9 @@ from typing import Any
 from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, encoders, extract, load_encoder, stocked
 from embedcache import datasets as registry
 from embedcache.dataset import find_root
-from embedcache.encoder import FRAMES, Say, silence
+from embedcache.encoder import FRAMES, VIEWS, Say, silence
 from embedcache.layout import atomic_write
-from embedcache.manifest import Clip
+from embedcache.manifest import KNOWN_FAULT, SKIPPED, Clip
 from embedcache.progress import Progress, silent
 from embedcache.show import count
 
@@ -33,6 +33,7 @@ from .run import Asked, run_comparison
 from .task import load_manifests
 
 METRICS = {"war": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
+FAULTY = "was published faulty"  # how a line ends on what nobody has otherwise
 CLAIMED, HONEST = "claimed protocol", "speakers held out"
 
 
@@ -111,7 +112,7 @@ def reproduce(
         say(f"{what}: {protocol}")
         folder, predictions = run(place, used, protocol, folds, device, resume, jobs, progress, say)
         columns.append(_column(what, predictions, folder))
-    done = Reproduction(used, (columns[0], columns[1]), _differs(recipe, used, quick), missing, folder)
+    done = Reproduction(used, (columns[0], columns[1]), _differs(recipe, used, quick, missing), missing, folder)
     _save(done)
     return done
 
@@ -164,10 +165,11 @@ def _missing(manifest: Manifest) -> list[str]:
     lines = []
     if spec and spec.n_clips and len(manifest) < spec.n_clips:
         lines.append(f"{manifest.dataset}: {spec.n_clips - len(manifest)} of {spec.n_clips} clips")
-    if manifest.skipped:
-        lines.append(
-            f"{manifest.dataset}: {len(manifest.skipped)} clips that cannot be used, or are known to be faulty"
-        )
+    faulty = [clip for clip in manifest.skipped if clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
+    if bad := len(manifest.skipped) - len(faulty):
+        lines.append(f"{manifest.dataset}: {count(bad, 'clip')} that cannot be used")
+    if faulty:
+        lines.append(f"{manifest.dataset}: {count(len(faulty), 'clip')} that {FAULTY}")
     return lines
 
 
@@ -223,10 +225,10 @@ def _with_head(
     encoder = load_encoder(recipe.encoder, device, say=say, memory=place.encoders)
     store = EmbeddingStore.of(place.cache, encoder.info)
     view = "+".join(f"{FRAMES}:{n}" for n in range(1, encoder.info.n_layers)) if recipe.view == BLOCKS else recipe.view
+    if recipe.view and not view:
+        raise DataError(f"{recipe.name} averages the blocks of a network; {recipe.encoder} has none. Use another one.")
     for manifest in load_manifests(place, recipe.datasets):
-        done, _ = extract(
-            manifest, encoder, store, view.split("+") if view else ["pooled", "layers"], progress=progress
-        )
+        done, _ = extract(manifest, encoder, store, view.split("+") if view else VIEWS, True, progress)
         done.to_csv(place.manifest(done.dataset))
     asked = Asked(
         recipe.datasets,
@@ -268,14 +270,15 @@ def _column(what: str, p: Predictions, folder: Path) -> Column:
     return Column(what, p.protocol, len(set(p.folds.tolist())), p.leaks or "none found", scores, folder.name)
 
 
-def _differs(recipe: Recipe, used: Recipe, quick: bool) -> tuple[str, ...]:
-    lines = []
+def _differs(recipe: Recipe, used: Recipe, quick: bool, missing: Sequence[str]) -> tuple[str, ...]:
+    lines = [f"without {line}" for line in missing if not line.endswith(FAULTY)]
     if used.encoder != recipe.encoder:
         lines.append(f"encoder {used.encoder} instead of {recipe.encoder}")
     if used.datasets != tuple(sorted(recipe.datasets)):
         lines.append(f"{', '.join(used.datasets)} instead of {', '.join(recipe.datasets)}")
     if quick:
-        hurried = f", {', '.join(f'{k} {v}' for k, v in recipe.quick.finetune.items())}" if recipe.finetune else ""
+        changed = {"folds": recipe.quick.folds, "frames": recipe.quick.frames, **recipe.quick.finetune}
+        hurried = "".join(f", {name} {value}" for name, value in changed.items() if value is not None)
         lines.append(f"quick: at most {count(recipe.quick.clips, 'clip')} of each speaker and label{hurried}")
     return tuple(lines)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
@@ -196,6 +197,12 @@ def join(parts: Sequence[Rows]) -> Rows:
     return Frames.join(ragged) if ragged else np.concatenate([np.asarray(part) for part in parts])
 
 
+def check_device(device: str) -> None:
+    """Raise EncoderError for what is no name of a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.")
+
+
 def pick_device(device: str) -> Any:
     """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`. Raises EncoderError where it is not there.
 
@@ -203,6 +210,7 @@ def pick_device(device: str) -> Any:
     """
     import torch
 
+    check_device(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     picked = torch.device(device)

@@ -3,7 +3,8 @@
 A file holds one dataset under one encoder: the manifest's columns, one entry a clip, and an array for each view
 (Parquet: a list of numbers, whose shape stands in the metadata). No pickle is written or read.
 
-What comes from elsewhere stands under a fingerprint of its own, never beside vectors that `ser extract` made.
+What comes from elsewhere stands under a fingerprint of its own, never beside vectors that `ser extract` made. What a
+fine-tuned encoder was trained on goes along, so that the leak guard knows it where the file is imported again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .encoder import VIEWS, EncoderInfo, Vectors, is_ragged
 from .errors import SerError, StoreError, complain
 from .jsonfile import check_file
 from .layout import atomic_write
+from .lineage import TrainedOn, lay, of_store, of_text
 from .manifest import COLUMNS, Clip, Manifest
 from .progress import Progress, silent
 from .shard import WIDEST
@@ -36,6 +38,8 @@ IDS = ("clip_id", "ids")
 EXPORTED = (*VIEWS, "std")
 LONGEST_ID = 4096  # characters
 IMPORT_RECIPE = 1
+TRAINED_ON = "trained_on"  # bytes of JSON, of a fine-tuned encoder
+MOST_TEXT = 1 << 28  # bytes of a text
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,12 @@ def export(
     path, views = Path(path), tuple(dict.fromkeys(views))
     check_export(path, views)
     clips = manifest.usable
+    trained_on = of_store(store.info, store.folder)
     blocks = {view: _blocks(store, [clip.key for clip in clips], view) for view in views}
     write = _write_npz if path.suffix == ".npz" else _write_parquet
     with progress("exporting", total=len(clips) * len(views), unit="rows") as advance:
-        write(path, store.info, clips, {view: _told(rows, advance) for view, rows in blocks.items()})
+        told = {view: _told(rows, advance) for view, rows in blocks.items()}
+        write(path, store.info, clips, told, trained_on.to_json() if trained_on else "")
     return len(clips)
 
 
@@ -86,7 +92,8 @@ def import_npz(
     """Store vectors from an .npz under the encoder name `name`, for the clips of a keyed manifest.
 
     The file has `clip_id` (or `ids`) (n,) and `pooled` (n, dim), `layers` (n, n_layers, dim) or both. Of one layer,
-    `layers` is `pooled`; of several, `pooled` is the last. Raises StoreError for ids that the manifest has not, for
+    `layers` is `pooled`; of several, `pooled` is the last. What `ser cache export` wrote of a fine-tuned encoder still
+    says what it was trained on. Raises StoreError where that is lost, for ids that the manifest has not, for
     vectors that are not finite, and where a clip has other vectors under this name already.
     """
     check_file(Path(path), sys.maxsize, StoreError)
@@ -96,9 +103,12 @@ def import_npz(
         found = {view: member for view in VIEWS if (member := archive.member(view))}
         if not (ids := archive.ids(len(manifest))):
             raise ValueError("it lists no clips")
-        info = _info(name, found, len(ids))
+        trained_on = archive.trained_on(Path(path))
+        info = _info(name, found, len(ids), trained_on.sha256 if trained_on else "")
         store = EmbeddingStore.of(cache, info)
         keys = _keys(Path(path), ids, manifest)
+        if trained_on:
+            lay(trained_on, store.folder)
         known = 0
         step = max(1, BLOCK_BYTES // (4 * info.dim * (info.n_layers + 1)))
         with progress("importing", total=len(ids), unit="clips") as advance:
@@ -125,14 +135,18 @@ def _told(blocks: Iterator[Vectors], advance: Any) -> Iterator[Vectors]:
 
 def _columns(clips: Sequence[Clip]) -> dict[str, list[Any]]:
     """The manifest's columns; `seconds` are numbers."""
-    taken = {*COLUMNS, *EXPORTED, "encoder"}  # a column of one's own that is called so stays behind
+    taken = {*COLUMNS, *EXPORTED, "encoder", TRAINED_ON}  # a column of one's own that is called so stays behind
     extras = sorted({name for clip in clips for name in clip.extra} - taken)
     columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
     return columns | {name: [clip.extra.get(name, "") for clip in clips] for name in extras}
 
 
-def _write_npz(path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapping[str, Iterator[Vectors]]) -> None:
+def _write_npz(
+    path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapping[str, Iterator[Vectors]], trained_on: str
+) -> None:
     small = {"encoder": np.array(info.to_json())} | {name: np.array(c) for name, c in _columns(clips).items()}
+    if trained_on:
+        small[TRAINED_ON] = np.frombuffer(trained_on.encode(), np.uint8)
     with atomic_write(path, "wb", StoreError) as file, zipfile.ZipFile(file, "w") as archive:
         for name, values in small.items():
             with archive.open(f"{name}.npy", "w") as member:
@@ -148,7 +162,7 @@ def _write_npz(path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapp
 
 
 def _write_parquet(
-    path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapping[str, Iterator[Vectors]]
+    path: Path, info: EncoderInfo, clips: Sequence[Clip], views: Mapping[str, Iterator[Vectors]], trained_on: str
 ) -> None:
     try:
         import pyarrow as pa
@@ -165,7 +179,8 @@ def _write_parquet(
                 width = int(np.prod(rows.shape[1:]))
                 table = table.append_column(view, pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), width))
             shapes = {view: list(rows.shape[1:]) for view, rows in zip(views, parts, strict=True)}
-            table = table.replace_schema_metadata({"encoder": info.to_json(), "shapes": json.dumps(shapes)})
+            said = {"encoder": info.to_json(), "shapes": json.dumps(shapes)}
+            table = table.replace_schema_metadata(said | ({TRAINED_ON: trained_on} if trained_on else {}))
             writer = writer or pq.ParquetWriter(file, table.schema)
             writer.write_table(table)
             begin += len(table)
@@ -215,6 +230,26 @@ class _Archive:
             raise ValueError(f"'{name}' declares the shape {shape}, and has {size} bytes")
         return _Member(name, file, shape, dtype)
 
+    def text(self, name: str) -> str:
+        """What a string, or bytes, of the file says; "" where there is none."""
+        member = self.member(name)
+        if member is None:
+            return ""
+        size = int(np.prod(member.shape)) * member.dtype.itemsize
+        if size > MOST_TEXT or member.dtype.kind not in "Uu":
+            raise ValueError(f"'{name}' is {member.dtype} {member.shape}; wanted a text")
+        data = np.frombuffer(member.file.read(size), member.dtype)
+        return data.tobytes().decode() if member.dtype.kind == "u" else str(data[0])
+
+    def trained_on(self, path: Path) -> TrainedOn | None:
+        """What the encoder was fine-tuned on, where the file names it. Raises StoreError where it does not list it."""
+        said = self.text("encoder")
+        try:
+            named = EncoderInfo.from_json(said).trained_on if said else ""
+        except (ValueError, TypeError):  # another program's
+            named = ""
+        return of_text(self.text(TRAINED_ON), named, path) if named else None
+
     def ids(self, most: int) -> list[str]:
         """The clips' ids, of which there can be as many as the manifest has."""
         member = next((found for name in IDS if (found := self.member(name))), None)
@@ -244,7 +279,7 @@ def _archive(path: Path) -> Iterator[_Archive]:
         ) from error
 
 
-def _info(name: str, found: Mapping[str, _Member], count: int) -> EncoderInfo:
+def _info(name: str, found: Mapping[str, _Member], count: int, trained_on: str) -> EncoderInfo:
     """The encoder that the file's arrays tell of."""
     if not found:
         raise ValueError("neither 'pooled' nor 'layers' is in it")
@@ -263,8 +298,9 @@ def _info(name: str, found: Mapping[str, _Member], count: int) -> EncoderInfo:
         n_layers=n_layers,
         dim=dims.pop(),
         precision="fp32",
-        preprocessing=f"imported as {name}",
+        preprocessing=f"imported as {name}" + (f", trained on {trained_on}" if trained_on else ""),
         recipe_version=IMPORT_RECIPE,
+        trained_on=trained_on,
     )
 
 

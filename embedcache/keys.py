@@ -118,6 +118,14 @@ def stocked(
     return manifest
 
 
+def listed_recording(clip: Clip) -> Recording:
+    """A keyed clip's file. Raises AudioError for one that changed: what is said of a key is said of its bytes."""
+    recording = Recording.load(clip.path)
+    if recording.key != clip.key:
+        raise AudioError(f"{clip.path}: is another file than the manifest lists. Run again with --root.")
+    return recording
+
+
 def _inspect(path: str) -> Seen:
     try:
         recording = Recording.load(path)

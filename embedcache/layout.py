@@ -103,6 +103,14 @@ def atomic_write(
             part.unlink()
 
 
+def sync_files(folder: Path) -> None:
+    """Make what other libraries wrote into a folder durable: every file, then their names."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the rename itself durable; where a folder cannot be opened (Windows) the system sees to it."""
     with suppress(PermissionError):

@@ -55,10 +55,14 @@ class TrainedOn:
             raise ValueError("wanted lists of names")
         return cls(**{name: tuple(part) for name, part in said.items()})
 
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
     @property
     def sha256(self) -> str:
         """Of its JSON, 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def knows(self, clips: Iterable[Clip]) -> list[bool]:
         """Of each clip, whether it or its speaker was trained on."""
@@ -85,11 +89,25 @@ def keep(info: EncoderInfo, store: Path) -> None:
     """Lay the list of a fine-tuned encoder into its store. Raises EncoderError where the checkpoint has lost it."""
     from .encoders import folder_of
 
-    if not info.trained_on or (store / LIST).exists():
-        return
-    found = of_checkpoint(folder_of(info.checkpoint), info.trained_on)
+    if info.trained_on and not (store / LIST).exists():
+        found = of_checkpoint(folder_of(info.checkpoint), info.trained_on)
+        if found:
+            lay(found, store)
+
+
+def lay(found: TrainedOn, store: Path) -> None:
+    """Write a list into a store."""
     with atomic_write(store / LIST) as file:
-        json.dump(asdict(found) if found else {}, file)
+        file.write(found.to_json())
+
+
+def of_text(text: str, named: str, path: Path) -> TrainedOn:
+    """The list that an exported file holds. Raises StoreError for another than is `named`."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        said = None
+    return _checked(said, named, path, StoreError)
 
 
 def of_store(info: EncoderInfo, store: Path) -> TrainedOn | None:

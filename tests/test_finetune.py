@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, Ser, noise, ravdess_tree, save_checkpoint, write
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from classifiers import Task, compare, leaderboard
 from classifiers.finetuning import AskedFinetune, finetune, measures
@@ -34,10 +35,11 @@ from embedcache import (
     load_encoder,
     stocked,
 )
+from embedcache.exchange import export, import_npz
 from embedcache.finetune import Finetuned, Settings, train
 from embedcache.finetune.clips import Clips, collate
-from embedcache.finetune.network import build, groups
-from embedcache.finetune.training import Work, open_base
+from embedcache.finetune.network import MaskedGroupNorm, build, groups
+from embedcache.finetune.training import Work, last_checkpoint, open_base
 from embedcache.lineage import LIST, TrainedOn
 
 pytest.importorskip("accelerate")
@@ -194,7 +196,8 @@ def test_a_run_that_was_stopped_ends_with_equal_weights(work: Work, tmp_path: Pa
 
 
 def test_batches_that_are_accumulated_give_what_one_batch_gives(work: Work, tmp_path: Path) -> None:
-    still = replace(QUICK, dropout=0.0, spec_augment=0.0, epochs=1, class_weights=True, weight_decay=0.0)
+    still = replace(QUICK, dropout=0.0, spec_augment=0.0, epochs=3, class_weights=True, weight_decay=0.0)
+    still = replace(still, warmup=0.0, schedule="constant", patience=3)
     base = save_checkpoint(
         tmp_path / "still",
         hidden_dropout=0.0,
@@ -206,8 +209,9 @@ def test_batches_that_are_accumulated_give_what_one_batch_gives(work: Work, tmp_
     settings = {"one": replace(still, batch_size=12), "three": replace(still, batch_size=4, accumulate=3)}
     for name, asked in settings.items():
         train(replace(work, encoder=str(base), settings=asked), tmp_path / name, "cpu")
-    one, three = weights(tmp_path / "one"), weights(tmp_path / "three")
-    assert not torch.equal(one["classifier.safetensors layers.0.weight"], torch.zeros(8, 32))
+    one, three, before = weights(tmp_path / "one"), weights(tmp_path / "three"), load_file(base / "model.safetensors")
+    moved = "encoder.layers.1.feed_forward.output_dense.weight"
+    assert (one[f"model.safetensors {moved}"] - before[moved]).abs().max() > 1e-3
     for name, value in one.items():
         np.testing.assert_allclose(value, three[name], atol=2e-5, err_msg=name)
 
@@ -239,6 +243,7 @@ def test_transformers_loads_a_sequence_classifier_whole(work: Work, tmp_path: Pa
 
     folder = tmp_path / "tuned"
     made = train(replace(work, settings=Settings(classifier="sequence", epochs=1, lr=1e-3)), folder, "cpu")
+    assert load_encoder(str(folder)).info.trained_on == made.card.trained_on.sha256
     theirs, report = AutoModelForAudioClassification.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert theirs.config.id2label == {0: "calm", 1: "happy", 2: "neutral"}
@@ -266,6 +271,14 @@ def test_the_leak_guard_knows_whom_an_encoder_was_trained_on(work: Work, tmp_pat
     assert found["leaks"] == "text+encoder"
     assert found["seen"] == "xxx." * 6  # speaker 04 was not trained on
     assert not Task.load("ravdess", "tuned", "pooled", place).take(np.arange(3, 24, 4)).seen.any()
+    export(store, stocked("ravdess", place), tmp_path / "out.npz")
+    import_npz(tmp_path / "out.npz", place.cache, "again", stocked("ravdess", place))
+    assert board(place, "again")["leaks"] == "text+encoder"
+    with zipfile.ZipFile(tmp_path / "out.npz") as whole, zipfile.ZipFile(tmp_path / "less.npz", "w") as less:
+        for name in set(whole.namelist()) - {"trained_on.npy"}:
+            less.writestr(name, whole.read(name))
+    with pytest.raises(StoreError, match="does not list what its encoder was trained on"):
+        import_npz(tmp_path / "less.npz", place.cache, "less", stocked("ravdess", place))
     shutil.rmtree(folder)  # a leak is seen after the checkpoint is gone
     assert board(place, "tuned")["leaks"] == "text+encoder"
     (store.folder / LIST).write_text(json.dumps({"keys": [], "speakers": [], "labels": []}))
@@ -339,7 +352,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
         return {**item, "input_values": item["input_values"] * (np.nan if self.epoch == 1 else 1)}
 
     monkeypatch.setattr(clips.Clips, "__getitem__", spoilt)
-    with pytest.raises(SerError, match=r"step 4: the loss is not a number .*checkpoint-3\. Start again with a lower"):
+    with pytest.raises(
+        SerError, match=r"after step 3: the loss is not a number .*checkpoint-3\. Start again with a lower"
+    ):
         train(work, tmp_path / "tuned", "cpu")
     assert (tmp_path / "tuned.work" / "checkpoint-3" / "model.safetensors").exists()
     assert not (tmp_path / "tuned").exists()
@@ -395,8 +410,60 @@ def test_what_cannot_be_asked(work: Work, tmp_path: Path, checkpoint: Path) -> N
         train(replace(work, development=strange), tmp_path / "c", "cpu")
     with pytest.raises(ModelError, match="is a checkpoint without a classifier"):
         Finetuned.load(checkpoint)
+    with pytest.raises(EncoderError, match="no device 'gpu'"):
+        train(work, tmp_path / "e", "gpu")
+    with pytest.raises(SerError, match=r"seconds: got 0.01; tiny-wav2vec2 needs 0.025 for one frame"):
+        train(replace(work, settings=replace(QUICK, seconds=0.01)), tmp_path / "f", "cpu")
+    (tmp_path / "g").mkdir()
+    with pytest.raises(SerError, match="holds no fine-tuned checkpoint"):
+        train(work, tmp_path / "g", "cpu", resume=True)
     with pytest.raises(EncoderError, match="fp16 needs a GPU"):
         train(replace(work, settings=replace(QUICK, precision="fp16")), tmp_path / "d", "cpu")
+
+
+def test_bf16_is_blind_to_padding_too_and_is_tested_as_it_is_read(work: Work, tmp_path: Path) -> None:
+    norm = MaskedGroupNorm(torch.nn.GroupNorm(4, 4))
+    x, frames = 3 + torch.randn(2, 4, 50), torch.tensor([50, 30])
+    norm.frames = frames
+    with torch.autocast("cpu", torch.bfloat16):
+        together = norm(x)
+        norm.frames = frames[1:]
+        alone = norm(x[1:, :, :30])
+    np.testing.assert_allclose(together[1, :, :30].detach(), alone[0].detach(), atol=1e-5)
+    made = train(replace(work, settings=replace(QUICK, epochs=1, precision="bf16")), tmp_path / "tuned", "cpu")
+    clips = [Recording.load(clip.path) for clip in work.development]
+    np.testing.assert_allclose(Finetuned.load(tmp_path / "tuned", "cpu").proba(clips), made.proba(clips), atol=1e-6)
+
+
+def test_a_checkpoint_without_a_mask_is_the_same_each_time(tmp_path: Path, checkpoint: Path) -> None:
+    """As facebook/wav2vec2-base-960h is published: transformers draws the mask's embedding at random."""
+    folder = shutil.copytree(checkpoint, tmp_path / "bare")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["masked_spec_embed"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert len({open_base(str(folder)).info.weights_sha256 for _ in range(3)}) == 1
+
+
+def test_half_a_checkpoint_is_not_gone_on_from(work: Work, tmp_path: Path) -> None:
+    whole = train(work, tmp_path / "whole", "cpu")
+    with pytest.raises(Stopped):
+        train(work, tmp_path / "parts", "cpu", say=stop_at(3))
+    last = last_checkpoint(tmp_path / "parts.work")
+    (last / "whole").unlink()  # what was killed while it was written has no such file
+    (last / "optimizer.pt").write_bytes(b"")
+    again = train(work, tmp_path / "parts", "cpu", resume=True)
+    assert again.card.history == whole.card.history
+    assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_what_was_stopped_is_found_again(work: Work, tmp_path: Path, tree: Path) -> None:
+    place = Artifacts(tmp_path / "artifacts")
+    asked = AskedFinetune(("ravdess",), work.encoder, settings=replace(QUICK, epochs=2, patience=1))
+    with pytest.raises(Stopped):
+        finetune(place, asked, device="cpu", say=stop_at(2))
+    other = finetune(place, replace(asked, settings=replace(QUICK, epochs=1)), device="cpu")
+    gone_on = finetune(place, asked, device="cpu", resume=True)
+    assert other.checkpoints[0].name == f"{gone_on.checkpoints[0].name}-2"
 
 
 def test_clips_that_are_not_what_they_were(work: Work, tmp_path: Path) -> None:
@@ -406,6 +473,9 @@ def test_clips_that_are_not_what_they_were(work: Work, tmp_path: Path) -> None:
     write(Path(work.train[0].path), noise(0.3))
     with pytest.raises(AudioError, match="is another file than the manifest lists"):
         train(work, tmp_path / "b", "cpu")
+    tested = AskedFinetune(("ravdess",), work.encoder, "loso", settings=replace(QUICK, epochs=1, patience=0))
+    with pytest.raises(AudioError, match="is another file than the manifest lists"):
+        finetune(Artifacts(tmp_path / "artifacts"), tested, device="cpu")
 
 
 def test_without_the_extra(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,6 +512,7 @@ def test_the_command(ser: Ser, tree: Path, tmp_path: Path, checkpoint: Path) -> 
     assert again.returncode == 1
     assert "tuned exists already" in again.stderr
     assert ser(*command, "--hidden", "many").returncode == 2
+    assert "--root is the folder of one dataset" in ser("finetune", "--root", tree).stderr
 
 
 @pytest.mark.long

@@ -4,10 +4,9 @@ encoders.load_encoder("wav2vec2-base")    encoders.get("mfcc")    encoders.names
 """
 
 import functools
-import re
 from pathlib import Path
 
-from ..encoder import PRECISIONS, Encoder, EncoderSpec, Say, silence
+from ..encoder import PRECISIONS, Encoder, EncoderSpec, Say, check_device, silence
 from ..errors import EncoderError
 from ..registry import Registry
 from ._checkpoint import UNTRAINED, is_cached, locate
@@ -33,8 +32,7 @@ def load_encoder(
     """
     if precision not in PRECISIONS:
         raise EncoderError(f"no precision '{precision}'; have {', '.join(PRECISIONS)}.")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.")
+    check_device(device)
     spec = find(name)
     if spec is None and not (Path(name).is_dir() or "/" in name):
         spec = get(name)  # raises, with a suggestion

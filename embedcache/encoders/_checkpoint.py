@@ -161,6 +161,7 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
             "config.json, preprocessor_config.json and model.safetensors."
         ) from error
     _refuse_other_tensors(checkpoint, model, report)
+    _settle_unused(model, report["missing_keys"])
     rate = getattr(features, "sampling_rate", None)
     if not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
         raise EncoderError(f"{checkpoint}: takes {rate} samples a second; wanted {RATES[0]:,} to {RATES[1]:,}.")
@@ -242,6 +243,18 @@ def _refuse_larger(checkpoint: str, folder: Path, weights: Sequence[Path]) -> No
             f"{checkpoint}: its config.json makes a network of {numbers:,} numbers, its weights have {held:,} bytes. "
             "Use the config that belongs to these weights."
         )
+
+
+def _settle_unused(model: Any, missing: Sequence[str]) -> None:
+    """Zero for tensors that the checkpoint lacks and only training uses: transformers would draw them at random.
+
+    So facebook/wav2vec2-base-960h, which has no `masked_spec_embed`, is the same encoder each time.
+    """
+    import torch
+
+    for name, tensor in model.named_parameters():
+        if name.endswith(TRAINING_ONLY) and any(key.endswith(name) for key in missing):
+            torch.nn.init.zeros_(tensor)
 
 
 def _refuse_other_tensors(checkpoint: str, model: Any, report: Any) -> None:

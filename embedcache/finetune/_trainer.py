@@ -13,9 +13,10 @@ from torch.nn.functional import cross_entropy
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ..encoder import Say
+from ..layout import sync_files, sync_folder
 from .clips import Clips, collate
 from .network import Network, groups
-from .settings import Settings
+from .settings import WHOLE, Settings
 
 LOADERS = 4  # processes that decode for a GPU
 
@@ -94,7 +95,7 @@ class Loss:
         loss = cross_entropy(outputs["logits"], labels, weights, reduction="sum")
         loss = loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
         if not bool(loss.detach().isfinite()):
-            raise FloatingPointError("the loss is not a number")
+            raise FloatingPointError("the loss is not a number")  # of the next step, or of the development clips
         return loss
 
 
@@ -116,6 +117,16 @@ class Ears(TrainerCallback):
         """Raise FloatingPointError before weights that are no numbers are saved."""
         if not all(bool(p.detach().isfinite().all()) for p in model.parameters() if p.requires_grad):
             raise FloatingPointError("weights are not numbers")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Mark a checkpoint that is on the disk, with what every process wrote of it."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            sync_files(folder)
+            (folder / WHOLE).touch()
+            sync_folder(folder)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Say what the epoch came to, and stop where the best is long ago."""

@@ -24,7 +24,7 @@ from ..encoder import pick_device
 from ..encoders._checkpoint import open_checkpoint, quiet
 from ..errors import AudioError, EncoderError, ModelError
 from ..jsonfile import read_json
-from ..layout import sync_folder
+from ..layout import sync_files, sync_folder
 from ..lineage import CARD, MOST_BYTES, TRAINED_ON, TrainedOn
 from .settings import SEQUENCE, Settings
 
@@ -68,7 +68,7 @@ class Card:
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own["settings"].items()}
             own |= {"settings": Settings(**given), "trained_on": TrainedOn.from_dict(own["trained_on"])}
             return cls(**own)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder / CARD}: is not the card of a fine-tuned checkpoint ({error!r}).") from error
 
 
@@ -154,7 +154,8 @@ def write(folder: Path, made: Finetuned) -> None:
         if network.classifier is not None:
             save_file(classifier_state(network), part / CLASSIFIER)
         (part / CARD).write_text(json.dumps(card.to_dict(), indent=1), encoding="utf-8")
-        sync_folder(part)
+        sync_files(part)
         part.rename(folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise EncoderError(f"cannot write {folder}: {error.strerror or error}. Make room, or choose --out.") from error

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import Recording, Waveform
+from ..audio import Waveform
 from ..augment import Recipe, copy_of, transformed
-from ..errors import AudioError
+from ..keys import listed_recording
 from ..manifest import Clip
 from .settings import Settings
 
@@ -39,7 +39,7 @@ class Clips(torch.utils.data.Dataset[Item]):
 
     def __getitem__(self, number: int) -> Item:
         clip = self.clips[number]
-        wave = self._wave(clip)
+        wave = listed_recording(clip).waveform(self.rate)
         if self.recipe:
             wave = transformed(wave, self.rate, copy_of(clip, self.recipe, self.epoch + 1))
         start = None
@@ -48,13 +48,6 @@ class Clips(torch.utils.data.Dataset[Item]):
             start = int(draw.integers(len(wave) - self.longest + 1))
         wave = crop(wave, self.longest, start)
         return {"input_values": normalised(self.features, wave), "labels": self.classes[number]}
-
-    def _wave(self, clip: Clip) -> Waveform:
-        """The waveform that the clip's key belongs to: the card says by keys what was trained on."""
-        recording = Recording.load(clip.path)
-        if recording.key != clip.key:
-            raise AudioError(f"{clip.path}: is another file than the manifest lists. Run again with --root.")
-        return recording.waveform(self.rate)
 
 
 def crop(wave: Waveform, longest: int, start: int | None = None) -> Waveform:

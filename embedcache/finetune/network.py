@@ -33,10 +33,9 @@ class Network(nn.Module):
         self.encoder = _sequence(encoder, labels) if settings.classifier == SEQUENCE else encoder
         self.classifier = None if settings.classifier == SEQUENCE else Classifier(encoder, settings, len(labels))
         _mask_norm(self.base)
-        if self.base.config.mask_time_prob != settings.spec_augment:
-            self.base.config.mask_time_prob = settings.spec_augment
+        _mask_frames(self.base.config, settings.spec_augment)
         if settings.spec_augment and not hasattr(self.base, "masked_spec_embed"):
-            self.base.masked_spec_embed = nn.Parameter(torch.empty(self.base.config.hidden_size).uniform_())
+            self.base.masked_spec_embed = nn.Parameter(torch.zeros(self.base.config.hidden_size))
         _freeze(self.base, settings)
         if settings.gradient_checkpointing:
             _checkpoint_blocks(self.encoder)
@@ -99,10 +98,11 @@ class MaskedGroupNorm(nn.Module):
             return F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
         inside = (torch.arange(x.shape[2], device=x.device) < self.frames[:, None]).float()  # (n, t)
         count = self.frames[:, None, None].float()
-        x = x.float()
-        x = x - (x @ inside[:, :, None]) / count
-        variance = (x.square() @ inside[:, :, None]) / count  # (n, C, 1)
-        return torch.addcmul(self.bias[:, None], x, self.weight[:, None] * torch.rsqrt(variance + self.eps))
+        with torch.autocast(x.device.type, enabled=False):  # as torch has it with its own norm
+            x = x.float()
+            x = x - (x @ inside[:, :, None]) / count
+            variance = (x.square() @ inside[:, :, None]) / count  # (n, C, 1)
+            return torch.addcmul(self.bias[:, None], x, self.weight[:, None] * torch.rsqrt(variance + self.eps))
 
 
 def build(checkpoint: Checkpoint, settings: Settings, labels: tuple[str, ...]) -> Network:
@@ -167,6 +167,12 @@ def _checkpoint_blocks(encoder: Any) -> None:
     """Keep what enters each block, and compute what is inside again on the way back."""
     enable = getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)  # its new name
     enable({"use_reentrant": False})
+
+
+def _mask_frames(config: Any, share: float) -> None:
+    """Mask this share of the frames in training, and no dimension, whatever the checkpoint was trained with."""
+    config.apply_spec_augment, config.mask_feature_prob = share > 0, 0.0
+    config.mask_time_prob, config.mask_time_min_masks = share, 0
 
 
 def _mask_norm(encoder: Any) -> None:

@@ -9,6 +9,7 @@ from ..augment import Recipe
 from ..encoder import PRECISIONS
 from ..errors import SerError
 
+WHOLE = "whole"  # the file in a checkpoint of training that says that the others are on the disk
 MLP, SEQUENCE = "mlp", "sequence"
 CLASSIFIERS = (MLP, SEQUENCE)
 POOLINGS = ("mean", "attention")

@@ -1,8 +1,8 @@
 """A fine-tuning run: from clips to a checkpoint's folder; stopped and gone on with, or stopped by what went wrong.
 
 Beside the folder that is asked for lies `<folder>.work` while training runs: what was asked, and Trainer's checkpoints
-after each epoch. A run that was stopped goes on from the last whole one and ends with equal weights, bit for bit, on
-the same machine.
+after each epoch, each with a file `whole` once all of it is on the disk. A run that was stopped goes on from the last
+whole one and ends with equal weights, bit for bit, on the same machine.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import encoders
+from ..augment import TRANSFORMS
 from ..encoder import Say, pick_device, silence
 from ..encoders import UNTRAINED
 from ..encoders._checkpoint import Checkpoint, open_checkpoint, untrained
 from ..errors import AudioError, DataError, EncoderError, SerError, complain, first_line
 from ..jsonfile import read_json
 from ..layout import atomic_write
-from ..lineage import TrainedOn, of_checkpoint
+from ..lineage import CARD, TrainedOn, of_checkpoint
 from ..manifest import Clip
 from ..progress import Progress, silent
 from .checkpoint import Card, Finetuned, write
-from .settings import Settings, need_finetune
+from .settings import WHOLE, Settings, need_finetune
 
-ASKED, STATE = "asked.json", "trainer_state.json"
+WORK, ASKED, STATE = ".work", "asked.json", "trainer_state.json"
 MOST_BYTES = 1 << 26
 STATES = 12  # bytes that a trained weight takes beside itself: its gradient, and two moments of AdamW
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as torch says it
@@ -68,8 +69,9 @@ def train(
     _refuse_labels(work)
     place = _device(device, work.settings)
     base = open_base(work.encoder)
-    refuse_short([*work.train, *work.development], base)
-    scratch = folder.with_name(f"{folder.name}.work")
+    refuse_short([*work.train, *work.development], base, work.settings)
+    folder = folder.resolve()
+    scratch = scratch_of(folder)
     if is_first():
         if resume and not folder.exists() and not scratch.exists():
             say(f"note: nothing to go on with in {scratch}: it starts anew.")
@@ -89,6 +91,11 @@ def train(
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def scratch_of(folder: Path) -> Path:
+    """Where a checkpoint lies while it is made."""
+    return folder.with_name(f"{folder.name}{WORK}")
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes and tells: of several, which `accelerate launch` started, one is."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -104,25 +111,24 @@ def open_base(encoder: str) -> Checkpoint:
     return open_checkpoint(spec.checkpoint if spec else encoder, spec.name if spec else "", "fp32")
 
 
-def refuse_short(clips: Sequence[Clip], base: Checkpoint) -> None:
-    """Raise AudioError for clips that give no frame, before anything is trained."""
+def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: Settings) -> None:
+    """Raise AudioError for clips that give no frame, SerError for such crops, before anything is trained."""
     from ..encoders._front import receptive_field
 
     least = receptive_field(base.model.config) / int(base.features.sampling_rate)
+    if settings.seconds < least:
+        raise SerError(f"seconds: got {settings.seconds:g}; {base.info.name} needs {least:g} for one frame.")
+    if "stretch" in settings.augment:
+        least *= TRANSFORMS["stretch"].high  # which makes clips that much shorter
     if short := [f"{clip.path}: lasts {1000 * clip.seconds:.0f} ms" for clip in clips if clip.seconds < least]:
         what = f"{len(short)} of {len(clips)} clips are shorter than the {1000 * least:.0f} ms of one frame"
         raise AudioError(complain(what, short, "Remove them from their folder, and run again with --root."))
 
 
 def last_checkpoint(scratch: Path) -> Path | None:
-    """The last whole checkpoint of a run that was stopped: Trainer writes its state at the end."""
-    found = []
-    for folder in scratch.glob("checkpoint-*"):
-        try:
-            found.append((int(_state(folder)["global_step"]), folder))
-        except (DataError, KeyError, TypeError, ValueError):  # it was killed while it wrote this one
-            continue
-    return max(found)[1] if found else None
+    """The last whole checkpoint of a run that was stopped, None where there is none."""
+    whole = [path.parent for path in scratch.glob(f"checkpoint-*/{WHOLE}")]
+    return max(whole, key=lambda folder: int(_state(folder)["global_step"]), default=None)
 
 
 def _run(work: Work, base: Checkpoint, scratch: Path, place: Any, progress: Progress, say: Say) -> Finetuned:
@@ -147,6 +153,8 @@ def _run(work: Work, base: Checkpoint, scratch: Path, place: Any, progress: Prog
         _take_best(network, scratch)
         past = history_of(_log(scratch))
         trainer.accelerator.wait_for_everyone()  # until all have read
+        # in float32, as whoever reads the checkpoint has it
+        network = trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     card = Card(
         base=base.info.name,
         base_sha256=base.info.weights_sha256,
@@ -180,7 +188,7 @@ def _follow(
             try:
                 trainer.train(resume_from_checkpoint=str(begin) if begin else None)
             except FloatingPointError as error:
-                raise _diverged(error, trainer.state.global_step + 1, scratch) from error
+                raise _diverged(error, trainer.state.global_step, scratch) from error
     seconds = time.monotonic() - started
     return seconds, float((trainer.state.global_step - done) * clips / max(seconds, 1e-9))
 
@@ -189,7 +197,7 @@ def _diverged(error: Exception, step: int, scratch: Path) -> SerError:
     good = last_checkpoint(scratch)
     kept = f"The last good checkpoint is kept: {good}." if good else "There is no checkpoint yet: no epoch was whole."
     return SerError(
-        f"step {step}: {error} (NaN or infinite). {kept} Start again with a lower --lr, a longer --warmup, or "
+        f"after step {step}: {error} (NaN or infinite). {kept} Start again with a lower --lr, a longer --warmup, or "
         "--precision fp32."
     )
 
@@ -249,11 +257,14 @@ def _device(device: str, settings: Settings) -> Any:
 
 def _asked(work: Work, base: Checkpoint) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    return {"encoder": base.info.weights_sha256, "clips": _clips_sha256(work), **_plain(work.settings)}
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    named = {"encoder": base.info.weights_sha256, "clips": _clips_sha256(work), "processes": processes}
+    return named | _plain(work.settings)
 
 
 def _clips_sha256(work: Work) -> str:
-    said = [[(clip.key, clip.label) for clip in part] for part in (work.train, work.development)]
+    parts = (work.train, work.development)
+    said = [[(clip.key, clip.label, clip.dataset, clip.speaker) for clip in part] for part in parts]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
@@ -267,11 +278,13 @@ def _settle(folder: Path, scratch: Path, asked: dict[str, Any], resume: bool) ->
     if not resume and (folder.exists() or scratch.exists()):
         taken = folder if folder.exists() else scratch
         raise SerError(f"{taken} exists already. Go on with --resume, choose another --out, or remove it.")
+    if folder.exists() and not (folder / CARD).exists():
+        raise SerError(f"{folder}: is there, and holds no fine-tuned checkpoint. Choose another --out, or remove it.")
     if folder.exists():
         card = Card.read(folder)
         there = {"encoder": card.base_sha256, "clips": card.clips_sha256, **_plain(card.settings)}
-        _compare(asked, there, folder)
-    elif scratch.exists():
+        _compare({name: value for name, value in asked.items() if name != "processes"}, there, folder)
+    elif (scratch / ASKED).exists():
         _compare(asked, read_json(scratch / ASKED, MOST_BYTES, SerError), scratch)
     else:
         with atomic_write(scratch / ASKED) as file:
@@ -304,9 +317,11 @@ def _refuse_large(network: Any, place: Any) -> None:
 
 @contextmanager
 def _told(settings: Settings) -> Iterator[None]:
-    """What torch says where memory ends, as an error that says what to do."""
+    """What torch says where memory ends, or a clip cannot be read, as an error that says what to do."""
     try:
         yield
+    except AudioError as error:  # of a process that decodes, with its traceback
+        raise AudioError(str(error).strip().splitlines()[-1].removeprefix("embedcache.errors.AudioError: ")) from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(said in str(error).lower() for said in OUT_OF_MEMORY):
             raise
