@@ -208,7 +208,7 @@ def curves_figure(p: Predictions) -> Figure:
         axes.set_ylabel(what)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    figure.axes[0].legend(frameon=False)  # of the loss, which every head has of both
     figure.suptitle(_heading(p), fontsize=10, color=INK)
     return figure
 

@@ -38,8 +38,8 @@ def same(a, b) -> None:
 
 
 def test_the_result_does_not_depend_on_the_number_of_jobs(noisy: Task) -> None:
-    some = ["layer_weighted", "lgbm", "mlp", "svm"]
-    one, two = (compare(noisy, some, "speakers", n_folds=3, seeds=2, jobs=jobs) for jobs in (1, 2))
+    some = ["lgbm", "mlp", "svm"]
+    one, two = (compare(noisy, some, "speakers", n_folds=2, seeds=2, jobs=jobs) for jobs in (1, 2))
     assert [p.head for p in one] == some
     same(one, two)
 

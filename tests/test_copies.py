@@ -182,6 +182,7 @@ def test_copies_of_an_earlier_recording_are_not_taken(ser: Ser, tmp_path: Path) 
         Task.load(artifacts=place, copies=1)
 
 
+@pytest.mark.long
 def test_the_command_says_how_many_copies_were_used(ser: Ser, tmp_path: Path) -> None:
     ravdess_tree(tmp_path / "tree")
     assert ser(*EXTRACT, *AUGMENT).returncode == 0

@@ -18,7 +18,7 @@ import torch
 from conftest import REPOSITORY, Ser, noise, ravdess_tree, save_checkpoint, write
 from safetensors.torch import load_file, save_file
 
-from classifiers import Task, compare, leaderboard
+from classifiers import Predictor, Task, compare, leaderboard
 from classifiers.finetuning import AskedFinetune, finetune, measures
 from embedcache import (
     Artifacts,
@@ -179,9 +179,8 @@ def stop_at(epoch: int) -> object:
     return say
 
 
-@pytest.mark.parametrize("augment", [(), ("noise",)])
-def test_a_run_that_was_stopped_ends_with_equal_weights(work: Work, tmp_path: Path, augment: tuple[str, ...]) -> None:
-    settings = replace(QUICK, augment=augment, pooling="attention", seconds=0.15, class_weights=True, accumulate=2)
+def test_a_run_that_was_stopped_ends_with_equal_weights(work: Work, tmp_path: Path) -> None:
+    settings = replace(QUICK, augment=("noise",), pooling="attention", seconds=0.15, class_weights=True, accumulate=2)
     work = replace(work, settings=settings)
     whole = train(work, tmp_path / "whole", "cpu")
     assert len(whole.card.history["val_uar"]) == len(whole.card.history["train_loss"]) == 3
@@ -409,7 +408,7 @@ def test_what_cannot_be_asked(work: Work, tmp_path: Path, checkpoint: Path) -> N
     with pytest.raises(SerError, match="development clips are labelled sad"):
         train(replace(work, development=strange), tmp_path / "c", "cpu")
     with pytest.raises(ModelError, match="is a checkpoint without a classifier"):
-        Finetuned.load(checkpoint)
+        Predictor.load(checkpoint)
     with pytest.raises(EncoderError, match="no device 'gpu'"):
         train(work, tmp_path / "e", "gpu")
     with pytest.raises(SerError, match=r"seconds: got 0.01; tiny-wav2vec2 needs 0.025 for one frame"):
@@ -505,9 +504,6 @@ def test_the_command(ser: Ser, tree: Path, tmp_path: Path, checkpoint: Path) -> 
     told = ser("predict", "tuned", *sorted(tree.rglob("*.wav"))[:2])
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("\n") == 2
-    bare = ser("predict", checkpoint, *sorted(tree.rglob("*.wav"))[:1])
-    assert bare.returncode == 1
-    assert "is a checkpoint without a classifier: it gives vectors." in bare.stderr
     again = ser(*command, "--out", "tuned")
     assert again.returncode == 1
     assert "tuned exists already" in again.stderr

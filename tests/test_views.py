@@ -163,15 +163,14 @@ def test_an_encoder_without_the_view_is_left_out_and_said_to_be(deep: Artifacts)
 
 @pytest.mark.parametrize("view", ["layers+std", "pooled+std"])
 def test_a_model_predicts_files_in_the_view_that_it_was_fitted_on(deep: Artifacts, tmp_path: Path, view: str) -> None:
-    from classifiers import Predictor
+    from classifiers import Predictor, load_model
 
     asked = Asked(encoders=("net",), heads=("logreg",), folds=2, views=(view,))
     folder, card, _ = fit_model(deep, asked, tmp_path / "model", jobs=1)
     task = Task.load("ravdess", "net", view, deep)
-    predictor = Predictor.load(folder)
     manifest = Manifest.from_csv(deep.manifest("ravdess"))
-    said = predictor.predict([clip.path for clip in manifest.clips[:3]])
-    wanted = predictor.estimator.predict_proba(task.X[:3])
+    said = Predictor.load(folder).predict([clip.path for clip in manifest.clips[:3]])
+    wanted = load_model(folder)[0].predict_proba(task.X[:3])
     np.testing.assert_allclose([list(p.probabilities.values()) for p in said], wanted, atol=1e-4)
     assert card.view == view
 

@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -342,7 +343,8 @@ def _quiet() -> Iterator[None]:
     level = noisy.level
     noisy.setLevel(logging.ERROR)
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")  # of transformers' WavLM
             yield
     finally:
         noisy.setLevel(level)
