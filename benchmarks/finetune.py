@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from embedcache import Artifacts, Clip, Manifest, datasets, take_stock
+from embedcache import Artifacts, Clip, Manifest, Recording, datasets, take_stock
 from embedcache.encoders import UNTRAINED
 from embedcache.finetune import Settings
 from embedcache.finetune.training import Work, train
@@ -102,10 +102,8 @@ def write_clips(folder: Path, count: int) -> list[Clip]:
         seconds = SECONDS * (0.8 + 0.4 * rng.random())
         path = folder / f"{number}.wav"
         soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * 48_000)), 48_000)
-        label = LABELS[number % len(LABELS)]
-        made.append(
-            Clip("noise", str(number), str(path), label, str(number % 8), key=f"{number:064x}", seconds=seconds)
-        )
+        label, key = LABELS[number % len(LABELS)], Recording.load(path).key
+        made.append(Clip("noise", str(number), str(path), label, str(number % 8), key=key, seconds=seconds))
     return made
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import _measure
 from benchmarks import extract as bench
+from benchmarks import finetune as finetune_bench
 from benchmarks import heads as heads_bench
 from benchmarks import large as large_bench
 from benchmarks import scale as scale_bench
@@ -100,3 +101,15 @@ def test_the_store_is_measured_by_its_size_and_by_its_shards(tmp_path: Path) -> 
     (written,) = tmp_path.glob("reading-*.json")
     assert [row["shards"] for row in json.loads(written.read_text())["rows"]] == [1, 8]
     assert {path.suffix for path in tmp_path.iterdir()} == {".json"}  # the stores are gone
+
+
+@pytest.mark.long
+def test_fine_tuning_is_measured_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune_bench, "apart", finetune_bench.measure)
+    finetune_bench.main(False, "cpu", None, clips=16, rounds=1, out=tmp_path)
+    (written,) = tmp_path.glob("finetune-small-*.json")
+    rows = {row["side"]: row for row in json.loads(written.read_text())["rows"]}
+    assert list(rows) == list(finetune_bench.SIDES)
+    assert rows["fp32"]["times_as_fast"] == 1.0
+    assert rows["fp32, checkpointing"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=1e-4)
+    assert rows["bf16"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=0.05)

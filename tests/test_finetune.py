@@ -495,6 +495,7 @@ def test_a_dataset_with_one_speaker(tmp_path: Path, checkpoint: Path) -> None:
         finetune(place, replace(asked, protocol="loso"), device="cpu")
 
 
+@pytest.mark.long
 def test_the_command(ser: Ser, tree: Path, tmp_path: Path, checkpoint: Path) -> None:
     command = ("finetune", "--dataset", "ravdess", "--root", tree, "--encoder", checkpoint, "--epochs", "1")
     done = ser(*command, "--hidden", "none", "--out", "tuned", "--device", "cpu")

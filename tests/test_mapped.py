@@ -358,13 +358,8 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not tell the peak")
-@pytest.mark.parametrize(
-    ("name", "n", "d", "most"),
-    [
-        ("mlp", 40_000, 1250, 120),
-        pytest.param("lgbm", 400_000, 100, 100, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "n", "d", "most"), [("mlp", 40_000, 1250, 120), ("lgbm", 400_000, 100, 100)])
 def test_a_fit_holds_a_part_of_the_file(tmp_path: Path, name: str, n: int, d: int, most: float) -> None:
     """160 MB of rows or more; a network draws them at random, so that every row brings other pages along."""
     command = [sys.executable, "-c", MEMORY, name, tmp_path, n, d]
