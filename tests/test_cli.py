@@ -133,6 +133,7 @@ def test_a_clip_of_sixteen_minutes(ser: Ser, tree: Path, checkpoint: Path) -> No
     fails(network, "lasts 960 s, tiny-wav2vec2 takes clips of up to 900 s. Cut it into utterances")
 
 
+@pytest.mark.long
 def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoint: Path, tmp_path: Path) -> None:
     """Two precisions are two encoders, each in a folder of its own; views are added to what is there."""
     network = ("extract", "--dataset", "ravdess", "--encoder", checkpoint, "--root", tree)
@@ -306,6 +307,7 @@ def test_a_folder_of_ones_own_is_found_again(ser: Ser, tmp_path: Path) -> None:
         assert "folder-mine, protocol loso: 3 folds, 18 clips" in result.stdout, result.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_during_a_comparison(ser: Ser, tree: Path, tmp_path: Path) -> None:
     """Workers and all: one line, and no run that is not complete."""
     ser(*EXTRACT)

@@ -122,6 +122,7 @@ def killer(store: Path, moments: list[int], killed: list[int]) -> threading.Thre
     return thread
 
 
+@pytest.mark.long
 def test_workers_that_are_killed_lose_nothing(
     clips: tuple, local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Count
 ) -> None:

@@ -215,6 +215,7 @@ def hub(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     server.shutdown()
 
 
+@pytest.mark.long
 def test_a_hub_checkpoint_is_downloaded_once_and_then_used_offline(hub: str, ser, tmp_path: Path, tree: Path) -> None:
     world = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     command = ("extract", "--dataset", "ravdess", "--root", tree, "--encoder", "some/tiny")

@@ -194,6 +194,7 @@ def test_a_run_that_was_stopped_ends_with_equal_weights(work: Work, tmp_path: Pa
     assert train(work, tmp_path / "parts", "cpu", resume=True).card.history == whole.card.history  # it is read
 
 
+@pytest.mark.long
 def test_batches_that_are_accumulated_give_what_one_batch_gives(work: Work, tmp_path: Path) -> None:
     still = replace(QUICK, dropout=0.0, spec_augment=0.0, epochs=3, class_weights=True, weight_decay=0.0)
     still = replace(still, warmup=0.0, schedule="constant", patience=3)
@@ -443,6 +444,7 @@ def test_a_checkpoint_without_a_mask_is_the_same_each_time(tmp_path: Path, check
     assert len({open_base(str(folder)).info.weights_sha256 for _ in range(3)}) == 1
 
 
+@pytest.mark.long
 def test_half_a_checkpoint_is_not_gone_on_from(work: Work, tmp_path: Path) -> None:
     whole = train(work, tmp_path / "whole", "cpu")
     with pytest.raises(Stopped):
@@ -455,6 +457,7 @@ def test_half_a_checkpoint_is_not_gone_on_from(work: Work, tmp_path: Path) -> No
     assert same(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.long
 def test_what_was_stopped_is_found_again(work: Work, tmp_path: Path, tree: Path) -> None:
     place = Artifacts(tmp_path / "artifacts")
     asked = AskedFinetune(("ravdess",), work.encoder, settings=replace(QUICK, epochs=2, patience=1))

@@ -60,6 +60,7 @@ def test_the_originals_are_the_copies_but_for_their_rounding(record_property: ob
         assert share < 0.04
 
 
+@pytest.mark.long
 def test_layers_of_real_clips_are_transformers_own() -> None:
     encoder = load_encoder("wav2vec2-base-untrained")
     stems = ("03-01-01-01-01-01-01", "03-01-05-02-02-01-12", "03-01-08-01-01-02-24")
