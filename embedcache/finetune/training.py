@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from .. import encoders
@@ -176,6 +177,8 @@ def _follow(
     trainer: Any, train_clips: Any, settings: Settings, scratch: Path, progress: Progress, say: Say
 ) -> tuple[float, float]:
     """Train, from where it was stopped, to the end; the seconds that it took, and the clips in each."""
+    from safetensors import SafetensorError
+
     from ._trainer import Ears, history_of, is_stalled
 
     begin, total = last_checkpoint(scratch), len(train_clips)
@@ -190,6 +193,11 @@ def _follow(
                 trainer.train(resume_from_checkpoint=str(begin) if begin else None)
             except FloatingPointError as error:
                 raise _diverged(error, trainer.state.global_step, scratch) from error
+            except (EOFError, UnpicklingError, SafetensorError) as error:
+                raise SerError(
+                    f"{begin}: cannot be read ({first_line(error)}). Remove that folder: --resume then goes on from "
+                    "the one before, or anew."
+                ) from error
     seconds = time.monotonic() - started
     return seconds, float((trainer.state.global_step - done) * clips / max(seconds, 1e-9))
 
