@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -110,7 +110,7 @@ class _Tested:
 
     proba: NDArray[np.float32]  # (n, C), in the order of the task's labels
     seconds: float
-    fitted: Finetuned
+    card: Card
 
 
 def _work(listed: Listed, task: Task, fold: Fold, asked: AskedFinetune) -> Work:
@@ -136,11 +136,14 @@ def _place(artifacts: Artifacts, title: str, asked: AskedFinetune, resume: bool)
         raise SerError("several processes must be told one folder: name it with --out.")
     name = slug(f"{title}-{asked.protocol}" if asked.protocol else title)
     names = [artifacts.checkpoints / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000)]
-    taken = [path for path in names if path.exists() or scratch_of(path).exists()]
-    stopped = [path for path in taken if scratch_of(path).exists() or any(path.glob(f"*{WORK}"))]
-    if resume and taken:
+    if resume and (taken := [path for path in names if _is_taken(path)]):
+        stopped = [path for path in taken if scratch_of(path).exists() or any(path.glob(f"*{WORK}"))]
         return (stopped or taken)[-1]
-    return next(path for path in names if path not in taken)
+    return next(path for path in names if not _is_taken(path))
+
+
+def _is_taken(path: Path) -> bool:
+    return path.exists() or scratch_of(path).exists()
 
 
 def _of_fold(folder: Path, fold: Fold) -> Path:
@@ -155,7 +158,7 @@ def _tested(listed: Listed, task: Task, fold: Fold, model: Finetuned) -> _Tested
     own = np.concatenate([model.proba([listed_recording(clip) for clip in part]) for part in parts])
     proba = np.zeros((len(own), len(task.labels)), np.float32)
     proba[:, [task.labels.index(label) for label in model.card.labels]] = own
-    return _Tested(proba, perf_counter() - begin, replace(model, network=None))
+    return _Tested(proba, perf_counter() - begin, model.card)
 
 
 def _gather(
@@ -163,7 +166,7 @@ def _gather(
 ) -> Predictions:
     rows = np.concatenate([fold.test for fold in folds])
     proba = np.concatenate([one.proba for one in made])
-    cards = [one.fitted.card for one in made]
+    cards = [one.card for one in made]
     labels = np.array(task.labels)
     params: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in asdict(asked.settings).items()

@@ -105,12 +105,12 @@ def reproduce(
     place, missing = _stocked(artifacts, used, root, quick, progress)
     if quick:
         used = _hurried(used)
-    folds = recipe.quick.folds if quick else Asked.folds
+    way = _Way(place, recipe.quick.folds if quick else Asked.folds, device, resume, jobs, progress, say)
     run = _finetuned if used.finetune else _with_head
     columns = []
     for what, protocol in ((CLAIMED, used.protocol), (HONEST, _honest(place, used, quick))):
         say(f"{what}: {protocol}")
-        folder, predictions = run(place, used, protocol, folds, device, resume, jobs, progress, say)
+        folder, predictions = run(used, protocol, way)
         columns.append(_column(what, predictions, folder))
     done = Reproduction(used, (columns[0], columns[1]), _differs(recipe, used, quick, missing), missing, folder)
     _save(done)
@@ -210,56 +210,50 @@ def _honest(place: Artifacts, recipe: Recipe, quick: bool) -> str:
     return "official" if official and official <= here and not (quick and recipe.finetune) else "speakers"
 
 
-def _with_head(
-    place: Artifacts,
-    recipe: Recipe,
-    protocol: str,
-    folds: int,
-    device: str,
-    resume: bool,
-    jobs: int | None,
-    progress: Progress,
-    say: Say,
-) -> tuple[Path, Predictions]:
+@dataclass(frozen=True)
+class _Way:
+    """Where and how both runs of a recipe are made."""
+
+    place: Artifacts
+    folds: int
+    device: str
+    resume: bool
+    jobs: int | None
+    progress: Progress
+    say: Say
+
+
+def _with_head(recipe: Recipe, protocol: str, way: _Way) -> tuple[Path, Predictions]:
     """Embed what is not embedded yet, and cross-validate the head."""
-    encoder = load_encoder(recipe.encoder, device, say=say, memory=place.encoders)
+    place = way.place
+    encoder = load_encoder(recipe.encoder, way.device, say=way.say, memory=place.encoders)
     store = EmbeddingStore.of(place.cache, encoder.info)
     view = "+".join(f"{FRAMES}:{n}" for n in range(1, encoder.info.n_layers)) if recipe.view == BLOCKS else recipe.view
     if recipe.view and not view:
         raise DataError(f"{recipe.name} averages the blocks of a network; {recipe.encoder} has none. Use another one.")
     for manifest in load_manifests(place, recipe.datasets):
-        done, _ = extract(manifest, encoder, store, view.split("+") if view else VIEWS, True, progress)
+        done, _ = extract(manifest, encoder, store, view.split("+") if view else VIEWS, True, way.progress)
         done.to_csv(place.manifest(done.dataset))
     asked = Asked(
         recipe.datasets,
         (store.folder.name,),
         (recipe.head,),
         protocol,
-        folds,
+        way.folds,
         labels=recipe.labels,
         views=(view,) if view else (),
         frames=recipe.frames,
     )
-    folder, (predictions,) = run_comparison(place, asked, jobs, progress, say)
+    folder, (predictions,) = run_comparison(place, asked, way.jobs, way.progress, way.say)
     return folder, predictions
 
 
-def _finetuned(
-    place: Artifacts,
-    recipe: Recipe,
-    protocol: str,
-    folds: int,
-    device: str,
-    resume: bool,
-    jobs: int | None,
-    progress: Progress,
-    say: Say,
-) -> tuple[Path, Predictions]:
+def _finetuned(recipe: Recipe, protocol: str, way: _Way) -> tuple[Path, Predictions]:
     """Fine-tune the encoder, fold by fold."""
     if recipe.finetune is None:
         raise DataError(f"{recipe.name} says nothing of fine-tuning.")
-    asked = AskedFinetune(recipe.datasets, recipe.encoder, protocol, folds, recipe.labels, recipe.finetune)
-    done = finetune(place, asked, None, device, resume, progress, say)
+    asked = AskedFinetune(recipe.datasets, recipe.encoder, protocol, way.folds, recipe.labels, recipe.finetune)
+    done = finetune(way.place, asked, None, way.device, way.resume, way.progress, way.say)
     if done.run is None:
         raise DataError(f"{recipe.name}: protocol {protocol} gave no run.")
     return done.run, done.predictions[0]
