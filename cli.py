@@ -18,7 +18,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from classifiers import Row
+    from classifiers import Row, Windows
+    from classifiers.files import Answer
+    from classifiers.lines import Lines
     from embedcache import Artifacts, Manifest, Report
 
 app = typer.Typer(
@@ -592,8 +594,14 @@ def report(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    model: Annotated[Path, typer.Argument(help="A folder that `ser fit` or `ser finetune` wrote.")],
+    audio: Annotated[list[str], typer.Argument(help="Files, folders, patterns in quotes; - is standard input.")],
+    also: Annotated[list[Path] | None, typer.Option("--with", help="Another model; they are averaged.")] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds: a line a window, not a file.", show_default="the whole file")
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from window to window.", show_default="1")] = None,
+    rate: Annotated[int | None, typer.Option(help="Hz: - is raw sound, 16 bits, little-endian, one channel.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     abstain_below: Annotated[
         float | None,
@@ -601,24 +609,23 @@ def predict(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """The label and all probabilities of audio files."""
-    from json import dumps
-
+    """The label and all probabilities of audio: a table on a terminal, CSV or JSON lines through a pipe."""
     from classifiers import Predictor
+    from classifiers.files import STDIN, Answer, answers, find_audio, listen
+    from embedcache import AudioError
 
-    predictions = Predictor.load(model, device).predict(audio, abstain_below)
-    for p in predictions:
-        if json:
-            facts = {"path": p.path, "label": p.label, "certainty": p.certainty, "probabilities": p.probabilities}
-            print(dumps(facts))
-        else:
-            ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
-            said = ", ".join(f"{label} {value:.3f}" for label, value in ranked)
-            print(f"{p.path}: {'not sure' if p.label is None else p.label}  ({said})", flush=True)
-    if abstain_below is not None:
-        unsure = sum(p.label is None for p in predictions)
-        share = f"{unsure} of {len(predictions)} files ({unsure / len(predictions):.1%})"
-        note(f"not sure: {share}, with a certainty below {abstain_below:g}")
+    windows = windows_of(window, hop)
+    if rate is not None and audio != [STDIN]:
+        raise typer.BadParameter("--rate is of raw sound on standard input: give - and nothing beside it.")
+    paths = find_audio(audio)
+    predictor = Predictor.load(model, *(also or []), device=device)
+    if rate is None:
+        heard = answers(predictor, paths, windows, abstain_below, sys.stdin.buffer)
+    else:
+        heard = (Answer(p.path, (p,)) for p in listen(predictor, sys.stdin.buffer, rate, windows, abstain_below))
+    failed = tell_predictions(heard, lines_of(predictor.labels, paths, windows is not None, json), abstain_below)
+    if failed:
+        raise AudioError(f"{failed} of {len(paths)} files have no prediction.")
 
 
 @app.command("export")
@@ -818,6 +825,44 @@ def list_recipes(rows: list[tuple[str, ...]]) -> None:
         return
     for name, about, claims, weights, data in rows:
         print(f"{name}: {about}\n  claims   {claims}\n  weights  {weights}\n  data     {data}")
+
+
+def windows_of(window: float | None, hop: float | None) -> Windows | None:
+    """The windows that were asked for, or none. Raises BadParameter, exit code 2."""
+    from classifiers import Windows
+
+    if window is None and hop is None:
+        return None
+    long = 3.0 if window is None else window
+    try:
+        return Windows(long, min(1.0, long) if hop is None else hop)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def lines_of(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> Lines:
+    """How predictions are written: as asked for, or as the place that they go to likes them."""
+    from classifiers.lines import csv_lines, json_lines, table_lines
+
+    if as_json:
+        return json_lines()
+    return table_lines(labels, paths, timed, console().width) if sys.stdout.isatty() else csv_lines(labels)
+
+
+def tell_predictions(heard: Iterable[Answer], lines: Lines, abstain_below: float | None) -> int:
+    """Write predictions as they come, say what failed, and count it."""
+    failed, unsure, count = 0, 0, 0
+    for answer in heard:
+        if answer.fault:
+            note(f"error: {answer.fault}")
+            failed += 1
+        for p in answer.predictions:
+            print(*([lines.header] if lines.header and not count else []), lines.line(p), sep="\n", flush=True)
+            count, unsure = count + 1, unsure + (p.label is None)
+    if count and (abstain_below is not None or unsure):
+        below = "" if abstain_below is None else f": a certainty below {abstain_below:g}, or nothing to hear"
+        note(f"not sure: {unsure} of {count} ({unsure / count:.1%}){below}")
+    return failed
 
 
 def units(text: str) -> tuple[int, ...]:

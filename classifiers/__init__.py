@@ -18,7 +18,7 @@ from .head import Head
 from .heads import head
 from .leaderboard import Row, leaderboard
 from .persist import Card, load_model, save_model
-from .predict import Prediction, Predictor
+from .predict import Prediction, Predictor, Windows
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import PROTOCOLS, Fold, make_folds
 from .task import Task
@@ -33,6 +33,7 @@ __all__ = [
     "Predictor",
     "Row",
     "Task",
+    "Windows",
     "compare",
     "head",
     "heads",

@@ -31,8 +31,8 @@ from ._onnx import below, head_model, input_name, probabilities, splits
 from .heads._frames import FrameHead
 from .heads.best_layer import BestLayer
 from .heads.stack import Stack
+from .model import load_whole
 from .persist import MODEL, Card, card_json, load_model
-from .predict import load_whole
 from .views import about_view, rows_of
 from .wrapped import innermost
 

@@ -55,11 +55,16 @@ class Recording:
             data = path.read_bytes()
         except OSError as error:
             raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        return cls.of(data, path)
+
+    @classmethod
+    def of(cls, data: bytes, name: str | Path) -> Recording:
+        """Bytes that came otherwise than from a file. Raises AudioError where they are none, or a git-LFS pointer."""
         if not data:
-            raise AudioError(f"{path}: is empty (0 bytes). Copy or download it again, or remove it.")
+            raise AudioError(f"{name}: is empty (0 bytes). Copy or download it again, or remove it.")
         if data.startswith(b"version https://git-lfs"):
-            raise AudioError(f"{path}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
-        return cls(path, data)
+            raise AudioError(f"{name}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
+        return cls(Path(name), data)
 
     @property
     def key(self) -> str:
@@ -78,9 +83,13 @@ class Recording:
 
     def waveform(self, rate: int) -> Waveform:
         """The waveform at `rate` samples a second, (samples,). Raises AudioError for any fault."""
+        return self.heard(rate)[0]
+
+    def heard(self, rate: int) -> tuple[Waveform, int]:
+        """The waveform at `rate` samples a second, and the rate of the file itself. Raises AudioError for any fault."""
         with _decoding(self.path):
             sound, native = self._decode()
-            return _resample(_mono(sound), native, rate)
+            return as_waveform(sound, native, rate), native
 
     def flac(self, rate: int = 16_000, longest: float = 20.0) -> bytes:
         """The first `longest` seconds as mono 16-bit FLAC, which every browser plays. Raises AudioError."""
@@ -181,6 +190,11 @@ def _decoding(path: Path) -> Iterator[None]:
         raise AudioError(
             f"{path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. Replace or remove the file."
         ) from error
+
+
+def as_waveform(sound: NDArray[np.float32], native: int, rate: int) -> Waveform:
+    """Samples (frames, channels) at `native` Hz as a waveform at `rate` Hz: mixed down, then resampled."""
+    return _resample(_mono(sound), native, rate)
 
 
 def _mono(sound: NDArray[np.float32]) -> Waveform:

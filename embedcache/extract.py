@@ -150,23 +150,11 @@ def _here(
             advance(sum(clip.seconds for clip in pack))
 
 
-def encode_files(encoder: Encoder, recordings: Sequence[Recording], views: Sequence[str]) -> Batch:
-    """Vectors of files that are in no store, by resolved views. Raises AudioError as `extract` does."""
-    rate = encoder.info.sample_rate
-    waves = [recording.waveform(rate) for recording in recordings]
-    faults = [_fault(str(r.path), len(wave) / rate, encoder) for r, wave in zip(recordings, waves, strict=True)]
-    if complaints := [fault for fault in faults if fault]:
-        raise AudioError("\n".join(complaints))
-    batch = encoder.encode(waves, views)
-    _refuse_nan([Clip("", str(r.path), str(r.path), "", "") for r in recordings], batch)
-    return batch
-
-
 def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest:
     """The manifest with a reason at each clip that this encoder cannot take; or AudioError with all of them."""
     clips = []
     for clip in manifest.clips:
-        fault = clip.extra.get(SKIPPED) or _fault(clip.path, clip.seconds, encoder)
+        fault = clip.extra.get(SKIPPED) or misfit(clip.path, clip.seconds, encoder)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
     checked = Manifest(manifest.dataset, tuple(clips))
     faults = [clip.extra[SKIPPED] for clip in checked.skipped if not clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
@@ -176,7 +164,8 @@ def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest
     return checked
 
 
-def _fault(path: str, seconds: float, encoder: Encoder) -> str:
+def misfit(path: str, seconds: float, encoder: Encoder) -> str:
+    """Why an encoder cannot take a clip that lasts so long; "" where it can."""
     if seconds < encoder.shortest:
         return (
             f"{path}: lasts {seconds * 1000:.0f} ms, {encoder.info.name} needs {encoder.shortest * 1000:.0f} ms for "
@@ -240,7 +229,7 @@ def packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
 
 def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Waveform]], views: Sequence[str]) -> Batch:
     batch = encoder.encode([wave.result() for wave in waves], views)
-    _refuse_nan(clips, batch)
+    refuse_nan([clip.path for clip in clips], batch)
     return batch
 
 
@@ -253,11 +242,12 @@ def _waveform(clip: Clip, rate: int) -> Waveform:
     return transformed(wave, rate, clip) if COPY_OF in clip.extra else wave
 
 
-def _refuse_nan(clips: Sequence[Clip], batch: Batch) -> None:
+def refuse_nan(paths: Sequence[str], batch: Batch) -> None:
+    """Raise EncoderError, naming the clip, for a row that is not finite."""
     for view, rows in batch.items():
-        for clip, row in zip(clips, rows, strict=True):
+        for path, row in zip(paths, rows, strict=True):
             if not np.isfinite(row).all():
                 ways = ["leave the clip out", "check the checkpoint"]
                 if row.dtype == np.float16:
                     ways.insert(0, "do without this view, for float16 ends at 65504")
-                raise EncoderError(f"{clip.path}: its vector is not finite ('{view}'). Either {', or '.join(ways)}.")
+                raise EncoderError(f"{path}: its vector is not finite ('{view}'). Either {', or '.join(ways)}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,6 +108,8 @@ class Network(Mixing):
 
 
 N = TypeVar("N", bound=Mixing)
+
+_alone = threading.RLock()
 
 
 def fit_vectors(sample: Sample, hidden: int | None, dropout: float, recipe: Recipe, seed: int) -> Fitted:
@@ -278,9 +281,9 @@ def _note(history: History, part: str, loss: float, accuracy: float) -> None:
 
 @contextmanager
 def one_thread(seed: int) -> Iterator[None]:
-    """torch on one thread and from one seed, and afterwards as it was."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    """torch on one thread and from one seed, and afterwards as it was; one at a time, for both are the process's."""
+    with _alone, torch.random.fork_rng(devices=[]):
+        threads = torch.get_num_threads()
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         try:

@@ -54,17 +54,23 @@ class FrameNetwork(Mixing):
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         """(n, features), whatever the number of frames; a clip's do not depend on the padding behind it."""
+        pooled: torch.Tensor = self.body(*self._mixed(x))
+        return pooled
+
+    def attended(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, T): how much each frame counts, of a network that attends."""
+        if not isinstance(self.body, Attention):
+            raise TypeError(f"got a network of {type(self.body).__name__}; wanted one that attends to frames.")
+        return self.body.weights(*self._mixed(x))
+
+    def _mixed(self, x: torch.Tensor) -> tuple[torch.Tensor, Lengths]:
+        """(n, T, D), and the frames that each clip has."""
         lengths = _lengths(x)
         if lengths is not None:
             x = x.nan_to_num(nan=0.0)
-        pooled: torch.Tensor = self.body(self._mixed(x), lengths)
-        return pooled
-
-    def _mixed(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, T, D)."""
         if x.shape[1] == 1:
-            return x[:, 0]
-        return torch.matmul(self.layer_scores.softmax(0), x.flatten(2)).reshape(x[:, 0].shape)
+            return x[:, 0], lengths
+        return torch.matmul(self.layer_scores.softmax(0), x.flatten(2)).reshape(x[:, 0].shape), lengths
 
 
 def _lengths(x: torch.Tensor) -> Lengths:
@@ -175,10 +181,15 @@ class Attention(nn.Module):
         self.keys, self.score = nn.Linear(dim, ATTENTION), nn.Linear(ATTENTION, 1, bias=False)
 
     def forward(self, x: torch.Tensor, lengths: Lengths) -> torch.Tensor:
-        scores = self.score(self.keys(x).tanh())[..., 0]  # (n, T)
+        return torch.matmul(self.weights(x, lengths)[:, None], x)[:, 0]
+
+    def weights(self, x: torch.Tensor, lengths: Lengths) -> torch.Tensor:
+        """(n, T), sum 1; 0 behind a clip's end."""
+        scores = self.score(self.keys(x).tanh())[..., 0]
         if lengths is not None:
             scores = scores.masked_fill(_beyond(lengths, x.shape[1]), -torch.inf)
-        return torch.matmul(scores.softmax(1)[:, None], x)[:, 0]
+        shares: torch.Tensor = scores.softmax(1)
+        return shares
 
 
 @functools.cache
@@ -205,6 +216,13 @@ def predict_frames(shape: Shape, weights: dict[str, Floats], blocks: Iterable[Fl
         logits = [network.tail(network.pooled(x).double()) for X in blocks for x in torch.from_numpy(X).split(AT_ONCE)]
         proba: NDArray[np.float64] = torch.cat(logits).softmax(1).numpy()
     return proba
+
+
+def attend_frames(shape: Shape, weights: dict[str, Floats], X: Floats) -> Floats:
+    """(n, T) of frames (n, L, T, D): how much each counts, sum 1; 0 behind a clip's end."""
+    with one_thread(0), torch.no_grad():
+        counted: Floats = _network(shape, weights).attended(torch.from_numpy(X)).numpy()
+    return counted
 
 
 def _network(shape: Shape, weights: dict[str, Floats]) -> FrameNetwork:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
 from ..head import Head
+from ..mapped import Floats
 from ._frames import FrameHead
+from ._inner import unseen_blocks
 
 
 class Attention(FrameHead):
@@ -39,6 +44,14 @@ class Attention(FrameHead):
         self.validation = validation
         self.class_weight = class_weight
         self.random_state = random_state
+
+    def frame_weights(self, X: Any) -> Floats:
+        """(n, n_frames): how much each frame counts, sum 1; 0 behind a clip's end."""
+        from ._torch_frames import attend_frames
+
+        check_is_fitted(self)
+        read = [self._layers(block) for block in unseen_blocks(self, X, self._check)]
+        return attend_frames(self._shape(self.n_features_in_), self.weights_, np.concatenate(read))
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Attention:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..audio import Recording
+from ..audio import Recording, Waveform
 from ..encoder import pick_device
 from ..encoders._checkpoint import open_checkpoint, quiet
 from ..errors import AudioError, EncoderError, ModelError
@@ -80,6 +81,7 @@ class Finetuned:
     network: Any
     features: Any
     device: Any
+    lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Finetuned:
@@ -105,35 +107,57 @@ class Finetuned:
         whole.load_state_dict({name: held[name] for name in wanted}, strict=False)
         return cls(card, network.to(place).eval(), checkpoint.features, place)
 
-    def proba(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
-        """(n, C), columns in the order of `card.labels`. Raises AudioError for a file that cannot be used."""
+    @property
+    def rate(self) -> int:
+        """Samples a second that it hears."""
+        return int(self.features.sampling_rate)
+
+    @property
+    def shortest(self) -> float:
+        """Seconds of audio that give one frame."""
         from ..encoders._front import receptive_field
 
-        waves = [recording.waveform(int(self.features.sampling_rate)) for recording in recordings]
-        shortest = receptive_field(self.network.base.config)
+        return receptive_field(self.network.base.config) / self.rate
+
+    def proba(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
+        """(n, C), columns in the order of `card.labels`. Raises AudioError for a file that cannot be used."""
+        waves = [recording.waveform(self.rate) for recording in recordings]
+        shortest = round(self.shortest * self.rate)
         for recording, wave in zip(recordings, waves, strict=True):
             if len(wave) < shortest:
                 raise AudioError(f"{recording.path}: has {len(wave)} samples, {shortest} give one frame.")
+        return self.proba_of(waves)
+
+    def proba_of(self, waves: Sequence[Waveform]) -> NDArray[np.float32]:
+        """(n, C) of waveforms at `rate`, none shorter than `shortest`."""
         order = sorted(range(len(waves)), key=lambda number: len(waves[number]))
         size = self.card.settings.batch_size
         proba = np.zeros((len(waves), len(self.card.labels)), np.float32)
         for begin in range(0, len(order), size):
             rows = order[begin : begin + size]
-            proba[rows] = self._proba([waves[row] for row in rows])
+            proba[rows] = self._run([waves[row] for row in rows])[0].softmax(1).cpu().numpy()
         return proba
 
-    def _proba(self, waves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def attention_of(self, wave: Waveform) -> NDArray[np.float32] | None:
+        """(T,) how much each frame of what is heard of a waveform counts, sum 1; None without attention over frames.
+
+        A clip longer than `card.settings.seconds` is heard in its middle alone.
+        """
+        if self.card.settings.pooling != "attention" or self.network.classifier is None:
+            return None
+        weights: NDArray[np.float32] = self._run([wave])[1][0].float().cpu().numpy()
+        return weights
+
+    def _run(self, waves: Sequence[Waveform]) -> Any:
+        """`Network.heard` of one batch; one at a time, for the network holds the lengths of its batch."""
         import torch
 
         from .clips import collate, crop, normalised
 
-        longest = round(self.card.settings.seconds * int(self.features.sampling_rate))
-        items = [{"input_values": normalised(self.features, crop(wave, longest)), "labels": 0} for wave in waves]
-        batch = collate(items)
-        with torch.inference_mode():
-            logits = self.network(batch["input_values"].to(self.device), batch["lengths"].to(self.device))["logits"]
-        proba: NDArray[np.float32] = logits.softmax(1).cpu().numpy()
-        return proba
+        longest = round(self.card.settings.seconds * self.rate)
+        batch = collate([{"input_values": normalised(self.features, crop(w, longest)), "labels": 0} for w in waves])
+        with self.lock, torch.inference_mode():
+            return self.network.heard(batch["input_values"].to(self.device), batch["lengths"].to(self.device))
 
 
 def write(folder: Path, made: Finetuned) -> None:

@@ -46,15 +46,19 @@ class Network(nn.Module):
         return getattr(self.encoder, self.encoder.base_model_prefix, self.encoder)
 
     def forward(self, input_values: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.heard(input_values, lengths)[0]}
+
+    def heard(self, input_values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (n, C) float32, and how much each frame counts (n, T); None where transformers' classifier decides."""
         norm = getattr(self.base.feature_extractor.conv_layers[0], "layer_norm", None)
         if isinstance(norm, MaskedGroupNorm):
             norm.frames = frames_of(self.base.config, lengths, 1)
         inside = torch.arange(input_values.shape[1], device=lengths.device) < lengths[:, None]
         said = self.encoder(input_values, attention_mask=inside.long())
         if self.classifier is None:
-            return {"logits": said.logits.float()}
-        logits: Tensor = self.classifier(said.last_hidden_state, frames_of(self.base.config, lengths))
-        return {"logits": logits.float()}
+            return said.logits.float(), None
+        logits, weights = self.classifier(said.last_hidden_state, frames_of(self.base.config, lengths))
+        return logits.float(), weights
 
 
 class Classifier(nn.Module):
@@ -70,10 +74,9 @@ class Classifier(nn.Module):
             layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(settings.dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear((dim, *settings.hidden)[-1], n_classes))
 
-    def forward(self, states: Tensor, frames: Tensor) -> Tensor:
+    def forward(self, states: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.weights(states, frames)  # (n, T)
-        logits: Tensor = self.layers(torch.einsum("nt,ntd->nd", weights, states))
-        return logits
+        return self.layers(torch.einsum("nt,ntd->nd", weights, states)), weights
 
     def weights(self, states: Tensor, frames: Tensor) -> Tensor:
         """(n, T): how much each frame counts, sum 1; 0 behind a clip's end."""

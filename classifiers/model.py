@@ -1,0 +1,206 @@
+"""Model: a folder of `ser fit`, or of `ser finetune`, loaded. Waveforms in, probabilities out, and what counted.
+
+A head needs the vectors of its encoder, a fine-tuned network the waveforms themselves: `Model` hides which it is, and
+`Votes` sees to it that heads which share an encoder do not run it twice.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache import Encoder, EncoderInfo, ModelError, encoders, load_encoder
+from embedcache.audio import Waveform
+from embedcache.encoder import Batch, Frames, is_ragged, resolve_views
+from embedcache.extract import refuse_nan
+from embedcache.finetune import Finetuned
+from embedcache.lineage import CARD
+
+from .persist import Card, load_model
+from .views import rows_of
+from .wrapped import innermost
+
+CONFIG = "config.json"  # of transformers; model folders of `ser fit` have none
+LONGEST = 900.0  # seconds of a clip that a fine-tuned network is given: of a longer one it hears the middle alone
+
+Proba = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a model's answer to one waveform rests on; None where it weighs neither."""
+
+    layers: tuple[float, ...] | None = None  # each layer's share, sum 1
+    frames: tuple[float, ...] | None = None  # each frame's share, sum 1, evenly over the waveform
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model folder, loaded."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    rate: int  # samples a second that it hears
+    shortest: float  # seconds
+    longest: float
+    about: Mapping[str, Any]  # its card, as JSON has it
+    encoder: Encoder | None  # None: a network from waveform to label
+    views: tuple[str, ...]  # of the encoder's, that it reads
+    proba: Callable[[Sequence[Waveform], Batch], Proba]  # (n, C), columns in the order of `labels`
+    counted: Callable[[Waveform, Batch], Counted]
+
+    @property
+    def name(self) -> str:
+        """What it is called: the folder's own name."""
+        return self.folder.resolve().name
+
+    def misfit(self, path: str, seconds: float) -> str:
+        """Why it cannot take a clip that lasts so long; "" where it can."""
+        if seconds < self.shortest:
+            return f"{path}: lasts {seconds * 1000:.0f} ms, {self.name} needs {self.shortest * 1000:.0f} ms or more."
+        if seconds > self.longest:
+            return (
+                f"{path}: lasts {seconds:.0f} s, {self.name} takes up to {self.longest:.0f} s at once. Hear it in "
+                "windows (--window 3), or cut it into utterances."
+            )
+        return ""
+
+
+def load_models(folders: Sequence[str | Path], device: str = "auto") -> tuple[Model, ...]:
+    """Every folder as a model; an encoder that several heads read is loaded once.
+
+    Raises ModelError and EncoderError as `load_whole` and `Finetuned.load` do.
+    """
+    loaded: dict[tuple[str, str], Encoder] = {}
+
+    def model(folder: Path) -> Model:
+        if (folder / CARD).exists() or (folder / CONFIG).exists():  # a checkpoint, whatever it lacks
+            return _of_finetuned(folder, Finetuned.load(folder, device))
+        return _of_head(folder, *load_whole(folder, device, loaded))
+
+    return tuple(model(Path(folder)) for folder in folders)
+
+
+def load_whole(
+    folder: str | Path, device: str = "auto", loaded: dict[tuple[str, str], Encoder] | None = None
+) -> tuple[Any, Card, Encoder]:
+    """A model folder's head and card, and the encoder that made its vectors: a checkpoint, or a built-in by name.
+
+    `loaded` holds encoders by what they are called and their precision, and gets this one. Raises ModelError where
+    there is no such encoder here, as of imported vectors, or it has other weights than the one the head was fitted on;
+    where only a library's version differs, it warns.
+    """
+    estimator, card = load_model(folder)
+    if not card.checkpoint and not encoders.find(card.encoder):
+        have = ", ".join(encoders.names())
+        raise ModelError(f"{folder}: its vectors are of '{card.encoder}', which is no encoder here; have {have}.")
+    loaded = {} if loaded is None else loaded
+    called = card.checkpoint or card.encoder, str(card.encoder_info.get("precision", "fp32"))
+    if called not in loaded:
+        loaded[called] = load_encoder(called[0], device, called[1])
+    _check_encoder(card, loaded[called].info)
+    return estimator, card, loaded[called]
+
+
+def votes(models: Sequence[Model], waves: Sequence[Waveform]) -> list[Proba]:
+    """Of each model, probabilities (n, C) of waveforms, columns in the order of its labels."""
+    batches = _encoded(models, waves)
+    return [model.proba(waves, batches.get(id(model.encoder), {})) for model in models]
+
+
+def counted(models: Sequence[Model], wave: Waveform) -> list[Counted]:
+    """Of each model, what its answer to one waveform rests on."""
+    batches = _encoded(models, [wave])
+    return [model.counted(wave, batches.get(id(model.encoder), {})) for model in models]
+
+
+def _encoded(models: Sequence[Model], waves: Sequence[Waveform]) -> dict[int, Batch]:
+    """The vectors of waveforms by encoder, each run once, over all views that any model reads."""
+    wanted: dict[int, tuple[Encoder, dict[str, None]]] = {}
+    for model in models:
+        if model.encoder is not None:
+            _, views = wanted.setdefault(id(model.encoder), (model.encoder, {}))
+            views.update(dict.fromkeys(model.views))
+    batches = {number: encoder.encode(waves, tuple(views)) for number, (encoder, views) in wanted.items()}
+    for batch in batches.values():
+        refuse_nan([f"waveform {number}" for number in range(len(waves))], batch)
+    return batches
+
+
+def _of_head(folder: Path, estimator: Any, card: Card, encoder: Encoder) -> Model:
+    parts = resolve_views(card.view.split("+"), encoder)
+
+    def proba(waves: Sequence[Waveform], batch: Batch) -> Proba:
+        said: Proba = estimator.predict_proba(rows_of(batch, parts, card.n_frames))
+        return said
+
+    def what_counted(wave: Waveform, batch: Batch) -> Counted:
+        head = innermost(estimator)
+        frames = _frames(head, card, batch, parts) if hasattr(head, "frame_weights") else None
+        return Counted(_layers(head), frames)
+
+    labels = tuple(map(str, estimator.classes_))
+    rate, shortest, longest = encoder.info.sample_rate, encoder.shortest, encoder.longest
+    return Model(folder, labels, rate, shortest, longest, asdict(card), encoder, parts, proba, what_counted)
+
+
+def _of_finetuned(folder: Path, tuned: Finetuned) -> Model:
+    def proba(waves: Sequence[Waveform], batch: Batch) -> Proba:
+        return tuned.proba_of(waves).astype(np.float64)
+
+    def what_counted(wave: Waveform, batch: Batch) -> Counted:
+        weights = tuned.attention_of(wave)
+        if weights is None:
+            return Counted()
+        share = min(1.0, tuned.card.settings.seconds * tuned.rate / len(wave))
+        return Counted(frames=_centred(weights, round(len(weights) / share)))
+
+    about = tuned.card.to_dict()
+    return Model(folder, tuned.card.labels, tuned.rate, tuned.shortest, LONGEST, about, None, (), proba, what_counted)
+
+
+def _layers(head: Any) -> tuple[float, ...] | None:
+    """Each layer's share: what was learned, or all of it for the layer that was chosen."""
+    n_layers = getattr(head, "n_layers", 1)
+    if n_layers < 2:
+        return None
+    if hasattr(head, "layer_"):
+        return tuple(float(layer == head.layer_) for layer in range(n_layers))
+    weights = getattr(head, "layer_weights_", None)
+    return None if weights is None else tuple(map(float, weights))
+
+
+def _frames(head: Any, card: Card, batch: Batch, parts: Sequence[str]) -> tuple[float, ...]:
+    """Each frame's share over the whole clip, 0 where a long one was cut."""
+    frames = next(rows for part in parts if is_ragged(part) and isinstance(rows := batch[part], Frames))
+    length = len(frames[0])
+    weights = head.frame_weights(rows_of(batch, parts, card.n_frames))[0]
+    return _centred(weights[: min(length, card.n_frames)], length)
+
+
+def _centred(weights: NDArray[Any], length: int) -> tuple[float, ...]:
+    """The weights of a clip's middle, as of all its frames."""
+    whole = np.zeros(max(length, len(weights)))
+    begin = (len(whole) - len(weights)) // 2
+    whole[begin : begin + len(weights)] = weights
+    return tuple(map(float, whole))
+
+
+def _check_encoder(card: Card, here: EncoderInfo) -> None:
+    there = card.encoder_info
+    names = [
+        f.name for f in fields(here) if f.name not in ("name", "checkpoint", "trained_on")
+    ]  # which the weights name
+    differ = [name for name in names if there.get(name) != getattr(here, name)]
+    if not differ:
+        return
+    said = "; ".join(f"{name}: {there.get(name)} then, {getattr(here, name)} now" for name in differ)
+    if differ != ["preprocessing"]:
+        raise ModelError(f"the head was fitted on vectors of another {card.encoder}: {said}. Fit it again.")
+    warnings.warn(f"the head's vectors were made a little differently: {said}", UserWarning, stacklevel=5)
