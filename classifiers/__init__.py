@@ -18,9 +18,10 @@ from .head import Head
 from .heads import head
 from .leaderboard import Row, leaderboard
 from .persist import Card, load_model, save_model
-from .predict import Prediction, Predictor, Windows
+from .predict import Prediction, Predictor
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import PROTOCOLS, Fold, make_folds
+from .sounds import Windows
 from .task import Task
 
 __all__ = [

@@ -14,7 +14,8 @@ import numpy as np
 from embedcache import AudioError, DataError, Recording
 from embedcache.audio import LONGEST, MOST_BYTES, SUFFIXES, Waveform
 
-from .predict import AT_ONCE, Prediction, Predictor, Sound, Windows
+from .predict import AT_ONCE, Prediction, Predictor
+from .sounds import Sound, Windows, check_rate, sound_of
 
 STDIN = "-"
 PIECE = 1 << 14  # bytes that are read of a pipe at once: half a second at 16 kHz
@@ -68,7 +69,7 @@ def answers(
             waiting += predictor.hear(recording, windows)
         except AudioError as error:
             waiting.append(Answer(path, fault=str(error)))
-        if sum(len(one.wave) for one in waiting if isinstance(one, Sound)) >= AT_ONCE * predictor.rate:
+        if sum(one.seconds for one in waiting if isinstance(one, Sound)) >= AT_ONCE:
             yield from _answered(predictor, waiting, abstain_below)
             waiting = []
     yield from _answered(predictor, waiting, abstain_below)
@@ -96,9 +97,10 @@ def listen(
 
     Raises AudioError for a rate that no sound has, for too little sound, and for more than an hour in one piece.
     """
+    check_rate(rate)
     if windows is None:
         whole = np.concatenate([np.empty(0, np.float32), *_pieces(pipe, most=round(LONGEST * rate))])
-        yield from predictor.answer([predictor.hear_wave(whole, rate, STDIN)], abstain_below)
+        yield from predictor.answer([sound_of(whole, rate, predictor.rate, STDIN)], abstain_below)
         return
     stream = predictor.stream(rate, windows, abstain_below, STDIN)
     for samples in _pieces(pipe):

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import AudioError, ModelError, Recording
-from embedcache.audio import RATES, Waveform, as_waveform
 
 from .doubts import doubts, nothing
 from .model import Model, Proba, load_models, votes
-from .windows import Arriving, Cut, cuts
+from .sounds import Arriving, Sound, Windows, sound_of, sounds_of
 
 AT_ONCE = 30.0  # seconds of sound that go through an encoder together: more are no faster
+WINDOWS = Windows()
 
 
 @dataclass(frozen=True)
@@ -39,38 +39,6 @@ class Prediction:
     def certainty(self) -> float:
         """The probability of the likeliest label."""
         return max(self.probabilities.values())
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How long sound is cut: windows of `window` seconds, one each `hop`; the last ends where the sound ends."""
-
-    window: float = 3.0
-    hop: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a hop of nothing, or beyond the window: some sound would not be heard."""
-        if not 0 < self.hop <= self.window:
-            raise ValueError(
-                f"got windows of {self.window:g} s, one each {self.hop:g} s; wanted 0 < hop <= window: all is heard."
-            )
-
-    def samples(self, rate: int) -> tuple[int, int]:
-        """Window and hop in samples."""
-        return max(1, round(self.window * rate)), max(1, round(self.hop * rate))
-
-
-WINDOWS = Windows()
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A recording, or a window of one, as models hear it."""
-
-    wave: Waveform  # (samples,) at the models' rate
-    native: int  # Hz, of the recording itself
-    path: str = ""
-    begin: float = 0.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -92,20 +60,14 @@ class Predictor:
     @classmethod
     def of(cls, models: Sequence[Model]) -> Predictor:
         """Of models that are loaded. Raises ModelError where their labels, or the rates they hear, differ."""
-        if not models:
-            raise ModelError("got no model folder; wanted one or more. `ser fit` writes such a folder.")
         first = models[0]
-        for other in models[1:]:
+        for other in models:
             if set(other.labels) != set(first.labels):
                 raise ModelError(
                     f"{first.name} and {other.name} cannot be averaged: their labels are {', '.join(first.labels)}, "
                     f"and {', '.join(other.labels)}."
                 )
-            if other.rate != first.rate:
-                raise ModelError(
-                    f"{first.name} and {other.name} cannot be averaged: they hear {first.rate} and {other.rate} Hz."
-                )
-        return cls(tuple(models), first.labels, first.rate)
+        return cls(tuple(models), first.labels, rate_of(models))
 
     def predict(self, paths: Sequence[str | Path], abstain_below: float | None = None) -> list[Prediction]:
         """One prediction a file, in order; its label is None where the certainty is below `abstain_below`, in (0, 1).
@@ -126,7 +88,7 @@ class Predictor:
         self, waves: Sequence[NDArray[Any]], rate: int, abstain_below: float | None = None
     ) -> list[Prediction]:
         """The same of waveforms (samples,) or (samples, channels): floats, in [-1, 1], at `rate` Hz."""
-        return self.answer([self.hear_wave(wave, rate) for wave in waves], abstain_below)
+        return self.answer([sound_of(wave, rate, self.rate) for wave in waves], abstain_below)
 
     def timeline(
         self, path: str | Path, windows: Windows = WINDOWS, abstain_below: float | None = None
@@ -137,57 +99,34 @@ class Predictor:
     def stream(
         self, rate: int, windows: Windows = WINDOWS, abstain_below: float | None = None, name: str = ""
     ) -> Stream:
-        """What hears sound at `rate` Hz as it arrives. Raises AudioError for a rate, or a window, that cannot be."""
+        """What hears sound at `rate` Hz as it arrives. Raises AudioError for a rate that no sound has."""
         _check_bound(abstain_below)
-        _check_rate(rate)
-        self._check(f"{name or 'sound'}: a window", windows.window)
-        return Stream(self, Arriving(rate, self.rate, *windows.samples(self.rate)), rate, abstain_below, name)
+        return Stream(self, Arriving(rate, self.rate, windows, name), abstain_below)
 
     def hear(self, recording: Recording, windows: Windows | None = None) -> list[Sound]:
         """A recording as one sound, or as its windows. Raises AudioError for one that cannot be decoded, or judged."""
-        path = str(recording.path)
-        wave, native = recording.heard(self.rate)
-        if windows is None:
-            self._check(path, len(wave) / self.rate)
-            return [Sound(wave, native, path)]
-        spans = cuts(len(wave), *windows.samples(self.rate))
-        self._check(path, (spans[0][1] - spans[0][0]) / self.rate)
-        return [Sound(wave[a:b], native, path, a / self.rate) for a, b in spans]
-
-    def hear_wave(self, wave: NDArray[Any], rate: int, name: str = "") -> Sound:
-        """A waveform as a sound. Raises AudioError for what is no waveform, or cannot be judged."""
-        heard = as_waveform(_checked(wave, rate), rate, self.rate)
-        self._check(name or "the waveform", len(heard) / self.rate)
-        return Sound(heard, rate, name)
+        sounds = sounds_of(recording, self.rate, windows)
+        check_fit(self.models, sounds)
+        return sounds
 
     def answer(self, sounds: Sequence[Sound], abstain_below: float | None = None) -> list[Prediction]:
-        """A prediction a sound; without a label where there is nothing to hear, or it is not sure enough."""
+        """A prediction a sound; without a label where there is nothing to hear, or it is not sure enough.
+
+        Raises AudioError for a sound that the models cannot judge.
+        """
         _check_bound(abstain_below)
+        check_fit(self.models, sounds)
         rows = self.proba([sound.wave for sound in sounds])
-        return [self._say(sound, row, abstain_below or 0.0) for sound, row in zip(sounds, rows, strict=True)]
+        return [say(sound, self.labels, row, abstain_below) for sound, row in zip(sounds, rows, strict=True)]
 
-    def proba(self, waves: Sequence[Waveform]) -> Proba:
+    def proba(self, waves: Sequence[NDArray[np.float32]]) -> Proba:
         """Probabilities (n, C) of waveforms at `rate`, the mean over models; columns in the order of `labels`."""
-        said = [np.mean(self.each(part), axis=0) for part in _packs(waves, self.rate)]
-        return np.concatenate(said) if said else np.empty((0, len(self.labels)))
-
-    def each(self, waves: Sequence[Waveform]) -> Proba:
-        """Of each model, (models, n, C)."""
         columns = [[model.labels.index(label) for label in self.labels] for model in self.models]
-        return np.stack([said[:, order] for said, order in zip(votes(self.models, waves), columns, strict=True)])
-
-    def _say(self, sound: Sound, row: NDArray[np.float64], bound: float) -> Prediction:
-        seconds = len(sound.wave) / self.rate
-        empty = nothing(sound.wave, self.rate)
-        label = self.labels[int(row.argmax())] if not empty and row.max() >= bound else None
-        notes = (empty,) if empty else doubts(seconds, self.rate, sound.native)
-        probabilities = dict(zip(self.labels, map(float, row), strict=True))
-        return Prediction(sound.path, label, probabilities, sound.begin, sound.begin + seconds, notes)
-
-    def _check(self, path: str, seconds: float) -> None:
-        for model in self.models:
-            if fault := model.misfit(path, seconds):
-                raise AudioError(fault)
+        said = [
+            np.mean([vote[:, order] for vote, order in zip(votes(self.models, part), columns, strict=True)], axis=0)
+            for part in packs(waves, self.rate)
+        ]
+        return np.concatenate(said) if said else np.empty((0, len(self.labels)))
 
 
 @dataclass(frozen=True)
@@ -196,29 +135,34 @@ class Stream:
 
     predictor: Predictor
     arriving: Arriving
-    native: int
     abstain_below: float | None
-    name: str = ""
 
     def push(self, samples: NDArray[Any]) -> list[Prediction]:
         """Predictions of the windows that these samples (n,), or (n, channels), complete."""
-        return self._answered(self.arriving.push(as_waveform(_checked(samples, self.native), self.native, self.native)))
+        return self.predictor.answer(self.arriving.push(samples), self.abstain_below)
 
     def close(self) -> list[Prediction]:
         """Those that the end of the sound completes. Raises AudioError where all of it was too short to judge."""
-        return self._answered(self.arriving.close())
-
-    def _answered(self, came: Iterator[tuple[Cut, Waveform]]) -> list[Prediction]:
-        rate, sounds = self.predictor.rate, []
-        for (begin, end), wave in came:
-            self.predictor._check(self.name or "the sound", (end - begin) / rate)
-            sounds.append(Sound(wave, self.native, self.name, begin / rate))
-        return self.predictor.answer(sounds, self.abstain_below)
+        return self.predictor.answer(self.arriving.close(), self.abstain_below)
 
 
-def _packs(waves: Sequence[Waveform], rate: int) -> Iterator[list[Waveform]]:
+def say(sound: Sound, labels: Sequence[str], row: NDArray[np.float64], abstain_below: float | None) -> Prediction:
+    """What probabilities (C,) of a sound come to."""
+    empty = nothing(sound.wave, sound.rate)
+    sure = not empty and row.max() >= (abstain_below or 0)
+    return Prediction(
+        sound.path,
+        labels[int(row.argmax())] if sure else None,
+        dict(zip(labels, map(float, row), strict=True)),
+        sound.begin,
+        sound.begin + sound.seconds,
+        (empty,) if empty else doubts(sound.seconds, sound.rate, sound.native),
+    )
+
+
+def packs(waves: Sequence[NDArray[np.float32]], rate: int) -> Iterator[list[NDArray[np.float32]]]:
     """Waveforms in order, as many at once as last `AT_ONCE` seconds together."""
-    pack: list[Waveform] = []
+    pack: list[NDArray[np.float32]] = []
     for wave in waves:
         if pack and sum(map(len, pack)) + len(wave) > AT_ONCE * rate:
             yield pack
@@ -228,22 +172,21 @@ def _packs(waves: Sequence[Waveform], rate: int) -> Iterator[list[Waveform]]:
         yield pack
 
 
-def _checked(wave: NDArray[Any], rate: int) -> Waveform:
-    """(samples, channels) float32. Raises AudioError for what is no finite waveform."""
-    _check_rate(rate)
-    if not isinstance(wave, np.ndarray) or wave.ndim not in (1, 2) or not np.issubdtype(wave.dtype, np.floating):
-        got = f"{wave.dtype} {wave.shape}" if isinstance(wave, np.ndarray) else type(wave).__name__
-        raise AudioError(
-            f"got {got}; wanted floats (samples,) or (samples, channels) in [-1, 1]. Divide 16-bit samples by 32768."
-        )
-    if not np.isfinite(wave).all():
-        raise AudioError("got a waveform with samples that are NaN or infinite; wanted finite ones.")
-    return (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
+def rate_of(models: Sequence[Model]) -> int:
+    """The rate that all models hear, in Hz. Raises ModelError where they hear several."""
+    rates = {model.rate: model.name for model in models}
+    if len(rates) > 1:
+        said = ", ".join(f"{name} hears {rate} Hz" for rate, name in rates.items())
+        raise ModelError(f"models of one rate are asked together; {said}.")
+    return next(iter(rates))
 
 
-def _check_rate(rate: int) -> None:
-    if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"got {rate:,} samples a second; wanted {RATES[0]:,} to {RATES[1]:,}.")
+def check_fit(models: Sequence[Model], sounds: Sequence[Sound]) -> None:
+    """Raises AudioError for a sound that is too short or too long for a model."""
+    for sound in sounds:
+        for model in models:
+            if fault := model.misfit(sound.path or "the sound", sound.seconds):
+                raise AudioError(fault)
 
 
 def _check_bound(abstain_below: float | None) -> None:
