@@ -628,6 +628,31 @@ def predict(
         raise AudioError(f"{failed} of {len(paths)} files have no prediction.")
 
 
+@app.command()
+def demo(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Model folders, side by side.", show_default="the latest one")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address; others than this machine's need --auth.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    auth: Annotated[str, typer.Option(envvar="SER_AUTH", help="USER:PASSWORD that the page and the API ask for.")] = "",
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder to keep recordings in.", show_default="none is kept")
+    ] = None,
+    device: DeviceOption = "auto",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """A page that listens: speak, and see what models say, on this machine alone; the same as an HTTP API."""
+    from classifiers.demo.start import models_for, need_demo
+
+    need_demo()
+    from classifiers.demo.desk import Desk
+    from classifiers.demo.server import serve
+
+    loaded, banner = models_for(models or [], place_of(artifacts), device, note)
+    serve(Desk(loaded, keep), host, port, auth, banner, lambda line: print(line, flush=True))
+
+
 @app.command("export")
 def export_model(
     model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
@@ -833,9 +858,8 @@ def windows_of(window: float | None, hop: float | None) -> Windows | None:
 
     if window is None and hop is None:
         return None
-    long = 3.0 if window is None else window
     try:
-        return Windows(long, min(1.0, long) if hop is None else hop)
+        return Windows.asked(window, hop)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

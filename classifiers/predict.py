@@ -100,7 +100,7 @@ class Predictor:
         self, rate: int, windows: Windows = WINDOWS, abstain_below: float | None = None, name: str = ""
     ) -> Stream:
         """What hears sound at `rate` Hz as it arrives. Raises AudioError for a rate that no sound has."""
-        _check_bound(abstain_below)
+        check_bound(abstain_below)
         return Stream(self, Arriving(rate, self.rate, windows, name), abstain_below)
 
     def hear(self, recording: Recording, windows: Windows | None = None) -> list[Sound]:
@@ -114,7 +114,7 @@ class Predictor:
 
         Raises AudioError for a sound that the models cannot judge.
         """
-        _check_bound(abstain_below)
+        check_bound(abstain_below)
         check_fit(self.models, sounds)
         rows = self.proba([sound.wave for sound in sounds])
         return [say(sound, self.labels, row, abstain_below) for sound, row in zip(sounds, rows, strict=True)]
@@ -189,6 +189,7 @@ def check_fit(models: Sequence[Model], sounds: Sequence[Sound]) -> None:
                 raise AudioError(fault)
 
 
-def _check_bound(abstain_below: float | None) -> None:
+def check_bound(abstain_below: float | None) -> None:
+    """Raises ValueError for what is no probability between 0 and 1, nor None."""
     if abstain_below is not None and not 0 < abstain_below < 1:
         raise ValueError(f"got abstain_below={abstain_below}; wanted a probability between 0 and 1, or None.")

@@ -26,7 +26,7 @@ def quickstart(
     artifacts: Artifacts, progress: Progress = silent, say: Callable[[str], None] = lambda line: None
 ) -> list[Row]:
     """Run it below `artifacts`, and give the leaderboard; `say` hears each step in a line."""
-    manifest = _sample(artifacts)
+    manifest = sample(artifacts)
     say(f"{len(manifest)} clips, {len(manifest.speakers)} speakers, {len(manifest.labels)} labels")
     encoders = ("mfcc", _wav2vec2(say))
     for name in encoders:
@@ -44,7 +44,7 @@ def quickstart(
     return rows
 
 
-def _sample(artifacts: Artifacts) -> Manifest:
+def sample(artifacts: Artifacts) -> Manifest:
     """The sample, read by RAVDESS's adapter under a name of its own, so that nobody takes it for RAVDESS."""
     root = write_sample(artifacts.root / "sample")
     found = datasets.get("ravdess").manifest(root)

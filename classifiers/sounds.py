@@ -45,6 +45,12 @@ class Windows:
                 f"got windows of {self.window:g} s, one each {self.hop:g} s; wanted 0 < hop <= window: all is heard."
             )
 
+    @classmethod
+    def asked(cls, window: float | None, hop: float | None) -> Windows:
+        """With what was left out: 3 s, and one each second, or each window where that is shorter."""
+        long = 3.0 if window is None else window
+        return cls(long, min(1.0, long) if hop is None else hop)
+
     def samples(self, rate: int) -> tuple[int, int]:
         """Window and hop in samples."""
         return max(1, round(self.window * rate)), max(1, round(self.hop * rate))

@@ -33,6 +33,20 @@ MOST_BYTES = 4 * MOST_SAMPLES  # of the file: that hour in 32 bits has 1.4 GB
 LARGE = 1 << 26  # bytes, from which on a file's header is looked at before the rest is read
 RATES = (100, 768_000)  # Hz; from 1 Hz, resampling would make 16,000 samples of each
 FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})  # as libsndfile calls them
+# What else is given the name of an audio file, by the bytes at a place.
+OTHERS = (
+    (4, b"ftyp", "MP4 or QuickTime (a video, or AAC sound; `ffmpeg -i FILE sound.wav` takes the sound out)"),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM (a video, or its sound; `ffmpeg -i FILE sound.wav` takes it out)"),
+    (8, b"AVI ", "an AVI video (`ffmpeg -i FILE sound.wav` takes the sound out)"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ", "a program"),
+    (0, b"\xcf\xfa\xed\xfe", "a program"),
+    (0, b"#!", "a script"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"\x89PNG", "a picture"),
+    (0, b"\xff\xd8\xff", "a picture"),
+)
 # A writer that streams does not know the length: ffmpeg and sox then leave a placeholder near the largest value.
 STREAMED = 0x7FFFF000
 UNKNOWN_LENGTH = -1
@@ -71,6 +85,12 @@ class Recording:
         """SHA-256 of the bytes, 64 hexadecimal digits."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def suffix(self) -> str:
+        """What the bytes are, as a file's name says it: `.wav`, `.flac`, `.ogg` or `.mp3`."""
+        starts = ((b"RIFF", ".wav"), (b"RF64", ".wav"), (b"fLaC", ".flac"), (b"OggS", ".ogg"))
+        return next((suffix for first, suffix in starts if self.data.startswith(first)), ".mp3")
+
     def seconds(self) -> float:
         """Duration, in seconds, of audio that was decoded to its end without a fault. Raises AudioError."""
         sound, native = self.sound()
@@ -78,8 +98,16 @@ class Recording:
 
     def sound(self) -> tuple[NDArray[np.float32], int]:
         """All samples as they are, (frames, channels), and their rate in Hz. Raises AudioError for any fault."""
-        with _decoding(self.path):
+        with _decoding(self.path, self.data):
             return self._decode()
+
+    def promised(self) -> float:
+        """Seconds that the header speaks of, true or not; nothing is decoded. Raises AudioError for no audio."""
+        import soundfile
+
+        with _decoding(self.path, self.data), soundfile.SoundFile(io.BytesIO(self.data)) as file:
+            _check_amount(self.path, file)
+            return float(file.frames / file.samplerate)
 
     def waveform(self, rate: int) -> Waveform:
         """The waveform at `rate` samples a second, (samples,). Raises AudioError for any fault."""
@@ -87,7 +115,7 @@ class Recording:
 
     def heard(self, rate: int) -> tuple[Waveform, int]:
         """The waveform at `rate` samples a second, and the rate of the file itself. Raises AudioError for any fault."""
-        with _decoding(self.path):
+        with _decoding(self.path, self.data):
             sound, native = self._decode()
             return as_waveform(sound, native, rate), native
 
@@ -180,13 +208,16 @@ def _check_amount(path: Path, file: Any) -> None:
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """What libsndfile, numpy and soxr raise, as an AudioError that names the file."""
+def _decoding(path: Path, data: bytes = b"") -> Iterator[None]:
+    """What libsndfile, numpy and soxr raise, as an AudioError that names the file, and what it is instead of audio."""
     import soundfile
 
     try:
         yield
     except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError) as error:
+        kind = next((kind for at, first, kind in OTHERS if data.startswith(first, at)), "")
+        if kind:
+            raise AudioError(f"{path}: is {kind}; wanted WAV, FLAC, OGG or MP3.") from error
         raise AudioError(
             f"{path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. Replace or remove the file."
         ) from error

@@ -8,6 +8,7 @@ speakers scores visibly higher than one that is not. It shows that a pipeline wo
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +97,17 @@ def voice(actor: int, emotion: str, sentence: str, take: int) -> Floats:
 
 def write_wav(path: Path, wave: Floats, rate: int = RATE) -> None:
     """A 16-bit mono WAV file, complete or absent."""
+    with atomic_write(path, "wb") as file:
+        file.write(wav_bytes(wave, rate))
+
+
+def wav_bytes(wave: Floats, rate: int = RATE) -> bytes:
+    """A 16-bit mono WAV file."""
     import soundfile
 
-    with atomic_write(path, "wb") as file:
-        soundfile.write(file, wave, rate, subtype="PCM_16", format="WAV")
+    out = io.BytesIO()
+    soundfile.write(out, wave, rate, subtype="PCM_16", format="WAV")
+    return out.getvalue()
 
 
 def _blend(manner: Manner, habit: np.random.Generator, rng: np.random.Generator) -> Manner:
