@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from .view import about_html, answer_html, fault_html, rendered
 
 TITLE = "ser: what a voice shows"
 UNSURE = 0.35  # where the slider stands at first
+LINGER = 10.0  # seconds that a file stays on the disk for the page's own player to fetch it
 RECORDED = 5  # seconds of the button
 
 # Presses the recorder's own buttons: it asks for the microphone, and knows what to do without one.
@@ -120,7 +122,7 @@ def _live_tab(gr: Any) -> None:
 
 
 def heard(desk: Desk, path: str | None, names: list[str], bound: float) -> str:
-    """The page part of a recording that the browser sent; its file is gone before this returns."""
+    """The page part of a recording that the browser sent."""
     return _said(lambda: _answer(desk, take(path), names, bound)) if path else ""
 
 
@@ -132,7 +134,7 @@ def tried(desk: Desk, name: str, names: list[str], bound: float) -> tuple[Any, s
 
 
 def take(path: str) -> tuple[bytes, str]:
-    """The bytes and the name of a file that the browser sent, which is then no more."""
+    """The bytes and the name of a file that the browser sent, which is soon no more."""
     from gradio.utils import get_upload_folder
 
     place = Path(path)
@@ -141,7 +143,9 @@ def take(path: str) -> tuple[bytes, str]:
     except OSError as error:
         raise AudioError("the recording did not arrive. Send it again.") from error
     if Path(get_upload_folder()) in place.parents:
-        shutil.rmtree(place.parent, ignore_errors=True)
+        later = threading.Timer(LINGER, shutil.rmtree, (place.parent,), {"ignore_errors": True})
+        later.daemon = True
+        later.start()
     return data, place.name
 
 
