@@ -27,7 +27,7 @@ format: $(VENV)/.tested
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.documented
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "build/docs/index.html; to search as well: $(BIN)/python -m http.server --directory build/docs"
 
 clean:
