@@ -23,14 +23,13 @@ import classifiers
 import cli
 import embedcache
 
-pytestmark = pytest.mark.xdist_group("docs")  # the site is built once
-
 DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
 RUN = ("sh", "python")  # languages of blocks that are run; a block with a title is written down as a file
 SHOWN = ("text", "toml", "yaml")
-SHORT = ()  # pages that take less than five seconds
+SHORT = ("explanation/batches.md", "explanation/cache.md", "explanation/leaks.md")  # less than five seconds
 SAID = {"finetuning.md": "encoder: the encoder was fine-tuned on test speakers"}  # at a page's end
+BUILT = pytest.mark.xdist_group("site")  # on one process, so that the site is built once
 RUNNING = [name for name, text in PAGES.items() if any(block.language in RUN for block in blocks(text))]
 
 
@@ -78,6 +77,7 @@ def test_a_broken_link_breaks_the_build(tmp_path: Path) -> None:
         assert wanted in done.stderr
 
 
+@BUILT
 def test_pages_ask_for_nothing_outside(site: Path) -> None:
     """Links that a reader may follow are no requests: `a` and nothing else names another host."""
     for path in site.glob("**/*.html"):
@@ -88,6 +88,7 @@ def test_pages_ask_for_nothing_outside(site: Path) -> None:
         assert not re.findall(r"(?:url\(|@import\s*)[\"']?(?:https?:)?//", path.read_text()), path.name
 
 
+@BUILT
 def test_the_reference_has_every_public_name(site: Path) -> None:
     page = (site / "reference" / "python.html").read_text()
     anchors = set(re.findall(r'id="([\w.]+)"', page))
@@ -98,6 +99,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
             assert {called, home} & anchors or f"<code>{called}</code>" in page, called
 
 
+@BUILT
 def test_the_reference_has_every_command_and_option(site: Path) -> None:
     page = (site / "reference" / "commands.html").read_text()
 
@@ -127,6 +129,7 @@ def served(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@BUILT
 @pytest.mark.long
 def test_in_a_browser(site: Path, served: str) -> None:
     """No errors, no request to another host, no page wider than a telephone."""
