@@ -29,7 +29,7 @@ RUN = ("sh", "python")  # languages of blocks that are run; a block with a title
 SHOWN = ("text", "toml", "yaml")
 SHORT = ("explanation/batches.md", "explanation/cache.md", "explanation/leaks.md")  # less than five seconds
 SAID = {"finetuning.md": "encoder: the encoder was fine-tuned on test speakers"}  # at a page's end
-BUILT = pytest.mark.xdist_group("site")  # on one process, so that the site is built once
+BUILT = pytest.mark.xdist_group("site")  # in one process: the site is built once
 RUNNING = [name for name, text in PAGES.items() if any(block.language in RUN for block in blocks(text))]
 
 
@@ -53,7 +53,7 @@ def build(project: Path, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=project, env=quiet)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site."""
     folder = tmp_path_factory.mktemp("docs")
