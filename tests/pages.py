@@ -60,7 +60,10 @@ def make_world(root: Path) -> dict[str, str]:
 
 
 def run_page(text: str, ser: Ser, world: dict[str, str], place: Path) -> list[subprocess.CompletedProcess]:
-    """Write its files, run its commands and snippets, each of which must succeed; what they said."""
+    """Write its files, run its commands and snippets, each of which must succeed; what they said.
+
+    What a page says that they say, in blocks of `output`, is said, line by line, but for the numbers.
+    """
     done = []
     for block in blocks(text):
         if block.title:
@@ -69,7 +72,13 @@ def run_page(text: str, ser: Ser, world: dict[str, str], place: Path) -> list[su
             done += [_succeeded(command, run(command, ser, world, place)) for command in block.text.splitlines()]
         elif block.language == "python":
             done.append(_succeeded(block.text, _python(["-c", block.text], world, place)))
+        elif block.language == "output":
+            assert _lines(block.text) - {"…"} <= _lines("".join(one.stdout for one in done)), block.text
     return done
+
+
+def _lines(said: str) -> set[str]:
+    return {re.sub(r"[\d.–]+", "0", " ".join(line.split())) for line in said.splitlines()}
 
 
 def run(command: str, ser: Ser, world: dict[str, str], place: Path) -> subprocess.CompletedProcess:

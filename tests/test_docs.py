@@ -25,7 +25,7 @@ import embedcache
 
 DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
-RUN = ("sh", "python")  # languages of blocks that are run; a block with a title is written down as a file
+RUN = ("sh", "python", "output")  # what `run_page` runs, or holds to what was said
 SHOWN = ("text", "toml", "yaml")
 SHORT = ("explanation/batches.md", "explanation/cache.md", "explanation/leaks.md")  # less than five seconds
 SAID = {"finetuning.md": "encoder: the encoder was fine-tuned on test speakers"}  # at a page's end
