@@ -124,6 +124,14 @@ def ser(tmp_path: Path, warm: Warm) -> Ser:
     return run
 
 
+@pytest.fixture
+def world(tmp_path: Path) -> dict[str, str]:
+    """What pages of the documentation speak of, in the folder in which `ser` runs; the environment for it."""
+    from pages import make_world  # which imports this module
+
+    return make_world(tmp_path)
+
+
 def tiny_config(family: str, **changes: object) -> object:
     """A config of two layers and 32 dimensions, otherwise as the family's base model."""
     import transformers

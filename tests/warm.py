@@ -75,7 +75,7 @@ def run(arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str)
     ):
         os.dup2(os.open(path, flags), number)
     sys.argv = [str(CLI), *arguments]
-    sys.path.insert(0, str(CLI.parent))
+    sys.path[:0] = [str(CLI.parent), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     code = 1
     try:
         import cli
