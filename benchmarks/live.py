@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -103,7 +104,7 @@ def measure_alone(folders: dict[str, Path], clip: Any, rounds: int) -> list[Row]
     """One clip at a time, the ways in turns."""
     predictors = {name: Predictor.load(folder, device="cpu") for name, folder in folders.items()}
     sides: dict[str, Callable[[], object]] = {
-        name: lambda p=predictor: p.predict_waves([clip], RATE) for name, predictor in predictors.items()
+        name: partial(predictor.predict_waves, [clip], RATE) for name, predictor in predictors.items()
     }
     if "fp32" in folders:
         sides[PLAIN] = plain(folders["fp32"], clip)

@@ -5,12 +5,16 @@ They run as they stand, in the order in which they stand; only the places that t
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import threading
+import time
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +23,7 @@ from conftest import REPOSITORY, Ser, noise, save_checkpoint, write
 from trees import TREES
 
 FENCED = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+DEMO = "http://127.0.0.1:7860"  # where `ser demo` listens; here, on any port that is free
 SITE = "site"  # below the world's folder: where `pip install .` puts what a page writes
 
 
@@ -71,7 +76,9 @@ def run_page(text: str, ser: Ser, world: dict[str, str], place: Path) -> list[su
         elif block.language == "sh":
             done += [_succeeded(command, run(command, ser, world, place)) for command in block.text.splitlines()]
         elif block.language == "python":
-            done.append(_succeeded(block.text, _python(["-c", block.text], world, place)))
+            done.append(
+                _succeeded(block.text, _python(["-c", block.text.replace(DEMO, world.get("DEMO", DEMO))], world, place))
+            )
         elif block.language == "output":
             assert _lines(block.text) - {"…"} <= _lines("".join(one.stdout for one in done)), block.text
     return done
@@ -82,14 +89,36 @@ def _lines(said: str) -> set[str]:
 
 
 def run(command: str, ser: Ser, world: dict[str, str], place: Path) -> subprocess.CompletedProcess:
-    """A `ser` command; an installation; or a make target without its work: making is what calls this test."""
-    program, *arguments = shlex.split(command)
+    """A `ser` command, curl, an installation; or a make target without its work: making is what calls this test."""
+    program, *arguments = shlex.split(command.replace(DEMO, world.get("DEMO", DEMO)))
+    if program == "curl":
+        return subprocess.run(["curl", "--fail", *arguments], capture_output=True, text=True, cwd=place)
+    if arguments[0] == "demo":
+        world["DEMO"] = demo(arguments[1:], place)
+        return subprocess.CompletedProcess(arguments, 0, "", "")
     if program == "make":
         return subprocess.run(["make", "-n", *arguments], capture_output=True, text=True, cwd=REPOSITORY)
     if program == "pip":
         return _install(arguments, world, place)
     assert program == "ser"
     return ser(*arguments, env=world)
+
+
+def demo(arguments: list[str], place: Path) -> str:
+    """Run `ser demo` on a free port until this process ends; its address."""
+    import cli
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    models = [str(place / name) for name in arguments]
+    command = ["demo", *models, "--port", str(port), "--artifacts", str(place / "artifacts")]
+    threading.Thread(target=cli.app, args=(command,), kwargs={"standalone_mode": False}, daemon=True).start()
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return f"http://127.0.0.1:{port}"
+        time.sleep(0.1)
+    raise TimeoutError("ser demo does not listen")
 
 
 def _install(arguments: list[str], world: dict[str, str], place: Path) -> subprocess.CompletedProcess:
