@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "0"
@@ -85,12 +85,18 @@ def tree(tmp_path: Path) -> Path:
     return ravdess_tree(tmp_path / "tree")
 
 
-def extracted(root: Path, place: Path, encoder: str = "mfcc", dataset: str = "ravdess") -> Manifest:
+def extracted(
+    root: Path,
+    place: Path,
+    encoder: str = "mfcc",
+    dataset: str = "ravdess",
+    views: Sequence[str] = ("pooled", "layers"),
+) -> Manifest:
     """The clips below `root`, extracted into the artifacts folder `place`."""
     artifacts = Artifacts(place)
     loaded = load_encoder(encoder)
     manifest = add_keys(datasets.get(dataset).manifest(root))
-    manifest, _ = extract(manifest, loaded, EmbeddingStore.of(artifacts.cache, loaded.info))
+    manifest, _ = extract(manifest, loaded, EmbeddingStore.of(artifacts.cache, loaded.info), views)
     manifest.to_csv(artifacts.manifest(manifest.dataset))
     return manifest
 
