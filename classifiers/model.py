@@ -1,7 +1,7 @@
 """Model: a folder of `ser fit`, or of `ser finetune`, loaded. Waveforms in, probabilities out, and what counted.
 
 A head needs the vectors of its encoder, a fine-tuned network the waveforms themselves: `Model` hides which it is, and
-`Votes` sees to it that heads which share an encoder do not run it twice.
+`Heard` sees to it that heads which share an encoder do not run it twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedcache import Encoder, EncoderInfo, ModelError, encoders, load_encoder
 from embedcache.audio import Waveform
-from embedcache.encoder import Batch, Frames, is_ragged, resolve_views
+from embedcache.encoder import Batch, Frames, Rows, is_ragged, resolve_views
 from embedcache.extract import refuse_nan
 from embedcache.finetune import Finetuned
 from embedcache.lineage import CARD
@@ -108,29 +108,42 @@ def load_whole(
     return estimator, card, loaded[called]
 
 
-def votes(models: Sequence[Model], waves: Sequence[Waveform]) -> list[Proba]:
-    """Of each model, probabilities (n, C) of waveforms, columns in the order of its labels."""
-    batches = _encoded(models, waves)
-    return [model.proba(waves, batches.get(id(model.encoder), {})) for model in models]
+@dataclass(frozen=True)
+class Heard:
+    """Waveforms and their vectors, for models that share them: each encoder has run once, over all that they read."""
+
+    models: Sequence[Model]
+    waves: Sequence[Waveform]
+    batches: Mapping[int, Batch]  # by encoder
+
+    @classmethod
+    def of(cls, models: Sequence[Model], waves: Sequence[Waveform]) -> Heard:
+        """Run the encoders. Raises EncoderError where a vector is not finite."""
+        wanted: dict[int, tuple[Encoder, dict[str, None]]] = {}
+        for model in models:
+            if model.encoder is not None:
+                _, views = wanted.setdefault(id(model.encoder), (model.encoder, {}))
+                views.update(dict.fromkeys(model.views))
+        batches = {number: encoder.encode(waves, tuple(views)) for number, (encoder, views) in wanted.items()}
+        for batch in batches.values():
+            refuse_nan([f"waveform {number}" for number in range(len(waves))], batch)
+        return cls(models, waves, batches)
+
+    def votes(self) -> list[Proba]:
+        """Of each model, probabilities (n, C), columns in the order of its labels."""
+        return [model.proba(self.waves, self.batches.get(id(model.encoder), {})) for model in self.models]
+
+    def counted(self, number: int) -> list[Counted]:
+        """Of each model, what its answer to one of the waveforms rests on."""
+        alone = {
+            encoder: {view: _row(rows, number) for view, rows in batch.items()}
+            for encoder, batch in self.batches.items()
+        }
+        return [model.counted(self.waves[number], alone.get(id(model.encoder), {})) for model in self.models]
 
 
-def counted(models: Sequence[Model], wave: Waveform) -> list[Counted]:
-    """Of each model, what its answer to one waveform rests on."""
-    batches = _encoded(models, [wave])
-    return [model.counted(wave, batches.get(id(model.encoder), {})) for model in models]
-
-
-def _encoded(models: Sequence[Model], waves: Sequence[Waveform]) -> dict[int, Batch]:
-    """The vectors of waveforms by encoder, each run once, over all views that any model reads."""
-    wanted: dict[int, tuple[Encoder, dict[str, None]]] = {}
-    for model in models:
-        if model.encoder is not None:
-            _, views = wanted.setdefault(id(model.encoder), (model.encoder, {}))
-            views.update(dict.fromkeys(model.views))
-    batches = {number: encoder.encode(waves, tuple(views)) for number, (encoder, views) in wanted.items()}
-    for batch in batches.values():
-        refuse_nan([f"waveform {number}" for number in range(len(waves))], batch)
-    return batches
+def _row(rows: Rows, number: int) -> Rows:
+    return rows.take([number]) if isinstance(rows, Frames) else rows[[number]]
 
 
 def _of_head(folder: Path, estimator: Any, card: Card, encoder: Encoder) -> Model:

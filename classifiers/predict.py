@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embedcache import AudioError, ModelError, Recording
 
 from .doubts import doubts, nothing
-from .model import Model, Proba, load_models, votes
+from .model import Heard, Model, Proba, load_models
 from .sounds import Arriving, Sound, Windows, sound_of, sounds_of
 
 AT_ONCE = 30.0  # seconds of sound that go through an encoder together: more are no faster
@@ -116,17 +116,18 @@ class Predictor:
         """
         check_bound(abstain_below)
         check_fit(self.models, sounds)
-        rows = self.proba([sound.wave for sound in sounds])
-        return [say(sound, self.labels, row, abstain_below) for sound, row in zip(sounds, rows, strict=True)]
+        return [
+            say(sound, self.labels, row, abstain_below)
+            for pack in packs(sounds)
+            for sound, row in zip(pack, self.proba([sound.wave for sound in pack]), strict=True)
+        ]
 
     def proba(self, waves: Sequence[NDArray[np.float32]]) -> Proba:
         """Probabilities (n, C) of waveforms at `rate`, the mean over models; columns in the order of `labels`."""
-        columns = [[model.labels.index(label) for label in self.labels] for model in self.models]
-        said = [
-            np.mean([vote[:, order] for vote, order in zip(votes(self.models, part), columns, strict=True)], axis=0)
-            for part in packs(waves, self.rate)
-        ]
-        return np.concatenate(said) if said else np.empty((0, len(self.labels)))
+        votes = zip(self.models, Heard.of(self.models, waves).votes(), strict=True)
+        in_order = [vote[:, [model.labels.index(label) for label in self.labels]] for model, vote in votes]
+        mean: Proba = np.mean(in_order, axis=0)
+        return mean
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,14 @@ def say(sound: Sound, labels: Sequence[str], row: NDArray[np.float64], abstain_b
     )
 
 
-def packs(waves: Sequence[NDArray[np.float32]], rate: int) -> Iterator[list[NDArray[np.float32]]]:
-    """Waveforms in order, as many at once as last `AT_ONCE` seconds together."""
-    pack: list[NDArray[np.float32]] = []
-    for wave in waves:
-        if pack and sum(map(len, pack)) + len(wave) > AT_ONCE * rate:
+def packs(sounds: Sequence[Sound]) -> Iterator[list[Sound]]:
+    """Sounds in order, as many at once as last `AT_ONCE` seconds together."""
+    pack: list[Sound] = []
+    for sound in sounds:
+        if pack and sum(one.seconds for one in pack) + sound.seconds > AT_ONCE:
             yield pack
             pack = []
-        pack.append(wave)
+        pack.append(sound)
     if pack:
         yield pack
 

@@ -25,7 +25,7 @@ from test_report import ARGUMENTS, BROWSERS, HOSTILE, Tags
 
 from classifiers import Predictor, Windows
 from classifiers.demo import desk as bounds
-from classifiers.demo.desk import Busy, Desk
+from classifiers.demo.desk import Busy, Desk, steps
 from classifiers.demo.examples import EXAMPLES
 from classifiers.demo.live import Visitors
 from classifiers.demo.start import SYNTHETIC, latest_model, models_for
@@ -268,7 +268,7 @@ def test_what_a_browser_sent_is_deleted(desk: Desk, tmp_path: Path, monkeypatch:
 def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> None:
     torn = [replace(model, proba=lambda waves, _: np.tile([0.5, 0.3, 0.2], (len(waves), 1))) for model in models]
     desk = Desk(torn)
-    answer = desk.answer(desk.read(wav_bytes(noise(4.3)), "a.wav"), abstain_below=0.6)
+    answer = desk.answer(desk.read(wav_bytes(noise(4.3)), "a.wav"), windows=steps(4.3), abstain_below=0.6)
     page = Tags(answer_html(answer))
     assert page.crossed == []
     for spoken in answer.said:
@@ -289,7 +289,7 @@ def test_nothing_that_a_model_or_a_file_says_is_run(models: tuple[Model, ...]) -
     model = replace(models[0], folder=Path(f"/x/{HOSTILE.replace('/', '')}"), labels=labels, about=about)
     counting = replace(model, counted=lambda wave, batch: Counted((0.25, 0.75), (0.1, 0.9)))
     desk = Desk([counting])
-    answer = desk.answer(desk.read(SOUND, HOSTILE))
+    answer = desk.answer(desk.read(SOUND, HOSTILE), explained=True)
     ear = desk.ear(16_000)
     ear.push(noise(4.0).astype(np.float32))
     parts = (answer_html(answer), live_html(ear.heard), fault_html(HOSTILE), about_html([counting]))

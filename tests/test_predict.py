@@ -19,7 +19,7 @@ from conftest import REPOSITORY, Ser, extracted, noise, ravdess_tree, save_check
 from classifiers import Prediction, Predictor, Task, Windows, load_model
 from classifiers.files import answers, listen
 from classifiers.lines import table_lines
-from classifiers.model import Counted, Model, counted, load_models
+from classifiers.model import Counted, Heard, Model, load_models
 from classifiers.run import Asked, fit_model
 from embedcache import Artifacts, AudioError, ModelError, Recording
 
@@ -278,7 +278,7 @@ def test_what_counted_is_what_the_head_weighs(tree: Path, tmp_path: Path) -> Non
         frames = 9 if head == "attention" else None
         folder, _, _ = fit_model(Artifacts(place), Asked(heads=(head,), folds=2, frames=frames), jobs=1)
         models = load_models([folder])
-        return models[0], counted(models, wave)[0]
+        return models[0], Heard.of(models, [noise(0.3).astype(np.float32), wave]).counted(1)[0]
 
     _, weighted = of("layer_weighted")
     assert (len(weighted.layers), sum(weighted.layers), weighted.frames) == (3, pytest.approx(1), None)

@@ -18,7 +18,7 @@ from embedcache.audio import Waveform
 from embedcache.layout import atomic_write
 
 from ..lines import facts
-from ..model import Counted, Model, Proba, counted, votes
+from ..model import Counted, Heard, Model
 from ..predict import Prediction, check_bound, check_fit, packs, rate_of, say
 from ..sounds import Arriving, Sound, Windows, sounds_of
 
@@ -93,31 +93,30 @@ class Desk:
         names: Sequence[str] = (),
         windows: Windows | None = None,
         abstain_below: float | None = None,
+        explained: bool = False,
     ) -> Answer:
-        """What models say of a recording as a whole, of its windows, and what counted for it.
+        """What models say of a recording as a whole, and of its windows; where `explained`, what counted for the whole.
 
         Raises AudioError for one that cannot be decoded or judged, Busy where too many wait.
         """
         check_bound(abstain_below)
         models = self.named(names)
         with self._place():
-            (sound,) = sounds_of(recording, self.rate)
-            check_fit(models, [sound])
-            cut = sounds_of(recording, self.rate, windows or steps(sound.seconds))
+            (whole,) = sounds_of(recording, self.rate)
+            cut = sounds_of(recording, self.rate, windows) if windows else []
             if len(cut) > MOST_WINDOWS:
                 raise AudioError(f"got {len(cut)} windows; wanted {MOST_WINDOWS} at most. Ask for a longer hop.")
-            said = self._said(models, [sound, *(cut if len(cut) > 1 else [])], abstain_below)
-            with self._turn:
-                why = counted(models, sound.wave)
+            check_fit(models, [whole, *cut])
+            sounds = [whole, *(cut if len(cut) > 1 else [])]
+            said, reasons = self._said(models, sounds, abstain_below, explained)
         answer = Answer(
-            sound,
+            whole,
             tuple(
-                Spoken(model, whole, tuple(timeline) or (whole,), reasons)
-                for model, (whole, *timeline), reasons in zip(models, said, why, strict=True)
+                Spoken(model, first, tuple(rest) or (first,), why)
+                for model, (first, *rest), why in zip(models, said, reasons, strict=True)
             ),
         )
-        if self.keep:
-            self._keep(recording, answer)
+        self._keep(recording, answer)
         return answer
 
     def ear(
@@ -137,22 +136,21 @@ class Desk:
         """Of each model, a prediction a sound. Raises AudioError and Busy as `answer` does."""
         check_fit(models, sounds)
         with self._place():
-            return self._said(models, sounds, abstain_below)
+            return self._said(models, sounds, abstain_below)[0]
 
     def _said(
-        self, models: Sequence[Model], sounds: Sequence[Sound], abstain_below: float | None
-    ) -> list[list[Prediction]]:
-        rows: list[list[Proba]] = []
-        for pack in packs([sound.wave for sound in sounds], self.rate):
+        self, models: Sequence[Model], sounds: Sequence[Sound], abstain_below: float | None, explained: bool = False
+    ) -> tuple[list[list[Prediction]], list[Counted]]:
+        """Of each model, a prediction a sound, and what counted for the first."""
+        said: list[list[Prediction]] = [[] for _ in models]
+        reasons = [] if explained else [Counted() for _ in models]
+        for pack in packs(sounds):
             with self._turn:  # a pack at a time, so that a long recording lets short ones pass
-                rows.append(votes(models, pack))
-        return [
-            [
-                say(sound, model.labels, row, abstain_below)
-                for sound, row in zip(sounds, (row for part in rows for row in part[number]), strict=True)
-            ]
-            for number, model in enumerate(models)
-        ]
+                heard = Heard.of(models, [sound.wave for sound in pack])
+                votes, reasons = heard.votes(), reasons or heard.counted(0)
+            for model, mine, rows in zip(models, said, votes, strict=True):
+                mine += [say(sound, model.labels, row, abstain_below) for sound, row in zip(pack, rows, strict=True)]
+        return said, reasons
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import Any
 from embedcache import AudioError, Recording, SerError
 from embedcache.sample import wav_bytes
 
-from .desk import SECONDS, Desk
+from .desk import SECONDS, Desk, steps
 from .examples import EXAMPLES
 from .view import about_html, answer_html, fault_html, rendered
 
@@ -150,7 +150,9 @@ def take(path: str) -> tuple[bytes, str]:
 
 
 def _answer(desk: Desk, sent: tuple[bytes, str], names: list[str], bound: float) -> str:
-    return answer_html(desk.answer(desk.read(*sent), names, abstain_below=bound or None))
+    recording = desk.read(*sent)
+    windows = steps(recording.promised())
+    return answer_html(desk.answer(recording, names, windows, bound or None, explained=True))
 
 
 def _said(answer: Callable[[], str]) -> str:
