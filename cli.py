@@ -617,12 +617,12 @@ def predict(
     windows = windows_of(window, hop)
     if rate is not None and audio != [STDIN]:
         raise typer.BadParameter("--rate is of raw sound on standard input: give - and nothing beside it.")
-    paths = find_audio(audio)
+    paths, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
     predictor = Predictor.load(model, *(also or []), device=device)
     if rate is None:
-        heard = answers(predictor, paths, windows, abstain_below, sys.stdin.buffer)
+        heard = answers(predictor, paths, windows, abstain_below, pipe)
     else:
-        heard = (Answer(p.path, (p,)) for p in listen(predictor, sys.stdin.buffer, rate, windows, abstain_below))
+        heard = (Answer(p.path, (p,)) for p in listen(predictor, pipe or io.BytesIO(), rate, windows, abstain_below))
     failed = tell_predictions(heard, lines_of(predictor.labels, paths, windows is not None, json), abstain_below)
     if failed:
         raise AudioError(f"{failed} of {len(paths)} files have no prediction.")
@@ -647,10 +647,13 @@ def demo(
 
     need_demo()
     from classifiers.demo.desk import Desk
-    from classifiers.demo.server import serve
+    from classifiers.demo.server import check_access, listen_on, serve
 
-    loaded, banner = models_for(models or [], place_of(artifacts), device, note)
-    serve(Desk(loaded, keep), host, port, auth, banner, lambda line: print(line, flush=True))
+    check_access(host, auth)
+    with listen_on(host, port) as listening:
+        loaded, banner = models_for(models or [], place_of(artifacts), device, note)
+        desk = Desk(loaded, keep, complain=note)
+        serve(desk, listening, auth, banner, lambda line: print(line, flush=True))
 
 
 @app.command("export")

@@ -1,7 +1,7 @@
 """What makes an answer doubtful, whatever the model says: silence, a click, too short, too long, a narrow band.
 
-A head always names one of its labels. Where there is nothing to hear it is not asked; where the sound is unlike what
-models are trained on, the answer comes with a sentence that says so. Music and noise are not recognised as such.
+A head always finds one of its labels likeliest. Where there is nothing to hear, that is not said; where the sound is
+unlike what models are trained on, or little of it is heard, a sentence says so. Music and noise are not recognised.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ FRAME = 0.025  # seconds that a level is taken over
 AUDIBLE = -60.0  # dB of full scale, root mean square
 LEAST = 0.1  # seconds above it: a click has 0.05 at most
 SHORT = 0.5  # seconds: a word
+CUT = 3.0  # times what is heard: heads over frames hear about half of a clip in training, too
 LONG = 30.0  # seconds: longer than the clips of all datasets here but a few
 
 
@@ -28,14 +29,27 @@ def nothing(wave: Waveform, rate: int) -> str:
     return f"Only {seconds * 1000:.0f} ms are louder than {AUDIBLE:.0f} dB of full scale: a click, not speech."
 
 
-def doubts(seconds: float, rate: int, native: int) -> tuple[str, ...]:
-    """What sets a clip apart from those that models learn from: its duration, or its rate `native` in Hz."""
+def doubts(seconds: float, rate: int, native: int, hears: float = float("inf")) -> tuple[str, ...]:
+    """What sets a clip apart from those that models learn from: its duration, its rate `native` in Hz, a cut.
+
+    `hears` is how many of its seconds reach the model.
+    """
+    cut = seconds > CUT * hears
     found = {
         f"Short: it lasts {seconds:.2f} s. Say a whole sentence.": seconds < SHORT,
-        f"Long: it lasts {seconds:.0f} s and was heard as one clip. Windows show how it changes.": seconds > LONG,
+        f"Cut: it lasts {seconds:.1f} s, and the middle {hears:.1f} s alone were heard. Hear it in windows.": cut,
+        f"Long: it lasts {seconds:.0f} s and was heard as one clip. Windows show how it changes.": (
+            not cut and seconds > LONG
+        ),
         f"Narrow: it has {native:,} samples a second, so nothing above {native / 2000:g} kHz is heard.": native < rate,
     }
     return tuple(sentence for sentence, holds in found.items() if holds)
+
+
+def middle(wave: Waveform, length: int) -> Waveform:
+    """The middle `length` samples."""
+    begin = max(0, (len(wave) - length) // 2)
+    return wave[begin : begin + length]
 
 
 def audible(wave: Waveform, rate: int) -> float:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from embedcache import AudioError, DataError, Recording
+from embedcache import AudioError, EncoderError, Recording
 from embedcache.audio import LONGEST, MOST_BYTES, SUFFIXES, Waveform
 
 from .predict import AT_ONCE, Prediction, Predictor
-from .sounds import Sound, Windows, check_rate, sound_of
+from .sounds import Sound, Windows, check_rate, samples_of, sound_of
 
 STDIN = "-"
 PIECE = 1 << 14  # bytes that are read of a pipe at once: half a second at 16 kHz
@@ -33,8 +32,7 @@ class Answer:
 def find_audio(names: Sequence[str]) -> list[str]:
     """Paths of files, of the audio in folders at any depth, and of what patterns match, sorted within each; once each.
 
-    A name that is nothing of these stays, to fail where it is read. Raises DataError for a folder or a pattern that
-    holds no audio.
+    A name that is nothing of these stays, to fail where it is read.
     """
     return list(dict.fromkeys(path for name in names for path in _expanded(name)))
 
@@ -42,16 +40,12 @@ def find_audio(names: Sequence[str]) -> list[str]:
 def _expanded(name: str) -> list[str]:
     place = Path(name)
     if place.is_dir():
-        found = sorted(str(path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    elif not place.exists() and glob.has_magic(name):
-        matches = glob.glob(name, recursive=True)  # noqa: PTH207 - pathlib takes no pattern from the root on
-        found = sorted(path for path in matches if Path(path).is_file())
-    else:
+        found = [path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+        return sorted(map(str, found)) or [name]
+    if place.exists() or not glob.has_magic(name):
         return [name]
-    if not found:
-        kinds = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"{name}: holds no audio ({kinds}). Name files, a folder of them, or a pattern in quotes.")
-    return found
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - pathlib takes no pattern from the root on
+    return [path for match in matches for path in _expanded(match)] or [name]
 
 
 def answers(
@@ -62,28 +56,45 @@ def answers(
     stdin: BinaryIO | None = None,
 ) -> Iterator[Answer]:
     """What becomes of each file, in order; `-` is a whole file on `stdin`."""
-    waiting: list[Sound | Answer] = []
+    waiting: list[tuple[str, list[Sound], str]] = []  # path, sounds, fault
     for path in paths:
         try:
-            recording = Recording.of(stdin.read(MOST_BYTES), STDIN) if path == STDIN and stdin else Recording.load(path)
-            waiting += predictor.hear(recording, windows)
+            waiting.append((path, _heard(predictor, path, windows, stdin), ""))
         except AudioError as error:
-            waiting.append(Answer(path, fault=str(error)))
-        if sum(one.seconds for one in waiting if isinstance(one, Sound)) >= AT_ONCE:
+            waiting.append((path, [], str(error)))
+        if sum(sound.seconds for _, sounds, _ in waiting for sound in sounds) >= AT_ONCE:
             yield from _answered(predictor, waiting, abstain_below)
             waiting = []
     yield from _answered(predictor, waiting, abstain_below)
 
 
-def _answered(predictor: Predictor, waiting: Sequence[Sound | Answer], abstain_below: float | None) -> Iterator[Answer]:
-    said = iter(predictor.answer([one for one in waiting if isinstance(one, Sound)], abstain_below))
-    rows = [one if isinstance(one, Answer) else next(said) for one in waiting]
-    for path, group in groupby(rows, key=lambda row: row.path):
-        together = list(group)
-        faults = [row for row in together if isinstance(row, Answer)]
-        yield from faults
-        if not faults:
-            yield Answer(path, tuple(row for row in together if isinstance(row, Prediction)))
+def _heard(predictor: Predictor, path: str, windows: Windows | None, stdin: BinaryIO | None) -> list[Sound]:
+    if path == STDIN:
+        if stdin is None:
+            raise AudioError(f"{STDIN}: standard input is closed. Pipe a file into it, or name one.")
+        recording = Recording.of(stdin.read(MOST_BYTES), STDIN)
+    elif Path(path).is_dir():
+        raise AudioError(f"{path}: holds no audio ({', '.join(sorted(SUFFIXES))}).")
+    else:
+        recording = Recording.load(path)
+    return [replace(sound, path=path) for sound in predictor.hear(recording, windows)]
+
+
+def _answered(
+    predictor: Predictor, waiting: Sequence[tuple[str, list[Sound], str]], abstain_below: float | None
+) -> Iterator[Answer]:
+    """All at once; where that fails, one by one, so that one file's fault is its own."""
+    try:
+        said = iter(predictor.answer([sound for _, sounds, _ in waiting for sound in sounds], abstain_below))
+    except (AudioError, EncoderError) as error:
+        if len(waiting) == 1:
+            yield Answer(waiting[0][0], fault=f"{waiting[0][0]}: {error}")
+            return
+        for one in waiting:
+            yield from _answered(predictor, [one], abstain_below)
+        return
+    for path, sounds, fault in waiting:
+        yield Answer(path, tuple(next(said) for _ in sounds), fault)
 
 
 def listen(
@@ -105,16 +116,20 @@ def listen(
     stream = predictor.stream(rate, windows, abstain_below, STDIN)
     for samples in _pieces(pipe):
         yield from stream.push(samples)
+    if not stream.arriving.length:
+        raise AudioError(f"{STDIN}: is empty: no sound came.")
     yield from stream.close()
 
 
 def _pieces(pipe: BinaryIO, most: float = float("inf")) -> Iterator[Waveform]:
-    """The samples of a pipe as they come. Raises AudioError for more than `most`."""
+    """The samples of a pipe as they come. Raises AudioError for more than `most`, and for a file, which is not raw."""
     odd, count = b"", 0
     while data := pipe.read1(PIECE):  # type: ignore[attr-defined]
-        data = odd + data
-        data, odd = (data[:-1], data[-1:]) if len(data) % 2 else (data, b"")
-        count += len(data) // 2
+        if not count and data.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")):
+            raise AudioError(f"{STDIN}: is a file, not raw sound. Leave --rate out.")
+        whole = odd + data
+        count += len(whole) // 2
+        odd = whole[-1:] if len(whole) % 2 else b""
         if count > most:
             raise AudioError(f"{STDIN}: goes on for more than {LONGEST:.0f} s. Hear it in windows: --window 3.")
-        yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)  # as libsndfile reads a WAV
+        yield samples_of(whole)

@@ -25,7 +25,7 @@ class Lines:
 
 def json_lines() -> Lines:
     """One JSON object a prediction; `label` is null where it is not sure."""
-    return Lines("", lambda p: json.dumps(facts(p), ensure_ascii=False))
+    return Lines("", lambda p: json.dumps(facts(p)))
 
 
 def csv_lines(labels: Sequence[str]) -> Lines:
@@ -82,5 +82,6 @@ def _bar(share: float, width: int = 10) -> str:
 
 
 def _shortened(path: str, width: int) -> str:
-    """The end of a path says more than its beginning."""
+    """The end of a path says more than its beginning; what would steer the terminal is not sent to it."""
+    path = "".join(letter if letter.isprintable() else "?" for letter in path)
     return path if len(path) <= width else "…" + path[len(path) - width + 1 :]

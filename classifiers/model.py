@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedcache import Encoder, EncoderInfo, ModelError, encoders, load_encoder
 from embedcache.audio import Waveform
 from embedcache.encoder import Batch, Frames, Rows, is_ragged, resolve_views
-from embedcache.extract import refuse_nan
+from embedcache.extract import refuse_nan, too_short_or_long
 from embedcache.finetune import Finetuned
 from embedcache.lineage import CARD
 
@@ -27,7 +27,7 @@ from .views import rows_of
 from .wrapped import innermost
 
 CONFIG = "config.json"  # of transformers; model folders of `ser fit` have none
-LONGEST = 900.0  # seconds of a clip that a fine-tuned network is given: of a longer one it hears the middle alone
+LONGEST = 900.0  # seconds of a clip that a fine-tuned network is given
 
 Proba = NDArray[np.float64]
 
@@ -49,6 +49,7 @@ class Model:
     rate: int  # samples a second that it hears
     shortest: float  # seconds
     longest: float
+    hears: float  # seconds of a clip; of a longer one, the middle alone
     about: Mapping[str, Any]  # its card, as JSON has it
     encoder: Encoder | None  # None: a network from waveform to label
     views: tuple[str, ...]  # of the encoder's, that it reads
@@ -62,14 +63,8 @@ class Model:
 
     def misfit(self, path: str, seconds: float) -> str:
         """Why it cannot take a clip that lasts so long; "" where it can."""
-        if seconds < self.shortest:
-            return f"{path}: lasts {seconds * 1000:.0f} ms, {self.name} needs {self.shortest * 1000:.0f} ms or more."
-        if seconds > self.longest:
-            return (
-                f"{path}: lasts {seconds:.0f} s, {self.name} takes up to {self.longest:.0f} s at once. Hear it in "
-                "windows (--window 3), or cut it into utterances."
-            )
-        return ""
+        instead = "Hear it in windows (--window 3), or cut it into utterances."
+        return too_short_or_long(path, seconds, self.name, self.shortest, self.longest, instead)
 
 
 def load_models(folders: Sequence[str | Path], device: str = "auto") -> tuple[Model, ...]:
@@ -159,8 +154,29 @@ def _of_head(folder: Path, estimator: Any, card: Card, encoder: Encoder) -> Mode
         return Counted(_layers(head), frames)
 
     labels = tuple(map(str, estimator.classes_))
-    rate, shortest, longest = encoder.info.sample_rate, encoder.shortest, encoder.longest
-    return Model(folder, labels, rate, shortest, longest, asdict(card), encoder, parts, proba, what_counted)
+    return Model(
+        folder,
+        labels,
+        encoder.info.sample_rate,
+        encoder.shortest,
+        encoder.longest,
+        _hears(encoder, parts, card.n_frames),
+        asdict(card),
+        encoder,
+        parts,
+        proba,
+        what_counted,
+    )
+
+
+def _hears(encoder: Encoder, parts: Sequence[str], n_frames: int) -> float:
+    """Seconds that so many frames last; of a view without frames, no end."""
+    ragged = [part for part in parts if is_ragged(part)]
+    if not ragged:
+        return float("inf")
+    seconds = max(2.0, encoder.shortest)
+    frames = encoder.encode([np.zeros(round(seconds * encoder.info.sample_rate), np.float32)], ragged[:1])[ragged[0]]
+    return n_frames * seconds / len(frames[0])
 
 
 def _of_finetuned(folder: Path, tuned: Finetuned) -> Model:
@@ -174,8 +190,20 @@ def _of_finetuned(folder: Path, tuned: Finetuned) -> Model:
         share = min(1.0, tuned.card.settings.seconds * tuned.rate / len(wave))
         return Counted(frames=_centred(weights, round(len(weights) / share)))
 
-    about = tuned.card.to_dict()
-    return Model(folder, tuned.card.labels, tuned.rate, tuned.shortest, LONGEST, about, None, (), proba, what_counted)
+    card = tuned.card
+    return Model(
+        folder,
+        card.labels,
+        tuned.rate,
+        tuned.shortest,
+        LONGEST,
+        card.settings.seconds,
+        card.to_dict(),
+        None,
+        (),
+        proba,
+        what_counted,
+    )
 
 
 def _layers(head: Any) -> tuple[float, ...] | None:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from embedcache import AudioError, ModelError, Recording
 
-from .doubts import doubts, nothing
+from .doubts import doubts, middle, nothing
 from .model import Heard, Model, Proba, load_models
-from .sounds import Arriving, Sound, Windows, sound_of, sounds_of
+from .sounds import Arriving, Sound, Windows, sound_of, sound_of_file
 
 AT_ONCE = 30.0  # seconds of sound that go through an encoder together: more are no faster
 WINDOWS = Windows()
@@ -34,6 +34,7 @@ class Prediction:
     begin: float = 0.0  # seconds, of the window
     end: float = 0.0
     notes: tuple[str, ...] = ()  # sentences on why the answer is doubtful
+    heard: bool = True  # False: there was nothing to hear, and the probabilities mean nothing
 
     @property
     def certainty(self) -> float:
@@ -60,6 +61,8 @@ class Predictor:
     @classmethod
     def of(cls, models: Sequence[Model]) -> Predictor:
         """Of models that are loaded. Raises ModelError where their labels, or the rates they hear, differ."""
+        if not models:
+            raise ModelError("got no model; wanted the folder of one, or of several. `ser fit` writes such a folder.")
         first = models[0]
         for other in models:
             if set(other.labels) != set(first.labels):
@@ -105,7 +108,7 @@ class Predictor:
 
     def hear(self, recording: Recording, windows: Windows | None = None) -> list[Sound]:
         """A recording as one sound, or as its windows. Raises AudioError for one that cannot be decoded, or judged."""
-        sounds = sounds_of(recording, self.rate, windows)
+        sounds = sound_of_file(recording, self.rate).cut(windows)
         check_fit(self.models, sounds)
         return sounds
 
@@ -117,7 +120,7 @@ class Predictor:
         check_bound(abstain_below)
         check_fit(self.models, sounds)
         return [
-            say(sound, self.labels, row, abstain_below)
+            say(sound, self.labels, row, abstain_below, hears_of(self.models))
             for pack in packs(sounds)
             for sound, row in zip(pack, self.proba([sound.wave for sound in pack]), strict=True)
         ]
@@ -147,9 +150,15 @@ class Stream:
         return self.predictor.answer(self.arriving.close(), self.abstain_below)
 
 
-def say(sound: Sound, labels: Sequence[str], row: NDArray[np.float64], abstain_below: float | None) -> Prediction:
-    """What probabilities (C,) of a sound come to."""
-    empty = nothing(sound.wave, sound.rate)
+def say(
+    sound: Sound,
+    labels: Sequence[str],
+    row: NDArray[np.float64],
+    abstain_below: float | None,
+    hears: float = float("inf"),
+) -> Prediction:
+    """What probabilities (C,) of a sound come to, of models that hear so many seconds of it."""
+    empty = nothing(middle(sound.wave, round(min(hears, sound.seconds) * sound.rate)), sound.rate)
     sure = not empty and row.max() >= (abstain_below or 0)
     return Prediction(
         sound.path,
@@ -157,8 +166,14 @@ def say(sound: Sound, labels: Sequence[str], row: NDArray[np.float64], abstain_b
         dict(zip(labels, map(float, row), strict=True)),
         sound.begin,
         sound.begin + sound.seconds,
-        (empty,) if empty else doubts(sound.seconds, sound.rate, sound.native),
+        (empty,) if empty else doubts(sound.seconds, sound.rate, sound.native, hears),
+        not empty,
     )
+
+
+def hears_of(models: Sequence[Model]) -> float:
+    """Seconds of a clip that all of them hear."""
+    return min(model.hears for model in models)
 
 
 def packs(sounds: Sequence[Sound]) -> Iterator[list[Sound]]:

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import AudioError, Recording
-from embedcache.audio import QUALITY, RATES, Waveform, as_waveform
+from embedcache.audio import LONGEST, QUALITY, RATES, Waveform, as_waveform, unsound
+
+LEAST_HOP = 0.01  # seconds
+PIECE = 1.0  # seconds of sound that arrives, which are resampled and cut at once
 
 Cut = tuple[int, int]  # the first sample, and the one behind the last
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How long sound is cut: windows of `window` seconds, one each `hop`; the last ends where the sound ends."""
+
+    window: float = 3.0
+    hop: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a hop of nothing, or beyond the window: some sound would not be heard."""
+        if not LEAST_HOP <= self.hop <= self.window <= LONGEST:
+            raise ValueError(
+                f"got windows of {self.window:g} s, one each {self.hop:g} s; wanted {LEAST_HOP:g} <= hop <= window <= "
+                f"{LONGEST:g}: all is heard."
+            )
+
+    @classmethod
+    def asked(cls, window: float | None, hop: float | None) -> Windows:
+        """With what was left out: 3 s, and one each second, or each window where that is shorter."""
+        long = 3.0 if window is None else window
+        return cls(long, min(1.0, long) if hop is None else hop)
+
+    def samples(self, rate: int) -> tuple[int, int]:
+        """Window and hop in samples."""
+        return max(1, round(self.window * rate)), max(1, round(self.hop * rate))
 
 
 @dataclass(frozen=True)
@@ -30,42 +59,28 @@ class Sound:
         """How long it lasts."""
         return len(self.wave) / self.rate
 
-
-@dataclass(frozen=True)
-class Windows:
-    """How long sound is cut: windows of `window` seconds, one each `hop`; the last ends where the sound ends."""
-
-    window: float = 3.0
-    hop: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a hop of nothing, or beyond the window: some sound would not be heard."""
-        if not 0 < self.hop <= self.window < float("inf"):
-            raise ValueError(
-                f"got windows of {self.window:g} s, one each {self.hop:g} s; wanted 0 < hop <= window: all is heard."
-            )
-
-    @classmethod
-    def asked(cls, window: float | None, hop: float | None) -> Windows:
-        """With what was left out: 3 s, and one each second, or each window where that is shorter."""
-        long = 3.0 if window is None else window
-        return cls(long, min(1.0, long) if hop is None else hop)
-
-    def samples(self, rate: int) -> tuple[int, int]:
-        """Window and hop in samples."""
-        return max(1, round(self.window * rate)), max(1, round(self.hop * rate))
+    def cut(self, windows: Windows | None) -> list[Sound]:
+        """Its windows; without any, itself."""
+        if windows is None:
+            return [self]
+        spans = cuts(len(self.wave), *windows.samples(self.rate))
+        return [replace(self, wave=self.wave[a:b], begin=a / self.rate) for a, b in spans]
 
 
-def sounds_of(recording: Recording, rate: int, windows: Windows | None = None) -> list[Sound]:
-    """A recording at `rate` Hz as one sound, or as its windows. Raises AudioError for one that cannot be decoded."""
+def sound_of_file(recording: Recording, rate: int, name: str = "") -> Sound:
+    """A recording at `rate` Hz. Raises AudioError for one that cannot be decoded."""
     wave, native = recording.heard(rate)
-    spans = cuts(len(wave), *windows.samples(rate)) if windows else [(0, len(wave))]
-    return [Sound(wave[a:b], rate, native, str(recording.path), a / rate) for a, b in spans]
+    return Sound(wave, rate, native, name or str(recording.path))
 
 
 def sound_of(wave: NDArray[Any], native: int, rate: int, name: str = "") -> Sound:
     """A waveform (samples,) or (samples, channels) at `native` Hz. Raises AudioError for what is none."""
     return Sound(as_waveform(_checked(wave, native), native, rate), rate, native, name)
+
+
+def samples_of(data: bytes) -> Waveform:
+    """The samples of raw sound, 16 bits, little-endian, one channel, as libsndfile reads them in a WAV."""
+    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
 def cuts(length: int, window: int, hop: int) -> list[Cut]:
@@ -82,7 +97,7 @@ class Arriving:
     """Sound at `native` Hz in pieces of any length; windows of it at `rate` Hz, each as soon as it is whole.
 
     All windows together, those of `close` included, are what `cuts` gives of the whole sound: it is resampled as it
-    comes, by soxr's stream, which gives what soxr gives of a file. Memory holds one window and what came last.
+    comes, by soxr's stream, which gives what soxr gives of a file. Between pieces, memory holds a window and a second.
     """
 
     def __init__(self, native: int, rate: int, windows: Windows, name: str = "") -> None:
@@ -97,7 +112,10 @@ class Arriving:
 
     def push(self, samples: NDArray[Any]) -> list[Sound]:
         """The windows that samples (n,), or (n, channels), complete. Raises AudioError for what is no sound."""
-        return list(self._complete(as_waveform(_checked(samples, self.native), self.native, self.native), last=False))
+        mono = as_waveform(_checked(samples, self.native), self.native, self.native)
+        step = max(1, round(PIECE * self.native))
+        pieces = (mono[begin : begin + step] for begin in range(0, len(mono), step))
+        return [sound for piece in pieces for sound in self._complete(piece, last=False)]
 
     def close(self) -> list[Sound]:
         """The windows that the end of the sound completes."""
@@ -118,11 +136,11 @@ class Arriving:
         while self._next + self._window <= self.length:
             yield self._cut(self._next)
             self._next += self._hop
-            self._forget()
+        self._forget()
 
     def _cut(self, begin: int) -> Sound:
         wave = self._held[begin - self._begin :][: self._window]
-        return Sound(wave, self.rate, self.native, self.name, begin / self.rate)
+        return Sound(wave.copy(), self.rate, self.native, self.name, begin / self.rate)
 
     def _forget(self) -> None:
         """Drop what neither the next window nor one that ends with the sound will need."""
@@ -149,11 +167,13 @@ def _resampler(native: int, rate: int) -> Any:
 def _checked(wave: NDArray[Any], rate: int) -> Waveform:
     """(samples, channels) float32. Raises AudioError for what is no finite waveform."""
     check_rate(rate)
-    if not isinstance(wave, np.ndarray) or wave.ndim not in (1, 2) or not np.issubdtype(wave.dtype, np.floating):
+    shaped = isinstance(wave, np.ndarray) and wave.ndim in (1, 2) and wave.shape[1:] != (0,)
+    if not shaped or not np.issubdtype(wave.dtype, np.floating):
         got = f"{wave.dtype} {wave.shape}" if isinstance(wave, np.ndarray) else type(wave).__name__
         raise AudioError(
             f"got {got}; wanted floats (samples,) or (samples, channels) in [-1, 1]. Divide 16-bit samples by 32768."
         )
-    if not np.isfinite(wave).all():
-        raise AudioError("got a waveform with samples that are NaN or infinite; wanted finite ones.")
-    return (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
+    sound: Waveform = (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
+    if fault := unsound(sound):
+        raise AudioError(f"got a waveform that is no sound: {fault}; wanted floats in [-1, 1].")
+    return sound

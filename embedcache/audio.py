@@ -30,6 +30,7 @@ QUALITY = "VHQ"
 LONGEST = 3600.0  # seconds
 MOST_SAMPLES = 400_000_000  # of all channels together: an hour of stereo at 48 kHz has 346 million
 MOST_BYTES = 4 * MOST_SAMPLES  # of the file: that hour in 32 bits has 1.4 GB
+LOUDEST = 1e6  # times full scale; some writers take 16-bit numbers for floats, none these
 LARGE = 1 << 26  # bytes, from which on a file's header is looked at before the rest is read
 RATES = (100, 768_000)  # Hz; from 1 Hz, resampling would make 16,000 samples of each
 FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})  # as libsndfile calls them
@@ -138,10 +139,8 @@ class Recording:
             declared, rate = file.frames, file.samplerate
         if len(sound) < declared:
             raise self._truncated(len(sound) / rate, declared / rate)
-        if bad := int(np.count_nonzero(~np.isfinite(sound))):
-            raise AudioError(
-                f"{self.path}: {bad} of {sound.size} samples are NaN or infinite. Write the clip again from its source."
-            )
+        if fault := unsound(sound):
+            raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
         return sound, rate
 
     def _check_header(self, file: Any) -> None:
@@ -221,6 +220,14 @@ def _decoding(path: Path, data: bytes = b"") -> Iterator[None]:
         raise AudioError(
             f"{path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. Replace or remove the file."
         ) from error
+
+
+def unsound(sound: NDArray[np.float32]) -> str:
+    """Why samples are no sound, in a few words; "" where they are."""
+    if bad := int(np.count_nonzero(~np.isfinite(sound))):
+        return f"{bad} of {sound.size} samples are NaN or infinite"
+    loudest = float(np.abs(sound).max(initial=0))
+    return f"a sample is {loudest:.1e}, where 1 is full scale" if loudest > LOUDEST else ""
 
 
 def as_waveform(sound: NDArray[np.float32], native: int, rate: int) -> Waveform:

@@ -166,16 +166,18 @@ def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest
 
 def misfit(path: str, seconds: float, encoder: Encoder) -> str:
     """Why an encoder cannot take a clip that lasts so long; "" where it can."""
-    if seconds < encoder.shortest:
-        return (
-            f"{path}: lasts {seconds * 1000:.0f} ms, {encoder.info.name} needs {encoder.shortest * 1000:.0f} ms for "
-            "one frame. Remove it, or record it again."
-        )
-    if seconds > encoder.longest:
-        return (
-            f"{path}: lasts {seconds:.0f} s, {encoder.info.name} takes clips of up to {encoder.longest:.0f} s. "
-            "Cut it into utterances."
-        )
+    return too_short_or_long(path, seconds, encoder.info.name, encoder.shortest, encoder.longest)
+
+
+def too_short_or_long(
+    path: str, seconds: float, who: str, shortest: float, longest: float, else_: str = "Cut it into utterances."
+) -> str:
+    """Why `who` cannot take a clip that lasts so long, and what to do; "" where it can."""
+    if seconds < shortest:
+        needs = f"{who} needs {shortest * 1000:.0f} ms for one frame. Remove it, or record it again."
+        return f"{path}: lasts {seconds * 1000:.0f} ms, {needs}"
+    if seconds > longest:
+        return f"{path}: lasts {seconds:.0f} s, {who} takes clips of up to {longest:.0f} s. {else_}"
     return ""
 
 

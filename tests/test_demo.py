@@ -27,12 +27,12 @@ from classifiers import Predictor, Windows
 from classifiers.demo import desk as bounds
 from classifiers.demo.desk import Busy, Desk, steps
 from classifiers.demo.examples import EXAMPLES
-from classifiers.demo.live import Visitors
 from classifiers.demo.start import SYNTHETIC, latest_model, models_for
-from classifiers.demo.view import about_html, answer_html, fault_html, live_html
+from classifiers.demo.view import about_html, answer_html, live_html, spectrogram
+from classifiers.demo.visits import Visitors
 from classifiers.model import Counted, Model, load_models
 from classifiers.run import Asked, fit_model
-from embedcache import Artifacts, AudioError, ModelError, Recording, UnknownName
+from embedcache import Artifacts, AudioError, ModelError, Recording, SerError, UnknownName
 from embedcache.sample import wav_bytes
 
 pytest.importorskip("gradio")
@@ -126,14 +126,21 @@ BAD = {
     "a video": (b"\x00\x00\x00\x20ftypisom" + PLAIN, {}, 422, "is MP4 or QuickTime"),
     "text": (PLAIN, {}, 422, "cannot be decoded"),
     "nothing": (b"", {}, 422, "is empty (0 bytes)"),
-    "too short": (wav_bytes(noise(0.01)), {}, 422, "lasts 10 ms, ravdess-mfcc-logreg-calibrated needs 25 ms or more"),
+    "too short": (wav_bytes(noise(0.01)), {}, 422, "lasts 10 ms, ravdess-mfcc-logreg-calibrated needs 25 ms"),
+    "too short a window": (SOUND, {"window": "0.02"}, 422, "lasts 20 ms, ravdess-mfcc-logreg-calibrated needs 25 ms"),
+    "too long a window": (SOUND, {"window": "1e308"}, 400, "wanted 0.01 <= hop <= window <= 3600"),
     "too long": (wav_bytes(np.zeros(100 * 1801), 100), {}, 422, "lasts 1801 s; here a recording may last 300 s"),
     "no such model": (SOUND, {"model": "x"}, 404, "no model 'x'; have ravdess-mfcc-lda"),
     "no number": (SOUND, {"window": "x"}, 400, "window: Input should be a valid number"),
-    "no hop": (SOUND, {"hop": "0"}, 400, "wanted 0 < hop <= window"),
-    "no end": (SOUND, {"window": "nan"}, 400, "wanted 0 < hop <= window"),
+    "no hop": (SOUND, {"hop": "0"}, 400, "wanted 0.01 <= hop <= window"),
+    "no end": (SOUND, {"window": "nan"}, 400, "wanted 0.01 <= hop <= window"),
     "no bound": (SOUND, {"abstain_below": "1"}, 400, "wanted a probability between 0 and 1"),
-    "windows": (SOUND, {"window": "0.03", "hop": "0.001"}, 422, "windows; wanted 600 at most. Ask for a longer hop"),
+    "windows": (
+        wav_bytes(noise(8.0)),
+        {"window": "0.03", "hop": "0.01"},
+        422,
+        "windows; wanted 600 at most. Ask for a longer hop",
+    ),
 }
 
 
@@ -196,10 +203,10 @@ def test_past_the_bound_a_caller_hears_busy(models: tuple[Model, ...]) -> None:
 
 
 def test_strangers_are_kept_out(desk: Desk) -> None:
-    """By the name that they call this machine, and by the password, on every way in."""
-    ways = ("/", "/api/models", "/live/static/live.js", "/config", "/gradio_api/info", "/theme.css")
+    """By the name that they call this machine, by where they come from, and by the password, on every way in."""
+    ways = ("/", "/api/models", "/page/static/page.js", "/page/example", "/theme.css", "/static/x", "/nothing")
     with client_of(desk, auth="ann:secret é") as client:
-        known = {"authorization": "Basic " + base64.b64encode("ann:secret é".encode()).decode()}
+        known = {"authorization": "basic " + base64.b64encode("ann:secret é".encode()).decode()}
         wrong = {"authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}
         for way in ways:
             for headers in ({}, wrong):
@@ -207,8 +214,20 @@ def test_strangers_are_kept_out(desk: Desk) -> None:
                 assert (refused.status_code, "www-authenticate" in refused.headers) == (401, True), way
             assert client.get(way, headers={**known, "host": "evil.example"}).status_code == 421
         assert client.get("/", headers=known).status_code == 200
-        assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 401
-        assert client.post("/live/hear", params={"id": "a", "rate": 16_000}).status_code == 401
+        assert client.post("/page/hear", params={"id": "a", "rate": 16_000}).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "LOCALHOST", "localhost.:7860", "[::1]:7860", "[::1]"])
+def test_this_machine_has_several_names(host: str, client: Any) -> None:
+    assert client.get("/api/models", headers={"host": host}).status_code == 200
+
+
+def test_another_page_may_not_ask(client: Any, desk: Desk) -> None:
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+        for way in ("/api/predict", "/page/answer", "/page/hear?id=a&rate=16000"):
+            assert client.post(way, content=SOUND, headers=headers).status_code == 403
+    mine = {"origin": HERE, "sec-fetch-site": "same-origin"}
+    assert client.post("/api/predict", content=SOUND, headers=mine).status_code == 200
 
 
 def test_the_page_asks_nobody_else(client: Any) -> None:
@@ -220,49 +239,60 @@ def test_the_page_asks_nobody_else(client: Any) -> None:
         if tag in ("script", "link", "img", "iframe"):
             for name in ("src", "href"):
                 assert not (attributes.get(name) or "").startswith(("http", "//")), (tag, attributes)
-    config = client.get("/config").json()
-    assert not config.get("analytics_enabled")
-    assert [dependency for dependency in config["dependencies"] if dependency["api_visibility"] == "public"] == []
+    assert '"analytics_enabled":false' in answer.text.replace(" ", "")
+    assert client.get("/theme.css").status_code == client.get("/page/static/page.js").status_code == 200
 
 
-def test_files_of_this_machine_are_not_served(client: Any) -> None:
-    for path in ("/etc/passwd", str(REPOSITORY / "cli.py"), "../cli.py"):
-        assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+def test_gradios_ways_into_the_machine_are_closed(client: Any, tmp_path: Path) -> None:
+    """They read any file, and ask any address, that a visitor names; and keep what is uploaded."""
+    file = {"path": str(write(tmp_path / "mine.wav", noise(1.0))), "meta": {"_type": "gradio.FileData"}}
+    asked = {"fn_index": 0, "data": [file], "session_hash": "x"}
+    for way in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/call/x", "/run/predict"):
+        assert client.post(way, json=asked).status_code == 404
+    assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
+    for way in (f"/gradio_api/file={file['path']}", "/gradio_api/deep_link", "/config", "/gradio_api/info", "/docs"):
+        assert (client.get(way).status_code, client.get(way).json()) == (404, {"error": "nothing is here."})
+    for way in (
+        "/static/../server.py",
+        "/page/static/../server.py",
+        "/page/static/%2e%2e/server.py",
+        "/assets/..%2f..%2fx",
+    ):
+        assert client.get(way).status_code in (403, 404)
 
 
 def test_nothing_is_kept_unless_it_was_asked_for(models: tuple[Model, ...], tmp_path: Path) -> None:
-    kept = Desk(models[:1], keep=tmp_path / "kept")
+    said: list[str] = []
+    kept = Desk(models[:1], keep=tmp_path / "kept", complain=said.append)
     kept.answer(kept.read(SOUND, "a.wav"))
-    sound, said = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix, reverse=True)
+    sound, answer = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix, reverse=True)
     assert sound.read_bytes() == SOUND
-    assert json.loads(said.read_text())[0]["model"] == models[0].name
-    assert (sound.suffix, said.suffix, sound.stem) == (".wav", ".json", said.stem)
+    assert json.loads(answer.read_text())[0]["model"] == models[0].name
+    assert (sound.suffix, answer.suffix, sound.stem) == (".wav", ".json", answer.stem)
     with client_of(kept) as client:
-        assert f"kept in {tmp_path / 'kept'}" in json.dumps(client.get("/config").json())
+        assert f"kept in {tmp_path / 'kept'}" in client.get("/").text
+        Visitors(kept).hear("a", 16_000, [], None, noise(4.0).astype(np.float32))
+    assert len(list((tmp_path / "kept").iterdir())) == 2
     with client_of(Desk(models[:1])) as client:
-        assert "Nothing that you say or upload is kept" in json.dumps(client.get("/config").json())
+        assert "Nothing that you say or upload is kept" in client.get("/").text
+    shutil.rmtree(tmp_path / "kept")
+    (tmp_path / "kept").write_text("in the way")
+    assert kept.answer(kept.read(SOUND, "a.wav")).said[0].whole.label
+    assert said[0].startswith("note: a recording was answered and could not be kept")
+    with pytest.raises(SerError, match=r"--keep .*: cannot be written"):
+        Desk(models[:1], keep=tmp_path / "kept")
 
 
-def test_what_a_browser_sent_is_deleted(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from classifiers.demo import page
-
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(page, "LINGER", 0.0)
-    path = tmp_path / "hash" / "a.wav"
-    path.parent.mkdir()
-    path.write_bytes(SOUND)
-    said = page.heard(desk, str(path), [], 0)
-    assert "ser-label" in said
-    for _ in range(100):
-        if not path.parent.exists():
-            break
-        time.sleep(0.02)
-    assert not path.parent.exists()
-    assert "did not arrive" in page.heard(desk, str(path), [], 0)
-    elsewhere = write(tmp_path.parent / f"{tmp_path.name}-mine" / "mine.wav", noise(1.0))
-    page.heard(desk, str(elsewhere), [], 0)
-    time.sleep(0.1)
-    assert elsewhere.exists()
+def test_the_page_answers_and_has_examples(client: Any, models: tuple[Model, ...]) -> None:
+    for name in EXAMPLES:
+        sound = client.get("/page/example", params={"name": name})
+        assert sound.headers["content-type"] == "audio/wav"
+        page = Tags(client.post("/page/answer", params={"name": name}, content=sound.content).text)
+        assert page.text.count("nothing to judge") == (2 if name == "Silence" else 0)
+        assert all(model.name in page.text for model in models)
+    assert client.get("/page/example", params={"name": "x"}).status_code == 404
+    refused = client.post("/page/answer", params={"name": "<b>.wav"}, content=PLAIN)
+    assert (refused.status_code, refused.json()["error"].startswith("<b>.wav: cannot be decoded")) == (422, True)
 
 
 def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> None:
@@ -291,8 +321,8 @@ def test_nothing_that_a_model_or_a_file_says_is_run(models: tuple[Model, ...]) -
     desk = Desk([counting])
     answer = desk.answer(desk.read(SOUND, HOSTILE), explained=True)
     ear = desk.ear(16_000)
-    ear.push(noise(4.0).astype(np.float32))
-    parts = (answer_html(answer), live_html(ear.heard), fault_html(HOSTILE), about_html([counting]))
+    ear.push(noise(4.0).astype(np.float32), None)
+    parts = (answer_html(answer), live_html(ear.heard), about_html([counting]))
     for part in parts:
         page = Tags(part)
         assert page.crossed == []
@@ -307,9 +337,9 @@ def test_a_visitor_is_heard_in_order_and_forgotten(desk: Desk, models: tuple[Mod
     visitors, sound = Visitors(desk), noise(4.2, 48_000).astype(np.float32)
     said = [visitors.hear("a", 48_000, [], None, piece) for piece in np.array_split(sound, 9)]
     assert [bool(part) for part in said] == [False] * 6 + [True] * 3
-    last = visitors.end("a")
+    last = visitors.end("a", None)
     assert "4.2 s" in Tags(last).text
-    assert visitors.end("a") == ""
+    assert visitors.end("a", None) == ""
     assert visitors._held == {}
     for number in range(64):
         visitors.hear(str(number), 16_000, [], None, sound[:10])
@@ -317,8 +347,49 @@ def test_a_visitor_is_heard_in_order_and_forgotten(desk: Desk, models: tuple[Mod
         visitors.hear("one more", 16_000, [], None, sound[:10])
     visitors._held["0"].last -= 61
     assert visitors.hear("one more", 16_000, [], None, sound[:10]) == ""
+    again = Visitors(desk)
+    for rate, chosen in ((16_000, []), (16_000, [models[0].name]), (8000, [])):  # each begins anew
+        assert again.hear("a", rate, chosen, None, sound[: 2 * rate]) == ""
+    with pytest.raises(ValueError, match="wanted a probability"):
+        again.hear("a", 8000, [], 99.0, sound)
     with pytest.raises(UnknownName):
         Visitors(desk).hear("a", 16_000, ["x"], None, sound[:10])
+
+
+def test_who_hears_busy_may_send_the_same_again(models: tuple[Model, ...]) -> None:
+    """Nothing of it was heard, then."""
+    desk, second = Desk(models[:1], waiting=0), (noise(1.0) * 32_767).astype("<i2").tobytes()
+    with client_of(desk) as client:
+        asked = {"id": "a", "rate": 16_000}
+        client.post("/page/hear", params=asked, content=second)
+        with desk.place():
+            assert client.post("/page/hear", params=asked, content=second).status_code == 503
+        for _ in range(2):
+            client.post("/page/hear", params=asked, content=second)
+        assert client.app.state.visitors._held["a"].ear.arriving.length == 3 * 16_000
+        assert client.post("/page/hear", params=asked, content=31 * second).status_code == 413
+        assert "5.0" in Tags(client.post("/page/end", params=asked, content=2 * second).text).text
+
+
+def test_a_model_that_is_named_twice_answers_once(desk: Desk, models: tuple[Model, ...]) -> None:
+    assert len(desk.answer(desk.read(SOUND, "a"), [models[0].name] * 200).said) == 1
+
+
+def test_the_page_shows_models_whose_cards_say_little(models: tuple[Model, ...]) -> None:
+    bare = {**models[0].about, "scores": {}, "data": {}, "leaks": {}, "fitting": {}, "protocol": {}}
+    tuned = {"base": "net", "labels": models[0].labels, "trained_on": {"keys": [], "speakers": []}, "history": {}}
+    cards = [replace(models[0], about=bare), replace(models[0], folder=Path("/x/tuned"), about=tuned)]
+    text = Tags(about_html(cards)).text
+    assert "None is written in this model's card" in text
+    assert "None is kept in the checkpoint" in text
+    with client_of(Desk(cards)) as client:
+        assert client.get("/").status_code == 200
+
+
+def test_a_spectrogram_of_any_rate() -> None:
+    for rate in (8000, 22_050, 48_000):
+        assert spectrogram(noise(0.5, rate).astype(np.float32), rate).startswith("data:image/png;base64,")
+        assert spectrogram(np.zeros(10, np.float32), rate)
 
 
 def test_two_models_of_one_name_are_refused(models: tuple[Model, ...]) -> None:
@@ -404,8 +475,7 @@ def test_in_a_browser_with_a_microphone(tmp_path: Path) -> None:
         assert len(set(ends)) == 3, ends
         page.get_by_role("button", name="Stop", exact=True).click()
         page.get_by_role("tab", name="Record or upload").first.click()
-        page.locator("#ser-clip").get_by_role("button", name="Upload file").click()
-        page.set_input_files("#ser-clip input[type=file]", str(clip))
+        page.set_input_files("#ser-file", str(clip))
         bars = page.wait_for_selector(".ser-answer:has(.ser-sound) .ser-bars", timeout=20_000)
         (said,) = Predictor.load(model).predict([clip])
         shown = dict(pairs(bars.inner_text().split()[1:]))

@@ -105,10 +105,44 @@ def test_what_failed_is_said_and_the_rest_is_answered(model: Path, tree: Path, s
         assert f"error: {tree.parent}" in done.stderr
         assert fault in done.stderr
     assert done.stderr.splitlines()[-1] == "error: 3 of 16 files have no prediction."
+
+
+def test_a_folder_without_audio_and_a_pattern_without_a_match_fail_alone(
+    model: Path, tree: Path, ser: Ser, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
-    for nothing in (tmp_path / "empty", tmp_path / "empty" / "*.wav"):
-        refused = ser("predict", model, nothing)
-        assert (refused.returncode, "holds no audio" in refused.stderr) == (1, True)
+    good = next((tree / "Actor_03").glob("*.wav"))
+    done = ser("predict", model, tmp_path / "empty", tmp_path / "empty" / "*.wav", good, tree / "Actor_0[4]")
+    assert done.returncode == 1
+    assert len(rows_of(done.stdout)) == 1 + len(list((tree / "Actor_04").iterdir()))  # a pattern may match folders
+    assert "empty: holds no audio (.flac, .mp3, .ogg, .wav)" in done.stderr
+    assert "*.wav: cannot be read: No such file" in done.stderr
+
+
+def test_one_file_that_breaks_the_encoder_takes_no_other_with_it(model: Path, tmp_path: Path) -> None:
+    """Each is then asked alone; a path is given back as it came."""
+    predictor = Predictor.load(model)
+    paths = [str(write(tmp_path / f"{name}.wav", noise(0.5))) for name in "abc"]
+    encoder = predictor.models[0].encoder
+
+    class Breaking:
+        def __getattr__(self, name: str) -> object:
+            return getattr(encoder, name)
+
+        def encode(self, waves: list, views: tuple) -> dict:
+            rows = encoder.encode(waves, views)["pooled"]
+            return {"pooled": np.where([[np.array_equal(wave, bad)] for wave in waves], np.nan, rows)}
+
+    bad = predictor.hear(Recording.load(paths[1]))[0].wave
+    write(Path(paths[1]), noise(0.5, seed=3))
+    bad = predictor.hear(Recording.load(paths[1]))[0].wave
+    broken = Predictor.of([replace(predictor.models[0], encoder=Breaking())])
+    given = [paths[0], paths[1], f"{tmp_path}/./c.wav"]
+    said = list(answers(broken, given))
+    assert [one.path for one in said] == given
+    assert [bool(one.predictions) for one in said] == [True, False, True]
+    assert said[1].fault.startswith(f"{paths[1]}: ")
+    assert said[2].predictions[0].path == given[2]
 
 
 def test_models_are_averaged_whatever_the_order_of_their_labels(model: Path, artifacts: Artifacts, tree: Path) -> None:
@@ -190,6 +224,13 @@ def test_raw_sound_on_a_pipe_is_heard_as_the_file_is(model: Path, tmp_path: Path
     for empty in (b"", b"x"):
         with pytest.raises(AudioError, match="-: lasts 0 ms"):
             list(listen(predictor, io.BufferedReader(Trickle(empty)), 16_000))
+    for empty in (b"", b"x"):
+        with pytest.raises(AudioError, match="-: is empty: no sound came"):
+            list(listen(predictor, io.BufferedReader(Trickle(empty)), 16_000, windows))
+    with pytest.raises(AudioError, match="-: is a file, not raw sound. Leave --rate out"):
+        list(listen(predictor, io.BufferedReader(Trickle(path.read_bytes())), 16_000))
+    (closed,) = answers(predictor, ["-"])
+    assert closed.fault.startswith("-: standard input is closed")
     (failed,) = answers(predictor, ["-"], stdin=io.BytesIO(b""))
     assert failed.fault == "-: is empty (0 bytes). Copy or download it again, or remove it."
 
@@ -289,13 +330,14 @@ def test_what_counted_is_what_the_head_weighs(tree: Path, tmp_path: Path) -> Non
     length = len(model.encoder.encode([wave], model.views)[model.views[0]][0])
     frames = np.array(attended.frames)
     assert (len(frames), frames.sum()) == (length, pytest.approx(1))
+    assert model.hears == pytest.approx(9 / 50, rel=0.05)
     middle = (length - 9) // 2
     assert np.count_nonzero(frames) == np.count_nonzero(frames[middle : middle + 9]) == 9
 
 
 def test_a_bad_file_is_named(model: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(model)
-    with pytest.raises(AudioError, match=r"short.wav: lasts 5 ms, ravdess-mfcc-logreg needs 25 ms or more"):
+    with pytest.raises(AudioError, match=r"short.wav: lasts 5 ms, ravdess-mfcc-logreg needs 25 ms for one frame"):
         predictor.predict([write(tmp_path / "short.wav", noise(0.005))])
     with pytest.raises(AudioError, match=r"no.wav: cannot be read"):
         predictor.predict([tmp_path / "no.wav"])

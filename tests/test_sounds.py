@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers.doubts import audible, doubts, nothing
-from classifiers.sounds import Arriving, Windows, cuts, sound_of, sounds_of
+from classifiers.sounds import Arriving, Windows, cuts, sound_of, sound_of_file
 from embedcache import AudioError, Recording
 
 
@@ -44,13 +44,17 @@ def test_what_arrives_is_forgotten_once_it_was_heard() -> None:
         arriving.push(noise(0.1, 48_000).astype(np.float32))
         assert len(arriving._held) <= 0.5 * 16_000 + 0.25 * 16_000 + 2000
     assert arriving.length > 19 * 16_000
+    windows = arriving.push(noise(60.0, 48_000).astype(np.float32))
+    assert all(sound.wave.base is None or sound.wave.base.size == sound.wave.size for sound in windows)
+    assert len(arriving._held) <= 2 * 16_000
 
 
 def test_a_file_is_cut_as_its_waveform_is(tmp_path) -> None:
     recording = Recording.load(write(tmp_path / "two.flac", noise(1.0, 44_100, channels=2), 44_100))
-    (whole,) = sounds_of(recording, 16_000)
+    whole = sound_of_file(recording, 16_000)
     assert (whole.native, whole.seconds) == (44_100, pytest.approx(1.0, abs=1e-3))
-    parts = sounds_of(recording, 16_000, Windows(0.4, 0.3))
+    parts = whole.cut(Windows(0.4, 0.3))
+    assert whole.cut(None) == [whole]
     assert [part.begin for part in parts] == pytest.approx([0, 0.3, 0.6])
     np.testing.assert_array_equal(parts[1].wave, whole.wave[4800:11_200])
 
@@ -59,7 +63,7 @@ def test_a_file_is_cut_as_its_waveform_is(tmp_path) -> None:
     ("window", "hop"), [(3, 0), (3, -1), (1, 2), (float("inf"), 1), (float("nan"), 1), (1, float("nan"))]
 )
 def test_windows_that_would_not_hear_all_are_refused(window: float, hop: float) -> None:
-    with pytest.raises(ValueError, match="wanted 0 < hop <= window: all is heard"):
+    with pytest.raises(ValueError, match="wanted 0.01 <= hop <= window <= 3600: all is heard"):
         Windows(window, hop)
 
 
@@ -69,7 +73,9 @@ def test_windows_that_would_not_hear_all_are_refused(window: float, hop: float) 
         (np.zeros(10, np.int16), 16_000, r"got int16 \(10,\); wanted floats.*Divide 16-bit samples by 32768"),
         (np.zeros((2, 2, 2)), 16_000, r"got float64 \(2, 2, 2\)"),
         ([0.0], 16_000, "got list"),
-        (np.array([0.0, np.nan]), 16_000, "NaN or infinite"),
+        (np.array([0.0, np.nan]), 16_000, "1 of 2 samples are NaN or infinite"),
+        (np.array([0.0, 1e30]), 16_000, "a sample is 1.0e\\+30, where 1 is full scale"),
+        (np.zeros((10, 0)), 16_000, r"got float64 \(10, 0\)"),
         (np.zeros(10), 7, "got 7 samples a second; wanted 100 to 768,000"),
     ],
 )
@@ -95,3 +101,6 @@ def test_doubts_are_said() -> None:
     assert [one.partition(":")[0] for one in doubts(0.2, 16_000, 8000)] == ["Short", "Narrow"]
     assert "above 4 kHz" in doubts(0.2, 16_000, 8000)[1]
     assert [one.partition(":")[0] for one in doubts(45.0, 16_000, 16_000)] == ["Long"]
+    (cut,) = doubts(45.0, 16_000, 16_000, hears=3.0)
+    assert cut.startswith("Cut: it lasts 45.0 s, and the middle 3.0 s alone were heard")
+    assert doubts(5.0, 16_000, 16_000, hears=3.0) == ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import secrets
+import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -16,16 +18,21 @@ from typing import Any
 from embedcache import SerError
 
 from .api import add_api
-from .desk import BYTES, Desk
+from .desk import Desk
 
 PORT = 7860
 LOCAL = ("127.0.0.1", "localhost", "::1")
+# What a browser needs of Gradio to show the page. Its other ways in would read any file, or ask any address, that a
+# visitor names, and keep what is uploaded: nothing here uses them, and they are closed.
+SHELL = ("/", "/theme.css", "/favicon.ico", "/manifest.json")
+BELOW = ("/api/", "/page/", "/assets/", "/static/")
 SOURCES = "'self' 'unsafe-inline' 'unsafe-eval' data: blob:"  # Gradio writes styles and scripts into the page
 POLICY = (
     (b"content-security-policy", f"default-src {SOURCES}; frame-ancestors 'self'; form-action 'self'".encode()),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+CALLERS = 256  # connections at once
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,30 +40,54 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Gate:
-    """Lets in who knows the password, if there is one, and only requests that name this machine (DNS rebinding)."""
+    """Lets in who names this machine (DNS rebinding), comes from its own page, and knows the password if there is one.
+
+    What is let in is asked for its page, or ours; answers carry a policy by which a browser asks nobody else.
+    """
 
     def __init__(self, app: Any, auth: str = "", hosts: tuple[str, ...] = LOCAL) -> None:
-        self.app, self.hosts = app, hosts
-        self.wanted = b"Basic " + base64.b64encode(auth.encode()) if auth else b""
+        self.app, self.hosts, self.auth = app, hosts, auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or refuse."""
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].strip("[]")
-        if self.hosts and host not in self.hosts:
-            await _refuse(send, 421, f"this is {' or '.join(self.hosts)}, not {host}.")
-        elif self.wanted and not secrets.compare_digest(headers.get(b"authorization", b""), self.wanted):
-            await _refuse(send, 401, "wanted the user and password that `ser demo --auth` was given.")
-        else:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope["method"], scope["path"], headers)
+        if refusal:
+            await _refuse(send, *refusal)
+            return
+        with suppress(asyncio.CancelledError):  # the server ends; who waits is told by the closed connection
             await self.app(scope, receive, _guarded(send))
+
+    def _refusal(self, method: str, path: str, headers: dict[bytes, str]) -> tuple[int, str] | None:
+        host = headers.get(b"host", "")
+        if self.hosts and _name_of(host) not in self.hosts:
+            return 421, f"this is {' or '.join(self.hosts)}, not {host}."
+        if self.auth and not self._knows(headers.get(b"authorization", "")):
+            return 401, "wanted the user and password that `ser demo --auth` was given."
+        origin, site = headers.get(b"origin", ""), headers.get(b"sec-fetch-site", "")
+        if method != "GET" and (site == "cross-site" or (origin and origin.partition("://")[2] != host)):
+            return 403, "another page may not ask for this."
+        if path not in SHELL and not path.startswith(BELOW):
+            return 404, "nothing is here."
+        return None
+
+    def _knows(self, said: str) -> bool:
+        scheme, _, given = said.partition(" ")
+        wanted = base64.b64encode(self.auth.encode()).decode()
+        return scheme.lower() == "basic" and secrets.compare_digest(given.strip().encode(), wanted.encode())
+
+
+def _name_of(host: str) -> str:
+    """A host without its port, brackets and last dot, in small letters."""
+    inside, bracket, _ = host.partition("]")
+    name = inside[1:] if bracket and inside.startswith("[") else host.rpartition(":")[0] or host
+    return name.lower().rstrip(".")
 
 
 def _guarded(send: Send) -> Send:
-    """Answers with a policy by which a browser asks nobody else for anything."""
-
     async def guarded(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), *POLICY]
@@ -79,58 +110,75 @@ def build_app(desk: Desk, auth: str = "", hosts: tuple[str, ...] = LOCAL, banner
     from fastapi import FastAPI
     from fastapi.staticfiles import StaticFiles
 
-    from .live import Visitors
-    from .live import router as live
     from .page import build_page
+    from .visits import Visitors, router
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None), Path(__file__).parent
     app.add_middleware(Gate, auth=auth, hosts=hosts)
     add_api(app, desk)
     app.state.visitors = Visitors(desk)
-    app.include_router(live)
-    app.mount("/live/static", StaticFiles(directory=Path(__file__).with_name("static")))
+    app.include_router(router)
+    app.mount("/page/static", StaticFiles(directory=here / "static"))
     return gr.mount_gradio_app(
         app,
-        build_page(desk, banner, root).queue(max_size=4 * desk.waiting, api_open=False),
+        build_page(desk, banner, root),
         "/",
         theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),
-        css_paths=Path(__file__).with_name("page.css"),
-        head='<script type="module" src="/live/static/live.js"></script>',
+        css_paths=here / "page.css",
+        head='<script type="module" src="/page/static/page.js"></script>',
         footer_links=[],
         run_history=False,
-        max_file_size=BYTES,
         ssr_mode=False,
         mcp_server=False,
         enable_monitoring=False,
     )
 
 
-def serve(
-    desk: Desk, host: str, port: int, auth: str, banner: str = "", say: Callable[[str], None] = lambda line: None
-) -> None:
-    """Answer until Ctrl-C. Raises SerError for a port that is taken, and for strangers without a password."""
-    import uvicorn
-
+def check_access(host: str, auth: str) -> None:
+    """Raises SerError where strangers could come in without a password, or for what is none."""
     if host not in LOCAL and not auth:
         raise SerError(f"--host {host} lets other machines in: give --auth USER:PASSWORD, or leave --host out.")
     if auth and not all(auth.partition(":")):
         raise SerError("--auth has no password; wanted USER:PASSWORD.")
-    with _port(host, port) as listening, _scratch():
-        root = f"http://{host}:{listening.getsockname()[1]}"
+
+
+def serve(
+    desk: Desk, listening: socket.socket, auth: str, banner: str = "", say: Callable[[str], None] = lambda line: None
+) -> None:
+    """Answer on a socket of `listen_on` until Ctrl-C, or until the process is told to end."""
+    import uvicorn
+
+    host, port = listening.getsockname()[:2]
+    root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    with _quiet_gradio():
         app = build_app(desk, auth, LOCAL if host in LOCAL else (), banner, root)
         say(f"{root} (Ctrl-C ends it)")
-        config = uvicorn.Config(app, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            access_log=False,
+            ws="none",
+            limit_concurrency=CALLERS,
+            timeout_graceful_shutdown=1,
+        )
+        signal.signal(signal.SIGTERM, _end)  # uvicorn ends well, and raises it again: so do we
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
 
 
+def _end(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def _port(host: str, port: int) -> Iterator[socket.socket]:
+def listen_on(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens. Raises SerError for a port that is taken, or a host that is not this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()
         except OSError as error:
             reason = error.strerror or error
             raise SerError(
@@ -140,8 +188,8 @@ def _port(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _scratch() -> Iterator[None]:
-    """A folder of our own for what a browser sends, gone at the end; and nothing goes out."""
+def _quiet_gradio() -> Iterator[None]:
+    """Gradio with a folder of its own, gone at the end, and without telling anybody."""
     with tempfile.TemporaryDirectory(prefix="ser-demo-") as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
         yield

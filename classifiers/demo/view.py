@@ -25,7 +25,6 @@ from .desk import Answer, Spoken
 
 COLUMNS = 600  # of a waveform's and a spectrogram's picture
 FLOOR = -80.0  # dB below the loudest, that a spectrogram shows
-SHOWN = 60  # windows of a timeline that is still growing
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Pane:
     """What the page shows of one model."""
 
     name: str
+    heard: bool
     label: str | None
     certainty: float
     likeliest: str
@@ -69,12 +69,7 @@ def answer_html(answer: Answer) -> str:
 
 def live_html(heard: Mapping[str, Sequence[Prediction]]) -> str:
     """What was heard live so far: the last window's answer, and the last of the timeline."""
-    return rendered("answer.html", panes=[_live(name, said[-SHOWN:]) for name, said in heard.items() if said])
-
-
-def fault_html(said: str) -> str:
-    """Why there is no answer."""
-    return str(Markup('<div class="ser-fault" role="alert">{}</div>').format(said[:1].upper() + said[1:]))
+    return rendered("answer.html", panes=[_live(name, said) for name, said in heard.items() if said])
 
 
 def about_html(models: Sequence[Model]) -> str:
@@ -99,7 +94,7 @@ def spectrogram(wave: Waveform, rate: int) -> str:
     from scipy.signal import ShortTimeFFT
 
     width = round(0.025 * rate)
-    transform = ShortTimeFFT(np.hanning(width), max(width // 3, len(wave) // COLUMNS), rate, mfft=512)
+    transform = ShortTimeFFT(np.hanning(width), max(width // 3, len(wave) // COLUMNS), rate, mfft=max(512, width))
     power = transform.spectrogram(np.pad(wave, (0, max(0, width - len(wave)))).astype(np.float64))
     level = 10 * np.log10(np.maximum(power, 1e-12))
     out = io.BytesIO()
@@ -139,7 +134,7 @@ def _of(
         if len(timeline) > 1
     ]
     return Pane(
-        name, now.label, now.certainty, ranked[0][0], ranked, now.notes, strips,
+        name, now.heard, now.label, now.certainty, ranked[0][0], ranked, now.notes, strips,
         timeline[0].begin, timeline[-1].end, attended, layers,
     )  # fmt: skip
 
