@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -150,7 +151,7 @@ def serve(
 
     host, port = listening.getsockname()[:2]
     root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with _quiet_gradio():
+    with suppress(KeyboardInterrupt), _quiet_gradio():
         app = build_app(desk, auth, LOCAL if host in LOCAL else (), banner, root)
         say(f"{root} (Ctrl-C ends it)")
         config = uvicorn.Config(
@@ -161,9 +162,9 @@ def serve(
             limit_concurrency=CALLERS,
             timeout_graceful_shutdown=1,
         )
-        signal.signal(signal.SIGTERM, _end)  # uvicorn ends well, and raises it again: so do we
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end)  # uvicorn ends what is under way, then raises it again
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _end(*_: object) -> None:
