@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from classifiers import Predictor, Task, compare, leaderboard
 from classifiers.finetuning import AskedFinetune, finetune, measures
+from classifiers.model import Heard, load_models
 from embedcache import (
     Artifacts,
     AudioError,
@@ -219,7 +221,7 @@ def test_batches_that_are_accumulated_give_what_one_batch_gives(work: Work, tmp_
 def test_the_checkpoint_is_an_encoder_and_a_classifier(work: Work, tmp_path: Path) -> None:
     from transformers import AutoModel
 
-    folder = tmp_path / "tuned"
+    folder, work = tmp_path / "tuned", replace(work, settings=replace(work.settings, pooling="attention"))
     made = train(work, folder, "cpu")
     assert not same(folder, Path(work.encoder))
     wave = noise(0.3, seed=5).astype(np.float32)
@@ -236,6 +238,19 @@ def test_the_checkpoint_is_an_encoder_and_a_classifier(work: Work, tmp_path: Pat
     assert len(card["trained_on"]["keys"]) == 18
     assert card["labels"] == ["calm", "happy", "neutral"]
     assert card["development"] == ["03"]
+    (model,) = load_models([folder], "cpu")
+    assert (model.hears, model.labels) == (work.settings.seconds, made.card.labels)
+    long = np.concatenate([wave] * round(3 * model.hears / 0.3))
+    heard = Heard.of([model], [wave, long])
+    np.testing.assert_allclose(heard.votes()[0][0], read.proba_of([wave])[0], atol=1e-5)
+    with ThreadPoolExecutor(8) as pool:  # the network holds the lengths of its batch
+        for said in pool.map(lambda sound: model.proba([sound], {})[0], [wave, long] * 12):
+            assert min(np.abs(said - row).max() for row in heard.votes()[0]) < 1e-5
+    for number, share in ((0, 1), (1, 1 / 3)):
+        (counted,) = heard.counted(number)
+        frames = np.array(counted.frames)
+        assert (counted.layers, frames.sum()) == (None, pytest.approx(1, abs=1e-5))
+        assert np.count_nonzero(frames) / len(frames) == pytest.approx(share, rel=0.05)
 
 
 def test_transformers_loads_a_sequence_classifier_whole(work: Work, tmp_path: Path) -> None:

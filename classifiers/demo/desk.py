@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from embedcache.audio import Waveform
 from embedcache.layout import atomic_write
 
 from ..lines import facts
-from ..model import Counted, Heard, Model
+from ..model import Counted, Heard, Model, Proba
 from ..predict import Prediction, check_bound, check_fit, hears_of, packs, rate_of, say
 from ..sounds import Arriving, Sound, Windows, sound_of_file
 
@@ -77,7 +78,8 @@ class Desk:
         if keep:
             _check_folder(keep)
         self._places = threading.BoundedSemaphore(1 + waiting)
-        self._turn = threading.Lock()
+        # One thread for all that is computed: each further one would have buffers, and a pool of threads, of its own.
+        self._worker = ThreadPoolExecutor(1, "desk")
 
     def named(self, names: Sequence[str]) -> list[Model]:
         """Models by name, each once; all where none is named. Raises UnknownName."""
@@ -155,10 +157,9 @@ class Desk:
         check_fit(models, sounds)
         said: list[list[Prediction]] = [[] for _ in models]
         reasons = [] if explained else [Counted() for _ in models]
-        for pack in packs(sounds):
-            with self._turn:  # a pack at a time, so that a long recording lets short ones pass
-                heard = Heard.of(models, [sound.wave for sound in pack])
-                votes, reasons = heard.votes(), reasons or heard.counted(0)
+        for pack in packs(sounds):  # in turns with others', so that a long recording lets short ones pass
+            votes, why = self._worker.submit(_heard, models, pack, not reasons).result()
+            reasons = reasons or why
             for model, mine, rows in zip(models, said, votes, strict=True):
                 told = zip(pack, rows, strict=True)
                 mine += [say(sound, model.labels, row, abstain_below, hears_of([model])) for sound, row in told]
@@ -203,6 +204,12 @@ class Ear:
         for model, predictions in zip(self.models, said, strict=True):
             self.heard[model.name] = [*self.heard.get(model.name, []), *predictions][-REMEMBERED:]
         return [(m.name, p) for at_once in zip(*said, strict=True) for m, p in zip(self.models, at_once, strict=True)]
+
+
+def _heard(models: Sequence[Model], pack: Sequence[Sound], explained: bool) -> tuple[list[Proba], list[Counted]]:
+    """Of each model, probabilities (n, C) of some sounds, and what counted for the first."""
+    heard = Heard.of(models, [sound.wave for sound in pack])
+    return heard.votes(), heard.counted(0) if explained else []
 
 
 def steps(seconds: float) -> Windows:

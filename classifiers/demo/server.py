@@ -11,8 +11,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,18 @@ async def _refuse(send: Send, status: int, said: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def build_app(desk: Desk, auth: str = "", hosts: tuple[str, ...] = LOCAL, banner: str = "", root: str = "") -> Any:
-    """The whole application, for any ASGI server. `hosts` are the names it answers to; none: to all."""
+def build_app(
+    desk: Desk,
+    auth: str = "",
+    hosts: tuple[str, ...] = LOCAL,
+    banner: str = "",
+    root: str = "",
+    ready: Callable[[], None] = lambda: None,
+) -> Any:
+    """The whole application, for any ASGI server. `hosts` are the names it answers to; none: to all.
+
+    `ready` is called when it is about to answer.
+    """
     import gradio as gr
     from fastapi import FastAPI
     from fastapi.staticfiles import StaticFiles
@@ -114,7 +124,12 @@ def build_app(desk: Desk, auth: str = "", hosts: tuple[str, ...] = LOCAL, banner
     from .page import build_page
     from .visits import Visitors, router
 
-    app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None), Path(__file__).parent
+    @asynccontextmanager
+    async def awake(app: FastAPI) -> AsyncIterator[None]:
+        ready()
+        yield
+
+    app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=awake), Path(__file__).parent
     app.add_middleware(Gate, auth=auth, hosts=hosts)
     add_api(app, desk)
     app.state.visitors = Visitors(desk)
@@ -152,8 +167,8 @@ def serve(
     host, port = listening.getsockname()[:2]
     root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with suppress(KeyboardInterrupt), _quiet_gradio():
-        app = build_app(desk, auth, LOCAL if host in LOCAL else (), banner, root)
-        say(f"{root} (Ctrl-C ends it)")
+        hosts = LOCAL if host in LOCAL else ()
+        app = build_app(desk, auth, hosts, banner, root, lambda: say(f"{root} (Ctrl-C ends it)"))
         config = uvicorn.Config(
             app,
             log_level="error",
