@@ -11,6 +11,7 @@ from benchmarks import extract as bench
 from benchmarks import finetune as finetune_bench
 from benchmarks import heads as heads_bench
 from benchmarks import large as large_bench
+from benchmarks import live as live_bench
 from benchmarks import scale as scale_bench
 from classifiers.mapped import write_rows
 
@@ -113,3 +114,16 @@ def test_fine_tuning_is_measured_side_by_side(tmp_path: Path, monkeypatch: pytes
     assert rows["fp32"]["times_as_fast"] == 1.0
     assert rows["fp32, checkpointing"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=1e-4)
     assert rows["bf16"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=0.05)
+
+
+@pytest.mark.long
+def test_live_use_is_measured_alone_and_under_load(tmp_path: Path) -> None:
+    live_bench.main(seconds=1.0, rounds=2, requests=3, ways="mfcc", out=tmp_path)
+    (written,) = tmp_path.glob("live-quick-*.json")
+    result = json.loads(written.read_text())
+    assert [(row["way"], row["answers"]) for row in result["rows"]] == [("mfcc", 2)]
+    assert [(row["clients"], row["busy"]) for row in result["load"]] == [(1, 0), (4, 0), (16, 0)]
+    assert all(row["answers"] > 0 and row["memory_mb"] > 0 for row in result["load"])
+    (cold,) = result["cold"]
+    assert cold["requests"] == 3
+    assert cold["demo_s"] > 0 < cold["predict_s"]

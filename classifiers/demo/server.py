@@ -21,7 +21,6 @@ from embedcache import SerError
 from .api import add_api
 from .desk import Desk
 
-PORT = 7860
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # What a browser needs of Gradio to show the page. Its other ways in would read any file, or ask any address, that a
 # visitor names, and keep what is uploaded: nothing here uses them, and they are closed.

@@ -25,6 +25,7 @@ from .desk import Answer, Spoken
 
 COLUMNS = 600  # of a waveform's and a spectrogram's picture
 FLOOR = -80.0  # dB below the loudest, that a spectrogram shows
+QUIET = -40.0  # dB of its power, below which the loudest counts as nothing
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Strip:
 
     label: str
     last: float
-    best: float
     curve: Markup
 
 
@@ -89,7 +89,7 @@ def waveform(wave: Waveform) -> Markup:
 
 
 def spectrogram(wave: Waveform, rate: int) -> str:
-    """A PNG as a data URI: 25 ms at a time, to half the rate, in dB below the loudest."""
+    """A PNG as a data URI: 25 ms at a time, to half the rate, in dB below the loudest; silence stays dark."""
     from matplotlib.image import imsave
     from scipy.signal import ShortTimeFFT
 
@@ -98,7 +98,8 @@ def spectrogram(wave: Waveform, rate: int) -> str:
     power = transform.spectrogram(np.pad(wave, (0, max(0, width - len(wave)))).astype(np.float64))
     level = 10 * np.log10(np.maximum(power, 1e-12))
     out = io.BytesIO()
-    imsave(out, np.clip(level - level.max(), FLOOR, 0), vmin=FLOOR, vmax=0, cmap="magma", origin="lower", format="png")
+    top = max(level.max(), QUIET)
+    imsave(out, np.clip(level - top, FLOOR, 0), vmin=FLOOR, vmax=0, cmap="magma", origin="lower", format="png")
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
@@ -128,11 +129,7 @@ def _of(
 ) -> Pane:
     ranked = sorted(now.probabilities.items(), key=lambda item: -item[1])
     curves = {label: [p.probabilities[label] for p in timeline] for label in now.probabilities}
-    strips = [
-        Strip(label, values[-1], max(values), _strip(label, values))
-        for label, values in curves.items()
-        if len(timeline) > 1
-    ]
+    strips = [Strip(label, values[-1], _strip(label, values)) for label, values in curves.items() if len(timeline) > 1]
     return Pane(
         name, now.heard, now.label, now.certainty, ranked[0][0], ranked, now.notes, strips,
         timeline[0].begin, timeline[-1].end, attended, layers,
