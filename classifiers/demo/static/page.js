@@ -208,7 +208,7 @@ function fault(tab, text) {
   const place = document.createElement("div");
   place.className = "ser-fault";
   place.setAttribute("role", "alert");
-  place.textContent = text.charAt(0).toUpperCase() + text.slice(1);
+  place.textContent = text;
   $(`ser-${tab}-out`).replaceChildren(place);
 }
 
