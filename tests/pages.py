@@ -10,11 +10,9 @@ import itertools
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Iterator
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -65,6 +63,14 @@ def make_world(root: Path) -> dict[str, str]:
 
 
 def run_page(text: str, ser: Ser, world: dict[str, str], place: Path) -> list[subprocess.CompletedProcess]:
+    """As `_run_page`; a `ser demo` that it starts is ended with it."""
+    with contextlib.ExitStack() as running:
+        return _run_page(text, ser, world, place, running)
+
+
+def _run_page(
+    text: str, ser: Ser, world: dict[str, str], place: Path, running: contextlib.ExitStack
+) -> list[subprocess.CompletedProcess]:
     """Write its files, run its commands and snippets, each of which must succeed; what they said.
 
     What a page says that they say, in blocks of `output`, is said, line by line, but for the numbers.
@@ -74,7 +80,7 @@ def run_page(text: str, ser: Ser, world: dict[str, str], place: Path) -> list[su
         if block.title:
             (place / block.title).write_text(block.text)
         elif block.language == "sh":
-            done += [_succeeded(command, run(command, ser, world, place)) for command in block.text.splitlines()]
+            done += [_succeeded(line, run(line, ser, world, place, running)) for line in block.text.splitlines()]
         elif block.language == "python":
             done.append(
                 _succeeded(block.text, _python(["-c", block.text.replace(DEMO, world.get("DEMO", DEMO))], world, place))
@@ -88,13 +94,15 @@ def _lines(said: str) -> set[str]:
     return {re.sub(r"[\d.–]+", "0", " ".join(line.split())) for line in said.splitlines()}
 
 
-def run(command: str, ser: Ser, world: dict[str, str], place: Path) -> subprocess.CompletedProcess:
+def run(
+    command: str, ser: Ser, world: dict[str, str], place: Path, running: contextlib.ExitStack
+) -> subprocess.CompletedProcess:
     """A `ser` command, curl, an installation; or a make target without its work: making is what calls this test."""
     program, *arguments = shlex.split(command.replace(DEMO, world.get("DEMO", DEMO)))
     if program == "curl":
         return subprocess.run(["curl", "--fail", *arguments], capture_output=True, text=True, cwd=place)
     if arguments[0] == "demo":
-        world["DEMO"] = demo(arguments[1:], place)
+        world["DEMO"] = running.enter_context(demo(arguments[1:], world, place))
         return subprocess.CompletedProcess(arguments, 0, "", "")
     if program == "make":
         return subprocess.run(["make", "-n", *arguments], capture_output=True, text=True, cwd=REPOSITORY)
@@ -104,21 +112,17 @@ def run(command: str, ser: Ser, world: dict[str, str], place: Path) -> subproces
     return ser(*arguments, env=world)
 
 
-def demo(arguments: list[str], place: Path) -> str:
-    """Run `ser demo` on a free port until this process ends; its address."""
-    import cli
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    models = [str(place / name) for name in arguments]
-    command = ["demo", *models, "--port", str(port), "--artifacts", str(place / "artifacts")]
-    threading.Thread(target=cli.app, args=(command,), kwargs={"standalone_mode": False}, daemon=True).start()
-    for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return f"http://127.0.0.1:{port}"
-        time.sleep(0.1)
-    raise TimeoutError("ser demo does not listen")
+@contextlib.contextmanager
+def demo(arguments: list[str], world: dict[str, str], place: Path) -> Iterator[str]:
+    """`ser demo` on a free port; its address."""
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "demo", *arguments, "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=place, env={**os.environ, **world}
+    ) as process:
+        try:
+            yield process.stdout.readline().split()[0]
+        finally:
+            process.terminate()
 
 
 def _install(arguments: list[str], world: dict[str, str], place: Path) -> subprocess.CompletedProcess:

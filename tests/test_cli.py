@@ -42,8 +42,8 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     assert f"model: {model.relative_to(tmp_path)}, fitted on all 24 clips" in fitted.stdout
     wavs = sorted(tree.rglob("*.wav"))[:2]
     told = ser("predict", model, *wavs)
-    assert told.stdout.count("\n") == 2
-    assert told.stdout.startswith(f"{wavs[0]}: ")
+    assert told.stdout.count("\n") == 3  # the columns, then a line each
+    assert told.stdout.splitlines()[1].startswith(f"{wavs[0]},0.000,0.200,")
     objects = [json.loads(line) for line in ser("predict", model, *wavs, "--json").stdout.splitlines()]
     assert [o["path"] for o in objects] == [str(wav) for wav in wavs]
     assert all(set(o["probabilities"]) == {"calm", "happy", "neutral"} for o in objects)
@@ -151,6 +151,7 @@ def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoi
     fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 alone. Leave --precision out")
 
 
+@pytest.mark.long
 def test_unusual_but_sound_audio_is_taken(ser: Ser, tree: Path, checkpoint: Path) -> None:
     unusual = [(8_000, 1, None), (96_000, 1, None), (48_000, 1, "PCM_24"), (16_000, 2, "FLOAT"), (44_100, 6, None)]
     silent, *paths = sorted((tree / "Actor_02").glob("*.wav"))
@@ -220,6 +221,7 @@ def test_folds_that_cannot_be_made(ser: Ser, tree: Path, tmp_path: Path) -> None
     fails(ser("compare", "--head", "logreg", "--folds", "2"), "one label only, ('neutral',)")
 
 
+@pytest.mark.long
 def test_a_shard_of_another_version_or_damaged(ser: Ser, tree: Path, tmp_path: Path) -> None:
     ser(*EXTRACT)
     shard = next((tmp_path / "artifacts" / "cache").rglob("*.h5"))
@@ -351,6 +353,7 @@ def test_the_cache_is_looked_after(ser: Ser, tree: Path, tmp_path: Path) -> None
     assert ser("cache", "verify").returncode == 0
 
 
+@pytest.mark.long
 def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> None:
     assert ser(*EXTRACT).returncode == 0
     out = ser("cache", "export", "x.npz", "--views", "pooled")

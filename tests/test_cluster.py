@@ -164,6 +164,7 @@ def test_a_machine_with_another_encoder_is_refused(clips: tuple, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_what_a_task_raises_reaches_the_driver(
     clips: tuple, local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def test_the_result_does_not_depend_on_the_number_of_jobs(noisy: Task) -> None:
     same(one, two)
 
 
+@pytest.mark.long
 def test_vectors_in_a_file_give_what_vectors_in_memory_give(
     noisy: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

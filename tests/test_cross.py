@@ -90,6 +90,7 @@ def test_pairs_that_share_too_little_are_said(place: Artifacts, tmp_path: Path) 
         cross(place, AskedCross(("cremad",), ("tess",), heads=("logreg",), labels=asked.labels), jobs=1)
 
 
+@pytest.mark.long
 def test_the_command(ser: Ser, place: Artifacts, tmp_path: Path) -> None:
     shutil.copytree(place.root, tmp_path / "artifacts")
     for wrong in ((), ("--train", "cremad"), ("--all", "--test", "tess"), ("--train", "tess", "--test", "tess")):

@@ -27,13 +27,13 @@ DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
 RUN = ("sh", "python", "output")  # what `run_page` runs, or holds to what was said
 SHOWN = ("text", "toml", "yaml")
-SHORT = ("explanation/batches.md", "explanation/cache.md", "explanation/leaks.md")  # less than five seconds
 SAID = {"finetuning.md": "encoder: the encoder was fine-tuned on test speakers"}  # at a page's end
 BUILT = pytest.mark.xdist_group("site")  # in one process: the site is built once
 RUNNING = [name for name, text in PAGES.items() if any(block.language in RUN for block in blocks(text))]
 
 
-@pytest.mark.parametrize("name", [n if n in SHORT else pytest.param(n, marks=pytest.mark.long) for n in RUNNING])
+@pytest.mark.long
+@pytest.mark.parametrize("name", RUNNING)
 def test_every_command_and_snippet_of_a_page_runs(name: str, ser: Ser, world: dict[str, str], tmp_path: Path) -> None:
     done = run_page(PAGES[name], ser, world, tmp_path)
     assert SAID.get(name, "") in done[-1].stdout

@@ -53,6 +53,7 @@ def test_layers_are_the_time_means_of_the_hidden_states(tmp_path: Path, family: 
         np.testing.assert_array_equal(pooled, layers[-1])
 
 
+@pytest.mark.long
 def test_the_control_is_wav2vec2_base_with_seeded_weights() -> None:
     encoder = load_encoder("wav2vec2-base-untrained")
     assert (encoder.info.n_layers, encoder.info.dim, encoder.info.sample_rate) == (13, 768, 16_000)

@@ -181,6 +181,7 @@ def stop_at(epoch: int) -> object:
     return say
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_ends_with_equal_weights(work: Work, tmp_path: Path) -> None:
     settings = replace(QUICK, augment=("noise",), pooling="attention", seconds=0.15, class_weights=True, accumulate=2)
     work = replace(work, settings=settings)

@@ -24,7 +24,7 @@ from classifiers.run import Asked, fit_model
 from embedcache import Artifacts, AudioError, ModelError, Recording
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """logreg on mfcc vectors of the tree, fitted once."""
     root = tmp_path_factory.mktemp("fitted")
@@ -69,6 +69,7 @@ def rows_of(said: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(said)))
 
 
+@pytest.mark.long
 def test_the_command_says_how_many_it_left_unlabelled(model: Path, tree: Path, ser: Ser) -> None:
     paths = sorted(tree.rglob("*.wav"))[:6]
     certainties = sorted(p.certainty for p in Predictor.load(model).predict(paths))
@@ -250,6 +251,7 @@ class Trickle(io.RawIOBase):
         return len(part)
 
 
+@pytest.mark.long
 def test_standard_input_as_a_command(model: Path, tmp_path: Path) -> None:
     """Raw sound with --rate; --rate without -, an hour of it at once and windows that cannot be are refused."""
     path = write(tmp_path / "a.wav", noise(1.0), subtype="PCM_16")
@@ -296,7 +298,7 @@ def test_the_table_fits_the_terminal(width: int) -> None:
         assert ("1.0–4.0" in text[2].replace(" ", "")) == timed
 
 
-@pytest.mark.parametrize("head", ["logreg", "attention"])
+@pytest.mark.parametrize("head", ["logreg", pytest.param("attention", marks=pytest.mark.long)])
 def test_threads_get_what_one_gets(head: str, artifacts: Artifacts, tree: Path) -> None:
     """And torch has the threads that it had."""
     extracted(tree, artifacts.root, views=("pooled", "layers", "frames"))

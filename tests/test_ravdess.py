@@ -31,6 +31,7 @@ def test_the_whole_tree_parses() -> None:
     assert sum(clip.gender == "female" for clip in manifest.clips) == 720
 
 
+@pytest.mark.long
 def test_the_originals_are_the_copies_but_for_their_rounding(record_property: object) -> None:
     """Nine files as published, five of them stereo, lie beside the copies, which are 16 kHz, mono and 16 bits.
 

@@ -102,6 +102,7 @@ def test_after_a_change_the_next_run_knows_better(folder: Path, tmp_path: Path) 
     assert len(json.loads(memory.read_text())) == 1  # nothing old is kept
 
 
+@pytest.mark.long
 def test_one_checkpoint_under_two_names_is_two_entries_and_no_error(checkpoint: Path, tmp_path: Path) -> None:
     place = tmp_path / "hf-home" / "hub" / "models--facebook--hubert-base-ls960"
     shutil.copytree(checkpoint, place / "snapshots" / ("a" * 40))
