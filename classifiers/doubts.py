@@ -46,12 +46,6 @@ def doubts(seconds: float, rate: int, native: int, hears: float = float("inf")) 
     return tuple(sentence for sentence, holds in found.items() if holds)
 
 
-def middle(wave: Waveform, length: int) -> Waveform:
-    """The middle `length` samples."""
-    begin = max(0, (len(wave) - length) // 2)
-    return wave[begin : begin + length]
-
-
 def audible(wave: Waveform, rate: int) -> float:
     """Seconds of a waveform whose level, without its mean, is above `AUDIBLE`."""
     width = round(FRAME * rate)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import AudioError, ModelError, Recording
+from embedcache.audio import middle
 
-from .doubts import doubts, middle, nothing
+from .doubts import doubts, nothing
 from .model import Heard, Model, Proba, load_models
 from .sounds import Arriving, Sound, Windows, sound_of, sound_of_file
 

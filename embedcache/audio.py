@@ -222,6 +222,12 @@ def _decoding(path: Path, data: bytes = b"") -> Iterator[None]:
         ) from error
 
 
+def middle(wave: Waveform, length: int) -> Waveform:
+    """The middle `length` samples; of a shorter waveform, all."""
+    begin = max(0, (len(wave) - length) // 2)
+    return wave[begin : begin + length]
+
+
 def unsound(sound: NDArray[np.float32]) -> str:
     """Why samples are no sound, in a few words; "" where they are."""
     if bad := int(np.count_nonzero(~np.isfinite(sound))):

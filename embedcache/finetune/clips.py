@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import Waveform
+from ..audio import Waveform, middle
 from ..augment import Recipe, copy_of, transformed
 from ..keys import listed_recording
 from ..manifest import Clip
@@ -52,9 +52,7 @@ class Clips(torch.utils.data.Dataset[Item]):
 
 def crop(wave: Waveform, longest: int, start: int | None = None) -> Waveform:
     """At most `longest` samples from `start` on, or from the middle."""
-    if start is None:
-        start = max(0, (len(wave) - longest) // 2)
-    return wave[start : start + longest]
+    return middle(wave, longest) if start is None else wave[start : start + longest]
 
 
 def normalised(features: Any, wave: Waveform) -> NDArray[np.float32]:
