@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from classifiers import Row, Windows
-    from classifiers.files import Answer
-    from classifiers.lines import Lines
-    from embedcache import Artifacts, Manifest, Report
+    from classifiers.inference.audio_files import FileResult
+    from classifiers.inference.output_formats import OutputFormat
+    from embedcache import Artifacts, Manifest, OnBytes
 
 app = typer.Typer(
     name="ser",
@@ -121,11 +121,11 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     print(
         "These voices are synthetic: the scores show only that the pipeline works, nothing about emotion.", flush=True
     )
-    from classifiers.quickstart import quickstart as run
+    from classifiers.workflows.quickstart import quickstart as run
     from embedcache.progress import terminal
 
     place = place_of(artifacts, "quickstart")
-    rows = run(place, terminal, say=lambda line: print(line, flush=True))
+    rows = run(place, terminal, log=lambda line: print(line, flush=True))
     show(rows)
     for name in dict.fromkeys(row.run for row in rows):
         print(f"leaderboard: {place.runs / name / 'leaderboard.csv'}")
@@ -185,7 +185,7 @@ def download(
     """Fetch a dataset, check its checksums, unpack it; what is there is not fetched again."""
     from embedcache import SerError
     from embedcache import datasets as registry
-    from embedcache.download import download as run
+    from embedcache.download.dataset import download as run
     from embedcache.progress import terminal
 
     spec = registry.get(name)
@@ -214,8 +214,8 @@ def audit(
     from embedcache import DataError
     from embedcache import audit as run
     from embedcache import datasets as registry
+    from embedcache.auditing.terminal_table import show_audit
     from embedcache.progress import terminal
-    from embedcache.show import show_audit
 
     found = run(registry.get(dataset), root, terminal, keep_known_faults)
     if json:
@@ -250,22 +250,22 @@ def extract(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run a frozen encoder over every clip once, and keep the vectors."""
-    from embedcache import EmbeddingStore, Recipe, SerError, copies_of, load_encoder, take_stock
+    from embedcache import Augmentation, EmbeddingStore, SerError, copies_of, keyed_manifest, load_encoder
     from embedcache import datasets as registry
     from embedcache import extract as run
-    from embedcache.cluster import on_cluster
+    from embedcache.cache.ray_extract import on_cluster
     from embedcache.encoder import resolve_views
     from embedcache.progress import terminal
 
-    recipe = Recipe.asked(None if augment is None else given(augment), copies, seed)
+    recipe = Augmentation.asked(None if augment is None else given(augment), copies, seed)
     place, spec = place_of(artifacts), registry.get(dataset)
     loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
     found = spec.manifest(root, keep_known_faults)
-    loaded = load_encoder(encoder, device, precision, say=note, memory=place.encoders)
-    manifest = take_stock(found, place, terminal)
+    loaded = load_encoder(encoder, device, precision, log=note, memory=place.encoders)
+    manifest = keyed_manifest(found, place, terminal)
     store = EmbeddingStore.of(place.cache, loaded.info)
 
-    def stored(listed: Manifest, what: str) -> tuple[Manifest, Report]:
+    def stored(listed: Manifest, what: str) -> tuple[Manifest, OnBytes]:
         try:
             return run(listed, loaded, store, given(views), skip_bad, terminal, loop)
         except KeyboardInterrupt:
@@ -307,11 +307,12 @@ def fit(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Cross-validate one head, then fit it on all clips and save the model."""
-    from classifiers.leaderboard import leaderboard as rows_of
-    from classifiers.run import Asked, fit_model
+    from classifiers.evaluation.leaderboard import leaderboard as rows_of
+    from classifiers.workflows.comparison import ComparisonConfig
+    from classifiers.workflows.fitting import fit_model
     from embedcache.progress import terminal
 
-    asked = Asked(
+    asked = ComparisonConfig(
         given(dataset),
         given(encoder),
         given(head),
@@ -381,15 +382,15 @@ def finetune(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Train an encoder on: its checkpoint goes back into `ser extract`, and with --protocol onto the leaderboard."""
-    from classifiers.finetuning import AskedFinetune
-    from classifiers.finetuning import finetune as run
-    from classifiers.leaderboard import leaderboard as rows_of
-    from embedcache import SerError, stocked
-    from embedcache.finetune import Settings
+    from classifiers.evaluation.leaderboard import leaderboard as rows_of
+    from classifiers.workflows.finetuning import FinetuneConfig
+    from classifiers.workflows.finetuning import finetune as run
+    from embedcache import SerError, dataset_manifest
+    from embedcache.finetune import FinetuneSettings
     from embedcache.finetune.training import is_first
     from embedcache.progress import terminal
 
-    settings = Settings(
+    settings = FinetuneSettings(
         classifier=classifier,
         pooling=pooling,
         hidden=units(hidden),
@@ -415,8 +416,8 @@ def finetune(
     if root and len(given(dataset)) != 1:
         raise SerError("--root is the folder of one dataset: name it with --dataset.")
     place = place_of(artifacts)
-    names = tuple(stocked(name, place, root, terminal).dataset for name in given(dataset))
-    asked = AskedFinetune(names, encoder, protocol, folds, labels, settings)
+    names = tuple(dataset_manifest(name, place, root, terminal).dataset for name in given(dataset))
+    asked = FinetuneConfig(names, encoder, protocol, folds, labels, settings)
     try:
         done = run(place, asked, out, device, resume, terminal, note)
     except KeyboardInterrupt:
@@ -446,8 +447,8 @@ def reproduce(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run a published system: what it claims, what its protocol gives here, what is left on new speakers."""
-    from classifiers import recipe as recipes
-    from classifiers import reproduce as reproducing
+    from classifiers.reproduction import recipe as recipes
+    from classifiers.reproduction import reproduce as reproducing
     from embedcache import SerError
     from embedcache.progress import terminal
 
@@ -487,11 +488,11 @@ def compare(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Cross-validate heads on extracted encoders, and write a leaderboard. Several datasets are trained on together."""
-    from classifiers.leaderboard import leaderboard as rows_of
-    from classifiers.run import Asked, run_comparison
+    from classifiers.evaluation.leaderboard import leaderboard as rows_of
+    from classifiers.workflows.comparison import ComparisonConfig, run_comparison
     from embedcache.progress import terminal
 
-    asked = Asked(
+    asked = ComparisonConfig(
         given(dataset),
         given(encoder),
         given(head),
@@ -533,12 +534,12 @@ def cross(
 
     if every == bool(given(train) or given(test)) or bool(given(train)) != bool(given(test)):
         raise DataError("wanted --train A --test B, or --all.")
-    from classifiers.cross import AskedCross
-    from classifiers.cross import cross as run_cross
-    from classifiers.show import show_cross
+    from classifiers.reporting.terminal_tables import show_cross
+    from classifiers.workflows.cross_corpus import CrossConfig
+    from classifiers.workflows.cross_corpus import cross as run_cross
     from embedcache.progress import terminal
 
-    asked = AskedCross(given(train), given(test), given(encoder), given(head), labels, folds, seeds)
+    asked = CrossConfig(given(train), given(test), given(encoder), given(head), labels, folds, seeds)
     run, cells = run_cross(place_of(artifacts), asked, jobs, terminal, note, cluster)
     show_labels(run)
     show_cross(cells, console())
@@ -555,10 +556,10 @@ def leaderboard(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """The runs so far, merged and ranked; through a pipe, as CSV."""
-    from classifiers.leaderboard import latest, to_csv
-    from classifiers.leaderboard import leaderboard as rows_of
-    from classifiers.run import load_runs
-    from embedcache.layout import atomic_write
+    from classifiers.evaluation.leaderboard import latest, to_csv
+    from classifiers.evaluation.leaderboard import leaderboard as rows_of
+    from classifiers.evaluation.run_folder import load_runs
+    from embedcache.files.atomic import atomic_write
 
     found = load_runs(place_of(artifacts), runs or [])
     rows = rows_of(latest(found))
@@ -586,7 +587,7 @@ def report(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """One page about runs: scores, confusions, speakers, calibration, the hardest clips. It needs no network."""
-    from classifiers.report import write_report
+    from classifiers.reporting.html_report import write_report
     from embedcache.progress import terminal
 
     print(write_report(place_of(artifacts), runs or [], out, audio, terminal))
@@ -611,7 +612,7 @@ def predict(
 ) -> None:
     """The label and all probabilities of audio: a table on a terminal, CSV or JSON lines through a pipe."""
     from classifiers import Predictor
-    from classifiers.files import STDIN, Answer, answers, find_audio, listen
+    from classifiers.inference.audio_files import STDIN, FileResult, find_audio, predict_files, predict_raw
     from embedcache import AudioError
 
     windows = windows_of(window, hop)
@@ -620,9 +621,11 @@ def predict(
     paths, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
     predictor = Predictor.load(model, *(also or []), device=device)
     if rate is None:
-        heard = answers(predictor, paths, windows, abstain_below, pipe)
+        heard = predict_files(predictor, paths, windows, abstain_below, pipe)
     else:
-        heard = (Answer(p.path, (p,)) for p in listen(predictor, pipe or io.BytesIO(), rate, windows, abstain_below))
+        heard = (
+            FileResult(p.path, (p,)) for p in predict_raw(predictor, pipe or io.BytesIO(), rate, windows, abstain_below)
+        )
     failed = tell_predictions(heard, lines_of(predictor.labels, paths, windows is not None, json), abstain_below)
     if failed:
         raise AudioError(f"{failed} of {len(paths)} files have no prediction.")
@@ -643,16 +646,16 @@ def demo(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """A page that listens: speak, and see what models say, on this machine alone; the same as an HTTP API."""
-    from classifiers.demo.start import models_for, need_demo
+    from classifiers.demo.choose_models import models_for, need_demo
 
     need_demo()
-    from classifiers.demo.desk import Desk
     from classifiers.demo.server import check_access, listen_on, serve
+    from classifiers.demo.service import PredictionService
 
     check_access(host, auth)
     with listen_on(host, port) as listening:
         loaded, banner = models_for(models or [], place_of(artifacts), device, note)
-        desk = Desk(loaded, keep, complain=note)
+        desk = PredictionService(loaded, keep, complain=note)
         serve(desk, listening, auth, banner, lambda line: print(line, flush=True))
 
 
@@ -670,7 +673,7 @@ def export_model(
 
     if not onnx:
         raise ModelError("wanted the format: --onnx.")
-    from classifiers.portable import export_onnx
+    from classifiers.export.onnx_export import export_onnx
 
     done = export_onnx(model, encoder, out)
     print(f"{done.folder}: {', '.join(done.files)}")
@@ -682,10 +685,10 @@ def export_model(
 @cache.command("ls")
 def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
     """What each store holds."""
-    from embedcache.upkeep import hours, survey
+    from embedcache.cache.maintenance import hours, summarise
 
     place = place_of(artifacts)
-    manifests, held = manifests_in(place), [survey(folder) for folder in folders_of(place, stores)]
+    manifests, held = manifests_in(place), [summarise(folder) for folder in folders_of(place, stores)]
     rows = [
         {
             "store": h.folder.name,
@@ -712,8 +715,8 @@ def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -
 def cache_verify(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
     """Check every checksum; exit code 1 where one is wrong."""
     from embedcache import StoreError
+    from embedcache.cache.maintenance import verify
     from embedcache.progress import terminal
-    from embedcache.upkeep import verify
 
     faults = 0
     for folder in folders_of(place_of(artifacts), stores):
@@ -727,8 +730,8 @@ def cache_verify(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
 @cache.command("repair")
 def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
     """Drop damaged rows, and say which clips to extract again."""
+    from embedcache.cache.maintenance import clips_to_extract, repair
     from embedcache.progress import terminal
-    from embedcache.upkeep import lacking, repair
 
     place = place_of(artifacts)
     for folder in folders_of(place, stores):
@@ -737,7 +740,7 @@ def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
         print(f"{folder.name}: damaged rows dropped: {mended.rows}; {rest}")
         for path in mended.aside:
             print(f"  {path}")
-        for dataset, clips in lacking(folder, mended, manifests_in(place)).items():
+        for dataset, clips in clips_to_extract(folder, mended, manifests_in(place)).items():
             print("\n  ".join([f"{dataset}: clips to extract again: {len(clips)}", *clips]))
             note(f"Next: ser extract --dataset {dataset}, with the encoder and views of {folder.name}")
 
@@ -745,8 +748,8 @@ def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
 @cache.command("compact")
 def cache_compact(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
     """Merge small shards, and those that hold the same rows. Readers and writers may go on meanwhile."""
+    from embedcache.cache.maintenance import compact
     from embedcache.progress import terminal
-    from embedcache.upkeep import compact
 
     for folder in folders_of(place_of(artifacts), stores):
         merged = compact(folder, terminal)
@@ -762,10 +765,10 @@ def cache_export(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Write vectors with the manifest's columns, for other programs."""
-    from classifiers.task import load_manifest
-    from embedcache.exchange import check_export, export
+    from classifiers.data.listed_clips import load_manifest
+    from embedcache.cache.import_export import check_export, export
+    from embedcache.cache.store import whole_store
     from embedcache.progress import terminal
-    from embedcache.store import whole_store
 
     check_export(out, given(views))
     place = place_of(artifacts)
@@ -787,12 +790,12 @@ def cache_import(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Store vectors that another program made, to compare them here."""
-    from embedcache import stocked
-    from embedcache.exchange import import_npz
+    from embedcache import dataset_manifest
+    from embedcache.cache.import_export import import_npz
     from embedcache.progress import terminal
 
     place = place_of(artifacts)
-    manifest = stocked(dataset, place, root, terminal)
+    manifest = dataset_manifest(dataset, place, root, terminal)
     done = import_npz(file, place.cache, encoder, manifest, terminal)
     print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
     print(f"in the cache before: {done.known}\ncache: {done.store.folder}")
@@ -807,7 +810,7 @@ HOLDING = """{store}
 def folders_of(place: Artifacts, names: list[str] | None) -> list[Path]:
     """The folders of stores, all of a cache or some by name. Raises StoreError for an empty cache, UnknownName."""
     from embedcache import StoreError, UnknownName
-    from embedcache.store import store_folders
+    from embedcache.cache.store import store_folders
 
     have = store_folders(place.cache)
     if not have:
@@ -841,7 +844,7 @@ def given(names: str | list[str] | None) -> tuple[str, ...]:
 
 def claim_of(claims: Mapping[str, float]) -> str:
     """What a system claims, in percent: `accuracy 95.31, macro-F1 94.92`."""
-    from classifiers.reproduce import METRICS
+    from classifiers.reproduction.reproduce import METRICS
 
     return ", ".join(f"{METRICS[metric]} {percent:.2f}" for metric, percent in claims.items()) or "no score"
 
@@ -867,16 +870,16 @@ def windows_of(window: float | None, hop: float | None) -> Windows | None:
         raise typer.BadParameter(str(error)) from error
 
 
-def lines_of(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> Lines:
+def lines_of(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> OutputFormat:
     """How predictions are written: as asked for, or as the place that they go to likes them."""
-    from classifiers.lines import csv_lines, json_lines, table_lines
+    from classifiers.inference.output_formats import csv_lines, json_lines, table_lines
 
     if as_json:
         return json_lines()
     return table_lines(labels, paths, timed, console().width) if sys.stdout.isatty() else csv_lines(labels)
 
 
-def tell_predictions(heard: Iterable[Answer], lines: Lines, abstain_below: float | None) -> int:
+def tell_predictions(heard: Iterable[FileResult], lines: OutputFormat, abstain_below: float | None) -> int:
     """Write predictions as they come, say what failed, and count it."""
     failed, unsure, count = 0, 0, 0
     for answer in heard:
@@ -909,15 +912,15 @@ def console() -> Console:
 
 def show(rows: list[Row]) -> None:
     """A leaderboard for people."""
-    from classifiers.show import show_leaderboard
+    from classifiers.reporting.terminal_tables import show_leaderboard
 
     show_leaderboard(rows, console())
 
 
 def draw_critical(rows: list[Row], path: Path) -> None:
     """The picture of critical differences; what it shows is said beside it."""
-    from classifiers.critical import critical, told
-    from classifiers.pictures import save_critical_figure
+    from classifiers.evaluation.critical_difference import critical, told
+    from classifiers.reporting.figures import save_critical_figure
 
     found = critical(rows)
     save_critical_figure(path, found)
@@ -951,7 +954,7 @@ def table(header: str, rows: Iterable[tuple[str, ...]]) -> None:
     console().print(grid)
 
 
-def tell(report: Report, folder: Path, dataset: str, encoder: str) -> None:
+def tell(report: OnBytes, folder: Path, dataset: str, encoder: str) -> None:
     """What an extraction did."""
     copies = report.clips - report.encoded - report.cached
     speed = report.audio_seconds / report.wall_seconds if report.encoded else 0

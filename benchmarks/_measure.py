@@ -18,7 +18,7 @@ from typing import Any
 import joblib
 
 from embedcache import SerError, __version__
-from embedcache.layout import atomic_write
+from embedcache.files.atomic import atomic_write
 from embedcache.progress import Progress, silent
 
 RESULTS = Path(__file__).parent / "results"

@@ -37,15 +37,15 @@ import torch
 import typer
 
 from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, read
-from embedcache.audio import Waveform
+from embedcache.audio.decode import Waveform
+from embedcache.cache.extract import packs
 from embedcache.encoder import VIEWS, pick_device
 from embedcache.encoders._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
-from embedcache.encoders._front import FrontEnd
-from embedcache.encoders._layers import DTYPES, Linear, is_fast
-from embedcache.encoders._views import Collector
+from embedcache.encoders._convolutions import FrontEnd
+from embedcache.encoders._linear import DTYPES, Linear, is_fast
+from embedcache.encoders._pooling import Collector
 from embedcache.encoders.packed import Network, Packed
 from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
-from embedcache.extract import packs
 from embedcache.progress import silent, terminal
 
 from ._measure import RESULTS, bars, forget_peak, interleave, load, machine, memory_mb, run, save, slug, table

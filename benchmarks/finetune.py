@@ -22,10 +22,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from embedcache import Artifacts, Clip, Manifest, Recording, datasets, take_stock
+from embedcache import Artifacts, Clip, Manifest, Recording, datasets, keyed_manifest
 from embedcache.encoders import UNTRAINED
-from embedcache.finetune import Settings
-from embedcache.finetune.training import Work, train
+from embedcache.finetune import FinetuneSettings
+from embedcache.finetune.training import TrainingJob, train
 from embedcache.progress import terminal
 
 from ._measure import RESULTS, forget_peak, load, machine, memory_mb, run, save, table
@@ -41,7 +41,7 @@ SMALL = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
-PLAIN = Settings(pooling="attention", epochs=1, patience=0, lr=3e-5)
+PLAIN = FinetuneSettings(pooling="attention", epochs=1, patience=0, lr=3e-5)
 SIDES = {
     "fp32": PLAIN,
     "bf16": replace(PLAIN, precision="bf16"),
@@ -109,23 +109,23 @@ def write_clips(folder: Path, count: int) -> list[Clip]:
 
 def stocked(folder: Path, root: Path) -> list[Clip]:
     """RAVDESS as it lies in its folder."""
-    manifest: Manifest = take_stock(datasets.get("ravdess").manifest(root), Artifacts(folder), terminal)
+    manifest: Manifest = keyed_manifest(datasets.get("ravdess").manifest(root), Artifacts(folder), terminal)
     return list(manifest.usable)
 
 
-def apart(encoder: str, clips: list[Clip], settings: Settings, folder: Path, device: str) -> Row:
+def apart(encoder: str, clips: list[Clip], settings: FinetuneSettings, folder: Path, device: str) -> Row:
     """`measure` in a process of its own, whose memory nothing else has used."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(measure, (encoder, clips, settings, folder, device))
 
 
-def measure(encoder: str, clips: list[Clip], settings: Settings, folder: Path, device: str) -> Row:
+def measure(encoder: str, clips: list[Clip], settings: FinetuneSettings, folder: Path, device: str) -> Row:
     """One epoch: clips a second, MB at the peak above what was held before, and the mean loss."""
     import torch
 
     forget_peak()
     held = memory_mb()
-    made = train(Work(encoder, clips, (), settings, lambda truth, said: {}), folder, device)
+    made = train(TrainingJob(encoder, clips, (), settings, lambda truth, said: {}), folder, device)
     on_gpu = device.startswith("cuda")
     peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else memory_mb(peak=True) - held
     return {"speed": made.card.clips_per_second, "peak": peak, "loss": made.card.history["train_loss"][0]}

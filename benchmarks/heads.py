@@ -43,8 +43,8 @@ from threadpoolctl import ThreadpoolController
 
 from classifiers import Fold, Head, Task, compare, make_folds
 from classifiers import heads as registry
-from classifiers.compare import fit_head
-from classifiers.metrics import confusion, uar
+from classifiers.evaluation.cross_validation import fit_head
+from classifiers.evaluation.metrics import confusion, uar
 from embedcache import DataError
 from embedcache.progress import Progress, silent, terminal
 

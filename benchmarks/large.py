@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from classifiers import Head, Task, heads
-from classifiers.compare import fit_head
-from classifiers.mapped import Floats, MappedRows, write_rows
+from classifiers.data.memmap import Floats, MappedRows, write_rows
+from classifiers.evaluation.cross_validation import fit_head
 
 from ._measure import RESULTS, load, machine, memory_mb, run, save, table
 

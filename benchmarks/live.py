@@ -33,13 +33,14 @@ import numpy as np
 import typer
 
 from classifiers import Predictor
-from classifiers.persist import load_model
-from classifiers.quickstart import NAME, sample
-from classifiers.run import Asked, fit_model
+from classifiers.saved.model_folder import load_model
+from classifiers.workflows.comparison import ComparisonConfig
+from classifiers.workflows.fitting import fit_model
+from classifiers.workflows.quickstart import NAME, sample
 from embedcache import Artifacts, EmbeddingStore, SerError, extract, load_encoder
 from embedcache.encoders import UNTRAINED
 from embedcache.progress import terminal
-from embedcache.sample import RATE, voice, wav_bytes
+from embedcache.synthetic import RATE, voice, wav_bytes
 
 from ._measure import RESULTS, interleave, load, machine, run, save, table
 
@@ -91,7 +92,7 @@ def fitted(place: Artifacts, name: str, encoder: str, precision: str) -> Path:
     mine = Artifacts(place.root / name)
     manifest, _ = extract(sample(mine), loaded, EmbeddingStore.of(mine.cache, loaded.info), progress=terminal)
     manifest.to_csv(mine.manifest(NAME))
-    return fit_model(mine, Asked((NAME,), heads=("logreg",), folds=4), jobs=1)[0]
+    return fit_model(mine, ComparisonConfig((NAME,), heads=("logreg",), folds=4), jobs=1)[0]
 
 
 def speech(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -28,8 +28,8 @@ import numpy as np
 import typer
 
 from embedcache import EmbeddingStore, EncoderInfo
-from embedcache.extract import SHARD_BYTES
-from embedcache.index import unpack
+from embedcache.cache.extract import SHARD_BYTES
+from embedcache.cache.key_index import unpack
 from embedcache.progress import terminal
 
 from ._measure import RESULTS, forget_peak, load, machine, memory_mb, run, save, table

@@ -12,36 +12,6 @@ What `ser compare` does, from Python:
         cross_validate(head("svm"), task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
 """
 
-from . import heads
-from .compare import compare
-from .head import Head
-from .heads import head
-from .leaderboard import Row, leaderboard
-from .persist import Card, load_model, save_model
-from .predict import Prediction, Predictor
-from .predictions import Predictions, load_predictions, save_predictions
-from .protocol import PROTOCOLS, Fold, make_folds
-from .sounds import Windows
-from .task import Task
+import lazy_loader
 
-__all__ = [
-    "PROTOCOLS",
-    "Card",
-    "Fold",
-    "Head",
-    "Prediction",
-    "Predictions",
-    "Predictor",
-    "Row",
-    "Task",
-    "Windows",
-    "compare",
-    "head",
-    "heads",
-    "leaderboard",
-    "load_model",
-    "load_predictions",
-    "make_folds",
-    "save_model",
-    "save_predictions",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,9 +11,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from embedcache import SerError
 
-from .compare import compare
-from .head import Head
-from .task import Task
+from .data.task import Task
+from .evaluation.cross_validation import compare
+from .heads import Head
 
 
 def check_head(head: Head) -> None:

@@ -11,63 +11,8 @@ What `ser extract` does, from Python:
     X = store.read(manifest.keys, "pooled")                                     # (1440, 768) float32
 """
 
-__version__ = "0.1.0"  # first: the modules below write it into what they store
+import lazy_loader
 
-from . import datasets, encoders
-from .audio import Recording, read
-from .audit import Audit, Finding, audit
-from .augment import Recipe, copies_of
-from .dataset import Dataset
-from .encoder import Encoder, EncoderInfo, EncoderSpec
-from .encoders import load_encoder
-from .errors import (
-    AudioError,
-    DataError,
-    EncoderError,
-    ModelError,
-    ProtocolError,
-    SerError,
-    StoreError,
-    UnknownName,
-)
-from .extract import Report, extract
-from .keys import KeyMemo, add_keys, stocked, take_stock
-from .layout import Artifacts
-from .manifest import Clip, Manifest
-from .store import EmbeddingStore, find_stores
+from ._version import __version__ as __version__
 
-__all__ = [
-    "Artifacts",
-    "AudioError",
-    "Audit",
-    "Clip",
-    "DataError",
-    "Dataset",
-    "EmbeddingStore",
-    "Encoder",
-    "EncoderError",
-    "EncoderInfo",
-    "EncoderSpec",
-    "Finding",
-    "KeyMemo",
-    "Manifest",
-    "ModelError",
-    "ProtocolError",
-    "Recipe",
-    "Recording",
-    "Report",
-    "SerError",
-    "StoreError",
-    "UnknownName",
-    "add_keys",
-    "audit",
-    "copies_of",
-    "datasets",
-    "encoders",
-    "extract",
-    "find_stores",
-    "load_encoder",
-    "read",
-    "stocked",
-    "take_stock",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import Waveform
+from .audio.decode import Waveform
 from .dataset import Dataset
 from .encoder import Batch, Encoder, EncoderInfo, resolve_views
 from .errors import DataError, EncoderError

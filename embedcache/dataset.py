@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from .audio import SUFFIXES
+from .audio.decode import SUFFIXES
 from .errors import DataError, complain
 from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
+from .registry import Registry
 
 # Audio that is not read: such files get a message, not silence.
 UNREAD = frozenset({".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"})
@@ -115,6 +116,12 @@ class Dataset:
         return replace(clip, extra={**clip.extra, SKIPPED: f"{KNOWN_FAULT}: {what}"}) if what else clip
 
 
+# The adapters lie in `embedcache/datasets/` and import this module, which therefore names their package as text.
+registry: Registry[Dataset] = Registry(
+    "dataset", "embedcache.datasets", "For recordings of your own: --dataset folder --root DIR"
+)
+
+
 def find_root(dataset: Dataset, root: str | Path | None) -> Path:
     """`root`, else `$SER_DATA/<dataset>`, else `data/<dataset>`. Raises DataError where nothing is there."""
     shared = os.environ.get("SER_DATA")
@@ -183,10 +190,8 @@ def _place(path: Path) -> str:
 
 def looks_like(root: Path, but: re.Pattern[str] | None = None) -> Dataset | None:
     """The dataset whose names most of a tree's files have, if there is one with other names than `but`."""
-    from . import datasets  # which imports this module
-
     places = [_place(path) for path in islice(audio_files(root), SAMPLE)]
-    for spec in datasets.all():
+    for spec in registry.all():
         if spec.names and spec.names != but and sum(map(bool, map(spec.names.search, places))) > len(places) / 2:
             return spec
     return None

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import Waveform
+from .audio.decode import Waveform
 from .errors import AudioError, EncoderError
 
 Vectors = NDArray[np.float32]
-Say = Callable[[str], None]  # hears a line for people
+Log = Callable[[str], None]  # hears a line for people
 
 VIEWS = ("pooled", "layers")  # what is kept unless more is asked for
 FRAMES = "frames"  # `frames:N` is the view of layer N's frames
@@ -148,12 +148,12 @@ class EncoderSpec:
 
     name: str
     about: str
-    load: Callable[[str, str, Say], Encoder]  # device, precision, say -> encoder
+    load: Callable[[str, str, Log], Encoder]  # device, precision, say -> encoder
     checkpoint: str = ""
     licence: str = ""
 
 
-def silence(line: str) -> None:
+def no_log(line: str) -> None:
     """Hear nothing."""
 
 

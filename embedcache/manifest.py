@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 
 from .errors import DataError, complain
-from .jsonfile import check_file
-from .layout import atomic_write
+from .files.atomic import atomic_write
+from .files.untrusted import check_file
 
 # What is read of a CSV: a run of 7,000 clips, ten seeds, five heads and eight encoders has 3 million rows, 0.4 GB.
 MOST_BYTES, MOST_ROWS = 1 << 29, 4_000_000

@@ -23,12 +23,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from embedcache import AudioError, SerError, UnknownName
-from embedcache.audio import Waveform
+from embedcache.audio.decode import Waveform
 
-from ..lines import facts
-from ..predict import check_bound
-from ..sounds import Windows, samples_of
-from .desk import BYTES, LIVE, Busy, Desk, Said
+from ..inference.output_formats import to_dict
+from ..inference.predictor import check_bound
+from ..inference.windows import Windows, samples_of
+from .service import BYTES, LIVE, Busy, PredictionService, Said
 
 KNOWN = ("head", "encoder", "dataset", "n_clips", "n_speakers", "scores", "protocol", "leaks", "limits", "intended_use")
 SLOWEST = 60.0  # seconds that a recording may take to come
@@ -51,7 +51,7 @@ STATUS = ((Busy, 503), (TooMuch, 413), (TooSlow, 408), (UnknownName, 404), (Audi
 router = APIRouter(prefix="/api")
 
 
-def add_api(app: FastAPI, desk: Desk) -> None:
+def add_api(app: FastAPI, desk: PredictionService) -> None:
     """Answer below `/api`; every fault of the application as JSON."""
     app.state.desk = desk
     for kind in (SerError, ValueError, RequestValidationError):
@@ -78,7 +78,7 @@ async def predict(
     name: str = "sound",
 ) -> Any:
     """What models say of a file, or of its windows."""
-    desk: Desk = request.app.state.desk
+    desk: PredictionService = request.app.state.desk
     windows = None if window is None and hop is None else Windows.asked(window, hop)
 
     def answered(data: bytes) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ async def listen(
     abstain_below: float | None = None,
 ) -> Any:
     """What models say of raw sound as it comes, 16 bits, little-endian, one channel."""
-    desk: Desk = request.app.state.desk
+    desk: PredictionService = request.app.state.desk
     check_bound(abstain_below)
     if window > LONGEST_WINDOW or hop < LEAST_HOP:
         raise ValueError(f"wanted a window of {LONGEST_WINDOW:g} s at most, and a hop of {LEAST_HOP:g} s at least.")
@@ -161,7 +161,7 @@ def _json_lines(said: Iterable[Said]) -> str:
 def _line(said: Said) -> dict[str, Any]:
     """As `ser predict --json` has it, and by which model."""
     name, prediction = said
-    return {"model": name, **facts(prediction)}
+    return {"model": name, **to_dict(prediction)}
 
 
 def _known(about: Mapping[str, Any]) -> dict[str, Any]:

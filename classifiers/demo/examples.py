@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.sample import RATE, voice
+from embedcache.synthetic import RATE, voice
 
 SPEAKS = 5  # sentences of a made-up voice, half a second each
 PAUSE = 0.1  # seconds between them

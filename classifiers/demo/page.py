@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .desk import SECONDS, Desk
+from .answer_html import about_html, rendered
 from .examples import EXAMPLES
-from .view import about_html, rendered
+from .service import SECONDS, PredictionService
 
 TITLE = "ser: what a voice shows"
 UNSURE = 0.35  # where the slider stands at first
 
 
-def build_page(desk: Desk, banner: str = "", root: str = "http://127.0.0.1:7860") -> Any:
+def build_page(desk: PredictionService, banner: str = "", root: str = "http://127.0.0.1:7860") -> Any:
     """The page over a desk; `banner` is said above everything."""
     import gradio as gr
 
@@ -60,7 +60,7 @@ def build_page(desk: Desk, banner: str = "", root: str = "http://127.0.0.1:7860"
     return page
 
 
-def _kept(desk: Desk) -> str:
+def _kept(desk: PredictionService) -> str:
     if desk.keep:
         return f"Recordings and uploads are kept in {desk.keep}; what is said live is not."
     return "Nothing that you say or upload is kept: it is heard and answered in this machine's memory, and forgotten."

@@ -19,7 +19,7 @@ from typing import Any
 from embedcache import SerError
 
 from .api import add_api
-from .desk import Desk
+from .service import PredictionService
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # What a browser needs of Gradio to show the page. Its other ways in would read any file, or ask any address, that a
@@ -105,7 +105,7 @@ async def _refuse(send: Send, status: int, said: str) -> None:
 
 
 def build_app(
-    desk: Desk,
+    desk: PredictionService,
     auth: str = "",
     hosts: tuple[str, ...] = LOCAL,
     banner: str = "",
@@ -120,8 +120,8 @@ def build_app(
     from fastapi import FastAPI
     from fastapi.staticfiles import StaticFiles
 
+    from .live_sessions import LiveSessions, router
     from .page import build_page
-    from .visits import Visitors, router
 
     @asynccontextmanager
     async def awake(app: FastAPI) -> AsyncIterator[None]:
@@ -131,7 +131,7 @@ def build_app(
     app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=awake), Path(__file__).parent
     app.add_middleware(Gate, auth=auth, hosts=hosts)
     add_api(app, desk)
-    app.state.visitors = Visitors(desk)
+    app.state.visitors = LiveSessions(desk)
     app.include_router(router)
     app.mount("/page/static", StaticFiles(directory=here / "static"))
     return gr.mount_gradio_app(
@@ -158,7 +158,11 @@ def check_access(host: str, auth: str) -> None:
 
 
 def serve(
-    desk: Desk, listening: socket.socket, auth: str, banner: str = "", say: Callable[[str], None] = lambda line: None
+    desk: PredictionService,
+    listening: socket.socket,
+    auth: str,
+    banner: str = "",
+    log: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Answer on a socket of `listen_on` until Ctrl-C, or until the process is told to end."""
     import uvicorn
@@ -167,7 +171,7 @@ def serve(
     root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with suppress(KeyboardInterrupt), _quiet_gradio():
         hosts = LOCAL if host in LOCAL else ()
-        app = build_app(desk, auth, hosts, banner, root, lambda: say(f"{root} (Ctrl-C ends it)"))
+        app = build_app(desk, auth, hosts, banner, root, lambda: log(f"{root} (Ctrl-C ends it)"))
         config = uvicorn.Config(
             app,
             log_level="error",

@@ -1,4 +1,4 @@
-"""One file a head: a scikit-learn classifier and its spec. `classifiers.head` says what they expose.
+"""One file a head: a scikit-learn classifier and its spec. `Head` says what they expose.
 
 heads.get("mlp")    heads.names()    heads.usual()    heads.all()    heads.head("mlp")
 """
@@ -7,7 +7,36 @@ from typing import Any
 
 from embedcache.registry import Registry
 
-from ..head import Head
+from ._base import fit_told, inner_folds
+from ._calibrated import LEAST, Calibrated
+from ._frames import FrameHead
+from ._neural import NeuralHead
+from ._scikit import ScoreHead
+from ._spec import Head
+from ._temperature import HOTTEST
+from ._tuned import Tuned
+from ._wrappers import innermost, wrapped
+
+__all__ = [
+    "HOTTEST",
+    "LEAST",
+    "Calibrated",
+    "FrameHead",
+    "Head",
+    "NeuralHead",
+    "ScoreHead",
+    "Tuned",
+    "all",
+    "find",
+    "fit_told",
+    "get",
+    "head",
+    "inner_folds",
+    "innermost",
+    "names",
+    "usual",
+    "wrapped",
+]
 
 _registry: Registry[Head] = Registry("head", __name__)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names

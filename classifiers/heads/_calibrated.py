@@ -10,7 +10,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._inner import fit_told, inner_folds, labelled
+from ._base import fit_told, inner_folds, labelled
 from ._temperature import temperature
 
 FOLDS = 3  # by speaker, that the temperature is fitted on

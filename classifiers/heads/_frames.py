@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from ..mapped import Floats, Indices, Matrix, blocks
-from ..views import MOST_NUMBERS
-from ._inner import unseen_blocks
+from ..data.memmap import Floats, Indices, Matrix, blocks
+from ..data.views import MOST_NUMBERS
+from ._base import unseen_blocks
 from ._neural import NeuralHead, Standardised
 
 
@@ -97,10 +97,10 @@ class FrameHead(NeuralHead):
     def _learn(
         self, X: Floats | Standardised, y: Indices, train: Indices, held: Indices, weights: Floats, seed: int
     ) -> dict[str, list[float]]:
-        from ._torch import Recipe, Sample
+        from ._torch import Sample, TrainingSettings
         from ._torch_frames import AT_ONCE, fit_frames
 
-        recipe = Recipe(
+        recipe = TrainingSettings(
             self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience, self.steps, self.weight_decay, AT_ONCE
         )
         sample = Sample(X, y, train, held, weights)

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 
-from ..mapped import Floats, Indices, MappedRows, Matrix, blocks
-from ._inner import HeadBase, Split, inner_folds, training_rows, unseen_blocks
+from ..data.memmap import Floats, Indices, MappedRows, Matrix, blocks
+from ._base import HeadBase, Split, inner_folds, training_rows, unseen_blocks
 
 
 class Standardised:
@@ -85,9 +85,9 @@ class NeuralHead(HeadBase):
         self, X: Floats | Standardised, y: Indices, train: Indices, held: Indices, weights: Floats, seed: int
     ) -> dict[str, list[float]]:
         """Fit the network, keep what it learned, and give its curves."""
-        from ._torch import Recipe, Sample, fit_vectors
+        from ._torch import Sample, TrainingSettings, fit_vectors
 
-        recipe = Recipe(self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
+        recipe = TrainingSettings(self.lr, self.layer_lr, self.epochs, self.batch_size, self.patience)
         fitted = fit_vectors(Sample(X, y, train, held, weights), self.hidden, self.dropout, recipe, seed)
         self.coefs_, self.intercepts_ = fitted.coefs, fitted.intercepts
         self.layer_weights_ = fitted.layer_weights

@@ -13,8 +13,8 @@ from scipy.special import softmax
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..mapped import Floats
-from ._inner import HeadBase, inner_folds, training_data, unseen_data
+from ..data.memmap import Floats
+from ._base import HeadBase, inner_folds, training_data, unseen_data
 from ._temperature import temperature
 
 CALIBRATION_FOLDS = 3

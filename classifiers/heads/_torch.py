@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.adamw import adamw
 
-from ..mapped import Floats, Indices
+from ..data.memmap import Floats, Indices
 
 # An epoch makes at least this many steps: on fewer than about 1,000 clips it is several passes over them, so that the
 # learning rate and the patience mean on a small corpus what they mean on RAVDESS (68 steps of 16 clips).
@@ -47,7 +47,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingSettings:
     """How a network is trained."""
 
     lr: float
@@ -112,7 +112,7 @@ N = TypeVar("N", bound=Mixing)
 _alone = threading.RLock()
 
 
-def fit_vectors(sample: Sample, hidden: int | None, dropout: float, recipe: Recipe, seed: int) -> Fitted:
+def fit_vectors(sample: Sample, hidden: int | None, dropout: float, recipe: TrainingSettings, seed: int) -> Fitted:
     """Train the network over vectors (n, L, D)."""
     _, n_layers, dim = sample.X.shape
     network, history = fit_network(
@@ -127,7 +127,7 @@ def fit_vectors(sample: Sample, hidden: int | None, dropout: float, recipe: Reci
     )
 
 
-def fit_network(build: Callable[[], N], sample: Sample, recipe: Recipe, seed: int) -> tuple[N, History]:
+def fit_network(build: Callable[[], N], sample: Sample, recipe: TrainingSettings, seed: int) -> tuple[N, History]:
     """Build and train a network; stop early, and go back to the best epoch, by the loss on the held-out rows.
 
     Rows are drawn over all of X whether it lies in memory or not: the same numbers give the same network.
@@ -158,7 +158,7 @@ def _epochs(
     weights: torch.Tensor,
     train: torch.Tensor,
     held: torch.Tensor,
-    recipe: Recipe,
+    recipe: TrainingSettings,
 ) -> History:
     optimizer = _optimizer(network, recipe)
     history: History = {}
@@ -186,7 +186,7 @@ def _epoch(
     y: torch.Tensor,
     weights: torch.Tensor,
     train: torch.Tensor,
-    recipe: Recipe,
+    recipe: TrainingSettings,
 ) -> tuple[float, float]:
     """One pass, or several, over the training rows in a new order; the mean loss and accuracy, with dropout on."""
     network.train()
@@ -268,7 +268,7 @@ class AdamW:
             self.scale, self.bad = self.scale / 2, 0
 
 
-def _optimizer(network: Mixing, recipe: Recipe) -> AdamW:
+def _optimizer(network: Mixing, recipe: TrainingSettings) -> AdamW:
     """AdamW; the layers' scores, thirteen numbers that all data share, move at a rate of their own, undecayed."""
     weights: list[torch.Tensor] = [p for p in network.parameters() if p is not network.layer_scores]
     return AdamW([(weights, recipe.lr, recipe.weight_decay), ([network.layer_scores], recipe.layer_lr, 0.0)])

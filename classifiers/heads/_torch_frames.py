@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from ..mapped import Floats
-from ._torch import History, Mixing, Recipe, Sample, fit_network, one_thread
+from ..data.memmap import Floats
+from ._torch import History, Mixing, Sample, TrainingSettings, fit_network, one_thread
 
 Lengths = torch.Tensor | None  # (n,) frames that each clip has; None where all have all
 
@@ -199,7 +199,7 @@ def _bf16() -> bool:
 
 
 def fit_frames(
-    shape: Shape, dropout: float, sample: Sample, recipe: Recipe, seed: int
+    shape: Shape, dropout: float, sample: Sample, recipe: TrainingSettings, seed: int
 ) -> tuple[dict[str, Floats], History]:
     """Train a network on frames (n, L, T, D); its weights by name, and its curves."""
     network, history = fit_network(lambda: FrameNetwork(shape, dropout), sample, recipe, seed)

@@ -12,8 +12,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterSampler
 from sklearn.utils.validation import check_is_fitted
 
+from ._base import Split, fit_told, inner_folds, labelled
 from ._calibrated import Calibrated
-from ._inner import Split, fit_told, inner_folds, labelled
 
 FOLDS = 3  # by speaker, that settings are compared on
 PLATEAU = 8  # settings without a better one after which the search ends

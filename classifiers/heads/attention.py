@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..head import Head
-from ..mapped import Floats
+from ..data.memmap import Floats
+from ._base import unseen_blocks
 from ._frames import FrameHead
-from ._inner import unseen_blocks
+from ._spec import Head
 
 
 class Attention(FrameHead):

@@ -11,8 +11,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..head import Head
-from ._inner import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
+from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
+from ._spec import Head
 
 FOLDS = 3  # by speaker, that layers are compared on
 MAX_ITER = 1000

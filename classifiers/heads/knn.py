@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.class_weight import compute_class_weight
 
-from ..head import Head
-from ._inner import unseen_data
+from ._base import unseen_data
 from ._scikit import ScikitHead
+from ._spec import Head
 
 
 class KNN(ScikitHead):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..head import Head
 from ._frames import FrameHead
+from ._spec import Head
 
 
 class LayerCNN(FrameHead):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..head import Head
 from ._neural import NeuralHead
+from ._spec import Head
 
 
 class LayerWeighted(NeuralHead):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.class_weight import compute_class_weight
 
-from ..head import Head
 from ._scikit import ScoreHead
+from ._spec import Head
 
 
 class LDA(ScoreHead):

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
-from ..head import Head
-from ..mapped import BLOCK, Floats, MappedRows
-from ._inner import HeadBase, training_rows, unseen_blocks
+from ..data.memmap import BLOCK, Floats, MappedRows
+from ._base import HeadBase, training_rows, unseen_blocks
+from ._spec import Head
 
 # Rows that the edges of the bins are drawn from, 320 a bin. On 500,000 rows of 768, LightGBM's own 200,000 took 2.5 GB
 # more, and nearly twice the time, for an accuracy of 0.619 instead of 0.616, whose error on 20,000 rows is 0.003.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from ..head import Head
 from ._scikit import ScikitHead
+from ._spec import Head
 
 MAX_ITER = 1000  # of L-BFGS: far more than these sizes need
 

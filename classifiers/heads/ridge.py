@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeClassifier
 
-from ..head import Head
 from ._scikit import ScoreHead
+from ._spec import Head
 
 
 class Ridge(ScoreHead):

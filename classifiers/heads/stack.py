@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..head import Head
-from ._inner import HeadBase, fit_told, inner_folds, training_data, unseen_data
+from ._base import HeadBase, fit_told, inner_folds, training_data, unseen_data
+from ._spec import Head
 
 FOLDS = 4  # that out-of-fold probabilities come from
 LEAST = 1e-6  # probability whose logarithm is taken

@@ -10,9 +10,9 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ..head import Head
-from ..mapped import Floats
+from ..data.memmap import Floats
 from ._scikit import ScoreHead, scores_of
+from ._spec import Head
 
 
 class SVM(ScoreHead):

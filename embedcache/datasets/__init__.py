@@ -3,8 +3,6 @@
 datasets.get("ravdess")    datasets.names()    datasets.all()
 """
 
-from ..dataset import Dataset
-from ..registry import Registry
+from ..dataset import registry
 
-_registry: Registry[Dataset] = Registry("dataset", __name__, "For recordings of your own: --dataset folder --root DIR")
-get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
+get, find, all, names = registry.get, registry.find, registry.all, registry.names

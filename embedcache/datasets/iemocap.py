@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..dataset import Dataset, scan_names
 from ..errors import DataError
-from ..jsonfile import check_file
+from ..files.untrusted import check_file
 from ..manifest import Clip
 from . import _folds
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..audio import pipeline
+from ..audio.decode import pipeline
 from ..encoder import EncoderInfo
 from ..errors import EncoderError, first_line
-from ..jsonfile import read_json
-from ..lineage import TRAINED_ON, of_checkpoint
+from ..files.untrusted import read_json
+from ..provenance import TRAINED_ON, of_checkpoint
 
 RECIPE = 1
 UNTRAINED = "wav2vec2-base-untrained"

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio import Waveform, pipeline
-from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Rows, Say, Vectors, refuse_short, silence
+from ..audio.decode import Waveform, pipeline
+from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Log, Rows, Vectors, no_log, refuse_short
 from ..errors import EncoderError
 
 RATE = 16_000
@@ -66,7 +66,7 @@ class Mfcc:
         return {view: batch[view] for view in views}
 
 
-def load(device: str = "auto", precision: str = "fp32", say: Say = silence) -> Mfcc:
+def load(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Mfcc:
     """The recipe. Raises EncoderError for a device other than the CPU, where alone it runs, or less than float32."""
     if precision != "fp32":
         raise EncoderError(f"--precision {precision}: mfcc is computed in fp32 alone. Leave --precision out.")

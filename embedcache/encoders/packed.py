@@ -26,13 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..audio import Waveform
-from ..encoder import Batch, EncoderInfo, Say, refuse_short, silence
+from ..audio.decode import Waveform
+from ..encoder import Batch, EncoderInfo, Log, no_log, refuse_short
 from ..errors import EncoderError
 from ._checkpoint import Checkpoint
-from ._front import FrontEnd, Layout, fits_slots, optional_norm
-from ._layers import DTYPES, Linear, Norm, is_fast
-from ._views import Collector, in_order, runs
+from ._convolutions import FrontEnd, Layout, fits_slots, optional_norm
+from ._linear import DTYPES, Linear, Norm, is_fast
+from ._pooling import Collector, in_order, runs
 
 FAMILIES = ("wav2vec2", "hubert")
 LONGEST = 900.0  # seconds; attention over more frames takes minutes a clip
@@ -54,11 +54,11 @@ class Packed:
     longest: float = LONGEST
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, device: torch.device, say: Say = silence) -> Packed:
+    def of(cls, checkpoint: Checkpoint, device: torch.device, log: Log = no_log) -> Packed:
         """Take over a checkpoint that `unsupported` has nothing against; its model is not kept."""
         precision = checkpoint.info.precision
         if not is_fast(device.type, precision):
-            say(f"note: this processor has no fast {precision}: --precision fp32 is faster here, and exact.")
+            log(f"note: this processor has no fast {precision}: --precision fp32 is faster here, and exact.")
         network = Network.of(checkpoint.model, DTYPES[precision], device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import Waveform
-from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Say, pick_device, refuse_short, silence
+from ..audio.decode import Waveform
+from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Log, no_log, pick_device, refuse_short
 from ._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
 
 LONGEST = 120.0  # seconds; the first convolution of wav2vec2-base then takes about 3 GB
@@ -48,7 +48,7 @@ class HuggingFaceEncoder:
     @property
     def shortest(self) -> float:
         """Seconds of audio that give one frame: the receptive field of the convolutions."""
-        from ._front import receptive_field
+        from ._convolutions import receptive_field
 
         samples = receptive_field(self.model.config)
         return (samples if samples > 1 else ONE_FRAME) / self.info.sample_rate
@@ -64,7 +64,7 @@ class HuggingFaceEncoder:
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         """The views of each waveform. Raises AudioError for one that is too short for a frame."""
-        from ._views import in_order
+        from ._pooling import in_order
 
         refuse_short(self, waveforms)
         groups = list(self._groups(waveforms))
@@ -81,7 +81,7 @@ class HuggingFaceEncoder:
     def _encode(self, waveforms: Sequence[Waveform], group: Sequence[int], views: Sequence[str]) -> Batch:
         import torch
 
-        from ._views import Collector
+        from ._pooling import Collector
 
         waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
@@ -100,7 +100,7 @@ class HuggingFaceEncoder:
     def _autocast(self) -> Any:
         import torch
 
-        from ._layers import DTYPES
+        from ._linear import DTYPES
 
         if self.info.precision == "fp32":
             return nullcontext()
@@ -108,27 +108,27 @@ class HuggingFaceEncoder:
 
 
 def load_checkpoint(
-    checkpoint: str, device: str = "auto", precision: str = "fp32", say: Say = silence, name: str = ""
+    checkpoint: str, device: str = "auto", precision: str = "fp32", log: Log = no_log, name: str = ""
 ) -> Encoder:
     """The encoder in a local folder or on the hub. Raises EncoderError where it cannot be had or is not whole."""
     place = pick_device(device)
-    return fastest(open_checkpoint(checkpoint, name, precision), place, say)
+    return fastest(open_checkpoint(checkpoint, name, precision), place, log)
 
 
-def load_untrained(device: str = "auto", precision: str = "fp32", say: Say = silence) -> Encoder:
+def load_untrained(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Encoder:
     """wav2vec2-base with seeded random weights."""
     place = pick_device(device)
-    return fastest(untrained(precision), place, say)
+    return fastest(untrained(precision), place, log)
 
 
-def fastest(checkpoint: Checkpoint, device: Any, say: Say = silence) -> Encoder:
-    """The packed engine where it knows the network, else transformers' own forward; `say` hears why."""
+def fastest(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Encoder:
+    """The packed engine where it knows the network, else transformers' own forward; `log` receives why."""
     from .packed import Packed, unsupported
 
     if reason := unsupported(checkpoint):
-        say(f"note: {checkpoint.info.name}: {reason}, so transformers' own forward encodes it, clip by clip.")
+        log(f"note: {checkpoint.info.name}: {reason}, so transformers' own forward encodes it, clip by clip.")
         return HuggingFaceEncoder.of(checkpoint, device)
-    return Packed.of(checkpoint, device, say)
+    return Packed.of(checkpoint, device, log)
 
 
 # name, checkpoint, what it is, licence

@@ -6,12 +6,12 @@
     training    transformers' Trainer around them: early stopping, resuming, what may go wrong
     checkpoint  the folder that is written, and the classifier read back from it
 
-It is told which clips to train on and which to stop early by; folds are stage 2's (`classifiers.finetuning`). Needs the
-extra [finetune].
+It is told which clips to train on and which to stop early by; folds are stage 2's. Needs the extra
+ [finetune].
 """
 
-from .checkpoint import Card, Finetuned
-from .settings import Settings
+from .checkpoint import CheckpointCard, Finetuned
+from .settings import FinetuneSettings
 from .training import train
 
-__all__ = ["Card", "Finetuned", "Settings", "train"]
+__all__ = ["CheckpointCard", "FinetuneSettings", "Finetuned", "train"]

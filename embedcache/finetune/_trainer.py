@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ..encoder import Say
-from ..layout import sync_files, sync_folder
-from .clips import Clips, collate
+from ..encoder import Log
+from ..files.atomic import sync_files, sync_folder
+from .clips import ClipDataset, collate
 from .network import Network, groups
-from .settings import WHOLE, Settings
+from .settings import WHOLE, FinetuneSettings
 
 LOADERS = 4  # processes that decode for a GPU
 
@@ -26,9 +26,9 @@ Measures = Callable[[Any, Any], dict[str, float]]  # of true and predicted class
 
 def make_trainer(
     network: Network,
-    train: Clips,
-    development: Clips,
-    settings: Settings,
+    train: ClipDataset,
+    development: ClipDataset,
+    settings: FinetuneSettings,
     scratch: Path,
     device: Any,
     measure: Measures,
@@ -84,7 +84,7 @@ class Loss:
     """Cross-entropy, each clip's by its label's weight, over the clips of a step: batches that are accumulated give
     what one batch gives. Raises FloatingPointError for what is no number."""
 
-    def __init__(self, train: Clips, settings: Settings) -> None:
+    def __init__(self, train: ClipDataset, settings: FinetuneSettings) -> None:
         self.weights = None
         if settings.class_weights:
             counts = torch.bincount(torch.tensor(train.classes))
@@ -99,11 +99,11 @@ class Loss:
         return loss
 
 
-class Ears(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Hears of steps and epochs: progress, early stopping, weights that are no numbers; tells clips the epoch."""
 
-    def __init__(self, settings: Settings, train: Clips, advance: Callable[[], None], say: Say) -> None:
-        self.settings, self.train, self.advance, self.say = settings, train, advance, say
+    def __init__(self, settings: FinetuneSettings, train: ClipDataset, advance: Callable[[], None], log: Log) -> None:
+        self.settings, self.train, self.advance, self.say = settings, train, advance, log
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell the clips which epoch this is."""
@@ -150,7 +150,7 @@ def best_epoch(past: History) -> int:
     return int(np.argmax(past["val_uar"])) + 1 if past["val_uar"] else len(past["train_loss"])
 
 
-def is_stalled(past: History, settings: Settings) -> bool:
+def is_stalled(past: History, settings: FinetuneSettings) -> bool:
     """Whether the best epoch is `patience` epochs ago."""
     return bool(past["val_uar"]) and len(past["val_uar"]) - best_epoch(past) >= settings.patience
 

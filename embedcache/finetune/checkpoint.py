@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..audio import Recording, Waveform
+from .._version import __version__
+from ..audio.decode import Recording, Waveform
 from ..encoder import pick_device
 from ..encoders._checkpoint import open_checkpoint, quiet
 from ..errors import AudioError, EncoderError, ModelError
-from ..jsonfile import read_json
-from ..layout import sync_files, sync_folder
-from ..lineage import CARD, MOST_BYTES, TRAINED_ON, TrainedOn
-from .settings import SEQUENCE, Settings
+from ..files.atomic import sync_files, sync_folder
+from ..files.untrusted import read_json
+from ..provenance import CARD, MOST_BYTES, TRAINED_ON, TrainedOn
+from .settings import SEQUENCE, FinetuneSettings
 
 CLASSIFIER = "classifier.safetensors"
 
@@ -35,12 +35,12 @@ History = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Card:
+class CheckpointCard:
     """What a fine-tuned checkpoint says of itself."""
 
     base: str  # the encoder that it was made of, and the SHA-256 of its weights
     base_sha256: str
-    settings: Settings
+    settings: FinetuneSettings
     clips_sha256: str  # of the clips and their labels, in order
     labels: tuple[str, ...]  # the classifier's columns
     trained_on: TrainedOn
@@ -55,7 +55,7 @@ class Card:
         return {"made_by": f"ser {__version__}", **asdict(self)}
 
     @classmethod
-    def read(cls, folder: Path) -> Card:
+    def read(cls, folder: Path) -> CheckpointCard:
         """The card of a folder. Raises ModelError where it has none that can be read."""
         if not (folder / CARD).exists():
             raise ModelError(
@@ -67,7 +67,7 @@ class Card:
             own = {name: said[name] for name in cls.__dataclass_fields__}
             own |= {name: tuple(own[name]) for name in ("labels", "development")}
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own["settings"].items()}
-            own |= {"settings": Settings(**given), "trained_on": TrainedOn.from_dict(own["trained_on"])}
+            own |= {"settings": FinetuneSettings(**given), "trained_on": TrainedOn.from_dict(own["trained_on"])}
             return cls(**own)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder / CARD}: is not the card of a fine-tuned checkpoint ({error!r}).") from error
@@ -77,7 +77,7 @@ class Card:
 class Finetuned:
     """A fine-tuned encoder with its classifier: waveforms in, probabilities out."""
 
-    card: Card
+    card: CheckpointCard
     network: Any
     features: Any
     device: Any
@@ -92,7 +92,7 @@ class Finetuned:
         from .network import build, classifier_state
 
         folder, place = Path(folder), pick_device(device)
-        card = Card.read(folder)
+        card = CheckpointCard.read(folder)
         checkpoint = open_checkpoint(str(folder), "", "fp32")
         network = build(checkpoint, card.settings, card.labels)
         wanted = classifier_state(network)
@@ -115,7 +115,7 @@ class Finetuned:
     @property
     def shortest(self) -> float:
         """Seconds of audio that give one frame."""
-        from ..encoders._front import receptive_field
+        from ..encoders._convolutions import receptive_field
 
         return receptive_field(self.network.base.config) / self.rate
 

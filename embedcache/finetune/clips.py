@@ -12,25 +12,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import Waveform, middle
-from ..augment import Recipe, copy_of, transformed
-from ..keys import listed_recording
+from ..audio.augment import Augmentation, copy_of, transformed
+from ..audio.decode import Waveform, middle
+from ..cache.content_keys import listed_recording
 from ..manifest import Clip
-from .settings import Settings
+from .settings import FinetuneSettings
 
 Item = dict[str, Any]
 
 
-class Clips(torch.utils.data.Dataset[Item]):
+class ClipDataset(torch.utils.data.Dataset[Item]):
     """Clips with the numbers of their labels. In training, `epoch` decides crops and transforms."""
 
     def __init__(
-        self, clips: Sequence[Clip], labels: Sequence[str], features: Any, settings: Settings, training: bool
+        self, clips: Sequence[Clip], labels: Sequence[str], features: Any, settings: FinetuneSettings, training: bool
     ) -> None:
         self.clips, self.features, self.training = clips, features, training
         self.rate, self.seed = int(features.sampling_rate), settings.seed
         self.longest = round(settings.seconds * self.rate)
-        self.recipe = Recipe(settings.augment, seed=settings.seed) if settings.augment and training else None
+        self.recipe = Augmentation(settings.augment, seed=settings.seed) if settings.augment and training else None
         self.classes = [labels.index(clip.label) for clip in clips]
         self.epoch = 0
 

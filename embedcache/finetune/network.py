@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..encoders._checkpoint import Checkpoint, quiet
-from ..encoders._front import frames_of
+from ..encoders._convolutions import frames_of
 from ..errors import EncoderError
-from .settings import ALL, SEQUENCE, Settings
+from .settings import ALL, SEQUENCE, FinetuneSettings
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
 ATTENTION = 128  # units of the attention over frames, as in the head of that name
-Group = dict[str, Any]  # of parameters, as torch's optimizers take them
+ParameterGroup = dict[str, Any]  # of parameters, as torch's optimizers take them
 
 
 class Network(nn.Module):
     """(n, S) samples and their (n,) lengths -> logits (n, C)."""
 
-    def __init__(self, encoder: Any, settings: Settings, labels: tuple[str, ...]) -> None:
+    def __init__(self, encoder: Any, settings: FinetuneSettings, labels: tuple[str, ...]) -> None:
         super().__init__()
         self.encoder = _sequence(encoder, labels) if settings.classifier == SEQUENCE else encoder
         self.classifier = None if settings.classifier == SEQUENCE else Classifier(encoder, settings, len(labels))
@@ -64,7 +64,7 @@ class Network(nn.Module):
 class Classifier(nn.Module):
     """(n, T, D) and (n,) frames -> logits (n, C): the mean, or attention, over a clip's frames, then hidden layers."""
 
-    def __init__(self, encoder: Any, settings: Settings, n_classes: int) -> None:
+    def __init__(self, encoder: Any, settings: FinetuneSettings, n_classes: int) -> None:
         super().__init__()
         dim = int(encoder.config.hidden_size)
         self.keys = nn.Linear(dim, ATTENTION) if settings.pooling == "attention" else None
@@ -108,7 +108,7 @@ class MaskedGroupNorm(nn.Module):
             return torch.addcmul(self.bias[:, None], x, self.weight[:, None] * torch.rsqrt(variance + self.eps))
 
 
-def build(checkpoint: Checkpoint, settings: Settings, labels: tuple[str, ...]) -> Network:
+def build(checkpoint: Checkpoint, settings: FinetuneSettings, labels: tuple[str, ...]) -> Network:
     """The network over a checkpoint, whose model it takes. Raises EncoderError for one that it cannot be blind with."""
     config, name = checkpoint.model.config, checkpoint.info.name
     if config.model_type not in FAMILIES or type(checkpoint.features).__name__ != "Wav2Vec2FeatureExtractor":
@@ -120,7 +120,7 @@ def build(checkpoint: Checkpoint, settings: Settings, labels: tuple[str, ...]) -
     return Network(checkpoint.model, settings, labels)
 
 
-def groups(network: Network, settings: Settings, decayed: list[str]) -> list[Group]:
+def groups(network: Network, settings: FinetuneSettings, decayed: list[str]) -> list[ParameterGroup]:
     """The parameters that are trained, each block at its own rate: `layer_decay` times that of the block above.
 
     The classifier has the full rate, what lies below the first block the lowest (layer-wise decay: Howard and Ruder
@@ -185,7 +185,7 @@ def _mask_norm(encoder: Any) -> None:
         first.layer_norm = MaskedGroupNorm(first.layer_norm)
 
 
-def _freeze(encoder: Any, settings: Settings) -> None:
+def _freeze(encoder: Any, settings: FinetuneSettings) -> None:
     """Let learn what `unfreeze` says, and nothing else of the encoder."""
     encoder.requires_grad_(settings.top is None)
     for block in _last(encoder, settings.top):

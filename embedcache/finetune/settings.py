@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from ..augment import Recipe
+from ..audio.augment import Augmentation
 from ..encoder import PRECISIONS
 from ..errors import SerError
 
@@ -21,7 +21,7 @@ LONGEST = 60.0  # seconds of a crop: attention over more frames is a matter of h
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """How a checkpoint is fine-tuned. Raises SerError for what makes no sense, or needs an extra that is not here.
 
     `classifier` is `mlp`, `pooling` over the frames of the last layer and layers of `hidden` units with ReLU and
@@ -61,10 +61,13 @@ class Settings:
                 raise SerError(f"{name.replace('_', '-')}: got {shown}; wanted {wanted}.")
         if self.unfreeze not in (ENCODER, ALL) and self.top is None:
             raise SerError(f"unfreeze: got '{self.unfreeze}'; wanted encoder, all, or top:N with N from 1.")
-        if self.classifier == SEQUENCE and (self.pooling, self.hidden) != (Settings.pooling, Settings.hidden):
+        if self.classifier == SEQUENCE and (self.pooling, self.hidden) != (
+            FinetuneSettings.pooling,
+            FinetuneSettings.hidden,
+        ):
             raise SerError("transformers' sequence classifier pools in its own way: leave --pooling and --hidden out.")
         if self.augment:
-            Recipe(self.augment, seed=self.seed)  # raises for what it does not know
+            Augmentation(self.augment, seed=self.seed)  # raises for what it does not know
 
     @property
     def top(self) -> int | None:
@@ -79,7 +82,7 @@ class Settings:
         return SEQUENCE if self.classifier == SEQUENCE else self.pooling
 
 
-def _choices(s: Settings) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def _choices(s: FinetuneSettings) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     return (
         ("classifier", s.classifier, CLASSIFIERS),
         ("pooling", s.pooling, POOLINGS),
@@ -88,7 +91,7 @@ def _choices(s: Settings) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     )
 
 
-def _ranges(s: Settings) -> tuple[tuple[str, bool, str], ...]:
+def _ranges(s: FinetuneSettings) -> tuple[tuple[str, bool, str], ...]:
     return (
         ("hidden", all(0 < units <= MOST_UNITS for units in s.hidden) and len(s.hidden) <= MOST_LAYERS, HIDDEN),
         ("dropout", 0 <= s.dropout < 1, "0 or more, below 1"),

@@ -23,18 +23,18 @@ from pickle import UnpicklingError
 from typing import Any
 
 from .. import encoders
-from ..augment import TRANSFORMS
-from ..encoder import Say, pick_device, silence
+from ..audio.augment import TRANSFORMS
+from ..encoder import Log, no_log, pick_device
 from ..encoders import UNTRAINED
 from ..encoders._checkpoint import Checkpoint, open_checkpoint, untrained
 from ..errors import AudioError, DataError, EncoderError, SerError, complain, first_line
-from ..jsonfile import read_json
-from ..layout import atomic_write
-from ..lineage import CARD, TrainedOn, of_checkpoint
+from ..files.atomic import atomic_write
+from ..files.untrusted import read_json
 from ..manifest import Clip
 from ..progress import Progress, silent
-from .checkpoint import Card, Finetuned, write
-from .settings import WHOLE, Settings, need_finetune
+from ..provenance import CARD, TrainedOn, of_checkpoint
+from .checkpoint import CheckpointCard, Finetuned, write
+from .settings import WHOLE, FinetuneSettings, need_finetune
 
 WORK, ASKED, STATE = ".work", "asked.json", "trainer_state.json"
 MOST_BYTES = 1 << 26
@@ -43,25 +43,25 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory") 
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingJob:
     """What one checkpoint is made of. Clips carry the labels that are to be learned."""
 
     encoder: str  # a built-in name, a folder or a hub id
     train: Sequence[Clip]
     development: Sequence[Clip]  # of other speakers, that it stops early by; none with a patience of 0
-    settings: Settings
+    settings: FinetuneSettings
     measure: Callable[[Any, Any], dict[str, float]]  # of true and predicted classes (n,): `uar` and `accuracy`
 
 
 def train(
-    work: Work,
+    work: TrainingJob,
     folder: Path,
     device: str = "auto",
     resume: bool = False,
     progress: Progress = silent,
-    say: Say = silence,
+    log: Log = no_log,
 ) -> Finetuned:
-    """Fine-tune an encoder and write its checkpoint to `folder`. `say` hears what each epoch came to.
+    """Fine-tune an encoder and write its checkpoint to `folder`. `log` receives what each epoch came to.
 
     With `resume`, a run that was stopped goes on, and one that is done is read. Raises SerError where the extra is not
     installed, where another run is in that place, where memory does not suffice, and where the loss is no number;
@@ -76,15 +76,15 @@ def train(
     scratch = scratch_of(folder)
     if is_first():
         if resume and not folder.exists() and not scratch.exists():
-            say(f"note: nothing to go on with in {scratch}: it starts anew.")
+            log(f"note: nothing to go on with in {scratch}: it starts anew.")
         _settle(folder, scratch, _asked(work, base), resume)
     else:
-        progress, say = silent, silence
+        progress, log = silent, no_log
     try:
         if folder.exists():
             return Finetuned.load(folder, device)
         with _quiet():
-            made = _run(work, base, scratch, place, progress, say)
+            made = _run(work, base, scratch, place, progress, log)
         if is_first():
             write(folder, made)
         return made
@@ -113,9 +113,9 @@ def open_base(encoder: str) -> Checkpoint:
     return open_checkpoint(spec.checkpoint if spec else encoder, spec.name if spec else "", "fp32")
 
 
-def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: Settings) -> None:
+def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: FinetuneSettings) -> None:
     """Raise AudioError for clips that give no frame, SerError for such crops, before anything is trained."""
-    from ..encoders._front import receptive_field
+    from ..encoders._convolutions import receptive_field
 
     least = receptive_field(base.model.config) / int(base.features.sampling_rate)
     if settings.seconds < least:
@@ -133,31 +133,31 @@ def last_checkpoint(scratch: Path) -> Path | None:
     return max(whole, key=lambda folder: int(_state(folder)["global_step"]), default=None)
 
 
-def _run(work: Work, base: Checkpoint, scratch: Path, place: Any, progress: Progress, say: Say) -> Finetuned:
+def _run(work: TrainingJob, base: Checkpoint, scratch: Path, place: Any, progress: Progress, log: Log) -> Finetuned:
     from transformers import set_seed
 
     from ._trainer import best_epoch, history_of, make_trainer
-    from .clips import Clips
+    from .clips import ClipDataset
     from .network import build
 
     settings, features = work.settings, base.features
     labels = tuple(sorted({clip.label for clip in work.train}))
-    train_clips = Clips(work.train, labels, features, settings, training=True)
-    development = Clips(work.development, labels, features, settings, training=False)
+    train_clips = ClipDataset(work.train, labels, features, settings, training=True)
+    development = ClipDataset(work.development, labels, features, settings, training=False)
     with _told(settings):
         set_seed(settings.seed)
         network = build(base, settings, labels)
         _fit_masks(network.base.config, work, int(features.sampling_rate))
         _refuse_large(network, place)
         trainer = make_trainer(network, train_clips, development, settings, scratch, place, work.measure)
-        seconds, speed = _follow(trainer, train_clips, settings, scratch, progress, say)
+        seconds, speed = _follow(trainer, train_clips, settings, scratch, progress, log)
         trainer.accelerator.wait_for_everyone()  # until the first has saved
         _take_best(network, scratch)
         past = history_of(_log(scratch))
         trainer.accelerator.wait_for_everyone()  # until all have read
         # in float32, as whoever reads the checkpoint has it
         network = trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-    card = Card(
+    card = CheckpointCard(
         base=base.info.name,
         base_sha256=base.info.weights_sha256,
         settings=settings,
@@ -174,12 +174,12 @@ def _run(work: Work, base: Checkpoint, scratch: Path, place: Any, progress: Prog
 
 
 def _follow(
-    trainer: Any, train_clips: Any, settings: Settings, scratch: Path, progress: Progress, say: Say
+    trainer: Any, train_clips: Any, settings: FinetuneSettings, scratch: Path, progress: Progress, log: Log
 ) -> tuple[float, float]:
     """Train, from where it was stopped, to the end; the seconds that it took, and the clips in each."""
     from safetensors import SafetensorError
 
-    from ._trainer import Ears, history_of, is_stalled
+    from ._trainer import ProgressCallback, history_of, is_stalled
 
     begin, total = last_checkpoint(scratch), len(train_clips)
     done = int(_state(begin)["global_step"]) if begin else 0
@@ -187,7 +187,7 @@ def _follow(
     started = time.monotonic()
     with progress("fine-tuning", total=total * settings.epochs, unit="clips") as advance:
         advance(done * clips)
-        trainer.add_callback(Ears(settings, train_clips, lambda: advance(clips), say))
+        trainer.add_callback(ProgressCallback(settings, train_clips, lambda: advance(clips), log))
         if begin is None or not is_stalled(history_of(_log(scratch)), settings):
             try:
                 trainer.train(resume_from_checkpoint=str(begin) if begin else None)
@@ -233,9 +233,9 @@ def _log(scratch: Path) -> list[dict[str, float]]:
     return list(_state(last)["log_history"]) if last else []
 
 
-def _fit_masks(config: Any, work: Work, rate: int) -> None:
+def _fit_masks(config: Any, work: TrainingJob, rate: int) -> None:
     """Masked spans no longer than half the shortest clip: one that is as long would hide all of it."""
-    from ..encoders._front import frames_of
+    from ..encoders._convolutions import frames_of
 
     shortest = min(min(clip.seconds, work.settings.seconds) for clip in work.train)
     config.mask_time_length = max(1, min(config.mask_time_length, frames_of(config, round(shortest * rate)) // 2))
@@ -247,7 +247,7 @@ def parent_of(base: Checkpoint) -> TrainedOn | None:
     return of_checkpoint(encoders.folder_of(info.checkpoint), info.trained_on) if info.trained_on else None
 
 
-def _refuse_labels(work: Work) -> None:
+def _refuse_labels(work: TrainingJob) -> None:
     learned = {clip.label for clip in work.train}
     if len(learned) < 2:
         raise DataError(f"clips to train on have one label, {', '.join(learned) or 'none'}; wanted at least two.")
@@ -255,7 +255,7 @@ def _refuse_labels(work: Work) -> None:
         raise DataError(f"development clips are labelled {', '.join(strange)}, which no clip to train on is.")
 
 
-def _device(device: str, settings: Settings) -> Any:
+def _device(device: str, settings: FinetuneSettings) -> Any:
     place = pick_device(device)
     if place.index is not None:
         raise EncoderError(f"--device {device}: set CUDA_VISIBLE_DEVICES={place.index} and use --device cuda.")
@@ -264,20 +264,20 @@ def _device(device: str, settings: Settings) -> Any:
     return place
 
 
-def _asked(work: Work, base: Checkpoint) -> dict[str, Any]:
+def _asked(work: TrainingJob, base: Checkpoint) -> dict[str, Any]:
     """What must be the same for a run to go on."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     named = {"encoder": base.info.weights_sha256, "clips": _clips_sha256(work), "processes": processes}
     return named | _plain(work.settings)
 
 
-def _clips_sha256(work: Work) -> str:
+def _clips_sha256(work: TrainingJob) -> str:
     parts = (work.train, work.development)
     said = [[(clip.key, clip.label, clip.dataset, clip.speaker) for clip in part] for part in parts]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
+def _plain(settings: FinetuneSettings) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
     return plain
 
@@ -290,7 +290,7 @@ def _settle(folder: Path, scratch: Path, asked: dict[str, Any], resume: bool) ->
     if folder.exists() and not (folder / CARD).exists():
         raise SerError(f"{folder}: is there, and holds no fine-tuned checkpoint. Choose another --out, or remove it.")
     if folder.exists():
-        card = Card.read(folder)
+        card = CheckpointCard.read(folder)
         there = {"encoder": card.base_sha256, "clips": card.clips_sha256, **_plain(card.settings)}
         _compare({name: value for name, value in asked.items() if name != "processes"}, there, folder)
     elif (scratch / ASKED).exists():
@@ -325,7 +325,7 @@ def _refuse_large(network: Any, place: Any) -> None:
 
 
 @contextmanager
-def _told(settings: Settings) -> Iterator[None]:
+def _told(settings: FinetuneSettings) -> Iterator[None]:
     """What torch says where memory ends, or a clip cannot be read, as an error that says what to do."""
     try:
         yield

@@ -1,0 +1,4 @@
+"""Reproduction: published systems as recipes, and what runs them.
+
+May import: `workflows` and everything below it.
+"""

@@ -1,0 +1,518 @@
+"""The demo: page and API answer as `ser predict` does, within bounds, to nobody but who may ask, and keep nothing."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.browser import ARGUMENTS, BROWSERS, HOSTILE, Tags
+from helpers.extraction import extracted
+from helpers.places import REPOSITORY, Ser, needs_ravdess
+from helpers.sounds import noise, ravdess_tree, write
+
+from classifiers import Predictor, Windows
+from classifiers.demo import service as bounds
+from classifiers.demo.answer_html import about_html, answer_html, live_html, spectrogram
+from classifiers.demo.choose_models import SYNTHETIC, latest_model, models_for
+from classifiers.demo.examples import EXAMPLES
+from classifiers.demo.live_sessions import LiveSessions
+from classifiers.demo.service import Busy, PredictionService, steps
+from classifiers.inference.model import Attribution, Model, load_models
+from classifiers.workflows.comparison import ComparisonConfig
+from classifiers.workflows.fitting import fit_model
+from embedcache import Artifacts, AudioError, ModelError, Recording, SerError, UnknownName
+from embedcache.synthetic import wav_bytes
+
+pytest.importorskip("gradio")
+
+HERE = "http://127.0.0.1:7860"
+SOUND = wav_bytes(noise(1.3))
+GROUP = pytest.mark.xdist_group("demo")
+pytestmark = GROUP  # one process loads Gradio
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, ...]:
+    """A calibrated logreg and a lda, on mfcc vectors of the tree."""
+    root = tmp_path_factory.mktemp("demo")
+    extracted(ravdess_tree(root / "tree"), root / "artifacts")
+    place = Artifacts(root / "artifacts")
+    asked = (
+        ComparisonConfig(heads=("logreg",), folds=2, calibrate=True),
+        ComparisonConfig(heads=("lda",), folds=2),
+    )
+    return load_models([fit_model(place, one, jobs=1)[0] for one in asked])
+
+
+@pytest.fixture
+def desk(models: tuple[Model, ...]) -> PredictionService:
+    return PredictionService(models)
+
+
+@contextlib.contextmanager
+def client_of(desk: PredictionService, **asked: Any) -> Iterator[Any]:
+    """Who asks the whole application, without a network."""
+    from fastapi.testclient import TestClient
+
+    from classifiers.demo.server import build_app
+
+    with TestClient(build_app(desk, **asked), base_url=HERE) as client:
+        yield client
+
+
+@pytest.fixture
+def client(desk: PredictionService) -> Iterator[Any]:
+    with client_of(desk) as client:
+        yield client
+
+
+def test_the_api_answers_as_the_command_does(models: tuple[Model, ...], client: Any, ser: Ser, tmp_path: Path) -> None:
+    path = write(tmp_path / "sound.wav", noise(1.3))
+    options = ["--window", "0.5", "--hop", "0.2", "--abstain-below", "0.9"]
+    said = ser("predict", models[0].folder, path, "--json", *options).stdout
+    query = {"window": "0.5", "hop": "0.2", "abstain_below": "0.9", "model": models[0].name}
+    answer = client.post("/api/predict", params=query, content=path.read_bytes())
+    wanted = [{**json.loads(line), "path": "sound", "model": models[0].name} for line in said.splitlines()]
+    assert (answer.status_code, len(answer.json()["predictions"])) == (200, len(wanted))
+    for a, b in zip(answer.json()["predictions"], wanted, strict=True):
+        assert a.pop("probabilities") == pytest.approx(b.pop("probabilities"))
+        assert a.pop("certainty") == pytest.approx(b.pop("certainty"))
+        assert a == b
+
+
+def test_every_model_that_is_named_answers(models: tuple[Model, ...], client: Any) -> None:
+    every = client.post("/api/predict", content=SOUND).json()["predictions"]
+    assert [said["model"] for said in every] == [model.name for model in models]
+    one = client.post("/api/predict", params={"model": models[1].name}, content=SOUND).json()["predictions"]
+    assert one == every[1:]
+    known = client.get("/api/models").json()
+    assert [one["model"] for one in known] == [model.name for model in models]
+    assert known[0]["labels"] == list(models[0].labels)
+    assert known[0]["scores"]["uar"]["value"] == models[0].about["scores"]["uar"]["value"]
+
+
+def test_sound_that_arrives_is_answered_as_the_file_is(models: tuple[Model, ...], client: Any) -> None:
+    timeline = Predictor.of(models[:1]).answer(
+        Predictor.of(models[:1]).hear(Recording.of(SOUND, "the sound"), Windows(0.5, 0.2))
+    )
+
+    def pieces() -> Iterator[bytes]:
+        raw = SOUND[44:]
+        yield from (raw[at : at + 999] for at in range(0, len(raw), 999))
+
+    asked = {"rate": 16_000, "window": 0.5, "hop": 0.2, "model": models[0].name}
+    lines = client.post("/api/listen", params=asked, content=pieces()).text.splitlines()
+    assert len(lines) == len(timeline) == 5
+    for line, p in zip(lines, timeline, strict=True):
+        said = json.loads(line)
+        assert (said["begin"], said["label"], said["model"]) == (round(p.begin, 3), p.label, models[0].name)
+        assert said["probabilities"] == pytest.approx(p.probabilities, abs=1e-6)
+
+
+PLAIN = b"this is no audio" * 100
+BAD = {
+    "a program": (b"\x7fELF" + PLAIN, {}, 422, "is a program; wanted WAV, FLAC, OGG or MP3"),
+    "a video": (b"\x00\x00\x00\x20ftypisom" + PLAIN, {}, 422, "is MP4 or QuickTime"),
+    "text": (PLAIN, {}, 422, "cannot be decoded"),
+    "nothing": (b"", {}, 422, "is empty (0 bytes)"),
+    "too short": (wav_bytes(noise(0.01)), {}, 422, "lasts 10 ms, ravdess-mfcc-logreg-calibrated needs 25 ms"),
+    "too short a window": (SOUND, {"window": "0.02"}, 422, "lasts 20 ms, ravdess-mfcc-logreg-calibrated needs 25 ms"),
+    "too long a window": (SOUND, {"window": "1e308"}, 400, "wanted 0.01 <= hop <= window <= 3600"),
+    "too long": (wav_bytes(np.zeros(100 * 1801), 100), {}, 422, "lasts 1801 s; here a recording may last 300 s"),
+    "no such model": (SOUND, {"model": "x"}, 404, "no model 'x'; have ravdess-mfcc-lda"),
+    "no number": (SOUND, {"window": "x"}, 400, "window: Input should be a valid number"),
+    "no hop": (SOUND, {"hop": "0"}, 400, "wanted 0.01 <= hop <= window"),
+    "no end": (SOUND, {"window": "nan"}, 400, "wanted 0.01 <= hop <= window"),
+    "no bound": (SOUND, {"abstain_below": "1"}, 400, "wanted a probability between 0 and 1"),
+    "windows": (
+        wav_bytes(noise(8.0)),
+        {"window": "0.03", "hop": "0.01"},
+        422,
+        "windows; wanted 600 at most. Ask for a longer hop",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_gets_a_sentence_and_the_next_request_an_answer(what: str, client: Any) -> None:
+    data, query, status, said = BAD[what]
+    answer = client.post("/api/predict", params=query, content=data)
+    assert (answer.status_code, said in answer.json()["error"]) == (status, True), answer.text
+    assert client.post("/api/predict", content=SOUND).status_code == 200
+
+
+def test_a_long_recording_is_refused_before_it_is_decoded(
+    desk: PredictionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(self: Recording, *_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Recording, "heard", decoded)
+    with pytest.raises(AudioError, match="lasts 1801 s; here"):
+        desk.answer(desk.read(wav_bytes(np.zeros(100 * 1801), 100), "long.wav"))
+    monkeypatch.setattr(bounds, "BYTES", 1000)
+    with pytest.raises(AudioError, match=r"a.wav: has 41,644 bytes; here a file may have 1,000"):
+        desk.read(SOUND, "a.wav")
+
+
+def test_a_body_that_goes_on_is_cut_off(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.demo import api
+
+    monkeypatch.setattr(api, "BYTES", 10_000)
+    taken = []
+
+    def endless() -> Iterator[bytes]:
+        for number in range(100):
+            taken.append(number)
+            yield bytes(1000)
+
+    answer = client.post("/api/predict", content=endless())
+    assert (answer.status_code, "got more than 10,000 bytes" in answer.json()["error"]) == (413, True)
+
+
+def test_past_the_bound_a_caller_hears_busy(models: tuple[Model, ...]) -> None:
+    """Two are let in; the third is told at once, and let in later."""
+    release, began = threading.Event(), threading.Semaphore(0)
+
+    def slow(waves: Any, batch: Any) -> Any:
+        began.release()
+        release.wait(30)
+        return models[0].proba(waves, batch)
+
+    desk = PredictionService([replace(models[0], proba=slow)], waiting=1)
+    with client_of(desk) as client, ThreadPoolExecutor(2) as pool:
+        let_in = [pool.submit(client.post, "/api/predict", content=SOUND) for _ in range(2)]
+        began.acquire(timeout=30)
+        while desk._places._value:
+            time.sleep(0.01)
+        refused = client.post("/api/predict", content=SOUND)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["error"].startswith("busy: 2 others are being answered or wait")
+        release.set()
+        assert [answer.result().status_code for answer in let_in] == [200, 200]
+        assert client.post("/api/predict", content=SOUND).status_code == 200
+
+
+def test_strangers_are_kept_out(desk: PredictionService) -> None:
+    """By the name that they call this machine, by where they come from, and by the password, on every way in."""
+    ways = ("/", "/api/models", "/page/static/page.js", "/page/example", "/theme.css", "/static/x", "/nothing")
+    with client_of(desk, auth="ann:secret é") as client:
+        known = {"authorization": "basic " + base64.b64encode("ann:secret é".encode()).decode()}
+        wrong = {"authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}
+        for way in ways:
+            for headers in ({}, wrong):
+                refused = client.get(way, headers=headers)
+                assert (refused.status_code, "www-authenticate" in refused.headers) == (401, True), way
+            assert client.get(way, headers={**known, "host": "evil.example"}).status_code == 421
+        assert client.get("/", headers=known).status_code == 200
+        assert client.post("/page/hear", params={"id": "a", "rate": 16_000}).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "LOCALHOST", "localhost.:7860", "[::1]:7860", "[::1]"])
+def test_this_machine_has_several_names(host: str, client: Any) -> None:
+    assert client.get("/api/models", headers={"host": host}).status_code == 200
+
+
+def test_another_page_may_not_ask(client: Any, desk: PredictionService) -> None:
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+        for way in ("/api/predict", "/page/answer", "/page/hear?id=a&rate=16000"):
+            assert client.post(way, content=SOUND, headers=headers).status_code == 403
+    mine = {"origin": HERE, "sec-fetch-site": "same-origin"}
+    assert client.post("/api/predict", content=SOUND, headers=mine).status_code == 200
+
+
+def test_the_page_asks_nobody_else(client: Any) -> None:
+    answer = client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self' ")
+    assert "http" not in policy
+    for tag, attributes in Tags(answer.text).found:
+        if tag in ("script", "link", "img", "iframe"):
+            for name in ("src", "href"):
+                assert not (attributes.get(name) or "").startswith(("http", "//")), (tag, attributes)
+    assert '"analytics_enabled":false' in answer.text.replace(" ", "")
+    assert client.get("/theme.css").status_code == client.get("/page/static/page.js").status_code == 200
+
+
+def test_gradios_ways_into_the_machine_are_closed(client: Any, tmp_path: Path) -> None:
+    """They read any file, and ask any address, that a visitor names; and keep what is uploaded."""
+    file = {"path": str(write(tmp_path / "mine.wav", noise(1.0))), "meta": {"_type": "gradio.FileData"}}
+    asked = {"fn_index": 0, "data": [file], "session_hash": "x"}
+    for way in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/call/x", "/run/predict"):
+        assert client.post(way, json=asked).status_code == 404
+    assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
+    for way in (f"/gradio_api/file={file['path']}", "/gradio_api/deep_link", "/config", "/gradio_api/info", "/docs"):
+        assert (client.get(way).status_code, client.get(way).json()) == (404, {"error": "nothing is here."})
+    for way in (
+        "/static/../server.py",
+        "/page/static/../server.py",
+        "/page/static/%2e%2e/server.py",
+        "/assets/..%2f..%2fx",
+    ):
+        assert client.get(way).status_code in (403, 404)
+
+
+def test_nothing_is_kept_unless_it_was_asked_for(models: tuple[Model, ...], tmp_path: Path) -> None:
+    said: list[str] = []
+    kept = PredictionService(models[:1], keep=tmp_path / "kept", complain=said.append)
+    kept.answer(kept.read(SOUND, "a.wav"))
+    sound, answer = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix, reverse=True)
+    assert sound.read_bytes() == SOUND
+    assert json.loads(answer.read_text())[0]["model"] == models[0].name
+    assert (sound.suffix, answer.suffix, sound.stem) == (".wav", ".json", answer.stem)
+    with client_of(kept) as client:
+        assert f"kept in {tmp_path / 'kept'}" in client.get("/").text
+        LiveSessions(kept).hear("a", 16_000, [], None, noise(4.0).astype(np.float32))
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    with client_of(PredictionService(models[:1])) as client:
+        assert "Nothing that you say or upload is kept" in client.get("/").text
+    shutil.rmtree(tmp_path / "kept")
+    (tmp_path / "kept").write_text("in the way")
+    assert kept.answer(kept.read(SOUND, "a.wav")).said[0].whole.label
+    assert said[0].startswith("note: a recording was answered and could not be kept")
+    with pytest.raises(SerError, match=r"--keep .*: cannot be written"):
+        PredictionService(models[:1], keep=tmp_path / "kept")
+
+
+def test_the_page_answers_and_has_examples(client: Any, models: tuple[Model, ...]) -> None:
+    for name in EXAMPLES:
+        sound = client.get("/page/example", params={"name": name})
+        assert sound.headers["content-type"] == "audio/wav"
+        page = Tags(client.post("/page/answer", params={"name": name}, content=sound.content).text)
+        assert page.text.count("nothing to judge") == (2 if name == "Silence" else 0)
+        assert all(model.name in page.text for model in models)
+    assert client.get("/page/example", params={"name": "x"}).status_code == 404
+    refused = client.post("/page/answer", params={"name": "<b>.wav"}, content=PLAIN)
+    assert (refused.status_code, refused.json()["error"].startswith("<b>.wav: cannot be decoded")) == (422, True)
+
+
+def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> None:
+    torn = [replace(model, proba=lambda waves, _: np.tile([0.5, 0.3, 0.2], (len(waves), 1))) for model in models]
+    desk = PredictionService(torn)
+    answer = desk.answer(desk.read(wav_bytes(noise(4.3)), "a.wav"), windows=steps(4.3), abstain_below=0.6)
+    page = Tags(answer_html(answer))
+    assert page.crossed == []
+    for spoken in answer.said:
+        assert spoken.model.name in page.text
+        assert spoken.whole.label is None
+        assert len(spoken.timeline) == 3
+        for value in spoken.whole.probabilities.values():
+            assert f"{value:.3f}" in page.text
+    assert page.text.count("not sure") == 2
+    pictures = [attributes for tag, attributes in page.found if attributes.get("role") == "img" or tag == "img"]
+    assert all(picture.get("aria-label") or picture.get("alt") for picture in pictures)
+    assert len(pictures) == 2 * len(models[0].labels) + 2
+
+
+def test_nothing_that_a_model_or_a_file_says_is_run(models: tuple[Model, ...]) -> None:
+    labels = (HOSTILE, "calm", "sad")
+    about = {**models[0].about, "labels": labels, "limits": [HOSTILE], "leaks": {HOSTILE: HOSTILE}, "about": HOSTILE}
+    model = replace(models[0], folder=Path(f"/x/{HOSTILE.replace('/', '')}"), labels=labels, about=about)
+    counting = replace(model, counted=lambda wave, batch: Attribution((0.25, 0.75), (0.1, 0.9)))
+    desk = PredictionService([counting])
+    answer = desk.answer(desk.read(SOUND, HOSTILE), explained=True)
+    ear = desk.ear(16_000)
+    ear.push(noise(4.0).astype(np.float32), None)
+    parts = (answer_html(answer), live_html(ear.heard), about_html([counting]))
+    for part in parts:
+        page = Tags(part)
+        assert page.crossed == []
+        assert "alert(1)" in page.text or "alert(1)" in part
+        assert not [tag for tag, _ in page.found if tag == "script"]
+        assert not [name for _, attributes in page.found for name in attributes if name.startswith("on")]
+    assert "layer 0: 0.25, layer 1: 0.75" in parts[0]
+    assert "Attention over time: the most at 1.0 s" in parts[0]
+
+
+def test_a_visitor_is_heard_in_order_and_forgotten(desk: PredictionService, models: tuple[Model, ...]) -> None:
+    visitors, sound = LiveSessions(desk), noise(4.2, 48_000).astype(np.float32)
+    said = [visitors.hear("a", 48_000, [], None, piece) for piece in np.array_split(sound, 9)]
+    assert [bool(part) for part in said] == [False] * 6 + [True] * 3
+    last = visitors.end("a", None)
+    assert "4.2 s" in Tags(last).text
+    assert visitors.end("a", None) == ""
+    assert visitors._held == {}
+    for number in range(64):
+        visitors.hear(str(number), 16_000, [], None, sound[:10])
+    with pytest.raises(Busy, match="busy: 64 others are listened to"):
+        visitors.hear("one more", 16_000, [], None, sound[:10])
+    visitors._held["0"].last -= 61
+    assert visitors.hear("one more", 16_000, [], None, sound[:10]) == ""
+    again = LiveSessions(desk)
+    for rate, chosen in ((16_000, []), (16_000, [models[0].name]), (8000, [])):  # each begins anew
+        assert again.hear("a", rate, chosen, None, sound[: 2 * rate]) == ""
+    with pytest.raises(ValueError, match="wanted a probability"):
+        again.hear("a", 8000, [], 99.0, sound)
+    with pytest.raises(UnknownName):
+        LiveSessions(desk).hear("a", 16_000, ["x"], None, sound[:10])
+
+
+def test_who_hears_busy_may_send_the_same_again(models: tuple[Model, ...]) -> None:
+    """Nothing of it was heard, then."""
+    desk, second = PredictionService(models[:1], waiting=0), (noise(1.0) * 32_767).astype("<i2").tobytes()
+    with client_of(desk) as client:
+        asked = {"id": "a", "rate": 16_000}
+        client.post("/page/hear", params=asked, content=second)
+        with desk.place():
+            assert client.post("/page/hear", params=asked, content=second).status_code == 503
+        for _ in range(2):
+            client.post("/page/hear", params=asked, content=second)
+        assert client.app.state.visitors._held["a"].ear.arriving.length == 3 * 16_000
+        assert client.post("/page/hear", params=asked, content=31 * second).status_code == 413
+        assert "5.0" in Tags(client.post("/page/end", params=asked, content=2 * second).text).text
+
+
+def test_a_model_that_is_named_twice_answers_once(desk: PredictionService, models: tuple[Model, ...]) -> None:
+    assert len(desk.answer(desk.read(SOUND, "a"), [models[0].name] * 200).said) == 1
+
+
+def test_the_page_shows_models_whose_cards_say_little(models: tuple[Model, ...]) -> None:
+    bare = {**models[0].about, "scores": {}, "data": {}, "leaks": {}, "fitting": {}, "protocol": {}}
+    tuned = {"base": "net", "labels": models[0].labels, "trained_on": {"keys": [], "speakers": []}, "history": {}}
+    cards = [replace(models[0], about=bare), replace(models[0], folder=Path("/x/tuned"), about=tuned)]
+    text = Tags(about_html(cards)).text
+    assert "None is written in this model's card" in text
+    assert "None is kept in the checkpoint" in text
+    with client_of(PredictionService(cards)) as client:
+        assert client.get("/").status_code == 200
+
+
+def test_a_spectrogram_of_any_rate() -> None:
+    for rate in (8000, 22_050, 48_000):
+        assert spectrogram(noise(0.5, rate).astype(np.float32), rate).startswith("data:image/png;base64,")
+        assert spectrogram(np.zeros(10, np.float32), rate)
+
+
+def test_two_models_of_one_name_are_refused(models: tuple[Model, ...]) -> None:
+    with pytest.raises(ModelError, match="two models have one name"):
+        PredictionService([models[0], models[0]])
+
+
+def test_without_a_model_the_latest_is_taken_or_one_is_fitted(tmp_path: Path, models: tuple[Model, ...]) -> None:
+    said: list[str] = []
+    place = Artifacts(tmp_path / "a")
+    (fitted,), banner = models_for([], place, "cpu", said.append)
+    assert (fitted.about["dataset"], banner) == ("sample", SYNTHETIC)
+    assert "fitting one on the quickstart's synthetic sample" in said[0]
+    (again,), _ = models_for([], place, "cpu", said.append)
+    assert again.folder == fitted.folder
+    shutil.copytree(models[0].folder, place.models / "old")
+    shutil.copytree(models[1].folder, place.models / "new")
+    os.utime(place.models / "old" / "model.json", (1, 1))
+    assert latest_model(place) == place.models / "new"
+    (latest,), banner = models_for([], place, "cpu", said.append)
+    assert (latest.name, banner) == ("new", "")
+
+
+def test_the_command_says_what_is_wrong(models: tuple[Model, ...], ser: Ser, tmp_path: Path) -> None:
+    """Strangers without a password, a port in use, folders that are no models or newer ones."""
+    model = models[0].folder
+    newer = Path(shutil.copytree(model, tmp_path / "newer"))
+    card = json.loads((newer / "model.json").read_text())
+    (newer / "model.json").write_text(json.dumps({**card, "format_version": 99}))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for arguments, said in {
+            (model, "--host", "0.0.0.0"): "lets other machines in: give --auth USER:PASSWORD",
+            (model, "--auth", "ann"): "--auth has no password; wanted USER:PASSWORD",
+            (
+                model,
+                "--port",
+                port,
+            ): f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another",
+            (tmp_path,): "no model here (model.json is missing)",
+            (newer,): "has model format 99",
+        }.items():
+            done = ser("demo", *arguments)
+            assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
+def test_examples_are_sounds_and_none_is_a_recording() -> None:
+    for name, make in EXAMPLES.items():
+        wave = make()
+        assert 1 < len(wave) / 16_000 < 6, name
+        assert np.abs(wave).max() < 1
+
+
+@pytest.mark.long
+@needs_ravdess
+def test_in_a_browser_with_a_microphone(tmp_path: Path) -> None:
+    """A fake microphone plays a real clip: the timeline moves; the page says what the command says, and asks nobody."""
+    sync = pytest.importorskip("playwright.sync_api")
+    if not BROWSERS:
+        pytest.skip("no chromium here")
+    clip = next(iter(sorted(Path(os.environ["SER_RAVDESS_ROOT"]).glob("Actor_21/03-01-05-02*"))))
+    spoken = write(tmp_path / "spoken.wav", np.tile(Recording.load(clip).waveform(48_000), 5), 48_000)
+    for actor in ("Actor_01", "Actor_02", "Actor_03"):
+        (tmp_path / "three" / actor).parent.mkdir(exist_ok=True)
+        (tmp_path / "three" / actor).symlink_to(Path(os.environ["SER_RAVDESS_ROOT"]) / actor)
+    extracted(tmp_path / "three", tmp_path / "artifacts")
+    model, _, _ = fit_model(Artifacts(tmp_path / "artifacts"), ComparisonConfig(heads=("logreg",), folds=3), jobs=1)
+    with serving(model, tmp_path) as root, sync.sync_playwright() as tool:
+        fake = ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"]
+        wanted = [*ARGUMENTS, *(f"--{name}" for name in fake), f"--use-file-for-fake-audio-capture={spoken}"]
+        chromium = tool.chromium.launch(executable_path=BROWSERS[0], args=wanted)
+        page, heard = watched(chromium.new_context(permissions=["microphone"]))
+        page.goto(root)
+        page.get_by_role("tab", name="Live").first.click()
+        page.get_by_role("button", name="Listen", exact=True).click()
+        page.wait_for_selector("#ser-live-out .ser-label", timeout=20_000)
+        ends = []
+        for _ in range(3):
+            time.sleep(1.5)
+            ends.append(page.locator("#ser-live-out .ser-axis").inner_text())
+        assert len(set(ends)) == 3, ends
+        page.get_by_role("button", name="Stop", exact=True).click()
+        page.get_by_role("tab", name="Record or upload").first.click()
+        page.set_input_files("#ser-file", str(clip))
+        bars = page.wait_for_selector(".ser-answer:has(.ser-sound) .ser-bars", timeout=20_000)
+        (said,) = Predictor.load(model).predict([clip])
+        shown = dict(pairs(bars.inner_text().split()[1:]))
+        assert shown == {label: f"{value:.3f}" for label, value in said.probabilities.items()}
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        chromium.close()
+        assert [one for one in heard if not one.startswith((root, f"blob:{root}"))] == []
+
+
+def pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+    yield from zip(words[::2], words[1::2], strict=True)
+
+
+def watched(context: Any) -> tuple[Any, list[str]]:
+    """A page of 360 px, and what it asks for or complains of; data URIs aside."""
+    page = context.new_page()
+    page.set_viewport_size({"width": 360, "height": 800})
+    heard: list[str] = []
+    page.on("request", lambda request: heard.append(request.url) if not request.url.startswith("data:") else None)
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    return page, heard
+
+
+@contextlib.contextmanager
+def serving(model: Path, place: Path) -> Iterator[str]:
+    """`ser demo` in a process of its own; its address."""
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "demo", str(model), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place) as process:
+        try:
+            root = process.stdout.readline().split()[0]
+            yield root
+        finally:
+            process.terminate()

@@ -1,0 +1,207 @@
+"""Folds and the leak guard: a promise of disjoint speakers is kept or refused; what leaks is said."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classifiers import Fold, Task, make_folds
+from classifiers.evaluation.protocols import PROTOCOLS, check_folds, fold_hash, leaks
+from embedcache import ProtocolError, UnknownName, datasets
+
+
+def task(speakers: int = 6, labels: int = 3, takes: int = 4, **columns: object) -> Task:
+    grid = [(f"s{s}", f"l{label}") for s in range(speakers) for label in range(labels) for _ in range(takes)]
+    spoken, y = (np.array(column) for column in zip(*grid, strict=True))
+    return Task(np.zeros((len(y), 2), np.float32), y, spoken, dataset="toy", **columns)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 8), st.integers(2, 4), st.integers(3, 5), st.integers(0, 3), st.sampled_from(sorted(PROTOCOLS)))
+def test_folds_cover_every_clip_once_and_keep_their_promise(
+    speakers: int, labels: int, takes: int, seed: int, protocol: str
+) -> None:
+    t = task(speakers, labels, takes)
+    if protocol in ("official", "published") or (protocol == "holdout" and len(t) < 10 * labels):
+        return
+    folds = make_folds(t, protocol, n_folds=2, seed=seed)
+    tested = np.sort(np.concatenate([fold.test for fold in folds]))
+    if protocol != "holdout":
+        np.testing.assert_array_equal(tested, np.arange(len(t)))
+    for fold in folds:
+        assert not set(fold.train) & set(fold.test)
+        assert len(fold.train) + len(fold.test) == len(t)
+        assert set(t.y[fold.test]) <= set(t.y[fold.train])
+        if PROTOCOLS[protocol].disjoint_speakers:
+            assert not set(t.speakers[fold.train]) & set(t.speakers[fold.test])
+
+
+def test_loso_names_its_folds_after_the_speakers() -> None:
+    assert [fold.name for fold in make_folds(task(3), "loso")] == ["s0", "s1", "s2"]
+
+
+@pytest.mark.parametrize("protocol", ["random", "holdout"])
+def test_identical_recordings_stay_on_one_side(protocol: str) -> None:
+    t = task(10)
+    keys = np.array([f"k{n // 2}" for n in range(len(t))])  # every two clips are one recording
+    twins = replace(t, keys=keys)
+    for seed in range(3):
+        folds = make_folds(twins, protocol, n_folds=3, seed=seed)
+        for fold in folds:
+            assert not set(keys[fold.train]) & set(keys[fold.test])
+            assert sorted([*fold.train, *fold.test]) == list(range(len(t)))
+        assert leaks(twins, folds, protocol) == "speaker"
+
+
+def published(name: str) -> Task:
+    """A task with every clip that the published folds of a dataset test, and as many others."""
+    clips = [clip for fold in datasets.get(name).published_folds() for clip in fold]
+    ids = np.array([*clips, *(f"other{n}" for n in range(len(clips)))])
+    y = np.array(["a", "b"])[np.arange(len(ids)) % 2]
+    return Task(np.zeros((len(ids), 1), np.float32), y, np.full(len(ids), "s"), clip_ids=ids, dataset=name)
+
+
+@pytest.mark.parametrize(("name", "folds"), [("tess", 1), ("cremad", 1), ("emodb", 5)])
+def test_published_folds_by_clip_test_the_published_clips(name: str, folds: int) -> None:
+    t = published(name)
+    made = make_folds(t, "published")
+    assert [sorted(t.ids[fold.test]) for fold in made] == [sorted(f) for f in datasets.get(name).published_folds()]
+    assert len(made) == folds
+    assert leaks(t, made, "published") == "speaker"
+    with pytest.raises(ProtocolError, match="published folds of .* test 1 clips that are not here"):
+        make_folds(t.take(np.arange(1, len(t))), "published")
+    missing = replace(t.take(np.arange(1, len(t))), skipped=(str(t.ids[0]),))
+    assert len(make_folds(missing, "published")) == folds  # it is known why
+
+
+def test_published_folds_count_what_a_view_of_the_labels_leaves_out() -> None:
+    t = published("emodb")
+    gone = t.take(np.arange(20, len(t)))
+    with pytest.raises(ProtocolError, match="test 20 clips that are not here"):
+        make_folds(gone, "published")
+    assert len(make_folds(replace(gone, dropped=tuple(t.ids[:20].tolist())), "published")) == 5
+    first = datasets.get("emodb").published_folds()[0]
+    kept = t.take(np.flatnonzero(~np.isin(t.ids, first)))
+    with pytest.raises(ProtocolError, match="fold 1: nothing to test"):
+        make_folds(replace(kept, dropped=first), "published")
+
+
+def test_folds_of_fewer_clips_than_folds_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="5 folds needs a label with 5 clips; the most that one of toy has is 3"):
+        make_folds(replace(task(6, 1, 1), y=np.array(list("aabbab"))), "speakers", n_folds=5)
+
+
+def test_other_recordings_under_the_same_ids_have_another_hash() -> None:
+    t = task()
+    keys = np.array([f"k{n}" for n in range(len(t))])
+    first, second = (fold_hash(replace(t, keys=np.char.add(keys, end)), make_folds(t)) for end in ("", "x"))
+    assert first != second
+
+
+def test_where_published_folds_are_by_speaker_official_is_the_word() -> None:
+    with pytest.raises(ProtocolError, match="no folds by clip .* 'ravdess', only for cremad, emodb, tess. .*official"):
+        make_folds(replace(task(), dataset="ravdess"), "published")
+
+
+def test_holdout_is_the_split_of_published_scores() -> None:
+    from sklearn.model_selection import train_test_split
+
+    t = task(10)
+    (fold,) = make_folds(t, "holdout")
+    _, wanted = train_test_split(np.arange(len(t)), test_size=0.1, stratify=t.y, random_state=42)
+    np.testing.assert_array_equal(fold.test, wanted)
+
+
+def test_official_folds_of_ravdess_are_emobox_s() -> None:
+    t = replace(task(24), dataset="ravdess")
+    numbered = np.array([f"{int(s[1:]) + 1:02d}" for s in t.speakers])
+    folds = make_folds(replace(t, speakers=numbered), "official")
+    tested = [sorted(set(numbered[fold.test])) for fold in folds]
+    assert tested == [list(fold) for fold in datasets.get("ravdess").official_folds]
+    assert tested[0] == ["01", "11", "20", "21"]
+    assert sorted(actor for fold in tested for actor in fold) == [f"{n:02d}" for n in range(1, 25)]
+
+
+def test_official_folds_need_every_speaker_they_test() -> None:
+    with pytest.raises(
+        ProtocolError, match=r"no published folds are known for 'toy', only for cremad, emodb, esd, iemocap, ravdess"
+    ):
+        make_folds(task(), "official")
+    with pytest.raises(
+        ProtocolError, match=r"published fold 1 of ravdess tests speakers 01, 11, 20, 21, whose clips are not"
+    ):
+        make_folds(replace(task(), dataset="ravdess"), "official")
+
+
+def one_speaker_label() -> Task:
+    t = task()
+    return replace(t, y=np.where((t.speakers == "s1") & (t.y == "l2"), "rare", t.y))
+
+
+@pytest.mark.parametrize(
+    ("t", "protocol", "folds", "said"),
+    [
+        (task(3), "speakers", 5, r"'speakers' with 5 folds needs 5 speakers; toy has 3 \(s0, s1, s2\).*--folds 3"),
+        (task(1), "loso", 5, r"'loso' with 2 folds needs 2 speakers; toy has 1 \(s0\)"),
+        (task(1), "speakers", 5, r"needs 5 speakers; toy has 1 \(s0\). Record more, or use --protocol random"),
+        (one_speaker_label(), "speakers", 2, r"fold \d: 'rare' has no clip to train on \(speakers: s1\)"),
+        (one_speaker_label(), "loso", 2, r"fold s1: 'rare' has no clip to train on"),
+        (task(4, labels=1), "speakers", 2, r"toy: one label only, \('l0',\); wanted at least two"),
+        (task(2, 2, 1), "random", 5, r"'random' needs 5 clips a label; 'l0' has 2"),
+        (task(2, 3, 2), "holdout", 5, r"'holdout' tests a tenth of 12 clips, fewer than the 3 labels"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(t: Task, protocol: str, folds: int, said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        make_folds(t, protocol, folds)
+
+
+def test_unknown_speakers_cannot_be_kept_apart() -> None:
+    t = task()
+    with pytest.raises(ProtocolError, match="needs the speaker of every clip; toy lacks some"):
+        make_folds(replace(t, speakers=np.where(t.speakers == "s0", "", t.speakers)), "speakers")
+
+
+def test_an_unknown_protocol() -> None:
+    with pytest.raises(UnknownName, match=r"no protocol 'speeker'; have .* \(did you mean 'speakers'\?\)"):
+        make_folds(task(), "speeker")
+
+
+def test_a_broken_promise_is_an_error() -> None:
+    t = task(2)
+    folds = [Fold("1", np.arange(0, 20), np.arange(10, 24))]
+    with pytest.raises(ProtocolError, match="fold 1: speakers s0, s1 in train and test"):
+        check_folds(t, folds, "official")
+    check_folds(t, folds, "random")
+
+
+def test_the_guard_finds_speakers_audio_and_text() -> None:
+    t = task(4)
+    folds = make_folds(t, "speakers", 2)
+    assert leaks(t, folds, "speakers") == ""
+    assert leaks(t, make_folds(t, "random", 2), "random") == "speaker"
+    said = replace(t, texts=np.tile(["kids", "dogs"], len(t) // 2))
+    assert leaks(said, folds, "speakers") == "text"
+    across = [folds[0].train[0], folds[0].test[0]]
+    keys = np.array([f"k{n}" for n in range(len(t))])
+    keys[across] = "same"
+    assert leaks(replace(said, keys=keys), folds, "speakers") == "audio+text"
+    assert leaks(replace(t, texts=np.full(len(t), ""), keys=np.full(len(t), "")), folds, "speakers") == ""
+
+
+def test_a_blind_protocol_always_says_speaker() -> None:
+    t = task(12, takes=1)
+    t = replace(t, speakers=np.arange(len(t)).astype(str))
+    assert leaks(t, make_folds(t, "random", 3), "random") == "speaker"
+
+
+def test_the_fold_hash_names_the_split() -> None:
+    t = task(6)
+    first, again, other = (fold_hash(t, make_folds(t, "speakers", 3, seed)) for seed in (0, 0, 1))
+    assert first == again != other
+    assert fold_hash(replace(t, y=np.char.add(t.y, "x")), make_folds(t, "speakers", 3)) != first
+    assert json.dumps(first)
+    assert len(first) == 12

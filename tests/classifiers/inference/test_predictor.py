@@ -1,0 +1,392 @@
+"""Prediction: the vectors of a file on its own are those of the cache, and the encoder is the one of the model."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.checkpoints import save_checkpoint
+from helpers.extraction import extracted
+from helpers.places import REPOSITORY, Ser
+from helpers.sounds import noise, ravdess_tree, write
+
+from classifiers import Prediction, Predictor, Task, Windows, load_model
+from classifiers.inference.audio_files import predict_files, predict_raw
+from classifiers.inference.model import Attribution, EncodedWaveforms, Model, load_models
+from classifiers.inference.output_formats import table_lines
+from classifiers.workflows.comparison import ComparisonConfig
+from classifiers.workflows.fitting import fit_model
+from embedcache import Artifacts, AudioError, ModelError, Recording
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """logreg on mfcc vectors of the tree, fitted once."""
+    root = tmp_path_factory.mktemp("fitted")
+    extracted(ravdess_tree(root / "tree"), root / "artifacts")
+    return fit_model(Artifacts(root / "artifacts"), ComparisonConfig(heads=("logreg",), folds=2), jobs=1)[0]
+
+
+@pytest.fixture
+def model(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(fitted, tmp_path / "models" / fitted.name))
+
+
+def test_a_file_is_predicted_as_its_cached_vector_is(model: Path, artifacts: Artifacts, tree: Path) -> None:
+    task = Task.load(artifacts=artifacts)
+    estimator, _ = load_model(model)
+    paths = sorted(tree.rglob("*.wav"))[:5]
+    predictions = Predictor.load(model).predict(paths)
+    by_id = dict(zip(task.ids, estimator.predict_proba(task.X), strict=True))
+    for path, prediction in zip(paths, predictions, strict=True):
+        assert prediction.path == str(path)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), by_id[path.stem], atol=1e-6)
+        assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_what_is_not_sure_enough_has_no_label(model: Path, tree: Path) -> None:
+    """The probabilities stay; a certainty that equals the bound is enough."""
+    predictor, paths = Predictor.load(model), sorted(tree.rglob("*.wav"))[:6]
+    plain = predictor.predict(paths)
+    bound = sorted(p.certainty for p in plain)[3]
+    for before, after in zip(plain, predictor.predict(paths, abstain_below=bound), strict=True):
+        assert before.probabilities == after.probabilities
+        assert after.certainty == max(after.probabilities.values())
+        assert after.label == (before.label if after.certainty >= bound else None)
+    for wrong in (0, 1, -0.5, float("nan")):
+        with pytest.raises(ValueError, match="got abstain_below=.*; wanted a probability between 0 and 1"):
+            predictor.predict(paths, abstain_below=wrong)
+
+
+def rows_of(said: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(said)))
+
+
+@pytest.mark.long
+def test_the_command_says_how_many_it_left_unlabelled(model: Path, tree: Path, ser: Ser) -> None:
+    paths = sorted(tree.rglob("*.wav"))[:6]
+    certainties = sorted(p.certainty for p in Predictor.load(model).predict(paths))
+    bound = f"{(certainties[2] + certainties[3]) / 2:.6f}"
+    said = ser("predict", model, *paths, "--abstain-below", bound)
+    assert said.returncode == 0, said.stderr
+    assert [row["label"] == "" for row in rows_of(said.stdout)].count(True) == 3
+    assert f"not sure: 3 of 6 (50.0%): a certainty below {float(bound):g}" in said.stderr
+    lines = [
+        json.loads(line)
+        for line in ser("predict", model, *paths, "--abstain-below", bound, "--json").stdout.splitlines()
+    ]
+    assert [line["label"] is None for line in lines] == [line["certainty"] < float(bound) for line in lines]
+    assert all(len(line["probabilities"]) == 3 for line in lines)
+    for row, line in zip(rows_of(said.stdout), lines, strict=True):
+        assert (row["path"], row["label"]) == (line["path"], line["label"] or "")
+        assert float(row["p_calm"]) == pytest.approx(line["probabilities"]["calm"], abs=1e-6)
+    for wrong in ("1", "nan"):
+        refused = ser("predict", model, *paths, "--abstain-below", wrong)
+        assert (refused.returncode, "--abstain-below" in refused.stderr) == (2, True)
+
+
+def test_what_failed_is_said_and_the_rest_is_answered(model: Path, tree: Path, ser: Ser, tmp_path: Path) -> None:
+    """Folders, patterns and files, each once; the order stays."""
+    write(tree / "Actor_01" / "short.wav", noise(0.005))
+    (tree / "Actor_02" / "song.mp3").write_bytes(b"\x7fELF" + bytes(100))
+    missing, pattern = tmp_path / "no, \u00e9.wav", str(tree / "Actor_0[12]" / "*")
+    done = ser("predict", model, tree / "Actor_01", pattern, missing, next((tree / "Actor_03").glob("*.wav")))
+    assert done.returncode == 1
+    answered = [Path(row["path"]) for row in rows_of(done.stdout)]
+    good = [path for actor in ("Actor_01", "Actor_02") for path in sorted((tree / actor).glob("03-*.wav"))]
+    assert answered == [*good, next((tree / "Actor_03").glob("*.wav"))]
+    for fault in ("short.wav: lasts 5 ms", "song.mp3: is a program; wanted WAV", "no, \u00e9.wav: cannot be read"):
+        assert f"error: {tree.parent}" in done.stderr
+        assert fault in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: 3 of 16 files have no prediction."
+
+
+def test_a_folder_without_audio_and_a_pattern_without_a_match_fail_alone(
+    model: Path, tree: Path, ser: Ser, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    good = next((tree / "Actor_03").glob("*.wav"))
+    done = ser("predict", model, tmp_path / "empty", tmp_path / "empty" / "*.wav", good, tree / "Actor_0[4]")
+    assert done.returncode == 1
+    assert len(rows_of(done.stdout)) == 1 + len(list((tree / "Actor_04").iterdir()))  # a pattern may match folders
+    assert "empty: holds no audio (.flac, .mp3, .ogg, .wav)" in done.stderr
+    assert "*.wav: cannot be read: No such file" in done.stderr
+
+
+def test_one_file_that_breaks_the_encoder_takes_no_other_with_it(model: Path, tmp_path: Path) -> None:
+    """Each is then asked alone; a path is given back as it came."""
+    predictor = Predictor.load(model)
+    paths = [str(write(tmp_path / f"{name}.wav", noise(0.5))) for name in "abc"]
+    encoder = predictor.models[0].encoder
+
+    class Breaking:
+        def __getattr__(self, name: str) -> object:
+            return getattr(encoder, name)
+
+        def encode(self, waves: list, views: tuple) -> dict:
+            rows = encoder.encode(waves, views)["pooled"]
+            return {"pooled": np.where([[np.array_equal(wave, bad)] for wave in waves], np.nan, rows)}
+
+    bad = predictor.hear(Recording.load(paths[1]))[0].wave
+    write(Path(paths[1]), noise(0.5, seed=3))
+    bad = predictor.hear(Recording.load(paths[1]))[0].wave
+    broken = Predictor.of([replace(predictor.models[0], encoder=Breaking())])
+    given = [paths[0], paths[1], f"{tmp_path}/./c.wav"]
+    said = list(predict_files(broken, given))
+    assert [one.path for one in said] == given
+    assert [bool(one.predictions) for one in said] == [True, False, True]
+    assert said[1].fault.startswith(f"{paths[1]}: ")
+    assert said[2].predictions[0].path == given[2]
+
+
+def test_models_are_averaged_whatever_the_order_of_their_labels(model: Path, artifacts: Artifacts, tree: Path) -> None:
+    other, _, _ = fit_model(artifacts, ComparisonConfig(heads=("lda",), folds=2), jobs=1)
+    paths = sorted(tree.rglob("*.wav"))[:4]
+    first, second = load_models([model, other])
+    turned = replace(second, labels=second.labels[::-1], proba=lambda waves, batch: second.proba(waves, batch)[:, ::-1])
+    alone = [Predictor.of([one]).predict(paths) for one in (first, second)]
+    for both in (Predictor.of([first, second]), Predictor.of([first, turned])):
+        for said, a, b in zip(both.predict(paths), *alone, strict=True):
+            for label, value in said.probabilities.items():
+                assert value == pytest.approx((a.probabilities[label] + b.probabilities[label]) / 2)
+    assert first.encoder is second.encoder
+    with pytest.raises(ModelError, match="cannot be averaged: their labels are"):
+        Predictor.of([first, replace(second, labels=("glad", "mad", "sad"))])
+    with pytest.raises(ModelError, match="models of one rate are asked together"):
+        Predictor.of([first, replace(second, rate=8000)])
+
+
+def test_models_that_share_an_encoder_run_it_once(model: Path, artifacts: Artifacts, tree: Path) -> None:
+    other, _, _ = fit_model(artifacts, ComparisonConfig(heads=("lda",), folds=2), jobs=1)
+    predictor = Predictor.load(model, other)
+    calls = []
+    encoder = predictor.models[0].encoder
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            return getattr(encoder, name)
+
+        def encode(self, waves: list, views: tuple) -> object:
+            calls.append(views)
+            return encoder.encode(waves, views)
+
+    shared = Counting()
+    counting = Predictor.of([replace(one, encoder=shared) for one in predictor.models])
+    (wav,) = sorted(tree.rglob("*.wav"))[:1]
+    assert counting.predict([wav]) == predictor.predict([wav])
+    assert calls == [("pooled",)]
+
+
+def test_files_waveforms_windows_and_streams_agree(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(model)
+    sound = noise(1.3, 44_100).astype(np.float32)
+    path = write(tmp_path / "a.wav", sound, 44_100, subtype="FLOAT")
+    (whole,) = predictor.predict([path])
+    (same,) = predictor.predict_waves([sound], 44_100)
+    assert same.probabilities == whole.probabilities
+    assert (whole.begin, whole.end) == (0, pytest.approx(1.3, abs=1e-3))
+    windows = Windows(0.5, 0.2)
+    timeline = predictor.timeline(path, windows)
+    assert [round(p.begin, 3) for p in timeline] == [0, 0.2, 0.4, 0.6, 0.8]
+    stream = predictor.stream(44_100, windows)
+    came = [p for piece in np.array_split(sound, 7) for p in stream.push(piece)] + stream.close()
+    assert [p.begin for p in came] == [p.begin for p in timeline]
+    for a, b in zip(came, timeline, strict=True):
+        assert list(a.probabilities.values()) == pytest.approx(list(b.probabilities.values()), abs=1e-5)
+    cut = predictor.predict_waves([timeline_wave(predictor, path, timeline[2])], predictor.rate)
+    assert list(cut[0].probabilities.values()) == pytest.approx(list(timeline[2].probabilities.values()), abs=1e-6)
+
+
+def timeline_wave(predictor: Predictor, path: Path, p: Prediction) -> np.ndarray:
+    rate = predictor.rate
+    return Recording.load(path).waveform(rate)[round(p.begin * rate) : round(p.end * rate)]
+
+
+def test_raw_sound_on_a_pipe_is_heard_as_the_file_is(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(model)
+    path = write(tmp_path / "a.wav", noise(1.3), subtype="PCM_16")
+    raw = (np.round(soundfile.read(path)[0] * 32768)).astype("<i2").tobytes()
+    windows = Windows(0.5, 0.2)
+    for asked in (None, windows):
+        (answer,) = predict_files(predictor, [str(path)], asked)
+        piped = list(predict_raw(predictor, io.BufferedReader(Trickle(raw)), 16_000, asked))
+        assert [(p.begin, p.label) for p in piped] == [(p.begin, p.label) for p in answer.predictions]
+        for a, b in zip(piped, answer.predictions, strict=True):
+            assert list(a.probabilities.values()) == pytest.approx(list(b.probabilities.values()), abs=1e-6)
+    (whole,) = predict_files(predictor, ["-"], stdin=io.BytesIO(path.read_bytes()))
+    assert whole.predictions[0].probabilities == predictor.predict([path])[0].probabilities
+    for empty in (b"", b"x"):
+        with pytest.raises(AudioError, match="-: lasts 0 ms"):
+            list(predict_raw(predictor, io.BufferedReader(Trickle(empty)), 16_000))
+    for empty in (b"", b"x"):
+        with pytest.raises(AudioError, match="-: is empty: no sound came"):
+            list(predict_raw(predictor, io.BufferedReader(Trickle(empty)), 16_000, windows))
+    with pytest.raises(AudioError, match="-: is a file, not raw sound. Leave --rate out"):
+        list(predict_raw(predictor, io.BufferedReader(Trickle(path.read_bytes())), 16_000))
+    (closed,) = predict_files(predictor, ["-"])
+    assert closed.fault.startswith("-: standard input is closed")
+    (failed,) = predict_files(predictor, ["-"], stdin=io.BytesIO(b""))
+    assert failed.fault == "-: is empty (0 bytes). Copy or download it again, or remove it."
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives a few bytes at a time, often an odd number."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        part, self.data = self.data[:777], self.data[777:]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+@pytest.mark.long
+def test_standard_input_as_a_command(model: Path, tmp_path: Path) -> None:
+    """Raw sound with --rate; --rate without -, an hour of it at once and windows that cannot be are refused."""
+    path = write(tmp_path / "a.wav", noise(1.0), subtype="PCM_16")
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "predict", str(model)]
+    raw = path.read_bytes()[44:]
+    done = subprocess.run([*command, "-", "--rate", "16000", "--window", "0.5"], input=raw, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert [row["begin"] for row in rows_of(done.stdout.decode())] == ["0.000", "0.500"]
+
+
+def test_options_that_do_not_fit_are_usage_errors(model: Path, tmp_path: Path, ser: Ser) -> None:
+    path = write(tmp_path / "a.wav", noise(0.5))
+    for options in (["--rate", "16000"], ["--window", "0"], ["--window", "1", "--hop", "2"], ["--hop", "nan"]):
+        refused = ser("predict", model, path, *options)
+        assert refused.returncode == 2, (options, refused.stderr)
+
+
+def test_silence_has_no_label_and_its_reason(model: Path, tmp_path: Path, ser: Ser) -> None:
+    silent = write(tmp_path / "silent.wav", np.zeros(16_000))
+    narrow = write(tmp_path / "narrow.wav", noise(1.0, 8000), 8000)
+    done = ser("predict", model, silent, narrow)
+    first, second = rows_of(done.stdout)
+    assert done.returncode == 0
+    assert (first["label"], first["notes"].partition(":")[0]) == ("", "Silence")
+    assert second["label"]
+    assert second["notes"].startswith("Narrow: it has 8,000 samples a second")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    long = "/a/very/long/path/" + "x" * 90 + "/clip.wav"
+    said = [
+        Prediction(long, "surprised", {"surprised": 0.6, "happy": 0.3, "sad": 0.1}, 0.0, 3.0),
+        Prediction(
+            "b.wav", None, {"surprised": 0.4, "happy": 0.35, "sad": 0.25}, 1.0, 4.0, ("Short: it lasts 0.2 s.",)
+        ),
+    ]
+    for timed in (False, True):
+        lines = table_lines(("happy", "sad", "surprised"), [p.path for p in said], timed, width)
+        text = [lines.header, *(line for p in said for line in lines.line(p).splitlines())]
+        assert max(map(len, text)) <= width
+        assert "clip.wav" in text[1]
+        assert ("not sure" in text[2], text[3]) == (True, "  Short: it lasts 0.2 s.")
+        assert ("1.0–4.0" in text[2].replace(" ", "")) == timed
+
+
+@pytest.mark.parametrize("head", ["logreg", pytest.param("attention", marks=pytest.mark.long)])
+def test_threads_get_what_one_gets(head: str, artifacts: Artifacts, tree: Path) -> None:
+    """And torch has the threads that it had."""
+    extracted(tree, artifacts.root, views=("pooled", "layers", "frames"))
+    folder, _, _ = fit_model(artifacts, ComparisonConfig(heads=(head,), folds=2), jobs=1)
+    predictor, paths = Predictor.load(folder), sorted(tree.rglob("*.wav"))
+    expected, before = predictor.predict(paths), torch.get_num_threads()
+    with ThreadPoolExecutor(8) as pool:
+        for number, said in enumerate(pool.map(lambda path: predictor.predict([path]), paths * 4)):
+            alone = list(expected[number % len(paths)].probabilities.values())
+            assert list(said[0].probabilities.values()) == pytest.approx(alone, abs=1e-5)
+    assert torch.get_num_threads() == before
+
+
+def test_what_counted_is_what_the_head_weighs(tree: Path, tmp_path: Path) -> None:
+    place, network = tmp_path / "a", save_checkpoint(tmp_path / "net")
+    extracted(tree, place, str(network), views=("pooled", "layers", "frames"))
+    wave = noise(0.5).astype(np.float32)
+
+    def of(head: str) -> tuple[Model, Attribution]:
+        frames = 9 if head == "attention" else None
+        folder, _, _ = fit_model(Artifacts(place), ComparisonConfig(heads=(head,), folds=2, frames=frames), jobs=1)
+        models = load_models([folder])
+        return models[0], EncodedWaveforms.of(models, [noise(0.3).astype(np.float32), wave]).counted(1)[0]
+
+    _, weighted = of("layer_weighted")
+    assert (len(weighted.layers), sum(weighted.layers), weighted.frames) == (3, pytest.approx(1), None)
+    _, best = of("best_layer")
+    assert sorted(best.layers) == [0, 0, 1]
+    assert of("logreg")[1] == Attribution()
+    model, attended = of("attention")
+    length = len(model.encoder.encode([wave], model.views)[model.views[0]][0])
+    frames = np.array(attended.frames)
+    assert (len(frames), frames.sum()) == (length, pytest.approx(1))
+    assert model.hears == pytest.approx(9 / 50, rel=0.05)
+    middle = (length - 9) // 2
+    assert np.count_nonzero(frames) == np.count_nonzero(frames[middle : middle + 9]) == 9
+
+
+def test_a_bad_file_is_named(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(model)
+    with pytest.raises(AudioError, match=r"short.wav: lasts 5 ms, ravdess-mfcc-logreg needs 25 ms for one frame"):
+        predictor.predict([write(tmp_path / "short.wav", noise(0.005))])
+    with pytest.raises(AudioError, match=r"no.wav: cannot be read"):
+        predictor.predict([tmp_path / "no.wav"])
+
+
+def test_the_encoder_must_be_the_one_of_the_model(tree: Path, tmp_path: Path) -> None:
+    place, folder = tmp_path / "a", save_checkpoint(tmp_path / "net")
+    extracted(tree, place, str(folder))
+    model, _, _ = fit_model(Artifacts(place), ComparisonConfig(heads=("layer_weighted",), folds=2), jobs=1)
+    wav = next(tree.rglob("*.wav"))
+    assert len(Predictor.load(model).predict([wav])) == 1
+    save_checkpoint(folder, layer_norm_eps=1e-3)
+    with pytest.raises(
+        ModelError, match=r"fitted on vectors of another net: weights_sha256: .* then, .* now. Fit it again"
+    ):
+        Predictor.load(model)
+
+
+def test_another_library_version_is_a_warning(model: Path) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    facts["encoder_info"]["preprocessing"] = "soxr 0.1"
+    (model / "model.json").write_text(json.dumps(facts))
+    with pytest.warns(UserWarning, match="made a little differently: preprocessing: soxr 0.1 then"):
+        Predictor.load(model)
+
+
+def test_the_card_says_how_well_it_may_do(model: Path) -> None:
+    _, card = load_model(model)
+    assert card.score["protocol"] == "speakers"
+    assert 0 <= card.score["uar_low"] <= card.score["uar"] <= 1
+    assert (card.n_clips, card.n_speakers, card.dataset, card.encoder) == (24, 4, "ravdess", "mfcc")
+    assert replace(card).params["C"] == 0.01
+
+
+def test_a_checkpoint_folder_is_found_from_anywhere(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given as a relative path to extract, it is named by the same words to compare, and known to the model."""
+    save_checkpoint(tmp_path / "nets" / "net")
+    monkeypatch.chdir(tmp_path)
+    extracted(tree, tmp_path / "a", "nets/net")
+    assert Task.load(encoder="nets/net", artifacts=tmp_path / "a").encoder == "net"
+    asked = ComparisonConfig(heads=("logreg",), encoders=("nets/net",), folds=2)
+    model, _, _ = fit_model(Artifacts(tmp_path / "a"), asked, jobs=1)
+    monkeypatch.chdir("/")
+    assert len(Predictor.load(model).predict([next(tree.rglob("*.wav"))])) == 1

@@ -1,0 +1,158 @@
+"""Across datasets: every cell is what fitting by hand gives, and shared recordings never count."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.extraction import extracted
+from helpers.places import Ser
+from helpers.sounds import noise, write
+from helpers.trees import TREES
+
+from classifiers import Task, leaderboard
+from classifiers.evaluation.cross_validation import fit_head
+from classifiers.evaluation.metrics import confusion, uar
+from classifiers.evaluation.run_folder import load_runs
+from classifiers.heads import get
+from classifiers.heads._spec import Head
+from classifiers.workflows.comparison import ComparisonConfig, run_comparison
+from classifiers.workflows.cross_corpus import CrossConfig, cross
+from embedcache import Artifacts, DataError
+
+DATASETS = ("cremad", "emodb", "tess")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """Three small datasets; one clip of CREMA-D stands, under another name, in TESS, too."""
+    root = tmp_path_factory.mktemp("cross")
+    for number, name in enumerate(DATASETS):
+        tree = TREES[name].make(root / name, seed=1000 * number)
+        if name == "tess":
+            shutil.copy(root / "cremad" / "AudioWAV" / "1001_DFA_ANG_XX.wav", tree / "OAF_angry" / "OAF_bite_angry.wav")
+        extracted(tree, root / "artifacts", dataset=name)
+    return Artifacts(root / "artifacts")
+
+
+def test_every_cell_is_what_fitting_by_hand_gives(place: Artifacts) -> None:
+    run, cells = cross(place, CrossConfig(heads=("logreg",)), jobs=1)
+    by_pair = {(cell.train, cell.test): cell for cell in cells}
+    assert set(by_pair) == {(a, b) for a in DATASETS for b in DATASETS}
+    cell = by_pair["cremad", "emodb"]
+    assert cell.labels == "angry+disgust+fear+happy+neutral+sad"  # no boredom
+    train, test = (Task.load(name, artifacts=place, labels="emotion") for name in ("cremad", "emodb"))
+    kept = np.flatnonzero(test.y != "boredom")
+    spec: Head = get("logreg")
+    model = fit_head(spec, train, np.arange(len(train)), seed=0)
+    matrix = confusion(test.y[kept], model.predict(test.X[kept]), train.labels)
+    assert cell.uar == pytest.approx(float(uar(matrix)))
+    assert (cell.train_clips, cell.test_clips, cell.excluded, cell.protocol) == (48, 36, 0, "cross")
+    assert cell.majority_war == pytest.approx(1 / 6)
+    assert cell.chance == pytest.approx(1 / 6)
+    assert (cell.train_other, cell.test_other) == (0, 6)
+    rows = list(csv.DictReader((run / "cross.csv").open()))
+    assert [(row["train"], row["test"]) for row in rows] == [(cell.train, cell.test) for cell in cells]
+    assert (run / "cross-logreg-on-mfcc.png").stat().st_size > 10_000
+    assert len(list(csv.DictReader((run / "leaderboard.csv").open()))) == 9
+
+
+def test_the_diagonal_is_within_the_dataset_by_speaker(place: Artifacts) -> None:
+    run, cells = cross(place, CrossConfig(("tess", "cremad"), ("tess",), heads=("logreg",)), jobs=1)
+    within = next(cell for cell in cells if cell.train == cell.test)
+    assert (within.protocol, within.test_clips, within.test_speakers) == ("speakers", 16, 2)
+    assert (within.train_clips, within.train_speakers) == (8, 1)
+    assert "speaker" not in within.leaks
+    asked = ComparisonConfig(("tess",), heads=("logreg",), labels="emotion", folds=2)
+    _, (alone,) = run_comparison(place, asked, jobs=1)  # with as many folds as there are speakers, at most
+    assert within.uar == leaderboard([alone])[0].uar
+    (within_run,) = [p for p in load_runs(place, [run.name]) if p.protocol == "speakers"]
+    assert within_run.fold_hash == alone.fold_hash
+
+
+def test_recordings_in_both_are_left_out_of_the_test_and_counted(place: Artifacts) -> None:
+    _, cells = cross(place, CrossConfig(("cremad",), ("tess",), heads=("logreg",)), jobs=1)
+    (cell,) = cells
+    assert (cell.labels, cell.excluded, cell.test_clips) == ("angry+fear+happy", 1, 11)
+    assert "audio" not in cell.leaks
+
+
+def test_pairs_that_share_too_little_are_said(place: Artifacts, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text(
+        "from,to\nangry,angry\nboredom,boredom\ndisgust,drop\nfear,drop\nhappy,drop\nneutral,drop\nsad,drop\n"
+        "surprise,boredom\n"
+    )
+    said: list[str] = []
+    asked = CrossConfig(("cremad", "emodb"), ("tess",), heads=("logreg",), labels=str(tmp_path / "one.csv"))
+    _, cells = cross(place, asked, jobs=1, log=said.append)
+    assert [(cell.train, cell.test) for cell in cells] == [("emodb", "tess")]
+    shared = "angry; files of tess that stand in cremad: 1"
+    assert said == [f"note: cremad and tess: left out. They share fewer than two labels ({shared})."]
+    with pytest.raises(DataError, match="no pair of datasets can be compared"):
+        cross(place, CrossConfig(("cremad",), ("tess",), heads=("logreg",), labels=asked.labels), jobs=1)
+
+
+@pytest.mark.long
+def test_the_command(ser: Ser, place: Artifacts, tmp_path: Path) -> None:
+    shutil.copytree(place.root, tmp_path / "artifacts")
+    for wrong in ((), ("--train", "cremad"), ("--all", "--test", "tess"), ("--train", "tess", "--test", "tess")):
+        failed = ser("cross", *wrong)
+        assert (failed.returncode, "wanted" in failed.stderr) == (1, True), failed.stderr
+    done = ser("cross", "--all", "--head", "logreg")
+    assert done.returncode == 0, done.stderr
+    assert "logreg on mfcc, across datasets" in done.stdout
+    assert "emodb\tboredom\tboredom\t6" in done.stdout
+    board = ser("leaderboard")
+    assert board.returncode == 0
+    assert "cremad->tess" in board.stdout
+
+
+def small(root: Path, place: Path, clips: dict[str, Path | int]) -> None:
+    """A folder of one's own: copies of files, or noise of a seed, by name; extracted."""
+    for name, source in clips.items():
+        if isinstance(source, int):
+            write(root / name, noise(0.2, seed=source))
+        else:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, root / name)
+    extracted(root, place, dataset="folder")
+
+
+def test_labels_that_exclusion_leaves_untested_are_no_labels_of_the_pair(place: Artifacts, tmp_path: Path) -> None:
+    """All happy clips of the folder are recordings of CREMA-D: with one label left there is nothing to compare."""
+    shutil.copytree(place.root, tmp_path / "artifacts")
+    happy = sorted((place.root.parent / "cremad").rglob("*_HAP_*.wav"))[:2]
+    clips = {f"happy/ann_{n}.wav": path for n, path in enumerate(happy)}
+    small(tmp_path / "part", tmp_path / "artifacts", clips | {f"sad/ann_{n}.wav": 800 + n for n in range(2)})
+    said: list[str] = []
+    asked = CrossConfig(("cremad", "emodb"), ("folder-part",), heads=("logreg",))
+    _, cells = cross(Artifacts(tmp_path / "artifacts"), asked, jobs=1, log=said.append)
+    assert [(cell.train, cell.labels, cell.excluded) for cell in cells] == [("emodb", "happy+sad", 0)]
+    assert said == [
+        "note: cremad and folder-part: left out. They share fewer than two labels (sad; files of folder-part that "
+        "stand in cremad: 2)."
+    ]
+
+
+def test_a_diagonal_that_cannot_be_is_left_out_before_anything_is_fitted(place: Artifacts, tmp_path: Path) -> None:
+    shutil.copytree(place.root, tmp_path / "artifacts")
+    clips = {f"{label}/ann_{n}.wav": 900 + 10 * len(label) + n for label in ("happy", "sad") for n in range(2)}
+    small(tmp_path / "one", tmp_path / "artifacts", clips)
+    said: list[str] = []
+    both = ("cremad", "folder-one")
+    _, cells = cross(Artifacts(tmp_path / "artifacts"), CrossConfig(both, both, heads=("logreg",)), log=said.append)
+    assert {(cell.train, cell.test) for cell in cells} == {("cremad", "cremad"), both, both[::-1]}
+    assert len(said) == 1
+    assert said[0].startswith("note: folder-one alone: left out. protocol 'speakers' with 2 folds needs 2 speakers")
+
+
+def test_one_corpus_under_two_names_leaks_its_speakers(tmp_path: Path) -> None:
+    """RAVDESS's actors speak and sing."""
+    for name in ("ravdess", "ravdess-song"):
+        extracted(TREES[name].make(tmp_path / name, seed=1000 * len(name)), tmp_path / "artifacts", dataset=name)
+    place = Artifacts(tmp_path / "artifacts")
+    _, (cell,) = cross(place, CrossConfig(("ravdess",), ("ravdess-song",), heads=("logreg",)), jobs=1)
+    assert cell.leaks == "speaker+text"
+    union = Task.load(["ravdess", "ravdess-song"], artifacts=place, labels="emotion")
+    assert set(union.speakers) == {f"ravdess:{actor:02d}" for actor in range(1, 5)}

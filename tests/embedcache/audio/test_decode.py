@@ -1,0 +1,150 @@
+"""Decoding: what is right stays right, what is wrong is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from helpers.sounds import noise, write
+
+from embedcache import AudioError, Recording, read
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_formats_decode_to_the_same_sound(tmp_path: Path, suffix: str) -> None:
+    sound = 0.5 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000)
+    wave = read(write(tmp_path / f"a.{suffix}", sound), 16_000)
+    assert wave.dtype == np.float32
+    if suffix in ("wav", "flac"):
+        np.testing.assert_allclose(wave, sound, atol=1 / 32768)
+    else:  # lossy: the same tone at the same level
+        assert abs(len(wave) - 16_000) < 2500
+        assert np.fft.rfft(wave[:16_000], 16_000).__abs__().argmax() == 220
+        assert np.sqrt(np.mean(wave**2)) == pytest.approx(np.sqrt(np.mean(sound**2)), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 1e-7), ("PCM_U8", 2**-7)]
+)
+def test_sample_formats(tmp_path: Path, subtype: str, step: float) -> None:
+    sound = noise(0.1)
+    np.testing.assert_allclose(read(write(tmp_path / "a.wav", sound, subtype=subtype), 16_000), sound, atol=step)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
+    sound = noise(0.1, channels=channels)
+    mean = sound if channels == 1 else sound.mean(axis=1)
+    np.testing.assert_allclose(read(write(tmp_path / "a.wav", sound, subtype="FLOAT"), 16_000), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 24_414, 44_100, 48_000, 96_000])
+def test_rates_are_resampled_by_soxr(tmp_path: Path, rate: int) -> None:
+    sound = noise(0.3, rate=rate).astype(np.float32)
+    wave = read(write(tmp_path / "a.wav", sound, rate, "FLOAT"), 16_000)
+    np.testing.assert_array_equal(wave, soxr.resample(sound, rate, 16_000, quality="VHQ"))
+    assert abs(len(wave) - 0.3 * 16_000) <= 1
+
+
+def test_nothing_is_trimmed_or_padded(tmp_path: Path) -> None:
+    sound = np.concatenate([np.zeros(5000), noise(0.1), np.zeros(3333)])
+    assert len(read(write(tmp_path / "a.wav", sound), 16_000)) == len(sound)
+
+
+def truncated_wav(path: Path) -> None:
+    data = write(path, noise(1.0)).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+truncated_flac = truncated_ogg = truncated_wav
+
+
+def truncated_rf64(path: Path) -> None:
+    soundfile.write(path, noise(1.0), 16_000, format="RF64")
+    path.write_bytes(path.read_bytes()[:16_000])
+
+
+def w64(path: Path) -> None:
+    soundfile.write(path, noise(1.0), 16_000, format="W64")
+
+
+def with_nan(path: Path) -> None:
+    sound = noise(0.2).astype(np.float32)
+    sound[7] = np.nan
+    write(path, sound, subtype="FLOAT")
+
+
+BAD = {
+    "empty.wav": (lambda p: p.write_bytes(b""), "is empty (0 bytes)"),
+    "film.wav": (lambda p: p.write_bytes(b"\0\0\0\x20ftypisom" + bytes(500)), "is MP4 or QuickTime (a video, or AAC"),
+    "web.ogg": (lambda p: p.write_bytes(b"\x1aE\xdf\xa3" + bytes(500)), "is Matroska or WebM"),
+    "old.wav": (lambda p: p.write_bytes(b"RIFF\0\1\0\0AVI LIST" + bytes(500)), "is an AVI video"),
+    "tool.wav": (lambda p: p.write_bytes(b"\x7fELF" + bytes(500)), "is a program; wanted WAV, FLAC, OGG or MP3"),
+    "tool.mp3": (lambda p: p.write_bytes(b"MZ\x90" + bytes(500)), "is a program"),
+    "text.wav": (lambda p: p.write_text("This is not audio. " * 20), "cannot be decoded"),
+    "cut.wav": (truncated_wav, "is truncated: its header declares 1.00 s, it holds 0.50 s"),
+    "cut.flac": (truncated_flac, "cut.flac"),
+    "cut.ogg": (truncated_ogg, "cut.ogg"),
+    "rf64.wav": (truncated_rf64, "is truncated: its header declares 1.00 s, it holds 0.5"),
+    "w64.wav": (w64, "is W64; wanted WAV, FLAC, OGG or MP3"),
+    "nan.wav": (with_nan, "1 of 3200 samples are NaN or infinite"),
+    "none.wav": (lambda p: write(p, np.zeros(0)), "holds no samples"),
+    "lfs.wav": (
+        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "git-LFS pointer",
+    ),
+    "long.wav": (lambda p: write(p, np.zeros(3601 * 100), 100), "lasts 3601 s; a clip may last 3600 s"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_named_with_what_to_do(tmp_path: Path, name: str) -> None:
+    make, said = BAD[name]
+    make(tmp_path / name)
+    with pytest.raises(AudioError) as error:
+        read(tmp_path / name, 16_000)
+    assert said in str(error.value)
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_every_truncation_of_a_wav_is_noticed(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.wav", noise(0.05)).read_bytes()
+    for cut in range(1, len(data)):
+        (tmp_path / "b.wav").write_bytes(data[:cut])
+        with pytest.raises(AudioError):
+            read(tmp_path / "b.wav", 16_000)
+
+
+def test_a_wav_that_was_streamed_is_read_to_its_end(tmp_path: Path) -> None:
+    data = bytearray(write(tmp_path / "a.wav", noise(0.5)).read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "b.wav").write_bytes(data)
+    assert len(read(tmp_path / "b.wav", 16_000)) == 8000
+
+
+def test_a_missing_file_is_an_audio_error(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="cannot be read"):
+        read(tmp_path / "no.wav", 16_000)
+
+
+def test_the_key_is_that_of_the_bytes(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a.wav", noise(0.1)), write(tmp_path / "b" / "c.wav", noise(0.1))
+    assert Recording.load(a).key == Recording.load(b).key
+    soundfile.write(b, noise(0.1, seed=1), 16_000)
+    assert Recording.load(a).key != Recording.load(b).key
+
+
+def test_every_truncation_of_an_ogg_is_noticed(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.ogg", noise(0.5)).read_bytes()
+    read(tmp_path / "a.ogg", 16_000)
+    for cut in range(1, len(data), 7):
+        (tmp_path / "b.ogg").write_bytes(data[:cut])
+        with pytest.raises(AudioError):
+            read(tmp_path / "b.ogg", 16_000)
+
+
+def test_rf64_is_wav(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(0.5), 16_000, format="RF64")
+    assert len(read(tmp_path / "a.wav", 16_000)) == 8000

@@ -1,0 +1,223 @@
+"""Adapters: counts, labels and speakers from trees in the real layouts; a sentence for trees that are not."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.sounds import noise, ravdess_tree, write
+
+from embedcache import DataError, add_keys, datasets
+from embedcache.checks import check_dataset
+
+
+def test_ravdess_reads_every_code(tree: Path) -> None:
+    check_dataset(datasets.get("ravdess"), tree)
+    manifest = datasets.get("ravdess").manifest(tree)
+    assert (len(manifest), manifest.speakers, manifest.labels) == (
+        24,
+        ("01", "02", "03", "04"),
+        ("calm", "happy", "neutral"),
+    )
+    clip = next(clip for clip in manifest.clips if clip.clip_id == "03-01-03-01-01-02-04")
+    assert (clip.label, clip.speaker, clip.gender) == ("happy", "04", "female")
+    assert clip.extra == {"language": "English", "intensity": "normal", "text": "kids", "repetition": "2"}
+
+
+def test_song_and_speech_in_one_tree_stay_apart(tree: Path) -> None:
+    song = write(tree / "Actor_01" / "03-02-05-02-02-01-01.wav", noise(0.1))
+    assert len(datasets.get("ravdess").manifest(tree)) == 24
+    (clip,) = datasets.get("ravdess-song").manifest(tree).clips
+    assert (clip.path, clip.label, clip.extra["intensity"], clip.extra["text"]) == (
+        str(song),
+        "angry",
+        "strong",
+        "dogs",
+    )
+
+
+def test_a_tree_of_song_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "Actor_01" / "03-02-01-01-01-01-01.wav", noise(0.1))
+    with pytest.raises(
+        DataError, match="this looks like RAVDESS, song, not RAVDESS, speech. Use --dataset ravdess-song"
+    ):
+        datasets.get("ravdess").manifest(tmp_path)
+
+
+def test_flac_under_the_original_stems_is_ravdess(tmp_path: Path) -> None:
+    write(tmp_path / "Actor_24" / "03-01-08-02-02-02-24.flac", noise(0.1))
+    (clip,) = datasets.get("ravdess").manifest(tmp_path).clips
+    assert (clip.clip_id, clip.label) == ("03-01-08-02-02-02-24", "surprised")
+
+
+def test_kaggles_second_copy_is_recognised(tree: Path) -> None:
+    shutil.copytree(tree, tree / "audio_speech_actors_01-24")
+    manifest = datasets.get("ravdess").manifest(tree)
+    assert len(manifest) == 48
+    keyed = add_keys(manifest).check()
+    assert len(keyed) == 24
+    assert all("audio_speech" not in clip.path for clip in keyed.clips)
+
+
+def test_two_different_files_with_one_name_are_refused(tree: Path) -> None:
+    write(tree / "again" / "03-01-01-01-01-01-01.wav", noise(0.3, seed=9))
+    with pytest.raises(DataError, match="different files or labels have the same clip id"):
+        add_keys(datasets.get("ravdess").manifest(tree))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hello.wav", "is not called as its clips are"),
+        ("03-01-09-01-01-01-01.wav", "code 09, wanted one of 01, 02"),
+        ("03-01-01-01-01-01-25.wav", "code 25"),
+        ("01-01-01-01-01-01-01.wav", "modality 01, wanted 03"),
+    ],
+)
+def test_a_name_that_does_not_parse_stops_with_its_path(tree: Path, name: str, said: str) -> None:
+    path = write(tree / "Actor_01" / name, noise(0.1))
+    with pytest.raises(DataError) as error:
+        datasets.get("ravdess").manifest(tree)
+    assert f"{path}: " in str(error.value)
+    assert said in str(error.value)
+    assert "Wanted names like 03-01-05-02-01-01-12.wav" in str(error.value)
+
+
+def test_hidden_files_are_passed_over(tree: Path) -> None:
+    (tree / "Actor_01" / "._03-01-01-01-01-01-01.wav").write_bytes(b"mac")
+    (tree / "__MACOSX").mkdir()
+    (tree / "__MACOSX" / "x.wav").write_bytes(b"mac")
+    assert len(datasets.get("ravdess").manifest(tree)) == 24
+
+
+def test_links_are_followed_and_loops_end(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "inner").symlink_to(tree)
+    (tree / "loop").symlink_to(tree)
+    assert len(datasets.get("ravdess").manifest(tmp_path / "linked")) == 24
+
+
+def test_a_missing_root_and_an_empty_one_say_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        DataError, match="does not exist. Name their folder with --root.\nRAVDESS, speech: https://zenodo"
+    ):
+        datasets.get("ravdess").manifest(tmp_path / "no")
+    with pytest.raises(DataError, match="no ravdess clips in it; wanted names like"):
+        datasets.get("ravdess").manifest(tmp_path)
+    ravdess_tree(tmp_path / "ravdess", actors=1)
+    monkeypatch.setenv("SER_DATA", str(tmp_path))
+    assert len(datasets.get("ravdess").manifest()) == 6
+
+
+def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+    root = tmp_path / "My corpus"
+    write(root / "sad" / "ann_01.wav", noise(0.1))
+    write(root / "deep" / "angry" / "bob_x_y.flac", noise(0.1))
+    check_dataset(datasets.get("folder"), root)
+    manifest = datasets.get("folder").manifest(root)
+    assert manifest.dataset == "folder-My-corpus"
+    assert [(c.clip_id, c.label, c.speaker) for c in manifest.clips] == [
+        ("deep/angry/bob_x_y.flac", "angry", "bob"),
+        ("sad/ann_01.wav", "sad", "ann"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("sad/ann.wav", "no speaker before an underscore"), ("ann_1.wav", "no label")]
+)
+def test_a_folder_without_speaker_or_label(tmp_path: Path, name: str, said: str) -> None:
+    write(tmp_path / "sad" / "ann_01.wav", noise(0.1))
+    write(tmp_path / name, noise(0.1))
+    with pytest.raises(DataError, match=said):
+        datasets.get("folder").manifest(tmp_path)
+
+
+def test_a_csv_of_ones_own(tmp_path: Path) -> None:
+    write(tmp_path / "wavs" / "1.wav", noise(0.1))
+    (tmp_path / "my.csv").write_text("path,label,speaker,gender,text\nwavs/1.wav,sad,ann,female,hello\n")
+    (clip,) = datasets.get("folder").manifest(tmp_path / "my.csv").clips
+    assert (clip.dataset, clip.path) == ("folder-my", str(tmp_path / "wavs" / "1.wav"))
+    assert (clip.label, clip.speaker, clip.gender, clip.extra) == ("sad", "ann", "female", {"text": "hello"})
+    (tmp_path / "my.csv").write_text("path,label,speaker\nwavs/1.wav,,ann\nwavs/1.wav,sad,\n")
+    with pytest.raises(DataError, match="row 2: no label\n  row 3: no speaker"):
+        datasets.get("folder").manifest(tmp_path / "my.csv")
+
+
+def test_a_recording_listed_under_two_labels_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "1.wav", noise(0.1))
+    (tmp_path / "my.csv").write_text("path,label,speaker\n1.wav,sad,ann\n1.wav,happy,ann\n")
+    with pytest.raises(DataError, match=r"same clip id:\n  1.wav: .*1.wav \(sad\) and .*1.wav \(happy\)"):
+        add_keys(datasets.get("folder").manifest(tmp_path / "my.csv"))
+
+
+def test_cells_are_stripped_and_reserved_columns_left_to_the_manifest(tmp_path: Path) -> None:
+    """A speaker with a blank behind is the same speaker: else it would stand in train and test unnoticed."""
+    for n in (1, 2):
+        write(tmp_path / f"{n}.wav", noise(0.1, seed=n))
+    rows = "path,label,speaker,dataset,key,seconds,skipped,text\n1.wav,sad,ann,tess,k,x,no,a\n2.wav,sad ,ann ,,,,,b\n"
+    (tmp_path / "my.csv").write_text(rows)
+    manifest = add_keys(datasets.get("folder").manifest(tmp_path / "my.csv"))
+    assert (manifest.speakers, manifest.labels, manifest.dataset) == (("ann",), ("sad",), "folder-my")
+    assert [dict(clip.extra) for clip in manifest.clips] == [{"text": "a"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize("name", ["录音", "my data é"])
+def test_names_of_folders_in_any_script(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name / "sad" / "ann_1.wav", noise(0.1))
+    assert datasets.get("folder").manifest(tmp_path / name).dataset == "folder-" + name.replace(" ", "-")
+
+
+def test_two_collections_of_one_name_never_overwrite_each_other(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        write(tmp_path / place / "clips" / "sad" / "ann_1.wav", noise(0.1))
+    old, new = (datasets.get("folder").manifest(tmp_path / place / "clips") for place in ("x", "y"))
+    assert old.succeed(old) == old
+    with pytest.raises(
+        DataError, match=r"'folder-clips' is the name of other recordings already \(.*/x/clips/sad/ann_1.wav"
+    ):
+        new.succeed(old)
+
+
+def test_what_one_encoder_skipped_stays_out_for_all(tree: Path) -> None:
+    fresh = add_keys(datasets.get("ravdess").manifest(tree))
+    first, *rest = fresh.clips
+    old = replace(fresh, clips=(replace(first, extra={**first.extra, "skipped": "too long"}), *rest))
+    assert fresh.succeed(old) == old
+    changed = replace(fresh, clips=(replace(first, key="f" * 64), *rest))
+    assert changed.succeed(old) == changed
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".aiff"])
+def test_audio_that_is_not_read_is_no_secret(tree: Path, suffix: str) -> None:
+    (tree / f"03-01-01-01-01-01-01{suffix}").write_bytes(b"x")
+    with pytest.raises(DataError, match=f"{suffix} is not read; convert it to WAV or FLAC"):
+        datasets.get("ravdess").manifest(tree)
+
+
+def test_two_links_to_one_folder_are_two_labels(tmp_path: Path) -> None:
+    write(tmp_path / "shared" / "ann_1.wav", noise(0.1))
+    (tmp_path / "root").mkdir()
+    for label in ("happy", "sad"):
+        (tmp_path / "root" / label).symlink_to(tmp_path / "shared")
+    assert datasets.get("folder").manifest(tmp_path / "root").labels == ("happy", "sad")
+
+
+def test_a_name_that_is_not_utf_8_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "sad").mkdir()
+    path = os.fsdecode(os.fsencode(tmp_path / "sad") + b"/s1_\xff.wav")
+    Path(path).write_bytes(b"")
+    with pytest.raises(DataError, match="the name is not UTF-8; rename the file") as error:
+        datasets.get("folder").manifest(tmp_path)
+    assert str(error.value).encode()
+
+
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    """Three speakers' folders, each with links to the other two: every clip is found, and the walk ends."""
+    for label in ("a", "b", "c"):
+        write(tmp_path / "tree" / label / f"ann_{label}.wav", noise(0.05))
+        for other in {"a", "b", "c"} - {label}:
+            (tmp_path / "tree" / label / other).symlink_to(tmp_path / "tree" / other)
+    clips = datasets.get("folder").manifest(tmp_path / "tree").clips
+    assert {Path(clip.path).name for clip in clips} == {"ann_a.wav", "ann_b.wav", "ann_c.wav"}
+    assert len(clips) == 3 + 6 + 6

@@ -1,0 +1,314 @@
+"""Encoders against their oracle, transformers' own forward; and what happens to checkpoints that are not whole."""
+
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from helpers.checkpoints import save_checkpoint
+from helpers.sounds import noise
+
+from embedcache import EncoderError, UnknownName, load_encoder
+from embedcache.checks import check_encoder
+from embedcache.encoders import mfcc
+from embedcache.encoders._checkpoint import untrained
+from embedcache.encoders.wav2vec2 import load_checkpoint
+
+FAMILIES = {
+    "wav2vec2": ("Wav2Vec2", {}),
+    "wav2vec2-stable": (
+        "Wav2Vec2",
+        {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
+    ),
+    "hubert": ("Hubert", {}),
+    "wavlm": ("WavLM", {}),
+}
+
+
+def by_hand(folder: Path, wave: np.ndarray) -> np.ndarray:
+    """(L, D): the time means of transformers' hidden states."""
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    features = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    with torch.no_grad():
+        inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
+        states = model(**inputs, output_hidden_states=True).hidden_states
+    return np.stack([state[0].mean(0).numpy() for state in states])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_are_the_time_means_of_the_hidden_states(tmp_path: Path, family: str) -> None:
+    name, changes = FAMILIES[family]
+    folder = save_checkpoint(tmp_path / "c", name, **changes)
+    encoder = load_encoder(str(folder))
+    check_encoder(encoder)
+    waves = [noise(s, seed=n).astype(np.float32) for n, s in enumerate((0.3, 0.5, 1.1))]
+    batch = encoder.encode(waves, ["layers", "pooled"])
+    for wave, layers, pooled in zip(waves, batch["layers"], batch["pooled"], strict=True):
+        np.testing.assert_allclose(layers, by_hand(folder, wave), atol=1e-5)
+        np.testing.assert_array_equal(pooled, layers[-1])
+
+
+@pytest.mark.long
+def test_the_control_is_wav2vec2_base_with_seeded_weights() -> None:
+    encoder = load_encoder("wav2vec2-base-untrained")
+    assert (encoder.info.n_layers, encoder.info.dim, encoder.info.sample_rate) == (13, 768, 16_000)
+    assert encoder.shortest == pytest.approx(400 / 16_000)
+    state = torch.random.get_rng_state()
+    again = load_encoder("wav2vec2-base-untrained")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert again.info == encoder.info
+    wave = noise(0.3).astype(np.float32)
+    first, second = (e.encode([wave], ["layers"])["layers"] for e in (encoder, again))
+    np.testing.assert_array_equal(first, second)
+    oracle = untrained("fp32")
+    inputs = oracle.features(wave, sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        states = oracle.model(**inputs, output_hidden_states=True).hidden_states
+    np.testing.assert_allclose(first[0], np.stack([s[0].mean(0) for s in states]), atol=1e-5)
+
+
+def test_whispers_encoder_goes_through_the_oracle_without_its_silence(tmp_path: Path) -> None:
+    """Its input always lasts 30 s: the frames beyond the clip are left out."""
+    small = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 4}
+    small |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    torch.manual_seed(2)
+    model = transformers.WhisperModel(transformers.WhisperConfig(**small)).eval()
+    features = transformers.WhisperFeatureExtractor()
+    model.save_pretrained(tmp_path / "whisper")
+    features.save_pretrained(tmp_path / "whisper")
+    encoder = load_encoder(str(tmp_path / "whisper"))
+    assert (encoder.longest, encoder.info.n_layers, encoder.info.dim) == (30.0, 3, 32)
+    wave = noise(0.5).astype(np.float32)
+    with torch.no_grad():
+        inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
+        states = model.encoder(**inputs, output_hidden_states=True).hidden_states
+    wanted = np.stack([state[0, :25].mean(0).numpy() for state in states])
+    np.testing.assert_allclose(encoder.encode([wave], ["layers"])["layers"][0], wanted, atol=1e-5)
+
+
+def test_the_fingerprint_follows_weights_and_configs(checkpoint: Path, tmp_path: Path) -> None:
+    reference = load_checkpoint(str(checkpoint)).info
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    assert load_checkpoint(str(copy)).info.fingerprint == reference.fingerprint
+    settings = json.loads((copy / "preprocessor_config.json").read_text())
+    (copy / "preprocessor_config.json").write_text(json.dumps({**settings, "do_normalize": False}))
+    assert load_checkpoint(str(copy)).info.fingerprint != reference.fingerprint
+    other = save_checkpoint(tmp_path / "other", layer_norm_eps=1e-4)
+    assert load_checkpoint(str(other)).info.fingerprint != reference.fingerprint
+
+
+def change_weights(folder: Path, change: object) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp_path: Path) -> None:
+    key = "encoder.layers.0.attention.q_proj.weight"
+    lacking = shutil.copytree(checkpoint, tmp_path / "lacking")
+    change_weights(lacking, lambda weights: weights.pop(key))
+    with pytest.raises(EncoderError, match=f"lacks 1 tensors, {key} first; they would be random"):
+        load_encoder(str(lacking))
+    poisoned = shutil.copytree(checkpoint, tmp_path / "poisoned")
+    change_weights(poisoned, lambda weights: weights[key].fill_(float("nan")))
+    with pytest.raises(EncoderError, match=f"tensor {key} holds NaN or infinite weights"):
+        load_encoder(str(poisoned))
+    extra = shutil.copytree(checkpoint, tmp_path / "extra")
+    change_weights(extra, lambda weights: weights.update({"encoder.layers.2.final_layer_norm.bias": torch.zeros(32)}))
+    with pytest.raises(EncoderError, match=r"extra: holds 1 tensors .* encoder.layers.2.final_layer_norm.bias first"):
+        load_encoder(str(extra))
+    head = shutil.copytree(checkpoint, tmp_path / "head")
+    change_weights(head, lambda weights: weights.update({"classifier.weight": torch.zeros(8, 32)}))
+    assert load_encoder(str(head)).info.fingerprint == load_encoder(str(checkpoint)).info.fingerprint
+    torn = shutil.copytree(checkpoint, tmp_path / "torn")
+    data = (torn / "model.safetensors").read_bytes()
+    (torn / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(EncoderError, match="cannot be loaded from"):
+        load_encoder(str(torn))
+    (lacking / "preprocessor_config.json").unlink()
+    with pytest.raises(EncoderError, match="Wanted what save_pretrained writes"):
+        load_encoder(str(lacking))
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_checkpoints_as_the_hub_has_them_are_the_same_encoder(checkpoint: Path, tmp_path: Path, ending: str) -> None:
+    """Older names of the weight norm, a prefix, and the heads of pretraining beside the network."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoint, tmp_path / "hub")
+    names = {".weight.original0": ".weight_g", ".weight.original1": ".weight_v"}
+    weights = {"quantizer.codevectors": torch.zeros(1, 4, 4), "project_q.weight": torch.zeros(3, 3)}
+    for key, tensor in load_file(folder / "model.safetensors").items():
+        stem, _, last = key.rpartition(".parametrizations")
+        weights[f"wav2vec2.{stem}{names[last]}" if stem else f"wav2vec2.{key}"] = tensor.clone()
+    (folder / "model.safetensors").unlink()
+    if ending == "bin":
+        torch.save(weights, folder / "pytorch_model.bin")
+    else:
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(str(folder)).info.fingerprint == load_encoder(str(checkpoint)).info.fingerprint
+
+
+def test_remote_code_is_never_run(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "remote")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModel": "evil.EvilModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(EncoderError):
+        load_encoder(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as a download needs, over one folder."""
+
+    folder: Path
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
+        tree = [{"type": "file", "path": n, "size": len(d), "oid": "0" * 40} for n, d in files.items()]
+        path = self.path.partition("?")[0]
+        name = path.rpartition("/")[2]
+        if path.startswith("/api/models/some/tiny/tree"):
+            data = json.dumps(tree).encode()
+        elif path.startswith("/api/models/some/tiny"):
+            listed = [{"rfilename": file} for file in files]
+            data = json.dumps({"id": "some/tiny", "sha": "a" * 40, "siblings": listed}).encode()
+        elif path.startswith("/some/tiny/resolve/") and name in files:
+            data = files[name]
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            return
+        self.send_response(200)
+        for header, value in (("Content-Length", len(data)), ("ETag", f'"{len(data)}"'), ("X-Repo-Commit", "a" * 40)):
+            self.send_header(header, str(value))
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A hub on this machine that has `some/tiny`."""
+    handler = type("Handler", (Hub,), {"folder": checkpoint})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+@pytest.mark.long
+def test_a_hub_checkpoint_is_downloaded_once_and_then_used_offline(hub: str, ser, tmp_path: Path, tree: Path) -> None:
+    world = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    command = ("extract", "--dataset", "ravdess", "--root", tree, "--encoder", "some/tiny")
+    first = ser(*command, env=world)
+    assert first.returncode == 0, first.stderr
+    assert "encoded now: 24" in first.stdout
+    offline = {**world, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    again = ser(*command, env=offline)
+    assert "encoded now: 0;" in again.stdout, again.stderr
+    absent = ser(*command[:-1], "some/other", env=world)
+    assert absent.returncode == 1
+    assert "error: some/other: no such checkpoint on the hub" in absent.stderr
+
+
+def test_an_unreachable_hub_names_the_checkpoint_the_cache_and_both_ways_out(ser, tree: Path, tmp_path: Path) -> None:
+    world = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    result = ser("extract", "--dataset", "ravdess", "--root", tree, env=world)
+    assert (result.returncode, result.stdout) == (1, "")
+    for said in (
+        "facebook/wav2vec2-base: ",
+        str(tmp_path / "hf" / "hub"),
+        "--encoder FOLDER",
+        "wav2vec2-base-untrained",
+    ):
+        assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(EncoderError, match=r"--device cuda: torch .* sees 0 CUDA devices. Use --device cpu"):
+        load_encoder("wav2vec2-base-untrained", "cuda")
+    with pytest.raises(EncoderError, match="no device 'gpu'; have auto, cpu, cuda"):
+        load_encoder("wav2vec2-base-untrained", "gpu")
+    with pytest.raises(EncoderError, match="no device 'meta'; have auto, cpu, cuda, cuda:N"):
+        load_encoder("wav2vec2-base-untrained", "meta")
+    with pytest.raises(EncoderError, match="mfcc has no weights and runs on the CPU alone"):
+        load_encoder("mfcc", "cuda")
+
+
+def test_a_name_that_is_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'hubert-base'"):
+        load_encoder("hubrt")
+
+
+def test_mfcc_keeps_the_contract() -> None:
+    check_encoder(load_encoder("mfcc"))
+
+
+def test_mfcc_agrees_with_librosa() -> None:
+    import librosa
+
+    wave = noise(1.0).astype(np.float32)
+    contours, _ = mfcc._contours(wave)
+    power = librosa.stft(wave, n_fft=512, hop_length=160, win_length=400, window="hann", pad_mode="constant")
+    log_mel = librosa.power_to_db(
+        librosa.feature.melspectrogram(S=np.abs(power) ** 2, sr=16_000, n_mels=64), amin=1e-10, top_db=None
+    )
+    ours = contours[120:184]
+    # librosa centres its 400-sample window in 512 samples: the same samples, the same frames
+    np.testing.assert_allclose(ours, log_mel, atol=0.05)
+    theirs = librosa.feature.mfcc(S=log_mel, n_mfcc=40)
+    np.testing.assert_allclose(contours[:40], theirs, atol=0.1)
+    np.testing.assert_allclose(contours[40:80, 4:-4], librosa.feature.delta(theirs, width=9)[:, 4:-4], atol=0.05)
+
+
+@pytest.mark.parametrize("hertz", [80, 120, 220, 400])
+def test_mfcc_hears_pitch_and_voicing(hertz: int) -> None:
+    t = np.arange(16_000) / 16_000
+    voice = sum(np.sin(2 * np.pi * hertz * k * t) / k for k in range(1, 8)).astype(np.float32) * 0.2
+    silence_then_voice = np.concatenate([1e-4 * noise(0.5).astype(np.float32), voice])
+    contours, voiced = mfcc._contours(silence_then_voice)
+    assert not voiced[:40].any()
+    assert voiced[60:-10].all()
+    assert 2 ** np.median(contours[191][60:-10]) == pytest.approx(hertz, rel=0.03)
+
+
+def test_mfcc_of_silence_is_finite() -> None:
+    assert np.isfinite(mfcc.statistics(np.zeros(16_000, np.float32))).all()
+
+
+def test_mfcc_gives_the_numbers_of_its_recipe() -> None:
+    """Measured with version 1 of the recipe. Where this fails on purpose, raise `recipe_version` with it."""
+    t = np.arange(16_000) / 16_000
+    wave = (0.3 * np.sin(2 * np.pi * (150 + 50 * t) * t) + 0.05 * np.sin(2 * np.pi * 2500 * t)).astype(np.float32)
+    rows = mfcc.statistics(wave).reshape(5, 194)
+    assert mfcc.load().info.recipe_version == 1
+    np.testing.assert_allclose(
+        rows[0, [0, 1, 39, 40, 120, 150, 183, 184, 190, 191, 192, 193]],
+        [-552.605, 161.19, 0.622, 0.198, -31.175, -88.761, -98.393, 56.394, 0.034, 7.571, 8.336, 0.985],
+        atol=2e-2,
+    )
+    np.testing.assert_allclose(rows[:, 191], [7.5707, 0.2846, 7.2793, 7.9434, 7.5707], atol=1e-3)

@@ -1,0 +1,1 @@
+"""What several test files share: made-up sound, small trees, tiny checkpoints, places, browsers."""

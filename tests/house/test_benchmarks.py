@@ -1,0 +1,129 @@
+"""The benchmarks run, and say what they measured; what the numbers are is no test's business."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import _measure
+from benchmarks import extract as bench
+from benchmarks import finetune as finetune_bench
+from benchmarks import heads as heads_bench
+from benchmarks import large as large_bench
+from benchmarks import live as live_bench
+from benchmarks import scale as scale_bench
+from classifiers.data.memmap import write_rows
+
+
+@pytest.mark.long
+def test_every_way_to_the_vectors_is_measured(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(bench, "SQUARE", 64)
+    monkeypatch.setattr(bench, "END_TO_END", 4)
+    monkeypatch.setattr(bench, "memory_over_model", lambda way, work: None)
+    bench.main(None, str(checkpoint), "cpu", clips=3, rounds=1, every=False, out=tmp_path)
+    (written,) = tmp_path.glob("extract-*.json")
+    result = json.loads(written.read_text())
+    rows = {row["way"]: row for row in result["rows"]}
+    assert rows[bench.PLAIN]["times_as_fast"] == 1.0
+    assert {"padded batch, fp32", "oracle, fp32", "packed, fp32"} <= set(rows)
+    assert rows["packed, fp32"]["moves"] <= 1e-5
+    assert rows["oracle, fp32"]["moves"] <= 1e-5
+    assert rows["padded batch, fp32"]["moves"] > 1e-3  # what padding does to a group norm
+    assert {row["stage"] for row in result["stages"]} >= {"convolutions", "attention", "linear layers and norms"}
+    ends = [row["way"] for row in result["end_to_end"]]
+    assert ends[:2] == ["encoder alone, fp32", "files to shards, fp32"]
+    assert written.with_suffix(".png").stat().st_size > 10_000
+    assert "of_limit" in capsys.readouterr().out
+
+
+def test_each_head_is_measured_against_its_librarys_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads_bench, "measure_jobs", lambda *arguments: [])
+    heads_bench.main(None, None, None, "layers", rounds=1, quick=True, out=tmp_path)
+    (written,) = tmp_path.glob("heads-quick-*.json")
+    sides = [(row["head"], row["side"]) for row in json.loads(written.read_text())["rows"]]
+    assert sides == [("logreg", "defaults"), ("logreg", "ours"), ("svm", "defaults"), ("svm", "ours")]
+
+
+def test_fits_on_a_file_are_measured_by_their_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_bench, "apart", large_bench.measure)
+    large_bench.main(quick=True, out=tmp_path)
+    (written,) = tmp_path.glob("large-quick-*.json")
+    rows = json.loads(written.read_text())["rows"]
+    assert [(row["head"], row["side"], row["rows"]) for row in rows] == [(h, "mapped", 20_000) for h in ("mlp", "lgbm")]
+    assert all(row["peak_gb"] >= row["imports_gb"] > 0 and row["limit_gb"] == 1 for row in rows)
+    assert all(row["accuracy"] > 0.2 for row in rows)  # chance is an eighth
+
+
+def test_what_lies_in_memory_is_what_lies_in_the_file(tmp_path: Path) -> None:
+    shape = large_bench.Shape(rows=3000, unseen=1000, dim=4)
+    X = write_rows(tmp_path, (shape.all, shape.dim), large_bench.vectors(shape))
+    mapped = large_bench.in_file(X.path, shape)
+    held = large_bench.in_memory(mapped)
+    assert isinstance(held.X, np.ndarray)
+    np.testing.assert_array_equal(held.X, np.concatenate(list(large_bench.vectors(shape))))
+    assert set(mapped.speakers[: shape.rows]).isdisjoint(mapped.speakers[shape.rows :])
+
+
+def test_sides_take_turns() -> None:
+    ran: list[str] = []
+    sides = {name: lambda name=name: ran.append(name) for name in "abc"}
+    seconds = _measure.interleave(sides, rounds=3)
+    assert "".join(ran) == "abc" + "abc" + "bca" + "cab"
+    assert all(len(took) == 3 for took in seconds.values())
+
+
+def test_the_work_of_the_network_is_counted() -> None:
+    """About 14 GFLOP a second of audio for wav2vec2-base (convolutions 5, transformer 9)."""
+    from transformers import Wav2Vec2Config
+
+    one, ten = (bench.operations(Wav2Vec2Config(), 16_000 * n) / n / 1e9 for n in (1, 10))
+    assert 13 < one < 15
+    assert one < ten < one * 1.2
+    got = bench.distance(np.ones((2, 3, 4)), np.ones((2, 3, 4)) * 2)
+    assert got == {"moves": 1.0, "turns": 0.0}
+
+
+def test_a_machine_is_named_by_its_facts() -> None:
+    facts = {"cpu": "Intel(R) Xeon(R) CPU @ 2.60GHz", "cores": 2, "cuda": "NVIDIA H200"}
+    assert _measure.slug(facts) == "intel-xeon-2-cores-nvidia-h200"
+    assert {"cpu", "cores", "memory_gb", "instructions", "torch"} <= set(_measure.machine())
+
+
+def test_the_store_is_measured_by_its_size_and_by_its_shards(tmp_path: Path) -> None:
+    scale_bench.main(None, quick=True, place=tmp_path, out=tmp_path)
+    (written,) = tmp_path.glob("scale-quick-*.json")
+    rows = json.loads(written.read_text())["rows"]
+    assert [row["clips"] for row in rows] == [1_000, 10_000, "growth"]
+    assert all(row[name] > 0 for row in rows for name in scale_bench.MEASURES)
+    scale_bench.main(8, quick=False, place=tmp_path, out=tmp_path)
+    (written,) = tmp_path.glob("reading-*.json")
+    assert [row["shards"] for row in json.loads(written.read_text())["rows"]] == [1, 8]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json"}  # the stores are gone
+
+
+@pytest.mark.long
+def test_fine_tuning_is_measured_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune_bench, "apart", finetune_bench.measure)
+    finetune_bench.main(False, "cpu", None, clips=16, rounds=1, out=tmp_path)
+    (written,) = tmp_path.glob("finetune-small-*.json")
+    rows = {row["side"]: row for row in json.loads(written.read_text())["rows"]}
+    assert list(rows) == list(finetune_bench.SIDES)
+    assert rows["fp32"]["times_as_fast"] == 1.0
+    assert rows["fp32, checkpointing"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=1e-4)
+    assert rows["bf16"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=0.05)
+
+
+@pytest.mark.long
+def test_live_use_is_measured_alone_and_under_load(tmp_path: Path) -> None:
+    live_bench.main(seconds=1.0, rounds=2, requests=3, ways="mfcc", out=tmp_path)
+    (written,) = tmp_path.glob("live-quick-*.json")
+    result = json.loads(written.read_text())
+    assert [(row["way"], row["answers"]) for row in result["rows"]] == [("mfcc", 2)]
+    assert [(row["clients"], row["busy"]) for row in result["load"]] == [(1, 0), (4, 0), (16, 0)]
+    assert all(row["answers"] > 0 and row["memory_mb"] > 0 for row in result["load"])
+    (cold,) = result["cold"]
+    assert cold["requests"] == 3
+    assert cold["demo_s"] > 0 < cold["predict_s"]
