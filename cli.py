@@ -1,91 +1,84 @@
-"""The `ser` command: parses, calls, prints. What it does lies in `embedcache` and `classifiers`.
+"""The `ser` command: parses, calls, prints. What the commands do is in `embedcache` and `classifiers`.
 
 Results go to standard output, progress and notes to standard error. Exit codes: 0 done, 1 an error with one message,
-2 usage. Heavy imports are made inside the commands, so that `ser --help` is quick.
+2 wrong usage. Heavy imports are made inside the commands, so that `ser --help` is quick.
 """
 
 from __future__ import annotations
 
 import io
+import json as json_module
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from classifiers.workflows.configurations import LABELS, ComparisonConfig, CrossConfig
+from embedcache.artifacts import Artifacts
+from embedcache.configuration import options_from, split_names
+from embedcache.errors import AudioError, ConfigError, DataError, SerError, StoreError
+from embedcache.finetune.settings import FinetuneSettings
+from embedcache.progress import terminal
+from embedcache.terminal import console, note, note_skipped, print_extraction, print_table, skipped_lines
+from embedcache.text import count
 
-    from classifiers import Row, Windows
+if TYPE_CHECKING:
+    from classifiers.evaluation.leaderboard import Row
     from classifiers.inference.audio_files import FileResult
     from classifiers.inference.output_formats import OutputFormat
-    from embedcache import Artifacts, Manifest, OnBytes
 
 app = typer.Typer(
     name="ser",
-    help="Speech emotion recognition: embed every clip once, compare classifiers on speakers they never heard.",
+    help="Speech emotion recognition: embed every clip once, compare classifiers on speakers they were not trained on.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-cache = typer.Typer(no_args_is_help=True, help="Look after the cache: what it holds, whether it is sound, in and out.")
+cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the cache; import and export vectors.")
 app.add_typer(cache, name="cache")
 
-CTRL_C = 130  # typer's exit code for an interrupt that no command has answered
+CTRL_C = 130  # typer's exit code for an interrupt that no command has handled
+USAGE = 2
 
 ArtifactsOption = Annotated[
     Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
 ]
 RootOption = Annotated[
-    Path | None, typer.Option("--root", help="Its folder.", show_default="$SER_DATA/<dataset>, data/<dataset>")
+    Path | None,
+    typer.Option("--root", help="Folder of the dataset.", show_default="$SER_DATA/<dataset> or data/<dataset>"),
 ]
-JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all cores")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Number of processes.", show_default="all cores")]
 StoresArgument = Annotated[
-    list[str] | None, typer.Argument(help="Stores or encoders, as `ser cache ls` calls them.", show_default="all")
+    list[str] | None, typer.Argument(help="Stores or encoders, as `ser cache ls` names them.", show_default="all")
 ]
 DatasetsOption = Annotated[
-    list[str] | None, typer.Option(help="Extracted datasets, a,b,c or repeated.", show_default="the only one")
-]
-EncodersOption = Annotated[list[str] | None, typer.Option(help="Extracted encoders.", show_default="all")]
-HeadsOption = Annotated[
-    list[str] | None, typer.Option(help="Heads, a,b,c or repeated.", show_default="all but those over frames")
-]
-ProtocolOption = Annotated[str, typer.Option(help="How folds are cut; see `ser protocols`.")]
-FoldsOption = Annotated[int, typer.Option(min=2, help="Folds, for `speakers` and `random`.")]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Repeat with this many seeds.")]
-KeepOption = Annotated[bool, typer.Option("--keep-known-faults", help="Keep clips that were published faulty.")]
-LabelsOption = Annotated[
-    str, typer.Option(help="native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to.")
-]
-CopiesOption = Annotated[int, typer.Option(min=0, help="Augmented copies of each clip to train on, as extracted.")]
-ViewsOption = Annotated[
     list[str] | None,
-    typer.Option("--view", help="What heads read: layers+std, frames:6, …", show_default="each head's own"),
+    typer.Option(help="Extracted datasets, separated by commas or repeated.", show_default="the only one"),
 ]
-FramesOption = Annotated[
-    int | None, typer.Option(min=1, help="Frames that clips are fitted to.", show_default="124; 216 of mfcc")
+KeepOption = Annotated[
+    bool, typer.Option("--keep-known-faults", help="Keep clips that the dataset was published with by mistake.")
 ]
-TuneOption = Annotated[int, typer.Option(min=0, help="Also choose among this many settings, by inner folds.")]
-CalibrateOption = Annotated[bool, typer.Option("--calibrate", help="Scale probabilities, by inner folds.")]
 ClusterOption = Annotated[
-    str | None, typer.Option(help="Run on Ray: local, auto, HOST:PORT.", show_default="this process")
+    str | None, typer.Option(help="Ray cluster: local, auto or HOST:PORT.", show_default="this process")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")]
+RunsArgument = Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="all")]
 
 
 def between_0_and_1(value: float | None) -> float | None:
-    """An option's value, or none. Raises BadParameter, exit code 2, for what is no probability between 0 and 1."""
+    """An option's value, or None. Raises BadParameter, exit code 2, for a value outside (0, 1)."""
     if value is not None and not 0 < value < 1:
         raise typer.BadParameter(f"got {value:g}; wanted a probability above 0 and below 1.")
     return value
 
 
 def main() -> None:
-    """Run the command line; a SerError becomes one message and exit code 1."""
+    """Run the command line. A SerError becomes one message and exit code 1, a ConfigError exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 loses a dash, not the result
@@ -93,21 +86,17 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == CTRL_C:
-            note("error: stopped. What was stored before stays; a comparison is saved when it is complete.")
+            note("error: stopped. What was stored before remains; a comparison is saved once it is complete.")
             sys.exit(1)
         raise
-    except Exception as error:
-        from embedcache import SerError
-
-        if not isinstance(error, SerError):
-            raise
+    except SerError as error:
         note(f"error: {error}")
-        sys.exit(1)
+        sys.exit(USAGE if isinstance(error, ConfigError) else 1)
 
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """Speech emotion recognition: embed every clip once, compare classifiers on speakers they never heard."""
+    """Speech emotion recognition: embed every clip once, compare classifiers on speakers they were not trained on."""
     if show:
         from embedcache import __version__
 
@@ -117,34 +106,38 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def quickstart(artifacts: ArtifactsOption = None) -> None:
-    """The main job, start to end, on a synthetic sample: no download, under a minute."""
-    print(
-        "These voices are synthetic: the scores show only that the pipeline works, nothing about emotion.", flush=True
-    )
+    """Run the whole job on a synthetic sample, without a download, in under a minute."""
+    print("These voices are synthetic: the scores show that the pipeline works, and nothing about emotion.", flush=True)
+    from classifiers.reporting.html_report import write_report
+    from classifiers.workflows.quickstart import NAME
     from classifiers.workflows.quickstart import quickstart as run
-    from embedcache.progress import terminal
 
-    place = place_of(artifacts, "quickstart")
+    place = Artifacts(Artifacts.at(artifacts).root / "quickstart")
     rows = run(place, terminal, log=lambda line: print(line, flush=True))
     show(rows)
-    for name in dict.fromkeys(row.run for row in rows):
+    runs = list(dict.fromkeys(row.run for row in rows))
+    for name in runs:
         print(f"leaderboard: {place.runs / name / 'leaderboard.csv'}")
-    print("\nNext, with RAVDESS on disk (`ser datasets` says where to get it):")
+    print(f"report, for a browser: {write_report(place, runs, None, True, terminal)}")
+    here = f"--artifacts {shlex.quote(str(place.root))}"
+    print(f"\nNext, without a download:\n  ser fit --head logreg --dataset {NAME} --encoder mfcc {here}")
+    print("  ser extract --dataset folder --root DIR --encoder mfcc   # your recordings: DIR/<label>/<speaker>_1.wav")
+    print("Next, with RAVDESS on disk (`ser datasets` says where to get it):")
     print("  ser extract --dataset ravdess --root DIR\n  ser compare --dataset ravdess --protocol official")
 
 
 @app.command()
 def datasets() -> None:
-    """The datasets there are: clips, speakers, labels, licence, citation, where to get them."""
+    """List the datasets: clips, speakers, labels, licence, citation and source of each."""
     from embedcache import datasets as registry
 
     for d in registry.all():
         counts = f"{d.n_clips} clips, {d.n_speakers} speakers, {len(d.labels)} labels: {', '.join(d.labels)}"
         print(f"{d.name}: {d.title}")
-        print(f"  holds    {counts if d.n_clips else 'the clips, speakers and labels that you have'}")
+        print(f"  holds    {counts if d.n_clips else 'your own clips, speakers and labels'}")
         print(f"  licence  {d.licence}")
         print(f"  cite     {d.citation}")
-        print(f"  get it   {f'ser download {d.name}; ' if d.remotes else ''}{d.apply or d.source}")
+        print(f"  get it   {f'ser download {d.name}; ' if d.remotes else ''}{d.how_to_apply or d.source}")
         print(f"  files    {d.layout}")
         if d.official_folds:
             print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
@@ -152,416 +145,294 @@ def datasets() -> None:
 
 @app.command()
 def encoders() -> None:
-    """The encoders there are; a checkpoint folder or a hub id works too."""
+    """List the built-in encoders. A checkpoint folder or a Hugging Face hub id is an encoder, too."""
     from embedcache import encoders as registry
 
-    table("name checkpoint licence about", ((e.name, e.checkpoint, e.licence, e.about) for e in registry.all()))
+    print_table(
+        ("name", "checkpoint", "licence", "about"), ((e.name, e.checkpoint, e.licence, e.about) for e in registry.all())
+    )
 
 
 @app.command()
 def heads() -> None:
-    """The heads there are."""
+    """List the heads: the view that each reads, what it is, and its source."""
     from classifiers import heads as registry
 
-    table("name reads about source", ((h.name, h.view, h.about, h.source) for h in registry.all()))
+    print_table(("name", "reads", "about", "source"), ((h.name, h.view, h.about, h.source) for h in registry.all()))
 
 
 @app.command()
 def protocols() -> None:
-    """The ways to cut folds, and what they promise."""
+    """List the protocols: how each cuts folds, and whether its speakers are disjoint."""
     from classifiers import PROTOCOLS
 
     promises = {True: "speakers disjoint", False: "leaks speakers"}
-    table("name promise about", ((n, promises[p.disjoint_speakers], p.about) for n, p in PROTOCOLS.items()))
+    print_table(
+        ("name", "promise", "about"), ((n, promises[p.disjoint_speakers], p.about) for n, p in PROTOCOLS.items())
+    )
 
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(help="See `ser datasets`.")],
+    name: Annotated[str, typer.Argument(help="Dataset; see `ser datasets`.")],
     root: Annotated[
-        Path | None, typer.Option(help="Folder to put it into.", show_default="$SER_DATA/<dataset> or data/<dataset>")
+        Path | None, typer.Option(help="Target folder.", show_default="$SER_DATA/<dataset> or data/<dataset>")
     ] = None,
 ) -> None:
-    """Fetch a dataset, check its checksums, unpack it; what is there is not fetched again."""
-    from embedcache import SerError
+    """Download a dataset, check its checksums and unpack it. Files that are complete are not downloaded again."""
     from embedcache import datasets as registry
     from embedcache.download.dataset import download as run
-    from embedcache.progress import terminal
 
     spec = registry.get(name)
     try:
-        got = run(spec, root, terminal)
+        result = run(spec, root, terminal)
     except KeyboardInterrupt:
-        raise SerError("stopped: what is complete stays. The same command goes on from there.") from None
-    unpacked = f", {got.unpacked} unpacked from archives" if got.unpacked else ""
-    print(f"{spec.name}: {got.root} is complete")
-    print(f"files fetched now: {got.fetched}{unpacked}; there before: {got.found}")
+        raise SerError("stopped: complete files remain. Run the same command again to continue.") from None
+    unpacked = f", {result.unpacked} unpacked from archives" if result.unpacked else ""
+    print(f"{spec.name}: {result.root} is complete")
+    print(f"files downloaded now: {result.fetched}{unpacked}; there before: {result.found}")
     print(f"licence: {spec.licence}\ncite:    {spec.citation}")
-    note(f"Next: ser audit --dataset {spec.name} --root {got.root}")
-    note(f"      ser extract --dataset {spec.name} --root {got.root}")
+    note(f"Next: ser audit --dataset {spec.name} --root {result.root}")
+    note(f"      ser extract --dataset {spec.name} --root {result.root}")
 
 
 @app.command()
 def audit(
-    dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
+    dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document with everything.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")] = False,
     keep_known_faults: KeepOption = False,
 ) -> None:
-    """Look for what is wrong with a dataset's files, before any extraction; exit code 1 where there is a fault."""
-    from json import dumps
-
-    from embedcache import DataError
+    """Check the recordings of a dataset before they are extracted. Exit code 1 if there is a fault."""
     from embedcache import audit as run
     from embedcache import datasets as registry
     from embedcache.auditing.terminal_table import show_audit
-    from embedcache.progress import terminal
 
     found = run(registry.get(dataset), root, terminal, keep_known_faults)
     if json:
-        print(dumps(found.to_dict(), indent=1), flush=True)
+        print(json_module.dumps(found.to_dict(), indent=1), flush=True)
     else:
         show_audit(found, console())
     keep = " --keep-known-faults" if keep_known_faults else ""
     then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{keep}"
     if found.faults:
-        raise DataError(f"faults: {len(found.faults)}. Mend what can be mended, then: {then}")
+        raise DataError(f"{count(len(found.faults), 'fault')}. Mend what can be mended, then: {then}")
     note(f"Next: {then}")
 
 
 @app.command()
 def extract(
-    dataset: Annotated[str, typer.Option(help="See `ser datasets`.")],
+    dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
-    encoder: Annotated[str, typer.Option(help="A name (see `ser encoders`), a folder or a hub id.")] = "wav2vec2-base",
+    encoder: Annotated[
+        str, typer.Option(help="Encoder: a name (see `ser encoders`), a checkpoint folder or a hub id.")
+    ] = "wav2vec2-base",
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="Of the matrix products: fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Precision of the matrix products: fp32, bf16 or fp16.")] = "fp32",
     views: Annotated[
-        str, typer.Option(help="Of pooled, layers, std, frames (the last layer's), frames:N, frames:all.")
+        str,
+        typer.Option(help="Views, separated by commas: pooled, layers, std, frames, frames:N, frames:all."),
     ] = "pooled,layers",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unusable clips out, and list them.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unusable clips, and list them.")] = False,
     keep_known_faults: KeepOption = False,
     augment: Annotated[
-        str | None, typer.Option(help="Also of copies: noise, pitch, stretch, gain.", show_default="no copies")
+        str | None,
+        typer.Option(help="Transforms of augmented copies: noise, pitch, stretch, gain.", show_default="none"),
     ] = None,
-    copies: Annotated[int | None, typer.Option(min=1, help="Copies of each clip.", show_default="1")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed, other copies.", show_default="0")] = None,
+    copies: Annotated[int | None, typer.Option(min=1, help="Augmented copies of each clip.", show_default="1")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of the copies.", show_default="0")] = None,
     cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Run a frozen encoder over every clip once, and keep the vectors."""
-    from embedcache import Augmentation, EmbeddingStore, SerError, copies_of, keyed_manifest, load_encoder
-    from embedcache import datasets as registry
-    from embedcache import extract as run
-    from embedcache.cache.ray_extract import on_cluster
-    from embedcache.encoder import resolve_views
-    from embedcache.progress import terminal
+    """Run a frozen encoder over every clip once, and store the vectors in the cache."""
+    from embedcache import Augmentation
+    from embedcache.cache.dataset_extraction import extract_dataset, peak_memory
 
-    recipe = Augmentation.asked(None if augment is None else given(augment), copies, seed)
-    place, spec = place_of(artifacts), registry.get(dataset)
-    loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
-    found = spec.manifest(root, keep_known_faults)
-    loaded = load_encoder(encoder, device, precision, log=note, memory=place.encoders)
-    manifest = keyed_manifest(found, place, terminal)
-    store = EmbeddingStore.of(place.cache, loaded.info)
-
-    def stored(listed: Manifest, what: str) -> tuple[Manifest, OnBytes]:
-        try:
-            return run(listed, loaded, store, given(views), skip_bad, terminal, loop)
-        except KeyboardInterrupt:
-            keys = [clip.key for clip in listed.usable]
-            lacking = set(store.missing(keys, resolve_views(given(views), loaded)))
-            kept = f"{sum(key not in lacking for key in keys)} of {len(listed)} {what} are stored"
-            raise SerError(f"stopped: {kept}. The same command goes on from there.") from None
-
-    manifest, report = stored(manifest, "clips")
-    tell_fewer(place, manifest)
-    manifest.to_csv(place.manifest(manifest.dataset))
-    if spec.n_clips and len(manifest) != spec.n_clips:
-        note(f"note: {spec.name} has {spec.n_clips} clips when complete, this folder {len(manifest)}.")
-    tell(report, store.folder, manifest.dataset, loaded.info.name)
-    if recipe:
-        made, report = stored(copies_of(manifest, recipe), "copies")
-        made.to_csv(place.copies(made.dataset))
-        print(f"{made.dataset}: {report.clips} copies ({augment}) have {loaded.info.name} vectors")
-        print(f"encoded now: {report.encoded}; in the cache before: {report.cached}")
-        tell_skipped(made.dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in made.skipped], "copies")
+    result = extract_dataset(
+        Artifacts.at(artifacts),
+        dataset,
+        root,
+        encoder,
+        device,
+        precision,
+        split_names(views),
+        skip_bad=skip_bad,
+        keep_known_faults=keep_known_faults,
+        augmentation=Augmentation.from_options(split_names(augment) if augment is not None else None, copies, seed),
+        cluster=cluster,
+        progress=terminal,
+        log=note,
+    )
+    print_extraction(result, augment or "", peak_memory())
 
 
 @app.command()
+@options_from(ComparisonConfig, required=["heads"])
 def fit(
-    head: Annotated[str, typer.Option(help="See `ser heads`.")],
-    dataset: DatasetsOption = None,
-    encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="the only one")] = None,
-    labels: LabelsOption = "native",
-    copies: CopiesOption = 0,
-    view: ViewsOption = None,
-    frames: FramesOption = None,
-    tune: TuneOption = 0,
-    calibrate: CalibrateOption = False,
-    protocol: ProtocolOption = "speakers",
-    folds: FoldsOption = 5,
-    seeds: SeedsOption = 1,
+    config: ComparisonConfig,
     jobs: JobsOption = None,
     out: Annotated[Path | None, typer.Option(help="Model folder.", show_default="below artifacts/models")] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Cross-validate one head, then fit it on all clips and save the model."""
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
-    from classifiers.workflows.comparison import ComparisonConfig
+    from classifiers.reporting.terminal_tables import show_labels
     from classifiers.workflows.fitting import fit_model
-    from embedcache.progress import terminal
 
-    asked = ComparisonConfig(
-        given(dataset),
-        given(encoder),
-        given(head),
-        protocol,
-        folds,
-        seeds,
-        labels,
-        copies,
-        given(view),
-        frames,
-        tune,
-        calibrate,
-    )
-    place = place_of(artifacts)
-    model, card, predictions = fit_model(place, asked, out, jobs, terminal)
+    place = Artifacts.at(artifacts)
+    model, card, predictions = fit_model(place, config, out, jobs, terminal)
     show_labels(place.runs / card.score["run"])
     show(rows_of(predictions))
-    tell_skipped(predictions[0].dataset, predictions[0].skipped)
+    note_skipped(predictions[0].dataset, predictions[0].skipped)
     print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
     note(f"Next: ser predict {model} CLIP.wav")
 
 
 @app.command()
+@options_from(FinetuneSettings)
 def finetune(
+    *,
     dataset: DatasetsOption = None,
     root: RootOption = None,
-    encoder: Annotated[str, typer.Option(help="To start from: a name, a folder or a hub id.")] = "wav2vec2-base",
-    labels: LabelsOption = "native",
+    encoder: Annotated[
+        str, typer.Option(help="Encoder to start from: a name, a checkpoint folder or a hub id.")
+    ] = "wav2vec2-base",
+    labels: Annotated[str, typer.Option(help=LABELS)] = "native",
     protocol: Annotated[
-        str, typer.Option(help="One checkpoint a fold, and a row.", show_default="one checkpoint of all clips")
+        str,
+        typer.Option(help="Fine-tune once for each fold of this protocol.", show_default="one checkpoint of all clips"),
     ] = "",
-    folds: FoldsOption = 5,
-    classifier: Annotated[str, typer.Option(help="mlp, or sequence: transformers' own.")] = "mlp",
-    pooling: Annotated[str, typer.Option(help="Over frames: mean or attention.")] = "mean",
-    hidden: Annotated[str, typer.Option(help="Units of the layers behind it, a,b; none: no layer.")] = "256",
-    dropout: Annotated[float, typer.Option(help="Behind each of them.")] = 0.1,
-    unfreeze: Annotated[
-        str, typer.Option(help="encoder (all but the convolutions), all, or top:N blocks.")
-    ] = "encoder",
-    seconds: Annotated[float, typer.Option(help="Longer clips are cropped to this.")] = 5.0,
-    epochs: Annotated[int, typer.Option(help="At most.")] = 15,
-    batch_size: Annotated[int, typer.Option(help="Clips at once.")] = 16,
-    accumulate: Annotated[int, typer.Option(help="Batches before a step.")] = 1,
-    lr: Annotated[float, typer.Option(help="Learning rate, of AdamW.")] = 3e-5,
-    layer_decay: Annotated[float, typer.Option(help="Of the rate, a block further down.")] = 1.0,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
-    warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate grows.")] = 0.1,
-    schedule: Annotated[str, typer.Option(help="Of the rate, then: linear, cosine, constant.")] = "linear",
-    patience: Annotated[
-        int, typer.Option(help="Epochs without a better UAR on development speakers; 0: none, and every epoch.")
-    ] = 5,
-    class_weights: Annotated[bool, typer.Option("--class-weights", help="Each label counts the same.")] = False,
-    spec_augment: Annotated[
-        float, typer.Option(help="Share of frames masked in training (SpecAugment); 0: none.")
-    ] = 0.05,
-    augment: Annotated[
-        str | None, typer.Option(help="Each epoch hears copies: noise, pitch, stretch, gain.", show_default="clips")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, bf16; fp16 on a GPU.")] = "fp32",
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    config: FinetuneSettings,
     device: DeviceOption = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="below artifacts/checkpoints")] = None,
+    resume: ResumeOption = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder.", show_default="below artifacts/checkpoints")
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Train an encoder on: its checkpoint goes back into `ser extract`, and with --protocol onto the leaderboard."""
+    """Fine-tune an encoder. The result is a checkpoint for `ser extract` and, with --protocol, a leaderboard row."""
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.workflows.finetuning import FinetuneConfig
     from classifiers.workflows.finetuning import finetune as run
-    from embedcache import SerError, dataset_manifest
-    from embedcache.finetune import FinetuneSettings
+    from embedcache import dataset_manifest
     from embedcache.finetune.training import is_first
-    from embedcache.progress import terminal
 
-    settings = FinetuneSettings(
-        classifier=classifier,
-        pooling=pooling,
-        hidden=units(hidden),
-        dropout=dropout,
-        unfreeze=unfreeze,
-        seconds=seconds,
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=lr,
-        layer_decay=layer_decay,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        schedule=schedule,
-        patience=patience,
-        class_weights=class_weights,
-        spec_augment=spec_augment,
-        augment=given(augment),
-        precision=precision,
-        gradient_checkpointing=gradient_checkpointing,
-        seed=seed,
-    )
-    if root and len(given(dataset)) != 1:
-        raise SerError("--root is the folder of one dataset: name it with --dataset.")
-    place = place_of(artifacts)
-    names = tuple(dataset_manifest(name, place, root, terminal).dataset for name in given(dataset))
-    asked = FinetuneConfig(names, encoder, protocol, folds, labels, settings)
+    if root and len(split_names(dataset)) != 1:
+        raise typer.BadParameter("--root is the folder of one dataset. Name that dataset with --dataset.")
+    place = Artifacts.at(artifacts)
+    names = tuple(dataset_manifest(name, place, root, terminal).dataset for name in split_names(dataset))
+    request = FinetuneConfig(names, encoder, protocol, folds, labels, config)
     try:
-        done = run(place, asked, out, device, resume, terminal, note)
+        result = run(place, request, out, device, resume, terminal, note)
     except KeyboardInterrupt:
-        raise SerError("stopped: whole epochs are kept. The same command with --resume goes on from there.") from None
+        raise SerError(
+            "stopped: complete epochs remain. The same command with --resume continues from there."
+        ) from None
     if not is_first():
         return
-    if done.run:
-        show(rows_of(done.predictions))
-        tell_skipped(done.predictions[0].dataset, done.predictions[0].skipped)
-        print(f"\nrun: {done.run}")
-    print("\n".join(f"checkpoint: {folder}" for folder in done.checkpoints))
-    note(f"Next: ser extract --encoder {shlex.quote(str(done.checkpoints[0]))} --dataset D, of speakers it never heard")
+    if result.run:
+        show(rows_of(result.predictions))
+        note_skipped(result.predictions[0].dataset, result.predictions[0].skipped)
+        print(f"\nrun: {result.run}")
+    print("\n".join(f"checkpoint: {folder}" for folder in result.checkpoints))
+    checkpoint = shlex.quote(str(result.checkpoints[0]))
+    note(f"Next: ser extract --encoder {checkpoint} --dataset D, with speakers that it was not trained on")
 
 
 @app.command()
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="A recipe.", show_default="all of them, listed")] = None,
+    name: Annotated[str | None, typer.Argument(help="Recipe of a published system.", show_default="list all")] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Other data, a,b,c or repeated.", show_default="the recipe's")
+        list[str] | None, typer.Option(help="Datasets instead of the recipe's.", show_default="the recipe's")
     ] = None,
     root: RootOption = None,
-    encoder: Annotated[str | None, typer.Option(help="Another encoder.", show_default="the recipe's")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few minutes' version: few clips, less training.")] = False,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder instead of the recipe's.", show_default="the recipe's")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use few clips and short training: some minutes.")] = False,
     device: DeviceOption = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with fine-tuning that was stopped.")] = False,
+    resume: ResumeOption = False,
     jobs: JobsOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Run a published system: what it claims, what its protocol gives here, what is left on new speakers."""
+    """Run a published system under its own protocol and on new speakers, and compare both with its claim."""
     from classifiers.reproduction import recipe as recipes
     from classifiers.reproduction import reproduce as reproducing
-    from embedcache import SerError
-    from embedcache.progress import terminal
 
-    place = place_of(artifacts)
+    place = Artifacts.at(artifacts)
     if name is None:
         every = [recipes.recipe(each) for each in recipes.names()]
-        list_recipes([(r.name, r.about, claim_of(r.claims), *reproducing.state(place, r)) for r in every])
+        rows = [(r.name, *reproducing.state(place, r), reproducing.claims_text(r.claims), r.about) for r in every]
+        print_table(("name", "weights", "data", "claims", "about"), rows)
         return
+    config = reproducing.ReproductionConfig(encoder, split_names(dataset), root, quick, device, resume, jobs)
     try:
-        done = reproducing.reproduce(
-            place, recipes.recipe(name), encoder, given(dataset), root, quick, device, resume, jobs, terminal, note
-        )
+        result = reproducing.reproduce(place, recipes.recipe(name), config, terminal, note)
     except KeyboardInterrupt:
-        raise SerError("stopped: what is embedded stays, and whole epochs with --resume.") from None
-    table("what claimed its-protocol new-speakers", done.table())
-    for line in done.told():
+        raise SerError("stopped: stored vectors remain, and complete epochs with --resume.") from None
+    print_table(("system", "claimed", "its-protocol", "new-speakers"), result.table())
+    for line in result.notes():
         note(line)
-    note(f"run: {done.folder} (reproduction.csv, reproduction.json, leaderboard.csv)")
+    note(f"run: {result.folder} (reproduction.csv, reproduction.json, leaderboard.csv)")
 
 
 @app.command()
+@options_from(ComparisonConfig)
 def compare(
-    dataset: DatasetsOption = None,
-    encoder: EncodersOption = None,
-    head: HeadsOption = None,
-    labels: LabelsOption = "native",
-    copies: CopiesOption = 0,
-    view: ViewsOption = None,
-    frames: FramesOption = None,
-    tune: TuneOption = 0,
-    calibrate: CalibrateOption = False,
-    protocol: ProtocolOption = "speakers",
-    folds: FoldsOption = 5,
-    seeds: SeedsOption = 1,
-    jobs: JobsOption = None,
-    cluster: ClusterOption = None,
-    artifacts: ArtifactsOption = None,
+    config: ComparisonConfig, jobs: JobsOption = None, cluster: ClusterOption = None, artifacts: ArtifactsOption = None
 ) -> None:
     """Cross-validate heads on extracted encoders, and write a leaderboard. Several datasets are trained on together."""
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
-    from classifiers.workflows.comparison import ComparisonConfig, run_comparison
-    from embedcache.progress import terminal
+    from classifiers.reporting.terminal_tables import show_labels
+    from classifiers.workflows.comparison import run_comparison
 
-    asked = ComparisonConfig(
-        given(dataset),
-        given(encoder),
-        given(head),
-        protocol,
-        folds,
-        seeds,
-        labels,
-        copies,
-        given(view),
-        frames,
-        tune,
-        calibrate,
-    )
-    run, predictions = run_comparison(place_of(artifacts), asked, jobs, terminal, note, cluster)
+    run, predictions = run_comparison(Artifacts.at(artifacts), config, jobs, terminal, note, cluster)
     show_labels(run)
     show(rows_of(predictions))
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
-        tell_skipped(name, skipped)
+        note_skipped(name, skipped)
     print(f"\nrun: {run} (leaderboard.csv, intervals.csv, per_label.csv, predictions.csv, pictures)")
     note(f"Next: ser report {run.name}")
 
 
 @app.command()
+@options_from(CrossConfig)
 def cross(
-    train: Annotated[list[str] | None, typer.Option(help="Datasets to train on, each on its own: a,b.")] = None,
-    test: Annotated[list[str] | None, typer.Option(help="Datasets to test on, each on its own: a,b.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Each extracted dataset on each.")] = False,
-    encoder: EncodersOption = None,
-    head: HeadsOption = None,
-    labels: LabelsOption = "emotion",
-    folds: FoldsOption = 5,
-    seeds: SeedsOption = 1,
+    config: CrossConfig,
+    every: Annotated[bool, typer.Option("--all", help="Train and test on every extracted dataset.")] = False,
     jobs: JobsOption = None,
     cluster: ClusterOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Train heads on one dataset and test them on another, over the labels that both have."""
-    from embedcache import DataError
-
-    if every == bool(given(train) or given(test)) or bool(given(train)) != bool(given(test)):
-        raise DataError("wanted --train A --test B, or --all.")
-    from classifiers.reporting.terminal_tables import show_cross
-    from classifiers.workflows.cross_corpus import CrossConfig
+    if every == bool(config.train or config.test) or bool(config.train) != bool(config.test):
+        raise typer.BadParameter("wanted --train A --test B, or --all.")
+    from classifiers.reporting.terminal_tables import show_cross, show_labels
     from classifiers.workflows.cross_corpus import cross as run_cross
-    from embedcache.progress import terminal
 
-    asked = CrossConfig(given(train), given(test), given(encoder), given(head), labels, folds, seeds)
-    run, cells = run_cross(place_of(artifacts), asked, jobs, terminal, note, cluster)
+    run, rows = run_cross(Artifacts.at(artifacts), config, jobs, terminal, note, cluster)
     show_labels(run)
-    show_cross(cells, console())
+    show_cross(rows, console())
     print(f"\nrun: {run} (cross.csv, leaderboard.csv, predictions.csv, a picture for each head)")
 
 
 @app.command()
 def leaderboard(
-    runs: Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="all")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the rows as CSV.")] = None,
+    runs: RunsArgument = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this CSV file, too.")] = None,
     critical: Annotated[
-        Path | None, typer.Option(help="Also draw, as PNG, which heads can be told apart over several datasets.")
+        Path | None, typer.Option(help="Draw the critical-difference diagram over several datasets to this PNG file.")
     ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """The runs so far, merged and ranked; through a pipe, as CSV."""
+    """Print the rows of all runs, ranked; as CSV through a pipe."""
     from classifiers.evaluation.leaderboard import latest, to_csv
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.evaluation.run_folder import load_runs
     from embedcache.files.atomic import atomic_write
 
-    found = load_runs(place_of(artifacts), runs or [])
+    found = load_runs(Artifacts.at(artifacts), runs or [])
     rows = rows_of(latest(found))
     if csv:
         with atomic_write(csv) as file:
@@ -574,7 +445,7 @@ def leaderboard(
     if critical:
         draw_critical(rows, critical)
     if len(rows) < len(found):
-        note(f"note: {len(found) - len(rows)} rows of earlier runs were repeats, and are left out.")
+        note(f"note: {len(found) - len(rows)} rows of earlier runs are repeated in later ones, and are left out.")
 
 
 @app.command()
@@ -583,50 +454,50 @@ def report(
         list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="report.html in the first run")] = None,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="With the sound of the hardest clips.")] = True,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Include the sound of the hardest clips.")] = True,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """One page about runs: scores, confusions, speakers, calibration, the hardest clips. It needs no network."""
+    """Write one HTML page on runs: scores, confusions, speakers, calibration, hardest clips. It needs no network."""
     from classifiers.reporting.html_report import write_report
-    from embedcache.progress import terminal
 
-    print(write_report(place_of(artifacts), runs or [], out, audio, terminal))
+    print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A folder that `ser fit` or `ser finetune` wrote.")],
-    audio: Annotated[list[str], typer.Argument(help="Files, folders, patterns in quotes; - is standard input.")],
-    also: Annotated[list[Path] | None, typer.Option("--with", help="Another model; they are averaged.")] = None,
+    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
+    audio: Annotated[list[str], typer.Argument(help="Audio files, folders, or quoted patterns; - for standard input.")],
+    also: Annotated[list[Path] | None, typer.Option("--with", help="Another model, to average with.")] = None,
     window: Annotated[
-        float | None, typer.Option(help="Seconds: a line a window, not a file.", show_default="the whole file")
+        float | None, typer.Option(help="Length of windows in seconds; one line a window.", show_default="whole files")
     ] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds from window to window.", show_default="1")] = None,
-    rate: Annotated[int | None, typer.Option(help="Hz: - is raw sound, 16 bits, little-endian, one channel.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    hop: Annotated[float | None, typer.Option(help="Seconds between the starts of windows.", show_default="1")] = None,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate in Hz of raw 16-bit little-endian mono sound on standard input.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     abstain_below: Annotated[
         float | None,
-        typer.Option(callback=between_0_and_1, help="No label where the likeliest one's probability is below this."),
+        typer.Option(callback=between_0_and_1, help="Confidence below which the answer is `not sure`."),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """The label and all probabilities of audio: a table on a terminal, CSV or JSON lines through a pipe."""
-    from classifiers import Predictor
+    """Print the label and all probabilities of recordings: a table on a terminal, CSV or JSON lines through a pipe."""
+    from classifiers import Predictor, Windows
     from classifiers.inference.audio_files import STDIN, FileResult, find_audio, predict_files, predict_raw
-    from embedcache import AudioError
 
-    windows = windows_of(window, hop)
+    windows = None if window is None and hop is None else Windows.from_options(window, hop)
     if rate is not None and audio != [STDIN]:
-        raise typer.BadParameter("--rate is of raw sound on standard input: give - and nothing beside it.")
+        raise typer.BadParameter("--rate is for raw sound on standard input. Give - as the only file.")
     paths, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
     predictor = Predictor.load(model, *(also or []), device=device)
     if rate is None:
-        heard = predict_files(predictor, paths, windows, abstain_below, pipe)
+        results = predict_files(predictor, paths, windows, abstain_below, pipe)
     else:
-        heard = (
-            FileResult(p.path, (p,)) for p in predict_raw(predictor, pipe or io.BytesIO(), rate, windows, abstain_below)
-        )
-    failed = tell_predictions(heard, lines_of(predictor.labels, paths, windows is not None, json), abstain_below)
+        raw = predict_raw(predictor, pipe or io.BytesIO(), rate, windows, abstain_below)
+        results = (FileResult(p.path, (p,)) for p in raw)
+    output = output_format(predictor.labels, paths, windows is not None, json)
+    failed = print_predictions(results, output, abstain_below)
     if failed:
         raise AudioError(f"{failed} of {len(paths)} files have no prediction.")
 
@@ -634,18 +505,18 @@ def predict(
 @app.command()
 def demo(
     models: Annotated[
-        list[Path] | None, typer.Argument(help="Model folders, side by side.", show_default="the latest one")
+        list[Path] | None, typer.Argument(help="Model folders to compare.", show_default="the latest model")
     ] = None,
     host: Annotated[str, typer.Option(help="Address; others than this machine's need --auth.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
-    auth: Annotated[str, typer.Option(envvar="SER_AUTH", help="USER:PASSWORD that the page and the API ask for.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
+    auth: Annotated[str, typer.Option(envvar="SER_AUTH", help="USER:PASSWORD that the page and the API require.")] = "",
     keep: Annotated[
-        Path | None, typer.Option(help="Folder to keep recordings in.", show_default="none is kept")
+        Path | None, typer.Option(help="Folder to keep recordings in.", show_default="recordings are not kept")
     ] = None,
     device: DeviceOption = "auto",
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """A page that listens: speak, and see what models say, on this machine alone; the same as an HTTP API."""
+    """Serve a page that predicts from the microphone or a file, on this machine alone; also as an HTTP API."""
     from classifiers.demo.choose_models import models_for, need_demo
 
     need_demo()
@@ -654,91 +525,71 @@ def demo(
 
     check_access(host, auth)
     with listen_on(host, port) as listening:
-        loaded, banner = models_for(models or [], place_of(artifacts), device, note)
-        desk = PredictionService(loaded, keep, complain=note)
-        serve(desk, listening, auth, banner, lambda line: print(line, flush=True))
+        loaded, banner = models_for(models or [], Artifacts.at(artifacts), device, note)
+        service = PredictionService(loaded, keep, log=note)
+        serve(service, listening, auth, banner, lambda line: print(line, flush=True))
 
 
 @app.command("export")
 def export_model(
-    model: Annotated[Path, typer.Argument(help="A folder that `ser fit` wrote.")],
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX; the one format there is.")] = False,
+    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit`.")],
+    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
     encoder: Annotated[
-        bool, typer.Option("--encoder", help="Also the encoder: from waveform to labels. Not of frames.")
+        bool,
+        typer.Option("--encoder", help="Export the encoder, too: from waveform to labels. Not for frames."),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
 ) -> None:
-    """Write a model for other programs, checked against `ser predict`; complete or absent."""
-    from embedcache import ModelError
-
-    if not onnx:
-        raise ModelError("wanted the format: --onnx.")
+    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does."""
     from classifiers.export.onnx_export import export_onnx
 
-    done = export_onnx(model, encoder, out)
-    print(f"{done.folder}: {', '.join(done.files)}")
-    print(f"largest difference of probabilities from ser's own: {done.difference:.1e}")
-    if done.vector_difference is not None:
-        print(f"largest difference of vectors, of their largest number: {done.vector_difference:.1e}")
+    result = export_onnx(model, encoder, out)
+    print(f"{result.folder}: {', '.join(result.files)}")
+    print(f"largest difference of probabilities from ser's own: {result.difference:.1e}")
+    if result.vector_difference is not None:
+        print(f"largest difference of vectors, relative to their largest number: {result.vector_difference:.1e}")
 
 
 @cache.command("ls")
 def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
-    """What each store holds."""
-    from embedcache.cache.maintenance import hours, summarise
+    """List what each store holds."""
+    from embedcache.cache.listing import COLUMNS, list_stores
 
-    place = place_of(artifacts)
-    manifests, held = manifests_in(place), [summarise(folder) for folder in folders_of(place, stores)]
-    rows = [
-        {
-            "store": h.folder.name,
-            "views": ",".join(h.views),
-            "clips": str(len(h.keys)),
-            "hours": f"{hours(h, manifests):.2f}",
-            "MB": f"{h.nbytes / 1e6:.1f}",
-            "shards": str(h.shards),
-            "format": ",".join(map(str, h.formats)),
-            "written": h.created[:16].replace("T", " "),
-            "by": ", ".join(h.writers),
-        }
-        for h in held
-    ]
-    if sys.stdout.isatty():
-        print("\n".join(HOLDING.format(**row) for row in rows))
-    else:
-        table(" ".join(rows[0]), (tuple(row.values()) for row in rows))
-    for fault in [fault for h in held for fault in h.faults]:
+    rows, faults = list_stores(Artifacts.at(artifacts), stores or ())
+    print_table(COLUMNS, rows)
+    for fault in faults:
         note(f"fault: {fault}")
 
 
 @cache.command("verify")
 def cache_verify(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
-    """Check every checksum; exit code 1 where one is wrong."""
-    from embedcache import StoreError
+    """Check every checksum. Exit code 1 if one is wrong."""
+    from embedcache.cache.listing import stores_named
     from embedcache.cache.maintenance import verify
-    from embedcache.progress import terminal
 
     faults = 0
-    for folder in folders_of(place_of(artifacts), stores):
+    for folder in stores_named(Artifacts.at(artifacts), stores or ()):
         complaints = verify(folder, terminal)
         print("\n  ".join([f"{folder.name}: {'sound' if not complaints else 'damaged'}", *complaints]), flush=True)
         faults += len(complaints)
     if faults:
-        raise StoreError(f"faults: {faults}. `ser cache repair` drops what is damaged, `ser extract` makes it anew.")
+        raise StoreError(
+            f"{count(faults, 'fault')}. `ser cache repair` drops damaged rows, `ser extract` adds them again."
+        )
 
 
 @cache.command("repair")
 def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
-    """Drop damaged rows, and say which clips to extract again."""
+    """Drop damaged rows, and list the clips to extract again."""
+    from embedcache.cache.listing import manifests_in, stores_named
     from embedcache.cache.maintenance import clips_to_extract, repair
-    from embedcache.progress import terminal
 
-    place = place_of(artifacts)
-    for folder in folders_of(place, stores):
+    place = Artifacts.at(artifacts)
+    for folder in stores_named(place, stores or ()):
         mended = repair(folder, terminal)
-        rest = f"shards set aside: {len(mended.aside)}; files of killed writers removed: {mended.left}"
+        rest = f"shards set aside: {len(mended.set_aside)}; files of killed writers removed: {mended.removed_parts}"
         print(f"{folder.name}: damaged rows dropped: {mended.rows}; {rest}")
-        for path in mended.aside:
+        for path in mended.set_aside:
             print(f"  {path}")
         for dataset, clips in clips_to_extract(folder, mended, manifests_in(place)).items():
             print("\n  ".join([f"{dataset}: clips to extract again: {len(clips)}", *clips]))
@@ -747,131 +598,64 @@ def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
 
 @cache.command("compact")
 def cache_compact(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
-    """Merge small shards, and those that hold the same rows. Readers and writers may go on meanwhile."""
+    """Merge small shards, and shards that hold the same rows. Readers and writers may continue meanwhile."""
+    from embedcache.cache.listing import stores_named
     from embedcache.cache.maintenance import compact
-    from embedcache.progress import terminal
 
-    for folder in folders_of(place_of(artifacts), stores):
+    for folder in stores_named(Artifacts.at(artifacts), stores or ()):
         merged = compact(folder, terminal)
         print(f"{folder.name}: shards: {merged.before}, now {merged.after}; freed: {merged.freed / 1e6:.1f} MB")
 
 
 @cache.command("export")
 def cache_export(
-    out: Annotated[Path, typer.Argument(help="A new .npz or .parquet.")],
+    out: Annotated[Path, typer.Argument(help="New .npz or .parquet file.")],
     dataset: Annotated[str | None, typer.Option(help="Extracted dataset.", show_default="the only one")] = None,
     encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="the only one")] = None,
-    views: Annotated[str, typer.Option(help="Of pooled, layers, std.")] = "pooled,layers",
+    views: Annotated[str, typer.Option(help="Views, separated by commas: pooled, layers, std.")] = "pooled,layers",
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Write vectors with the manifest's columns, for other programs."""
+    """Write vectors together with the manifest's columns, for other programs."""
     from classifiers.data.listed_clips import load_manifest
     from embedcache.cache.import_export import check_export, export
     from embedcache.cache.store import whole_store
-    from embedcache.progress import terminal
 
-    check_export(out, given(views))
-    place = place_of(artifacts)
+    names = split_names(views)
+    check_export(out, names)
+    place = Artifacts.at(artifacts)
     manifest = load_manifest(place, dataset)
-    store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, given(views))
-    count = export(store, manifest, out, given(views), terminal)
-    print(f"{out}: {count} clips of {manifest.dataset}, {store.info.name}, {' and '.join(given(views))}")
-    tell_skipped(manifest.dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in manifest.skipped])
+    store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, names)
+    exported = export(store, manifest, out, names, terminal)
+    print(f"{out}: {exported} clips of {manifest.dataset}, {store.info.name}, {' and '.join(names)}")
+    note_skipped(manifest.dataset, skipped_lines(manifest.skipped))
 
 
 @cache.command("import")
 def cache_import(
-    file: Annotated[Path, typer.Argument(help="An .npz with clip_id (n,) and pooled (n, dim) or layers (n, L, dim).")],
-    encoder: Annotated[str, typer.Option(help="What to call the encoder that made them.")],
-    dataset: Annotated[str, typer.Option(help="The dataset whose clips they are of.")],
+    file: Annotated[
+        Path, typer.Argument(help="An .npz file with clip_id (n,) and pooled (n, dim) or layers (n, L, dim).")
+    ],
+    encoder: Annotated[str, typer.Option(help="Name for the encoder that made the vectors.")],
+    dataset: Annotated[str, typer.Option(help="Dataset of the clips.")],
     root: Annotated[
-        Path | None, typer.Option(help="Its folder.", show_default="not needed where it is extracted")
+        Path | None, typer.Option(help="Folder of the dataset.", show_default="not needed if it is extracted")
     ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Store vectors that another program made, to compare them here."""
     from embedcache import dataset_manifest
     from embedcache.cache.import_export import import_npz
-    from embedcache.progress import terminal
 
-    place = place_of(artifacts)
+    place = Artifacts.at(artifacts)
     manifest = dataset_manifest(dataset, place, root, terminal)
     done = import_npz(file, place.cache, encoder, manifest, terminal)
     print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
-    print(f"in the cache before: {done.known}\ncache: {done.store.folder}")
+    print(f"in the cache before: {done.cached}\ncache: {done.store.folder}")
     note(f"Next: ser compare --dataset {manifest.dataset}")
 
 
-HOLDING = """{store}
-  clips: {clips}, hours: {hours}, views: {views}
-  MB: {MB}, shards: {shards}, format: {format}, written: {written} by {by}"""
-
-
-def folders_of(place: Artifacts, names: list[str] | None) -> list[Path]:
-    """The folders of stores, all of a cache or some by name. Raises StoreError for an empty cache, UnknownName."""
-    from embedcache import StoreError, UnknownName
-    from embedcache.cache.store import store_folders
-
-    have = store_folders(place.cache)
-    if not have:
-        raise StoreError(f"{place.cache}: holds no vectors. `ser extract` makes some.")
-    called = {name for folder in have for name in (folder.name, folder.name.rpartition("-")[0])}
-    for name in names or []:
-        if name not in called:
-            raise UnknownName("store", name, called, "`ser extract` makes one")
-    return [f for f in have if not names or {f.name, f.name.rpartition("-")[0]} & set(names)]
-
-
-def manifests_in(place: Artifacts) -> list[Manifest]:
-    """Every manifest of an output folder, copies included."""
-    from embedcache import Manifest
-
-    return [Manifest.from_csv(path) for path in place.lists]
-
-
-def place_of(artifacts: Path | None, *parts: str) -> Artifacts:
-    """The output folder, or a folder in it."""
-    from embedcache import Artifacts
-
-    return Artifacts(Artifacts.at(artifacts).root.joinpath(*parts))
-
-
-def given(names: str | list[str] | None) -> tuple[str, ...]:
-    """The names of an option that may be left out, repeated, or hold several with commas between."""
-    listed = [names] if isinstance(names, str) else names or []
-    return tuple(name.strip() for item in listed for name in item.split(",") if name.strip())
-
-
-def claim_of(claims: Mapping[str, float]) -> str:
-    """What a system claims, in percent: `accuracy 95.31, macro-F1 94.92`."""
-    from classifiers.reproduction.reproduce import METRICS
-
-    return ", ".join(f"{METRICS[metric]} {percent:.2f}" for metric, percent in claims.items()) or "no score"
-
-
-def list_recipes(rows: list[tuple[str, ...]]) -> None:
-    """Recipes with what they claim and what of them is on this machine; tab-separated through a pipe."""
-    if not sys.stdout.isatty():
-        table("name about claims weights data", rows)
-        return
-    for name, about, claims, weights, data in rows:
-        print(f"{name}: {about}\n  claims   {claims}\n  weights  {weights}\n  data     {data}")
-
-
-def windows_of(window: float | None, hop: float | None) -> Windows | None:
-    """The windows that were asked for, or none. Raises BadParameter, exit code 2."""
-    from classifiers import Windows
-
-    if window is None and hop is None:
-        return None
-    try:
-        return Windows.asked(window, hop)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def lines_of(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> OutputFormat:
-    """How predictions are written: as asked for, or as the place that they go to likes them."""
+def output_format(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> OutputFormat:
+    """The format of predictions: JSON if asked for, else a table on a terminal and CSV through a pipe."""
     from classifiers.inference.output_formats import csv_lines, json_lines, table_lines
 
     if as_json:
@@ -879,126 +663,37 @@ def lines_of(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bo
     return table_lines(labels, paths, timed, console().width) if sys.stdout.isatty() else csv_lines(labels)
 
 
-def tell_predictions(heard: Iterable[FileResult], lines: OutputFormat, abstain_below: float | None) -> int:
-    """Write predictions as they come, say what failed, and count it."""
-    failed, unsure, count = 0, 0, 0
-    for answer in heard:
-        if answer.fault:
-            note(f"error: {answer.fault}")
+def print_predictions(results: Iterable[FileResult], output: OutputFormat, abstain_below: float | None) -> int:
+    """Print predictions as they come, note the files that failed, and return their number."""
+    failed, unsure, shown = 0, 0, 0
+    for result in results:
+        if result.fault:
+            note(f"error: {result.fault}")
             failed += 1
-        for p in answer.predictions:
-            print(*([lines.header] if lines.header and not count else []), lines.line(p), sep="\n", flush=True)
-            count, unsure = count + 1, unsure + (p.label is None)
-    if count and (abstain_below is not None or unsure):
-        below = "" if abstain_below is None else f": a certainty below {abstain_below:g}, or nothing to hear"
-        note(f"not sure: {unsure} of {count} ({unsure / count:.1%}){below}")
+        for p in result.predictions:
+            print(*([output.header] if output.header and not shown else []), output.line(p), sep="\n", flush=True)
+            shown, unsure = shown + 1, unsure + (p.label is None)
+    if shown and (abstain_below is not None or unsure):
+        below = "" if abstain_below is None else f": confidence below {abstain_below:g}, or nothing audible"
+        note(f"not sure: {unsure} of {shown} ({unsure / shown:.1%}){below}")
     return failed
 
 
-def units(text: str) -> tuple[int, ...]:
-    """The numbers of an option: `256,128`; `none` is none. Raises BadParameter, exit code 2."""
-    try:
-        return () if text.strip() == "none" else tuple(int(number) for number in given(text))
-    except ValueError as error:
-        raise typer.BadParameter(f"got --hidden {text}; wanted numbers of units, 256,128, or none.") from error
-
-
-def console() -> Console:
-    """Standard output, 100 columns wide where it is no terminal."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-
-
 def show(rows: list[Row]) -> None:
-    """A leaderboard for people."""
+    """Print a leaderboard."""
     from classifiers.reporting.terminal_tables import show_leaderboard
 
     show_leaderboard(rows, console())
 
 
 def draw_critical(rows: list[Row], path: Path) -> None:
-    """The picture of critical differences; what it shows is said beside it."""
-    from classifiers.evaluation.critical_difference import critical, told
+    """Save the critical-difference diagram, and note what it shows."""
+    from classifiers.evaluation.critical_difference import rank_heads, summary_lines
     from classifiers.reporting.figures import save_critical_figure
 
-    found = critical(rows)
-    save_critical_figure(path, found)
-    note("\n  ".join([f"critical differences: {path}", *told(found)]))
-
-
-def show_labels(run: Path) -> None:
-    """What became of the labels, where they are not as the dataset spells them, or of several datasets."""
-    from embedcache.manifest import read_rows
-
-    changes = read_rows(run / "labels.csv", ("dataset", "label", "becomes", "clips"))
-    if any(c["label"] != c["becomes"] for c in changes) or len({c["dataset"] for c in changes}) > 1:
-        rows = [(c["dataset"], c["label"], c["becomes"] or "(left out)", c["clips"]) for c in changes]
-        kept = sum(int(c["clips"]) for c in changes if c["becomes"])
-        table("dataset label becomes clips", rows)
-        print(f"clips before: {sum(int(c['clips']) for c in changes)}; after: {kept}")
-
-
-def table(header: str, rows: Iterable[tuple[str, ...]]) -> None:
-    """A plain table on a terminal; tab-separated through a pipe."""
-    if not sys.stdout.isatty():
-        print("\n".join("\t".join(row) for row in [tuple(header.split()), *rows]))
-        return
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for number, name in enumerate(header.split()):
-        grid.add_column(name, no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    console().print(grid)
-
-
-def tell(report: OnBytes, folder: Path, dataset: str, encoder: str) -> None:
-    """What an extraction did."""
-    copies = report.clips - report.encoded - report.cached
-    speed = report.audio_seconds / report.wall_seconds if report.encoded else 0
-    rate = f", {speed:.1f} s of audio a second" if report.encoded else ""
-    same = f"; {copies} the same recording as another" if copies else ""
-    print(f"{dataset}: {report.clips} clips have {encoder} vectors")
-    print(f"encoded now: {report.encoded}{rate}; in the cache before: {report.cached}{same}")
-    print(f"cache: {folder}\n{report.wall_seconds:.1f} s{peak_memory()}")
-    tell_skipped(dataset, [f"{clip.clip_id}: {clip.extra['skipped']}" for clip in report.skipped])
-    note(f"Next: ser compare --dataset {dataset}, or ser fit --head mlp --dataset {dataset}")
-
-
-def peak_memory() -> str:
-    """`, peak memory 0.78 GB`, where the system tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return ""
-    unit = 1 << 30 if sys.platform == "darwin" else 1 << 20
-    return f", peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GB"
-
-
-def tell_fewer(place: Artifacts, manifest: Manifest) -> None:
-    """That a manifest will list fewer clips than it did."""
-    from embedcache import Manifest
-
-    path = place.manifest(manifest.dataset)
-    before = len(Manifest.from_csv(path)) if path.exists() else 0
-    if before > len(manifest):
-        note(
-            f"note: {path} listed {before} clips, and lists {len(manifest)} now. Extract the whole folder to have all."
-        )
-
-
-def tell_skipped(dataset: str, skipped: Iterable[str], what: str = "clips") -> None:
-    """The clips that a result lacks."""
-    listed = list(skipped)
-    if listed:
-        note("\n  ".join([f"{dataset}: {len(listed)} {what} skipped as unusable:", *listed]))
-
-
-def note(text: str) -> None:
-    """A line for people, beside the result."""
-    print(text, file=sys.stderr, flush=True)
+    result = rank_heads(rows)
+    save_critical_figure(path, result)
+    note("\n  ".join([f"critical differences: {path}", *summary_lines(result)]))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Speed, measured: each benchmark is a module to run, and says in its docstring what stands against what."""
+"""Benchmarks of speed, memory and structure. Each module is run by itself; its docstring says what it compares."""

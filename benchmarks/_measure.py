@@ -1,4 +1,4 @@
-"""What the benchmarks share: runs that take turns, the facts of the machine, results as JSON, a table, a picture."""
+"""Code that the benchmarks share: runs in turns, facts about the machine, results as JSON, a table and a picture."""
 
 from __future__ import annotations
 

@@ -1,20 +1,25 @@
-"""Stage 1, measured: seconds of audio a second, of everything that a user could write against the packed engine.
+"""Benchmark of stage 1: seconds of audio encoded in a second, by transformers and by the packed engine.
 
-    python -m benchmarks.extract                                  made-up clips, wav2vec2-base with random weights
-    python -m benchmarks.extract --root data/ravdess --all        real clips, and all of them from file to shard
+    python -m benchmarks.extract                                  synthetic clips, wav2vec2-base with random weights
+    python -m benchmarks.extract --root data/ravdess --all        clips of RAVDESS, and all of them from file to shard
     python -m benchmarks.extract --device cuda
 
-All sides encode the same clips in one process, in turns, into the time means of all hidden states:
+All ways encode the same clips in one process, in turns, into the time means of all hidden states:
 
-    plain loop       transformers, a clip at a time, as its documentation shows it; also under autocast
-    padded batch     transformers, 8 clips padded to the longest, means over each clip's own frames
-    oracle           `HuggingFaceEncoder`: clips of one length together, nothing padded
-    packed           the engine, in each precision that this processor is fast in
+    plain loop       transformers, one clip at a time, as its documentation shows; also under autocast
+    padded batch     transformers, 8 clips padded to the longest, means over the frames of each clip
+    oracle           `HuggingFaceEncoder`: clips of equal length together, without padding
+    packed           the packed engine, in each precision that is fast on this processor
 
-`limit` is the fastest large matrix product of that precision in the same rounds, in the network's own work (counted
-below) a second of audio. `moves` is the largest difference from the plain loop in float32 over all layers, `turns` is 1
-minus the least cosine. `memory_gb` is the peak above the loaded model, in a process of its own. Speeds of two machines
-do not compare; the ratios of one run do.
+The columns of the results:
+
+    of_limit         speed relative to the fastest large matrix product of this precision in the same rounds, by the
+                     number of operations of the network for a second of audio
+    moves            largest difference from the plain loop in float32, over all layers
+    turns            1 minus the smallest cosine with the vectors of the plain loop in float32
+    memory_gb        peak memory above that of the loaded model, measured in a separate process
+
+Speeds of two machines cannot be compared; the ratios of one run can.
 """
 
 from __future__ import annotations
@@ -40,10 +45,10 @@ from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, re
 from embedcache.audio.decode import Waveform
 from embedcache.cache.extract import packs
 from embedcache.encoder import VIEWS, pick_device
-from embedcache.encoders._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
-from embedcache.encoders._convolutions import FrontEnd
 from embedcache.encoders._linear import DTYPES, Linear, is_fast
 from embedcache.encoders._pooling import Collector
+from embedcache.encoders.checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
+from embedcache.encoders.convolutions import FrontEnd
 from embedcache.encoders.packed import Network, Packed
 from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
 from embedcache.progress import silent, terminal
@@ -94,15 +99,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    root: Annotated[Path | None, typer.Option(help="RAVDESS's folder.", show_default="made-up clips")] = None,
-    checkpoint: Annotated[str, typer.Option(help="A folder or hub id.", show_default="random weights")] = UNTRAINED,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    clips: Annotated[int, typer.Option(min=1, help="Clips that every way encodes.")] = 24,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each way that count.")] = 5,
-    every: Annotated[bool, typer.Option("--all", help="From file to shard with all clips.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Folder of RAVDESS.", show_default="synthetic clips")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="Checkpoint: a folder or a hub id.", show_default="random weights")
+    ] = UNTRAINED,
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda or cuda:N.")] = "cpu",
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips that every way encodes.")] = 24,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of timed runs of each way.")] = 5,
+    every: Annotated[bool, typer.Option("--all", help="Measure from file to shard with all clips.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
-    """Measure every way to get the vectors, and the way from file to shard."""
+    """Measure every way to encode clips, and the time from file to shard."""
     before = load()
     with tempfile.TemporaryDirectory() as scratch:
         folder = root or made_up(Path(scratch) / "clips", max(clips, END_TO_END))
@@ -399,7 +406,7 @@ def write(rows: Sequence[Row], about: Row, work: Work, folder: Path) -> None:
     path = save(name, facts, rows, about, folder)
     picture = bars(
         folder / f"{name}-{slug(facts)}.png",
-        f"Seconds of audio a second: wav2vec 2.0, the time means of all layers, clips {about['clips']}",
+        f"Seconds of audio encoded in a second: wav2vec 2.0, time means of all layers, clips: {about['clips']}",
         [row["way"] for row in rows],
         [row["audio_per_second"] for row in rows],
         "s/s",

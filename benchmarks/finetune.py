@@ -1,12 +1,12 @@
-"""Fine-tuning, measured: training clips a second and memory at the peak, and what bf16 and checkpointing change.
+"""Benchmark of fine-tuning: training clips a second and peak memory, in fp32, in bf16 and with gradient checkpointing.
 
     python -m benchmarks.finetune                                     a small network on the CPU
     python -m benchmarks.finetune --full --device cuda --root DIR     wav2vec2-base's size, an epoch over RAVDESS
 
-Each side is one epoch of `embedcache.finetune.train`, as the command runs it, decoding and saving included, in a
-process of its own; sides take turns. Without `--root` the clips are noise of RAVDESS's mean length: what a clip holds
-changes no time. `loss` is the epoch's mean training loss: sides start from the same weights and see the same batches,
-so that its distance from fp32's is what the side changes.
+Each side is one epoch of `embedcache.finetune.train`, as `ser finetune` runs it, including decoding and saving, in a
+process of its own; the sides run in turns. Without `--root`, the clips are noise with the mean duration of RAVDESS,
+since the content of a clip does not affect the time. `loss` is the mean training loss of the epoch. All sides start
+from the same weights and use the same batches, so its difference from that of fp32 is the effect of the side.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import typer
 
 from embedcache import Artifacts, Clip, Manifest, Recording, datasets, keyed_manifest
 from embedcache.encoders import UNTRAINED
-from embedcache.finetune import FinetuneSettings
-from embedcache.finetune.training import TrainingJob, train
+from embedcache.finetune import FinetuneSettings, train
+from embedcache.finetune.job import TrainingJob
 from embedcache.progress import terminal
 
 from ._measure import RESULTS, forget_peak, load, machine, memory_mb, run, save, table
@@ -56,11 +56,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    full: Annotated[bool, typer.Option("--full", help="wav2vec2-base's size instead of 2 layers of 64.")] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    root: Annotated[Path | None, typer.Option(help="RAVDESS.", show_default="noise")] = None,
-    clips: Annotated[int, typer.Option(min=16, help="Of noise.")] = 96,
-    rounds: Annotated[int, typer.Option(min=1, help="Epochs of each side.")] = 3,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train a network of wav2vec2-base's size, not a small one.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
+    root: Annotated[Path | None, typer.Option(help="Folder of RAVDESS.", show_default="clips of noise")] = None,
+    clips: Annotated[int, typer.Option(min=16, help="Number of clips of noise.")] = 96,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of epochs of each side.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
     """Measure an epoch of each side, in turns."""
@@ -68,17 +70,17 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         encoder = UNTRAINED if full else write_small(place / "small")
-        heard = stocked(place, root) if root else write_clips(place, clips)
+        used = ravdess_clips(place, root) if root else write_clips(place, clips)
         measured: dict[str, list[Row]] = {name: [] for name in SIDES}
         with terminal("fine-tuning", total=rounds * len(SIDES), unit="epochs") as advance:
             for number in range(rounds):
                 for name in [*SIDES][number % len(SIDES) :] + [*SIDES][: number % len(SIDES)]:
                     folder = place / f"{number} {name}"
-                    measured[name].append(apart(encoder, heard, SIDES[name], folder, device))
+                    measured[name].append(apart(encoder, used, SIDES[name], folder, device))
                     advance(1)
     rows = summed(measured)
     table(rows, COLUMNS)
-    facts = {"load_before": before, "rounds": rounds, "encoder": "base" if full else "small", "clips": len(heard)}
+    facts = {"load_before": before, "rounds": rounds, "encoder": "base" if full else "small", "clips": len(used)}
     save(f"finetune-{'base' if full else 'small'}", machine(), rows, facts, out)
 
 
@@ -107,8 +109,8 @@ def write_clips(folder: Path, count: int) -> list[Clip]:
     return made
 
 
-def stocked(folder: Path, root: Path) -> list[Clip]:
-    """RAVDESS as it lies in its folder."""
+def ravdess_clips(folder: Path, root: Path) -> list[Clip]:
+    """Return the clips of RAVDESS in a folder, with their keys."""
     manifest: Manifest = keyed_manifest(datasets.get("ravdess").manifest(root), Artifacts(folder), terminal)
     return list(manifest.usable)
 
@@ -125,7 +127,7 @@ def measure(encoder: str, clips: list[Clip], settings: FinetuneSettings, folder:
 
     forget_peak()
     held = memory_mb()
-    made = train(TrainingJob(encoder, clips, (), settings, lambda truth, said: {}), folder, device)
+    made = train(TrainingJob(encoder, clips, (), settings, lambda truth, predicted: {}), folder, device)
     on_gpu = device.startswith("cuda")
     peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else memory_mb(peak=True) - held
     return {"speed": made.card.clips_per_second, "peak": peak, "loss": made.card.history["train_loss"][0]}

@@ -1,18 +1,18 @@
-"""Stage 2, measured: each head against what its library does by default, and the comparison on all cores against one.
+"""Benchmark of stage 2: each head against the defaults of its library, and the comparison on all cores against one.
 
     python -m benchmarks.heads                                    a synthetic task in the shape of RAVDESS
     python -m benchmarks.heads --dataset ravdess --encoder mfcc   vectors from a cache
-    python -m benchmarks.heads --view frames --rounds 1           heads over frames: 216 of 30 dimensions
+    python -m benchmarks.heads --view frames --rounds 1           heads over frames: 216 frames of 30 dimensions
 
-Both sides of a head are fitted on the same training speakers and predict the same held-out ones, in turns. `defaults`
-is what a user would write (`DEFAULTS`), with the threads that its libraries take by themselves: LightGBM and the matrix
-products of logistic regression and of scikit-learn's network take all cores, libsvm takes one. `ours` is the head as
-`compare` and `ser fit` run it: one thread, and told the speakers. `layer_weighted`, `best_layer` and `stack` have no
-counterpart in a library.
+Both sides of a head are fitted on the same training speakers and predict the same held-out speakers, in turns. The side
+`defaults` is what a user would write (`DEFAULTS`), with the number of threads that its library chooses: LightGBM and
+the matrix products of logistic regression and of scikit-learn's network use all cores, libsvm uses one. The side `ours`
+is the head as `ser compare` and `ser fit` run it: on one thread, with the speakers. No library has a counterpart of
+`layer_weighted`, `best_layer` and `stack`.
 
-Which labels stand in the synthetic task says nothing about emotion; its UAR only shows whether speed cost accuracy.
-Networks run on the CPU. The comparison is timed as a user meets it, with the start of its processes. Measure on an idle
-machine: what else runs takes its core from whatever uses all of them. `load_before` in the results tells.
+The labels of the synthetic task say nothing about emotion; its UAR only shows whether a faster fit is less accurate.
+Networks run on the CPU. The time of the comparison includes the start of its processes. Measure on an idle machine:
+other work slows the side that uses all cores. `load_before` in the results is the load before the benchmark.
 """
 
 from __future__ import annotations
@@ -115,13 +115,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     dataset: Annotated[str | None, typer.Option(help="Extracted dataset.", show_default="synthetic")] = None,
     encoder: Annotated[str | None, typer.Option(help="Extracted encoder.", show_default="synthetic")] = None,
-    artifacts: Annotated[Path | None, typer.Option(help="Where they lie.", show_default="artifacts")] = None,
-    view: Annotated[str, typer.Option(help="layers; pooled: leaves out heads that read layers; frames.")] = "layers",
-    rounds: Annotated[int, typer.Option(min=1, help="Fits of each side that count.")] = 3,
-    quick: Annotated[bool, typer.Option("--quick", help="Two heads, one round, few clips.")] = False,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Output folder with the cache.", show_default="artifacts")
+    ] = None,
+    view: Annotated[
+        str, typer.Option(help="View: layers, frames, or pooled, without heads that read layers.")
+    ] = "layers",
+    rounds: Annotated[int, typer.Option(min=1, help="Number of timed fits of each side.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Measure two heads, in one round, on few clips.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
-    """Measure every head against its library's defaults, and the whole comparison on all cores against one."""
+    """Compare every head with the defaults of its library, and the whole comparison on all cores with one core."""
     if view not in ("layers", "pooled", "frames"):
         raise DataError(f"got --view {view}; wanted layers, pooled or frames.")
     cached = dataset or encoder or artifacts
@@ -231,7 +235,7 @@ def write(rows: Sequence[Row], task: Task, name: str, folder: Path, extra: Row) 
         [f"{row['head']}: {row['side']}" for row in rows],
         [row["fit_seconds"] for row in rows],
         "s",
-        f"{facts['cpu']}, {facts['cores']} cores. Medians. Ours takes one thread a fit, defaults what they like.",
+        f"{facts['cpu']}, {facts['cores']} cores. Medians. Ours: one thread; defaults: as many as they choose.",
         [row["side"] not in ("defaults", "jobs=1") for row in rows],
     )
     typer.echo(f"written: {path}\nwritten: {picture}", err=True)

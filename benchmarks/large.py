@@ -1,15 +1,15 @@
-"""Stage 2 on vectors that are larger than the memory it may take: what a fit holds at the peak, and how long it takes.
+"""Benchmark of stage 2 on vectors that are larger than the memory for them: peak memory and time of a fit.
 
     python -m benchmarks.large
 
-Half a million made-up vectors of 768 numbers, 1.5 GB, are streamed into a file in the system's temporary folder
-(`TMPDIR` moves it). `mlp`, for a few epochs, and `lgbm`, for a few trees, are fitted on them as `compare` fits: on row
-numbers, told the speakers, on one thread. Each fit is the only work of a process of its own, once with X as
-`MappedRows` on that file and once with X as an array.
+Half a million synthetic vectors of 768 numbers, 1.5 GB, are written to a file in the system's temporary folder
+(`TMPDIR` chooses another). `mlp` with few epochs and `lgbm` with few trees are fitted on them as `ser compare` fits: on
+row numbers, with the speakers, on one thread. Each fit runs in a process of its own, once with X as `MappedRows` on
+that file and once with X as an array.
 
-`peak_gb` is the most memory that the process ever had resident, pages of mapped files included; `above_imports_gb` is
-that less what it was before the first vector was touched, with torch and LightGBM imported. `accuracy`, on speakers
-that were not fitted, shows that something was learnt (chance is an eighth), and that both sides learnt the same.
+`peak_gb` is the largest resident memory of the process, including pages of mapped files. `above_imports_gb` is its
+difference from the memory before the first vector is read, with torch and LightGBM imported. `accuracy`, on speakers
+without training clips, shows that something was learned (chance is 1/8), and that both sides learned the same.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="A few rows, and the mapped side alone.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use few rows, and measure only the mapped side.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
-    """Fit `mlp` and `lgbm` on 500,000 rows of 768 in a file, and on the same rows in memory."""
+    """Fit `mlp` and `lgbm` on 500,000 rows of 768 numbers in a file, and on the same rows in memory."""
     before, shape = load(), QUICK if quick else Shape()
     with tempfile.TemporaryDirectory() as folder:
         X = write_rows(Path(folder), (shape.all, shape.dim), vectors(shape))

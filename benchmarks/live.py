@@ -1,12 +1,16 @@
-"""Live use, measured: how long after the end of three seconds of speech their probabilities come, and under load.
+"""Benchmark of live use: the time from the end of three seconds of speech to their probabilities, alone and under load.
 
     python -m benchmarks.live                        wav2vec2-base's size with random weights, and mfcc
-    python -m benchmarks.live --seconds 60           each number of clients for so long
+    python -m benchmarks.live --seconds 60           60 s of load for each number of clients
 
-Weights do not change a time, so random ones stand in. `alone` is one clip at a time in this process, the ways in turns:
-`Predictor`, and what toolkits do: transformers' forward, then the same head. `http` asks a `ser demo` of its own, in a
-process of its own, as `curl` would; `cold` is from its start, or that of `ser predict`, to the first answer. Memory is
-that process's, after the first answers and after 1,000 more.
+Weights do not affect the time, so random ones are used. The benchmark has three parts:
+
+    alone    one clip at a time in this process, in turns: `Predictor`, and what toolkits do, which is transformers'
+             forward pass and then the same head
+    load     requests over HTTP, as `curl` sends them, to a `ser demo` in a process of its own
+    cold     the time from the start of `ser demo`, and of `ser predict`, to the first prediction
+
+The memory is that of the `ser demo` process, after the first requests and after 1,000 more.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ import typer
 
 from classifiers import Predictor
 from classifiers.saved.model_folder import load_model
-from classifiers.workflows.comparison import ComparisonConfig
+from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from classifiers.workflows.quickstart import NAME, sample
 from embedcache import Artifacts, EmbeddingStore, SerError, extract, load_encoder
@@ -59,18 +63,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of load, for each number of clients.")] = 60.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Of each way alone.")] = 100,
-    requests: Annotated[int, typer.Option(min=1, help="That memory is measured over.")] = REQUESTS,
-    ways: Annotated[str, typer.Option(help="Of mfcc, fp32, bf16.")] = ",".join(WAYS),
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of load for each number of clients.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of clips that each way predicts alone.")] = 100,
+    requests: Annotated[
+        int, typer.Option(min=1, help="Number of requests between the two measurements of memory.")
+    ] = REQUESTS,
+    ways: Annotated[str, typer.Option(help="Ways, separated by commas: mfcc, fp32, bf16.")] = ",".join(WAYS),
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
-    """Measure all of it."""
+    """Measure single predictions, the server under load, and cold starts."""
     before = load()
-    asked = {name: WAYS[name] for name in ways.split(",")}
+    chosen = {name: WAYS[name] for name in ways.split(",")}
     with tempfile.TemporaryDirectory() as scratch:
         place = Artifacts(Path(scratch))
-        folders = {name: fitted(place, name, *way) for name, way in asked.items()}
+        folders = {name: fitted(place, name, *way) for name, way in chosen.items()}
         clip = speech(CLIP)
         alone = measure_alone(folders, clip, rounds)
         table(alone, ALONE)
@@ -121,7 +127,7 @@ def plain(folder: Path, clip: Any) -> Callable[[], object]:
     """Transformers' forward of one clip, the mean over time, then the same head."""
     import torch
 
-    from embedcache.encoders._checkpoint import untrained
+    from embedcache.encoders.checkpoint import untrained
 
     estimator, _ = load_model(folder)
     checkpoint = untrained("fp32")
@@ -158,7 +164,7 @@ def demo(folder: Path) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
     try:
         while ask(port, "GET", "/api/models")[0] != 200:
             if process.poll() is not None:
-                raise SerError("ser demo did not start; its message stands above.")
+                raise SerError("ser demo did not start; its message is above.")
             time.sleep(0.02)
         yield port, process, time.perf_counter() - begin
     finally:
@@ -196,7 +202,7 @@ def started(
     for _ in range(20):
         ask(port, "POST", "/api/predict", data)
     before = memory(process.pid)
-    with terminal(f"{name}: {requests} requests", total=requests, unit="answers") as advance:
+    with terminal(f"{name}: {requests} requests", total=requests, unit="responses") as advance:
         for _ in range(requests):
             ask(port, "POST", "/api/predict", data)
             advance(1)
@@ -221,13 +227,13 @@ def under_load(name: str, port: int, process: subprocess.Popen[bytes], clip: Any
         nonlocal busy
         while time.monotonic() < until:
             begin = time.perf_counter()
-            status, said = ask(port, "POST", "/api/predict", data)
+            status, content = ask(port, "POST", "/api/predict", data)
             with lock:
                 busy += status == 503
                 if status == 200:
                     took.append(time.perf_counter() - begin)
                 elif status != 503:
-                    raise SerError(f"got {status} under load: {said}")
+                    raise SerError(f"got status {status} under load: {content}")
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(client, range(clients)))

@@ -1,14 +1,20 @@
-"""The cache at size, measured: what opening, asking, checking and reading cost from ten thousand clips to a million.
+"""Benchmark of the cache at size: opening, querying, checking and reading a store of 10,000 to 1,000,000 clips.
 
     python -m benchmarks.scale                     10,000, 100,000 and 1,000,000 clips: 3 GB on disk, minutes
-    python -m benchmarks.scale --shards 200        RAVDESS's 1440 clips in one shard and in two hundred
+    python -m benchmarks.scale --shards 200        the 1440 clips of RAVDESS in one shard and in 200 shards
 
-A synthetic store of `pooled` vectors, 768 wide, in shards as `ser extract` writes them. Each size is built and
-measured in a process of its own. `open` reads the heads of the shards, `first missing` their keys too, for as many keys
-as there are clips; `missing` asks that again, and `memory MB` is what these three took at the peak. `random` reads 1440
-clips from anywhere, `sequential` 100,000 in the order in which they were written, as far as there are so many: medians.
-`growth` is how many times as long as for a tenth of the clips: 10 is proportional. Files have just been written, so
-they come from the page cache, not from the disk.
+The store has synthetic `pooled` vectors of 768 numbers, in shards as `ser extract` writes them. Each size is built and
+measured in a process of its own. The columns of the results, in seconds if not stated otherwise:
+
+    open            read the headers of the shards
+    first missing   read the keys, too, and look up as many keys as there are clips
+    missing         the same query again
+    memory MB       peak memory of these three steps
+    random          read 1440 clips from anywhere; median
+    sequential      read 100,000 clips, or all if there are fewer, in the order in which they were written; median
+
+The rows `growth` are the ratios to a tenth of the clips; 10 is proportional. The files were just written, so they are
+read from the page cache, not from the disk.
 """
 
 from __future__ import annotations
@@ -49,12 +55,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    shards: Annotated[int | None, typer.Option(help="Measure 1440 clips in so many shards and in one instead.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="1,000 and 10,000 clips.")] = False,
-    place: Annotated[Path | None, typer.Option(help="Where the stores are built.", show_default="temporary")] = None,
+    shards: Annotated[int | None, typer.Option(help="Measure 1440 clips in this number of shards, and in one.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use 1,000 and 10,000 clips.")] = False,
+    place: Annotated[
+        Path | None, typer.Option(help="Folder in which the stores are built.", show_default="temporary")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default="benchmarks/results")] = RESULTS,
 ) -> None:
-    """Measure the store by its size, or by its number of shards."""
+    """Measure the store at several sizes, or with two numbers of shards."""
     before = load()
     with tempfile.TemporaryDirectory(dir=place) as folder:
         if shards:
@@ -82,13 +90,13 @@ def _measure(folder: Path, clips: int) -> Row:
     keys = unpack(np.random.default_rng(clips).integers(0, 256, (clips, 32), np.uint8).view("S32")[:, 0])
     seconds = {"build": _timed(lambda: _build(folder, info, keys))[0]}
     some = [keys[n] for n in np.random.default_rng(0).integers(0, clips, RANDOM)]
-    told, before = forget_peak(), memory_mb()
+    has_peak, before = forget_peak(), memory_mb()
     seconds["open"], store = _timed(lambda: EmbeddingStore(folder))
     seconds["first missing"], lacking = _timed(lambda: store.missing(keys, ["pooled"]))
     if lacking:
-        raise RuntimeError(f"{len(lacking)} of {clips} rows are not where they were written")
+        raise RuntimeError(f"{len(lacking)} of {clips} rows that were written are missing from the store")
     seconds["missing"] = _timed(lambda: store.missing(keys, ["pooled"]))[0]
-    memory = memory_mb(peak=True) - before if told else None
+    memory = memory_mb(peak=True) - before if has_peak else None
     seconds["random"] = median(_timed(lambda: store.read(some, "pooled"))[0] for _ in range(ROUNDS))
     seconds["sequential"] = median(_timed(lambda: store.read(keys[:SEQUENTIAL], "pooled"))[0] for _ in range(ROUNDS))
     seconds["verify"] = _timed(store.verify)[0]

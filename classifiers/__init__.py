@@ -1,4 +1,6 @@
-"""Stage 2: vectors to a leaderboard. Swappable heads, folds that keep speakers apart, scores with intervals.
+"""Stage 2: train heads on stored embeddings and rank them on a leaderboard.
+
+Heads are swappable scikit-learn classifiers. Folds keep speakers apart, and every score has a confidence interval.
 
 What `ser compare` does, from Python:
 
@@ -6,9 +8,9 @@ What `ser compare` does, from Python:
 
     task = Task.load("ravdess", encoder="wav2vec2-base", view="layers")        # X (1440, 13 * 768), y, speakers
     predictions = compare(task, heads=["mlp", "svm", "layer_weighted"], protocol="official")
-    leaderboard(predictions)                                                    # rows as in leaderboard.csv
+    leaderboard(predictions)                                                    # the rows of leaderboard.csv
 
-    with sklearn.config_context(enable_metadata_routing=True):                  # heads are told the speakers, too
+    with sklearn.config_context(enable_metadata_routing=True):                  # passes the speakers to the head
         cross_validate(head("svm"), task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
 """
 

@@ -1,4 +1,4 @@
-"""The contract that every head keeps, as a function that third parties run on their own: `check_head(my_head)`."""
+"""The contract of a head as a function that authors of heads can run in their own tests: `check_head(my_head)`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.estimator_checks import check_estimator
 
 from embedcache import SerError
@@ -15,58 +16,93 @@ from .data.task import Task
 from .evaluation.cross_validation import compare
 from .heads import Head
 
+MIN_ACCURACY = 0.8  # accuracy that a head must reach on the toy task with held-out speakers
+
 
 def check_head(head: Head) -> None:
-    """scikit-learn's common tests at one layer, and ours: it learns, repeats itself, weighs classes, keeps strings.
+    """Check that a head keeps the contract: scikit-learn's common tests, then the tests of this package.
 
-    A head over frames is given clips of different lengths, whose answers must not depend on the clips beside them.
+    scikit-learn's tests run with one layer and one frame. The tests of this package require that the same seed gives
+    the same probabilities, that the prediction for a clip does not depend on the other clips in X, that probabilities
+    sum to 1, that an easy task is learned, and that `fit` and the constructor have the parameters that the evaluation
+    needs. A head over frames is tested with clips of different lengths.
 
-    Raises AssertionError from scikit-learn's tests, SerError from ours.
+    Raises AssertionError if a scikit-learn test fails, SerError if a test of this package fails.
     """
     check_estimator(head.build(n_layers=1, n_frames=1, random_state=0), on_skip=None)
     task = toy_task_of(head.view)
-    fitted, again = (_fitted(head, task) for _ in range(2))
-    first, second = (estimator.predict_proba(task.X) for estimator in (fitted, again))
-    if not np.array_equal(first, second):
-        raise SerError(f"head '{head.name}': the same seed gives two answers; wanted every draw from random_state.")
-    alone = np.concatenate([fitted.predict_proba(task.X[row : row + 1]) for row in range(20)])
-    if not np.allclose(alone, first[:20], atol=1e-5):
-        raise SerError(f"head '{head.name}': a clip alone gets another answer than beside others; wanted the same.")
-    if not np.allclose(first.sum(axis=1), 1, atol=1e-6):
-        raise SerError(f"head '{head.name}': probabilities sum to {first.sum(axis=1)[:3]}; wanted 1.")
-    (predictions,) = compare(task, [head], protocol="speakers", n_folds=2, jobs=1)
-    accuracy = float((predictions.predicted == predictions.truth).mean())
-    if accuracy < 0.8:
-        raise SerError(f"head '{head.name}': accuracy {accuracy:.2f} on labels a line can tell apart; wanted 0.8.")
-    asks = inspect.signature(head.build().fit).parameters
-    if "groups" in asks and "copy_of" not in asks:
-        raise SerError(f"head '{head.name}': fit takes groups and no copy_of; wanted both, for augmented copies.")
-    if "class_weight" not in head.build().get_params():
-        raise SerError(f"head '{head.name}': no parameter class_weight; wanted one, for labels that are rare.")
+    _check_probabilities(head, task)
+    _check_accuracy(head, task)
+    _check_parameters(head)
 
 
 def toy_task(n_layers: int = 1, view: str = "pooled", seed: int = 0, n_frames: int = 1) -> Task:
-    """160 clips of 8 speakers in 2 labels that the first dimension of every layer, and frame, tells apart.
+    """Return an easy task: 160 clips of 8 speakers with the labels "left" and "right".
 
-    Of several frames, clips have one at least, and NaN behind their last.
+    The first dimension of every frame in every layer separates the two labels. With more than one frame, clips have
+    between 1 and `n_frames` frames, followed by NaN.
     """
     rng = np.random.default_rng(seed)
     y = np.tile(["left", "right"], 80)
     X = rng.standard_normal((160, n_layers, n_frames, 6)).astype(np.float32)
     X[..., 0] += np.where(y == "right", 3, -3)[:, None, None]
     if n_frames > 1:
-        beyond = np.arange(n_frames) >= rng.integers(1, n_frames + 1, 160)[:, None]
-        X.swapaxes(1, 2)[beyond] = np.nan
+        padding = np.arange(n_frames) >= rng.integers(1, n_frames + 1, 160)[:, None]
+        X.swapaxes(1, 2)[padding] = np.nan
     speakers = np.repeat([f"s{n}" for n in range(8)], 20)
-    made = Task(X.reshape(160, -1), y, speakers, view=view, n_layers=n_layers, dataset="toy", encoder="toy")
-    return replace(made, n_frames=n_frames)
+    task = Task(X.reshape(160, -1), y, speakers, view=view, n_layers=n_layers, dataset="toy", encoder="toy")
+    return replace(task, n_frames=n_frames)
 
 
 def toy_task_of(view: str) -> Task:
-    """One for heads that read a view: three layers where they read layers, nine frames where they read frames."""
+    """Return the toy task in a view: three layers for views of all layers, nine frames for views of frames."""
     n_layers = 3 if view in ("layers", "frames:all") else 1
     return toy_task(n_layers, view, n_frames=9 if view.startswith("frames") else 1)
 
 
-def _fitted(head: Head, task: Task) -> Any:
+def _check_probabilities(head: Head, task: Task) -> None:
+    fitted, refitted = (_fit(head, task) for _ in range(2))
+    proba: NDArray[np.float64] = fitted.predict_proba(task.X)
+    if not np.array_equal(proba, refitted.predict_proba(task.X)):
+        raise SerError(
+            f"head '{head.name}': two fits with the same seed give different probabilities; wanted the same. "
+            "Draw all random numbers from random_state."
+        )
+    alone = np.concatenate([fitted.predict_proba(task.X[row : row + 1]) for row in range(20)])
+    if not np.allclose(alone, proba[:20], atol=1e-5):
+        raise SerError(
+            f"head '{head.name}': the probabilities of a clip depend on the other clips in X; wanted the same for a "
+            "clip alone. Compute each row of predict_proba from that row only."
+        )
+    if not np.allclose(proba.sum(axis=1), 1, atol=1e-6):
+        raise SerError(
+            f"head '{head.name}': probabilities sum to {proba.sum(axis=1)[:3]}; wanted 1. Normalise each row."
+        )
+
+
+def _check_accuracy(head: Head, task: Task) -> None:
+    (predictions,) = compare(task, [head], protocol="speakers", n_folds=2, jobs=1)
+    accuracy = float((predictions.predicted == predictions.truth).mean())
+    if accuracy < MIN_ACCURACY:
+        raise SerError(
+            f"head '{head.name}': accuracy {accuracy:.2f} on two linearly separable labels; wanted at least "
+            f"{MIN_ACCURACY}. Check fit and the order of the columns of predict_proba."
+        )
+
+
+def _check_parameters(head: Head) -> None:
+    fit_parameters = inspect.signature(head.build().fit).parameters
+    if "groups" in fit_parameters and "copy_of" not in fit_parameters:
+        raise SerError(
+            f"head '{head.name}': fit takes groups but not copy_of; wanted both. Add copy_of, so that augmented copies "
+            "are not held out."
+        )
+    if "class_weight" not in head.build().get_params():
+        raise SerError(
+            f"head '{head.name}': the constructor has no parameter class_weight; wanted one. Add it, so that rare "
+            "labels can be weighted."
+        )
+
+
+def _fit(head: Head, task: Task) -> Any:
     return head.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=7).fit(task.X, task.y)

@@ -1,6 +1,6 @@
-"""Stage 1: audio to vectors, once. A frozen encoder, content keys, HDF5 shards.
+"""Stage 1: turn audio into embeddings, once, with a frozen encoder, and cache them in HDF5 shards by content key.
 
-What `ser extract` does, from Python:
+This is what `ser extract` does, in Python:
 
     from embedcache import Artifacts, EmbeddingStore, add_keys, datasets, extract, load_encoder
 

@@ -23,6 +23,7 @@ from .encoder import EncoderInfo as EncoderInfo
 from .encoder import EncoderSpec as EncoderSpec
 from .encoders import load_encoder as load_encoder
 from .errors import AudioError as AudioError
+from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
 from .errors import EncoderError as EncoderError
 from .errors import ModelError as ModelError

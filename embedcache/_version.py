@@ -1,3 +1,3 @@
-"""The version of `ser`; what is stored names it."""
+"""The version of `ser`. It is written into the files that `ser` stores."""
 
 __version__ = "0.1.0"

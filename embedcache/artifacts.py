@@ -1,4 +1,4 @@
-"""Where things lie in the output folder. Files are the only interface between the stages; these are their names."""
+"""Paths of the files in the output folder. Files are the only interface between the two stages."""
 
 from __future__ import annotations
 
@@ -9,61 +9,65 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The output folder: `--artifacts`, else `$SER_ARTIFACTS`, else `artifacts`."""
+    """The output folder and the paths of the files in it."""
 
     root: Path
 
     @classmethod
     def at(cls, root: str | Path | None = None) -> Artifacts:
-        """The folder that was asked for, or the environment's, or the default."""
+        """Return the output folder at `root`; the default is `$SER_ARTIFACTS`, or else `artifacts`."""
         return cls(Path(root or os.environ.get("SER_ARTIFACTS") or "artifacts"))
 
     @property
     def cache(self) -> Path:
-        """One folder of shards per encoder and fingerprint."""
+        """The folder of the stores. A store is a folder of shards for one encoder fingerprint."""
         return self.root / "cache"
 
     @property
     def encoders(self) -> Path:
-        """What is known of encoders without loading them."""
+        """The JSON file that holds facts about encoders, so that they are available without loading an encoder."""
         return self.cache / "encoders.json"
 
     @property
     def manifests(self) -> Path:
-        """One CSV per dataset."""
+        """The folder of the manifests, one CSV file for each dataset."""
         return self.root / "manifests"
 
     @property
     def runs(self) -> Path:
-        """One folder per comparison."""
+        """The folder of the runs, one folder for each comparison."""
         return self.root / "runs"
 
     @property
     def models(self) -> Path:
-        """One folder per fitted head."""
+        """The folder of the saved models, one folder for each fitted head."""
         return self.root / "models"
 
     @property
     def checkpoints(self) -> Path:
-        """One folder per fine-tuned encoder, or per protocol, with a folder a fold."""
+        """The folder of the fine-tuned checkpoints.
+
+        It holds one folder for each fine-tuned encoder, or one for each protocol with a subfolder for each fold.
+        """
         return self.root / "checkpoints"
 
     def manifest(self, dataset: str) -> Path:
-        """The manifest of one dataset."""
+        """Return the path of the manifest of a dataset."""
         return self.manifests / f"{dataset}.csv"
 
     def copies(self, dataset: str) -> Path:
-        """The transformed copies of one dataset's clips, as its last `ser extract --augment` stored them: a manifest.
+        """Return the path of the manifest that lists the augmented copies of a dataset's clips.
 
-        It lies beside the manifests' folder, not in it, where each CSV is a dataset.
+        The file holds the copies that the last `ser extract --augment` stored. It is not in the folder of the
+        manifests, because each CSV file there is a dataset.
         """
         return self.root / "copies" / f"{dataset}.csv"
 
     @property
-    def lists(self) -> list[Path]:
-        """Every CSV of clips that there is: manifests, then copies."""
+    def manifest_paths(self) -> list[Path]:
+        """The paths of all manifests that exist, first those of datasets, then those of augmented copies."""
         return [path for folder in (self.manifests, self.root / "copies") for path in sorted(folder.glob("*.csv"))]
 
     def keys(self, dataset: str) -> Path:
-        """The remembered content keys of one dataset's files."""
+        """Return the path of the JSON file that stores the content keys of a dataset's files."""
         return self.manifests / f"{dataset}.keys.json"

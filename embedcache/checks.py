@@ -1,9 +1,10 @@
-"""Contracts that every adapter and encoder keeps, as functions that third parties run on their own.
+"""Contract checks for encoders and dataset adapters, as functions that third parties call in their own tests.
 
     check_encoder(load_encoder("my-encoder"))
-    check_dataset(my_dataset, "/some/small/tree")
+    check_dataset(datasets.get("my-corpus"), "/path/to/a/small/tree")
 
-Each returns nothing, or raises SerError that says what was got and what was wanted.
+Each function returns None if the contract is kept. Otherwise it raises a SerError whose message says what was got and
+what was wanted.
 """
 
 from __future__ import annotations
@@ -22,83 +23,123 @@ from .errors import DataError, EncoderError
 
 Row = NDArray[np.float32] | NDArray[np.float16]
 
-TOLERANCE = 1e-5  # absolute, by which a float32 vector may move with its batch
-DISTANCE = 0.014  # by which a vector of less precision may move, in its length: a cosine of 0.9999
-TYPICAL = 30.0  # seconds of the long clip that others are encoded beside
+TOLERANCE = 1e-5  # largest absolute difference of a float32 value between two batches
+RELATIVE_TOLERANCE = 0.014  # largest distance of less precise vectors, relative to their length: a cosine of 0.9999
+MIN_LENGTH = 0.1  # per square root of the dimension; shorter vectors, as of silence, count as if they had this length
+LONG_CLIP_SECONDS = 30.0  # duration of the long clip in the test batches, if the encoder accepts it
 
 
 def check_encoder(encoder: Encoder) -> None:
-    """Shapes, dtype, finiteness, repeatability, and that no vector depends on what else is encoded with it.
+    """Check that an encoder keeps the contract of `Encoder`.
 
-    Each clip is encoded alone, in pairs, beside silence, beside a clip of 30 s, and in a large shuffled pack. A vector
-    may move by 1e-5 in float32, and in bf16 and fp16 by 0.014 of its length, which is a cosine of 0.9999.
+    The waveforms are float32 noise of 0.6 s to 1.7 s and of `encoder.shortest` seconds, 0.5 s of silence, and noise of
+    30 s or `encoder.longest` seconds, whichever is shorter. Every view in `encoder.views` is computed; `pooled`
+    and `layers` must be among them. Checked are:
+
+    - Shapes and dtypes: `pooled` is (n, dim) float32, `layers` and `std` are (n, n_layers, dim) float32. `frames:N`
+      has one (T, D) float16 array for each waveform, with D at most dim.
+    - All values are finite, and `pooled` equals the last layer of `layers` within 1e-5.
+    - The fingerprint does not depend on `info.name` or `info.checkpoint`.
+    - A row does not depend on the other waveforms of its batch. Each waveform is encoded alone, and again in pairs,
+      next to silence, next to the long clip, and in a shuffled batch that holds every waveform three times. If the
+      precision is fp32, float32 values may differ by at most 1e-5. Vectors of bf16 and fp16 encoders, and float16
+      frames, may differ by at most 0.014 of their length, which is a cosine of 0.9999.
+
+    Raises EncoderError for the first violation. Errors that the encoder itself raises are not caught.
     """
-    info, waves = encoder.info, _waves(encoder)
+    info, waves = encoder.info, _make_waves(encoder)
     views = resolve_views(encoder.views, encoder)
     alone = [encoder.encode([wave], views) for wave in waves]
     for batch in alone:
         _check_shapes(info, batch)
     if info.fingerprint != replace(info, name="other", checkpoint="elsewhere").fingerprint:
-        raise EncoderError(f"{info.name}: its fingerprint depends on its name; wanted one of what decides the numbers.")
-    silence, long = len(waves) - 2, len(waves) - 1
-    shuffled = np.random.default_rng(1).permutation(np.tile(np.arange(len(waves)), 3)).tolist()
-    for order in ([0, 0], [0, 1], [1, 0], [2, 1, 0], [silence, 0], [0, long], [long, 1, silence], shuffled):
+        raise EncoderError(
+            f"{info.name}: the fingerprint depends on the name or the checkpoint; wanted a fingerprint of the fields "
+            "that decide the vectors. Use the property EncoderInfo.fingerprint as it is."
+        )
+    for order in _make_orders(len(waves)):
         together = encoder.encode([waves[i] for i in order], views)
         for view in views:
-            for row, number in zip(together[view], order, strict=True):
-                _check_unmoved(info, view, row, alone[number][view][0], order)
+            for row, i in zip(together[view], order, strict=True):
+                _check_unmoved(info, view, row, alone[i][view][0], order)
+
+
+def _make_orders(n: int) -> list[list[int]]:
+    """Return the test batches, as indices of the `n` waveforms of `_make_waves`: the last two are silence and long."""
+    silence, long = n - 2, n - 1
+    shuffled: list[int] = np.random.default_rng(1).permutation(np.tile(np.arange(n), 3)).tolist()
+    return [[0, 0], [0, 1], [1, 0], [2, 1, 0], [silence, 0], [0, long], [long, 1, silence], shuffled]
 
 
 def _check_unmoved(info: EncoderInfo, view: str, row: Row, wanted: Row, order: Sequence[int]) -> None:
-    """Frames are rounded to float16 after all else, and so are held as the vectors of less precision are."""
-    exact = info.precision == "fp32" and row.dtype == np.float32
-    moved = float(np.abs(row - wanted).max()) if exact else _distance(row, wanted)
-    allowed = TOLERANCE if exact else DISTANCE
+    """Raise EncoderError if a row of the batch `order` differs from `wanted`, the row of the same waveform alone.
+
+    Frames are rounded to float16 at the end, so the relative tolerance of the lower precisions applies to them.
+    """
+    is_exact = info.precision == "fp32" and row.dtype == np.float32
+    moved = float(np.abs(row - wanted).max()) if is_exact else _relative_distance(row, wanted)
+    allowed = TOLERANCE if is_exact else RELATIVE_TOLERANCE
     if not moved <= allowed:
         raise EncoderError(
-            f"{info.name}: '{view}' moves by {moved:.1e}{'' if exact else ' of its length'} in the batch "
-            f"{list(order)}; wanted at most {allowed:.2g}."
+            f"{info.name}: '{view}' moves by {moved:.1e}{'' if is_exact else ' of its length'} in the batch "
+            f"{list(order)}; wanted at most {allowed:.2g}. Encode each waveform independently of its batch: without "
+            "padding, or with the padding masked in every layer."
         )
 
 
-def _distance(row: Row, wanted: Row) -> float:
-    """The largest distance between vectors of two arrays (…, dim), in lengths of the wanted one.
+def _relative_distance(row: Row, wanted: Row) -> float:
+    """Return the largest distance between the vectors of two (…, dim) arrays, relative to the length of `wanted`.
 
-    Silence may give vectors of next to no length: 0.1 a dimension is the least that counts.
+    A length counts as at least MIN_LENGTH * sqrt(dim), since the vectors of silence may be close to zero.
     """
     a, b = row.astype(np.float64), wanted.astype(np.float64)
-    length = np.maximum(np.linalg.norm(b, axis=-1), 0.1 * np.sqrt(b.shape[-1]))
+    length = np.maximum(np.linalg.norm(b, axis=-1), MIN_LENGTH * np.sqrt(b.shape[-1]))
     return float((np.linalg.norm(a - b, axis=-1) / length).max())
 
 
 def check_dataset(dataset: Dataset, root: str | Path) -> None:
-    """The facts are there, and a tree gives clips with ids, labels that the dataset knows, and speakers."""
-    for fact in ("name", "title", "licence", "source", "layout"):
-        if not getattr(dataset, fact):
-            raise DataError(f"dataset '{dataset.name}': no {fact}; wanted a sentence for people.")
+    """Check that a dataset adapter keeps the contract of `Dataset`.
+
+    `root` is a folder with audio files in the layout of the dataset; a few files are enough. Checked are:
+
+    - The fields `name`, `title`, `licence`, `source` and `layout` are not empty.
+    - The manifest of `root` has clips. Their ids are unique, and each clip has a label, a speaker and a path.
+    - Every label is in `dataset.labels`, unless that field is empty.
+    - All clips name the same dataset, and their files exist.
+    - No speaker is tested in more than one of the official folds.
+
+    Raises DataError for the first violation.
+    """
+    for name in ("name", "title", "licence", "source", "layout"):
+        if not getattr(dataset, name):
+            raise DataError(f"dataset '{dataset.name}': the field '{name}' is empty; wanted a text for people.")
     manifest = dataset.manifest(root).check()
     if unknown := set(manifest.labels) - set(dataset.labels or manifest.labels):
-        raise DataError(f"dataset '{dataset.name}': labels {sorted(unknown)} are not in its table {dataset.labels}.")
+        raise DataError(f"dataset '{dataset.name}': got labels {sorted(unknown)}; wanted some of {dataset.labels}.")
     if len({clip.dataset for clip in manifest.clips}) != 1:
-        raise DataError(f"dataset '{dataset.name}': its clips name several datasets; wanted one.")
-    if absent := [clip.path for clip in manifest.clips if not Path(clip.path).is_file()]:
-        raise DataError(f"dataset '{dataset.name}': {absent[0]} is in the manifest and not on disk.")
+        raise DataError(f"dataset '{dataset.name}': its clips name several datasets; wanted one name in all clips.")
+    if missing := [clip.path for clip in manifest.clips if not Path(clip.path).is_file()]:
+        raise DataError(f"dataset '{dataset.name}': {missing[0]} is in the manifest, but no such file exists.")
     tested = [speaker for fold in dataset.official_folds for speaker in fold]
     if len(tested) != len(set(tested)):
-        raise DataError(f"dataset '{dataset.name}': a speaker is tested in two official folds; wanted one each.")
+        raise DataError(f"dataset '{dataset.name}': a speaker is tested in two official folds; wanted each in one.")
 
 
-def _waves(encoder: Encoder) -> Sequence[Waveform]:
-    """Noise of several lengths and levels, two of them equally long, silence, and a long clip."""
+def _make_waves(encoder: Encoder) -> Sequence[Waveform]:
+    """Return the test waveforms: noise of several durations and levels, then silence, then one long clip.
+
+    Two of the noises have the same duration, since encoders may treat equal lengths in a different way.
+    """
     rng = np.random.default_rng(0)
     rate = encoder.info.sample_rate
-    shapes = ((0.6, 0.1), (0.61, 1), (0.9, 0.01), (0.6, 0.3), (1.7, 0.1), (encoder.shortest, 0.1))
+    shapes = ((0.6, 0.1), (0.61, 1), (0.9, 0.01), (0.6, 0.3), (1.7, 0.1), (encoder.shortest, 0.1))  # seconds, level
     noise = [rng.standard_normal(round(rate * s)).astype(np.float32) * np.float32(level) for s, level in shapes]
-    long = rng.standard_normal(int(rate * min(TYPICAL, encoder.longest))).astype(np.float32)
+    long = rng.standard_normal(int(rate * min(LONG_CLIP_SECONDS, encoder.longest))).astype(np.float32)
     return [*noise, np.zeros(rate // 2, np.float32), long]
 
 
 def _check_shapes(info: EncoderInfo, batch: Batch) -> None:
+    """Raise EncoderError if a view of one waveform has a wrong shape or dtype, or values that are not finite."""
     shapes = {"pooled": (1, info.dim), "layers": (1, info.n_layers, info.dim), "std": (1, info.n_layers, info.dim)}
     for view, rows in batch.items():
         row = np.asarray(rows[0])[None]
@@ -107,6 +148,6 @@ def _check_shapes(info: EncoderInfo, batch: Batch) -> None:
         if row.shape != wanted or row.dtype != dtype:
             raise EncoderError(f"{info.name}: '{view}' is {row.dtype} {row.shape}; wanted {dtype.__name__} {wanted}.")
         if not np.isfinite(row).all():
-            raise EncoderError(f"{info.name}: '{view}' is not finite.")
+            raise EncoderError(f"{info.name}: '{view}' contains NaN or infinity; wanted finite values.")
     if not np.allclose(np.asarray(batch["pooled"]), np.asarray(batch["layers"])[:, -1], atol=TOLERANCE):
-        raise EncoderError(f"{info.name}: 'pooled' is not the last of 'layers'.")
+        raise EncoderError(f"{info.name}: 'pooled' differs from the last layer of 'layers'; wanted the same values.")

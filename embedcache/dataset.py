@@ -1,4 +1,7 @@
-"""What a dataset adapter is: facts, and a function from a folder to clips. The adapters lie in `datasets/`."""
+"""Dataset adapters: the facts about a dataset, and a function that lists the clips in a folder.
+
+The adapters of the built-in datasets are in `datasets/`.
+"""
 
 from __future__ import annotations
 
@@ -14,144 +17,158 @@ from .errors import DataError, complain
 from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .registry import Registry
 
-# Audio that is not read: such files get a message, not silence.
+# Audio formats that cannot be decoded. Files with these suffixes are reported as errors instead of being ignored.
 UNREAD = frozenset({".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"})
+SAMPLE = 200  # number of file names from which the dataset of a tree is recognised
 
-
-SAMPLE = 200  # names that are looked at to tell which dataset a tree is
-
-Folds = tuple[tuple[str, ...], ...]
+Folds = tuple[tuple[str, ...], ...]  # for each fold, the speakers or clip ids that are tested
 Parse = Callable[[re.Match[str], Path], Clip | None]
 
 
 @dataclass(frozen=True)
 class Remote:
-    """One file on a server."""
+    """A file on a server."""
 
     url: str
-    path: str  # where it belongs, below the dataset's folder; what ends in .zip is unpacked beside itself
-    size: int | None = None  # bytes
-    checksum: str = ""  # "md5:…" or "sha256:…"; "" where none is published
+    path: str  # path below the dataset's folder; a .zip file is unpacked into the folder that holds it
+    size: int | None = None  # size in bytes; None if unknown
+    checksum: str = ""  # "md5:…" or "sha256:…"; "" if no checksum is published
 
 
 @dataclass(frozen=True)
 class KnownFault:
-    """Something that is wrong in a dataset as it was published."""
+    """A fault in a dataset as it was published."""
 
-    clips: tuple[str, ...]
-    what: str
-    source: str
-    left_out: bool = False  # by default; what is not stays in, and is dealt with as `treatment` says
-    treatment: str = "left out"
+    clips: tuple[str, ...]  # ids of the clips that have the fault
+    description: str  # the fault, for people: "has no sound"
+    source: str  # who reports the fault
+    left_out: bool = False  # whether the clips are left out by default
+    treatment: str = "left out"  # how the clips are handled, for people; needed if they are not left out
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The facts of one dataset, and how to read its tree.
+    """The facts about a dataset, and the function `scan` that lists its clips.
 
-    A fold is written as what is tested in it; the rest is for training. `remotes` is given a function that fetches a
-    small document, for servers that list their files, and gives what `ser download` fetches.
+    Folds are written as the speakers (or clip ids) that are tested in each fold; the remaining clips are for training.
+    `remotes` returns the files that `ser download` fetches. Its argument is a function that fetches a small document
+    from a URL, for servers that publish a list of their files.
     """
 
-    name: str
-    title: str
+    name: str  # name on the command line and in files: "ravdess"
+    title: str  # name for people: "RAVDESS, speech"
     licence: str
     citation: str
-    source: str  # where to get it
-    layout: str  # what its files are called, for messages
-    scan: Callable[[Path], list[Clip]]  # a folder -> its clips; raises DataError
-    labels: tuple[str, ...] = ()  # () where the data decide
-    n_clips: int | None = None
-    n_speakers: int | None = None
-    corpus: str = ""  # what it shares speakers and texts with other datasets under; "": its own name
-    acted: bool = False  # whether its emotions are known to be played by actors, scripted or improvised
-    language: str = ""  # "" where it differs from clip to clip, or is not known
-    names: re.Pattern[str] | None = None  # of `<folder>/<name without ending>`, searched; tells a tree of this dataset
-    official_folds: Folds = ()  # by speaker
-    official_source: str = ""
-    published_folds: Callable[[], Folds] | None = None  # by clip id, where those that are published cut speakers
+    source: str  # URL from which the dataset can be obtained
+    layout: str  # description of the file names, for messages
+    scan: Callable[[Path], list[Clip]]  # folder -> clips; raises DataError
+    labels: tuple[str, ...] = ()  # labels of the dataset; () if the data decide
+    n_clips: int | None = None  # published number of clips
+    n_speakers: int | None = None  # published number of speakers
+    corpus: str = ""  # name of the corpus that shares speakers and texts between datasets; "" for `name`
+    acted: bool = False  # whether the emotions are known to be played by actors, scripted or improvised
+    language: str = ""  # language of all clips; "" if it differs between clips or is unknown
+    names: re.Pattern[str] | None = None  # searched in `<folder>/<name without suffix>`; matches the dataset's files
+    official_folds: Folds = ()  # folds by speaker
+    official_source: str = ""  # where the official folds come from
+    published_folds: Callable[[], Folds] | None = None  # folds by clip id, if the published folds divide speakers
     known_faults: tuple[KnownFault, ...] = ()
-    checksums: Callable[[], Mapping[str, str]] | None = None  # clip id -> SHA-256 of the published file
-    seconds: tuple[float, float] | None = None  # the shortest and the longest clip there is
-    rates: tuple[int, ...] = ()  # Hz, as published
-    remotes: Callable[[Callable[[str], bytes]], Sequence[Remote]] | None = None
-    apply: str = ""  # how to get what nobody may fetch without asking
+    checksums: Callable[[], Mapping[str, str]] | None = None  # returns clip id -> SHA-256 of the published file
+    seconds: tuple[float, float] | None = None  # durations of the shortest and the longest clip, in seconds
+    rates: tuple[int, ...] = ()  # published sample rates, in Hz
+    remotes: Callable[[Callable[[str], bytes]], Sequence[Remote]] | None = None  # files that `ser download` fetches
+    how_to_apply: str = ""  # how to request a dataset that cannot be downloaded without permission
 
     def manifest(self, root: str | Path | None = None, keep_known_faults: bool = False) -> Manifest:
-        """The clips below `root`, in the order of their ids. See `find_root` for what None means.
+        """Return the manifest of the clips below the folder `root`, sorted by clip id.
 
-        Clips that are known to be faulty are set aside unless `keep_known_faults`, and say why. Raises DataError where
-        the folder is missing or empty, holds a file that does not belong, or is another dataset's.
+        If `root` is None, `find_root` chooses the folder. Clips with a known fault that are left out by default are
+        marked as skipped, with the reason, unless `keep_known_faults` is true. Raises DataError if the folder is
+        missing, has no clips, holds a file that does not belong to the dataset, or holds another dataset.
         """
         root = find_root(self, root)
         clips = sorted(self._scan(root), key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
         if not clips:
             raise DataError(f"{root}: no {self.name} clips in it; wanted {self.layout}.\n{self.how_to_get()}")
-        spoken = {"language": self.language} if self.language else {}
-        clips = [replace(clip, extra={**spoken, **clip.extra}) for clip in clips]
+        language = {"language": self.language} if self.language else {}
+        clips = [replace(clip, extra={**language, **clip.extra}) for clip in clips]
         if not keep_known_faults:
-            clips = [self._set_aside(clip) for clip in clips]
+            clips = [self._mark_known_fault(clip) for clip in clips]
         return Manifest(clips[0].dataset, tuple(clips))
 
     def how_to_get(self) -> str:
-        """Where the recordings are, and under which licence."""
-        way = f" Fetch it with `ser download {self.name}`." if self.remotes else f" {self.apply}" if self.apply else ""
-        return f"{self.title}: {self.source} ({self.licence}).{way}"
+        """Return a sentence with the source of the recordings, their licence and the way to get them."""
+        advice = f" {self.how_to_apply}" if self.how_to_apply else ""
+        if self.remotes:
+            advice = f" Fetch it with `ser download {self.name}`."
+        return f"{self.title}: {self.source} ({self.licence}).{advice}"
 
     def _scan(self, root: Path) -> list[Clip]:
+        """Return the clips of a tree. Raises DataError if the tree is another dataset's, or as `scan` does."""
         fault = None
         try:
             if clips := self.scan(root):
                 return clips
         except DataError as error:
             fault = error
-        if other := looks_like(root, self.names):
-            raise DataError(_mistaken(root, self, other)) from fault
+        if other := recognise_dataset(root, exclude=self.names):
+            raise DataError(_wrong_dataset_message(root, self, other)) from fault
         if fault:
             raise fault
         return []
 
-    def _set_aside(self, clip: Clip) -> Clip:
-        what = next((fault.what for fault in self.known_faults if fault.left_out and clip.clip_id in fault.clips), "")
-        return replace(clip, extra={**clip.extra, SKIPPED: f"{KNOWN_FAULT}: {what}"}) if what else clip
+    def _mark_known_fault(self, clip: Clip) -> Clip:
+        """Return the clip, marked as skipped if it has a known fault and is left out by default."""
+        for fault in self.known_faults:
+            if fault.left_out and clip.clip_id in fault.clips:
+                return replace(clip, extra={**clip.extra, SKIPPED: f"{KNOWN_FAULT}: {fault.description}"})
+        return clip
 
 
-# The adapters lie in `embedcache/datasets/` and import this module, which therefore names their package as text.
+# The adapters import this module, so it names their package as text instead of importing it.
 registry: Registry[Dataset] = Registry(
     "dataset", "embedcache.datasets", "For recordings of your own: --dataset folder --root DIR"
 )
 
 
 def find_root(dataset: Dataset, root: str | Path | None) -> Path:
-    """`root`, else `$SER_DATA/<dataset>`, else `data/<dataset>`. Raises DataError where nothing is there."""
+    """Return the folder of a dataset: `root`, or else `$SER_DATA/<dataset>`, or else `data/<dataset>`.
+
+    Raises DataError if no such folder exists.
+    """
     shared = os.environ.get("SER_DATA")
-    places = [Path(root)] if root else [Path(shared) / dataset.name] if shared else []
-    places += [] if root else [Path("data") / dataset.name]
-    for place in places:
-        if place.exists():
-            return place.resolve()
-    looked = " and ".join(str(place) for place in places)
-    raise DataError(
-        f"no {dataset.name} recordings: {looked} does not exist. Name their folder with --root.\n{dataset.how_to_get()}"
-    )
+    defaults = [Path(folder) / dataset.name for folder in (shared, "data") if folder]
+    candidates = [Path(root)] if root else defaults
+    for folder in candidates:
+        if folder.exists():
+            return folder.resolve()
+    missing = " and ".join(map(str, candidates))
+    advice = f"Name their folder with --root.\n{dataset.how_to_get()}"
+    raise DataError(f"no {dataset.name} recordings: {missing} does not exist. {advice}")
 
 
 def audio_files(root: Path) -> Iterator[Path]:
-    """Every audio file below `root`, sorted inside each folder; links are followed, hidden files passed over."""
-    ways: dict[str, frozenset[str]] = {}  # folder -> the real folders that the way to it leads through
+    """Yield every audio file below `root`, sorted by name within each folder.
+
+    Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored.
+    """
+    ancestors_of: dict[str, frozenset[str]] = {}  # folder -> real paths of the folders on the path to it
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        way = ways.pop(folder, frozenset()) | {os.path.realpath(folder)}
-        subfolders[:] = sorted(name for name in subfolders if not _hidden(name) and not _leads_back(folder, name, way))
-        ways |= {os.path.join(folder, name): way for name in subfolders}  # noqa: PTH118
+        visited = ancestors_of.pop(folder, frozenset()) | {os.path.realpath(folder)}
+        subfolders[:] = sorted(
+            name for name in subfolders if not _is_hidden(name) and not _leads_back(folder, name, visited)
+        )
+        ancestors_of |= {os.path.join(folder, name): visited for name in subfolders}  # noqa: PTH118
         for name in sorted(names):
-            if not _hidden(name) and Path(name).suffix.lower() in SUFFIXES | UNREAD:
+            if not _is_hidden(name) and Path(name).suffix.lower() in SUFFIXES | UNREAD:
                 yield Path(folder, name)
 
 
 def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -> list[Clip]:
-    """`parse` over every audio file below `root`; None leaves a file out, ValueError says that it does not belong.
+    """Return the clips that `parse` makes of the audio files below `root`.
 
-    Raises DataError naming the files that do not belong: nothing is dropped quietly.
+    `parse` returns None to leave a file out, and raises ValueError if the file does not belong to the dataset. Raises
+    DataError that names all files that do not belong: no file is ignored silently. `layout` describes the file names.
     """
     clips, complaints = [], []
     for path in audio_files(root):
@@ -164,60 +181,75 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -
         if clip is not None:
             clips.append(clip)
     if complaints:
-        advice = f"Wanted {layout}. Move or remove what does not belong, or use --dataset folder."
+        advice = f"Wanted {layout}. Move or remove the files that do not belong, or use --dataset folder."
         raise DataError(complain(f"{len(complaints)} files do not parse", complaints, advice))
     return clips
 
 
 def scan_names(root: Path, layout: str, names: re.Pattern[str], parse: Parse) -> list[Clip]:
-    """The clips of a tree whose files are told by their names: `parse` of each match with `<folder>/<name>`.
+    """Return the clips below `root`, for a dataset whose file names describe the clips.
 
-    Raises DataError naming the files that do not match, or of which `parse` raises ValueError.
+    The pattern `names` is searched in `<folder>/<name without suffix>` of each audio file, and `parse` is called with
+    the match and the path. `parse` returns None to leave a file out, and raises ValueError if the name is wrong. Raises
+    DataError that names all files that do not match or that `parse` refuses. `layout` describes the file names.
     """
 
-    def read(path: Path) -> Clip | None:
-        match = names.search(_place(path))
+    def parse_name(path: Path) -> Clip | None:
+        match = names.search(_short_name(path))
         if match is None:
-            raise ValueError("is not called as its clips are")
+            raise ValueError("the name does not match the dataset's file names")
         return parse(match, path)
 
-    return parse_files(root, layout, read)
+    return parse_files(root, layout, parse_name)
 
 
-def _place(path: Path) -> str:
+def _short_name(path: Path) -> str:
+    """Return `<folder>/<name without suffix>` of a file."""
     return f"{path.parent.name}/{path.stem}"
 
 
-def looks_like(root: Path, but: re.Pattern[str] | None = None) -> Dataset | None:
-    """The dataset whose names most of a tree's files have, if there is one with other names than `but`."""
-    places = [_place(path) for path in islice(audio_files(root), SAMPLE)]
+def recognise_dataset(root: Path, exclude: re.Pattern[str] | None = None) -> Dataset | None:
+    """Return the dataset whose file names match more than half of the first SAMPLE audio files below `root`.
+
+    Datasets whose pattern is `exclude` are not considered. Returns None if no dataset matches.
+    """
+    short_names = [_short_name(path) for path in islice(audio_files(root), SAMPLE)]
     for spec in registry.all():
-        if spec.names and spec.names != but and sum(map(bool, map(spec.names.search, places))) > len(places) / 2:
+        if spec.names is None or spec.names == exclude:
+            continue
+        matches = sum(spec.names.search(name) is not None for name in short_names)
+        if matches > len(short_names) / 2:
             return spec
     return None
 
 
-def _mistaken(root: Path, wanted: Dataset, other: Dataset) -> str:
+def _wrong_dataset_message(root: Path, wanted: Dataset, other: Dataset) -> str:
+    """Return the error message for a tree of the dataset `other` that was read as the dataset `wanted`."""
     if wanted.names is None:
         return f"{root}: this looks like {other.title}. Use --dataset {other.name}, or a CSV with path, label, speaker."
     return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or another --root."
 
 
 def _refuse_unusable(path: Path) -> None:
+    """Raise ValueError if the format of an audio file cannot be decoded or its path is not valid UTF-8."""
     if path.suffix.lower() in UNREAD:
-        raise ValueError(f"{path.suffix} is not read; convert it to WAV or FLAC")
+        raise ValueError(f"{path.suffix} files cannot be decoded; convert the file to WAV or FLAC")
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise ValueError("the name is not UTF-8; rename the file") from error
 
 
-def _leads_back(folder: str, name: str, way: frozenset[str]) -> bool:
-    """Whether a subfolder is a link to one of the folders that it lies in, or that links have led through."""
+def _leads_back(folder: str, name: str, visited: frozenset[str]) -> bool:
+    """Whether a subfolder links back to a folder that contains it, or to one of the real paths in `visited`.
+
+    In `/data/a`, the link `loop -> /data` leads back, since `/data` contains `/data/a`. If the walk entered `/data/a`
+    through the link `/data/b/to_a -> /data/a`, then `/data/b` is in `visited`, and a link to `/data/b` leads back, too.
+    """
     real = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118
-    return real in way or (os.path.realpath(folder) + os.sep).startswith(real + os.sep)
+    return real in visited or (os.path.realpath(folder) + os.sep).startswith(real + os.sep)
 
 
-def _hidden(name: str) -> bool:
-    """Hidden by name: `.cache`, and macOS's `._clip.wav` and `__MACOSX`, which hold no sound."""
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden by its name; macOS's `._clip.wav` and `__MACOSX` contain no audio."""
     return name.startswith(".") or name == "__MACOSX"

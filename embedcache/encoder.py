@@ -1,7 +1,8 @@
-"""What an encoder is, and what identifies it. The encoders lie in `encoders/`.
+"""The interface of an encoder, and the fingerprint that identifies its vectors. The encoders are in `encoders/`.
 
-An encoder is frozen: it turns waveforms into vectors and learns nothing. Its fingerprint names everything that decides
-the numbers, so that vectors of one fingerprint may stand side by side and vectors of two may not.
+An encoder is frozen: it turns waveforms into vectors and learns nothing. Its fingerprint covers everything that decides
+the values of the vectors. Vectors with the same fingerprint can be used together, and vectors with different
+fingerprints cannot.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,159 +19,187 @@ from numpy.typing import NDArray
 
 from .audio.decode import Waveform
 from .errors import AudioError, EncoderError
+from .files.untrusted import build
 
 Vectors = NDArray[np.float32]
-Log = Callable[[str], None]  # hears a line for people
+Log = Callable[[str], None]  # receives a line of text for people
 
-VIEWS = ("pooled", "layers")  # what is kept unless more is asked for
-FRAMES = "frames"  # `frames:N` is the view of layer N's frames
+VIEWS = ("pooled", "layers")  # views that are stored by default
+FRAMES = "frames"  # first part of the name of a frames view: `frames:N` holds the frames of layer N
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Rows of different lengths: the frames of some clips, end to end."""
+    """The frames of several clips, which may differ in number, concatenated in one array.
 
-    values: NDArray[np.float16]  # (sum of T, dim)
-    offsets: NDArray[np.int64]  # (n + 1,): clip i is values[offsets[i] : offsets[i + 1]]
+    Two clips of 3 and 2 frames have `values` of shape (5, dim) and the offsets [0, 3, 5].
+    """
+
+    values: NDArray[np.float16]  # (total number of frames, dim)
+    offsets: NDArray[np.int64]  # (n_clips + 1,): the frames of clip i are values[offsets[i] : offsets[i + 1]]
 
     @classmethod
     def of(cls, values: NDArray[np.float16], lengths: Sequence[int]) -> Frames:
-        """From the number of frames of each clip."""
+        """Return the frames `values` of several clips, where `lengths` holds the number of frames of each clip."""
         return cls(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
 
     @classmethod
     def join(cls, parts: Sequence[Frames]) -> Frames:
-        """The clips of several, in order."""
+        """Concatenate several objects, in order."""
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         return cls.of(np.concatenate([part.values for part in parts]), lengths.tolist())
 
     def take(self, order: Sequence[int] | NDArray[np.int64]) -> Frames:
-        """The clips with these numbers, in this order."""
-        chosen = [self[int(number)] for number in order]
+        """Return the frames of the clips with the indices `order`, in that order; an index may be repeated."""
+        chosen = [self[int(index)] for index in order]
         values = np.concatenate(chosen) if chosen else self.values[:0]
         return Frames.of(values, [len(frames) for frames in chosen])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values."""
+        """The size of the values in bytes."""
         return self.values.nbytes
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, number: int) -> NDArray[np.float16]:  # (T, dim) of one clip
-        return self.values[self.offsets[number] : self.offsets[number + 1]]
+    def __getitem__(self, index: int) -> NDArray[np.float16]:  # (T, dim), the frames of one clip
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     def __iter__(self) -> Iterator[NDArray[np.float16]]:
-        return (self[number] for number in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
-Rows = Vectors | Frames  # of one view, one row a waveform
+Rows = Vectors | Frames  # the rows of one view, one row for each waveform
 Batch = Mapping[str, Rows]  # view -> rows
 
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What made the vectors."""
+    """The identity of an encoder: the facts that decide its vectors, and its name."""
 
-    name: str
-    checkpoint: str  # hub id or folder; "" where there is none
-    weights_sha256: str  # over config and tensors; "" where there are none
-    sample_rate: int  # Hz
-    n_layers: int  # hidden states, the input of the first transformer block included
-    dim: int
-    precision: str
-    preprocessing: str  # from bytes to the encoder's input, with the versions that matter
-    recipe_version: int  # counts changes of our own code that change numbers
-    trained_on: str = ""  # SHA-256 of what it was fine-tuned on, see `lineage`; "" where nothing here fine-tuned it
+    name: str  # name on the command line
+    checkpoint: str  # hub id or folder; "" for an encoder without a checkpoint
+    weights_sha256: str  # SHA-256 over configuration and tensors; "" for an encoder without weights
+    sample_rate: int  # sample rate of the waveforms that `encode` accepts, in Hz
+    n_layers: int  # number of hidden states, including layer 0, the input of the first transformer block
+    dim: int  # dimension of the vectors of `pooled`, `layers` and `std`
+    precision: str  # "fp32", "bf16" or "fp16"
+    preprocessing: str  # the steps from a file's bytes to the encoder's input, with the versions of the libraries
+    recipe_version: int  # number that increases with every change to our own code that changes the vectors
+    trained_on: str = ""  # SHA-256 of the training list, see `provenance`; "" if it was not fine-tuned by `ser`
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides the numbers, 64 hexadecimal digits; what an encoder is called does not.
+        """SHA-256 over all fields that decide the vectors, as 64 hexadecimal digits.
 
-        Nor what it was trained on, beside the weights' own digest, which covers the config that names it.
+        `name` and `checkpoint` are not part of it. Neither is `trained_on`, since `weights_sha256` covers the
+        configuration that contains the training list's SHA-256.
         """
         decisive = {k: v for k, v in asdict(self).items() if k not in ("name", "checkpoint", "trained_on")}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """One line of JSON; of an encoder that was not fine-tuned, as earlier versions wrote it."""
-        said = {k: v for k, v in asdict(self).items() if k != "trained_on" or v}
-        return json.dumps(said, sort_keys=True)
+        """Return one line of JSON. An empty `trained_on` is left out: older versions had no such field."""
+        values = {k: v for k, v in asdict(self).items() if k != "trained_on" or v}
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EncoderInfo:
-        """The inverse of `to_json`. Raises ValueError or TypeError for anything else."""
-        info = cls(**json.loads(text))
-        kinds = {"str": str, "int": int}
-        if wrong := [f.name for f in fields(cls) if type(getattr(info, f.name)) is not kinds[str(f.type)]]:
-            raise ValueError(f"{', '.join(wrong)} of another type than an encoder's")
-        return info
+        """Read the output of `to_json`. Raises ValueError if the text is not of that form."""
+        return build(cls, json.loads(text))
 
 
 class Encoder(Protocol):
-    """A frozen network, or a recipe without weights. `check_encoder` holds implementations to this."""
+    """A frozen network, or a fixed computation without weights, that turns waveforms into vectors.
+
+    Implementations need not inherit from this class. `embedcache.checks.check_encoder` tests them against it.
+    """
 
     @property
-    def info(self) -> EncoderInfo: ...
+    def info(self) -> EncoderInfo:
+        """The identity of the encoder; its fingerprint decides whether stored vectors can be used again."""
 
     @property
     def views(self) -> tuple[str, ...]:
-        """What it can give, of `pooled`, `layers`, `std` and `frames`."""
+        """The views that the encoder supports, of `pooled`, `layers`, `std` and `frames`; the first two are required.
+
+        `frames` means that `frames:N` is supported for every layer N from 0 to `info.n_layers` - 1.
+        """
 
     @property
     def shortest(self) -> float:
-        """Seconds of the shortest clip that gives one frame."""
+        """Duration of the shortest waveform that gives at least one frame, in seconds."""
 
     @property
     def longest(self) -> float:
-        """Seconds of the longest clip that fits into a sensible amount of memory."""
+        """Duration of the longest waveform that can be encoded with a reasonable amount of memory, in seconds."""
 
     @property
     def pack(self) -> float:
-        """Seconds of audio that one call of `encode` should get: enough to be fast, few enough for its memory."""
+        """Total duration of the waveforms that one call of `encode` should get, in seconds.
+
+        The value should be large enough for full speed and small enough for the memory of the device.
+        """
 
     @property
     def lanes(self) -> int:
-        """Calls of `encode` that run side by side, in threads, to keep the machine busy."""
+        """Number of calls of `encode` that should run at the same time, in threads, to use the whole machine."""
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """The views of each waveform: `pooled` (n, dim), `layers` and `std` (n, n_layers, dim) float32; `frames:N`.
+        """Compute views of waveforms.
 
-        A row never depends on the other waveforms of the batch.
+        `waveforms` are n mono arrays of shape (samples,), float32, at `info.sample_rate`; they may differ in length and
+        are not modified. `views` are names as `resolve_views` returns them. The result maps each view to its rows, one
+        for each waveform, in order:
+
+        - `pooled`: (n, dim) float32, equal to the last layer of `layers`.
+        - `layers`: (n, n_layers, dim) float32, every layer pooled over time. Networks take the mean.
+        - `std`: (n, n_layers, dim) float32, the standard deviation of every layer over time.
+        - `frames:N`: `Frames` of the n waveforms, the T frames of layer N as (T, D) float16. D is dim for networks;
+          encoders that pool several statistics into one vector have fewer values in a frame.
+
+        A row must not depend on the other waveforms of the batch. Raises AudioError if a waveform is too short for one
+        frame (see `refuse_short`).
         """
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A built-in encoder: the facts a person needs to choose, and how to load it."""
+    """An encoder that can be chosen by name: facts for people, and the function that loads it.
 
-    name: str
-    about: str
-    load: Callable[[str, str, Log], Encoder]  # device, precision, say -> encoder
-    checkpoint: str = ""
-    licence: str = ""
+    `load` is called with a device (`auto`, `cpu`, `cuda` or `cuda:N`), a precision (`fp32`, `bf16` or `fp16`) and a
+    log, and returns the encoder. It raises EncoderError if it does not support the device or the precision.
+    """
+
+    name: str  # name on the command line
+    about: str  # one-line description
+    load: Callable[[str, str, Log], Encoder]  # (device, precision, log) -> encoder
+    checkpoint: str = ""  # hub id; "" for an encoder without a checkpoint
+    licence: str = ""  # licence of the checkpoint
 
 
 def no_log(line: str) -> None:
-    """Hear nothing."""
+    """Ignore a line: the log that is used by default from Python."""
 
 
 def is_ragged(view: str) -> bool:
-    """Whether a view has rows of different lengths."""
+    """Whether the rows of a view differ in length, as those of `frames:N` do."""
     return view.partition(":")[0] == FRAMES
 
 
 def frame_layers(views: Sequence[str]) -> dict[str, int]:
-    """The `frames:N` among views, with their N."""
+    """Return the `frames:N` views among `views`, each with its layer number N."""
     return {view: int(view.partition(":")[2]) for view in views if is_ragged(view)}
 
 
-def resolve_views(asked: Sequence[str], encoder: Encoder) -> tuple[str, ...]:
-    """Views as they are stored: `frames` is the last layer's, `frames:all` those of every layer.
+def resolve_views(requested: Sequence[str], encoder: Encoder) -> tuple[str, ...]:
+    """Return the names under which the requested views are stored, without duplicates.
 
-    Raises EncoderError for what this encoder does not give.
+    `frames` becomes `frames:N` with the last layer N, and `frames:all` becomes one view for each layer; other names
+    do not change. For an encoder with 3 layers, `["pooled", "frames"]` becomes `("pooled", "frames:2")`. Raises
+    EncoderError if the encoder does not support a view.
     """
     layers = range(encoder.info.n_layers)
     every = [f"{FRAMES}:{layer}" for layer in layers]
@@ -178,35 +207,39 @@ def resolve_views(asked: Sequence[str], encoder: Encoder) -> tuple[str, ...]:
     offered = [*encoder.views, *([f"{FRAMES}:0 … {every[-1]}", f"{FRAMES}:all"] if len(every) > 1 else [])]
     if FRAMES not in encoder.views:
         names, offered = {view: [view] for view in encoder.views}, list(encoder.views)
-    if unknown := [view for view in asked if view not in names]:
-        raise EncoderError(f"{encoder.info.name}: gives no view '{unknown[0]}'; have {', '.join(offered)}.")
-    return tuple(dict.fromkeys(view for name in asked for view in names[name]))
+    if unknown := [view for view in requested if view not in names]:
+        raise EncoderError(f"{encoder.info.name}: has no view '{unknown[0]}'; have {', '.join(offered)}.")
+    return tuple(dict.fromkeys(view for name in requested for view in names[name]))
 
 
 def refuse_short(encoder: Encoder, waveforms: Sequence[Waveform]) -> None:
-    """Raise AudioError for a waveform that is too short for a frame."""
+    """Raise AudioError if a waveform is shorter than `encoder.shortest` seconds, and so too short for one frame."""
     needed = round(encoder.shortest * encoder.info.sample_rate)
     for wave in waveforms:
         if len(wave) < needed:
-            raise AudioError(f"a waveform of {len(wave)} samples, {encoder.info.name} needs {needed} for one frame.")
+            raise AudioError(
+                f"got a waveform of {len(wave)} samples; {encoder.info.name} needs {needed} samples for one frame."
+            )
 
 
 def join(parts: Sequence[Rows]) -> Rows:
-    """The rows of several batches, in order."""
+    """Concatenate the rows of one view from several batches, in order."""
     ragged = [part for part in parts if isinstance(part, Frames)]
     return Frames.join(ragged) if ragged else np.concatenate([np.asarray(part) for part in parts])
 
 
 def check_device(device: str) -> None:
-    """Raise EncoderError for what is no name of a device."""
+    """Raise EncoderError if `device` is not one of `auto`, `cpu`, `cuda` and `cuda:N`."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.")
 
 
 def pick_device(device: str) -> Any:
-    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`. Raises EncoderError where it is not there.
+    """Return the torch device with the name `auto`, `cpu`, `cuda` or `cuda:N`.
 
-    On a GPU it also makes float32 convolutions real ones for this process: cuDNN would round their inputs to 10 bits.
+    `auto` is the first GPU, or the CPU if there is no GPU. If the device is a GPU, TF32 is disabled for convolutions in
+    this process, since cuDNN would otherwise round their float32 inputs to 10 bits of mantissa. Raises EncoderError if
+    the device does not exist.
     """
     import torch
 

@@ -1,15 +1,17 @@
-"""Everything that `ser` raises on purpose: what was got, what was wanted, what to do.
+"""The exceptions of `ser`. Each message says what was got, what was wanted and what to do.
 
     SerError
-    ├── UnknownName      nothing is called that: a dataset, an encoder, a head, a protocol, a run
-    ├── DataError        a folder, a manifest or a label set that cannot be used
-    ├── AudioError       a clip that cannot be read, or that an encoder cannot take
-    ├── EncoderError     a checkpoint that cannot be loaded, a device that is not there
-    ├── StoreError       a shard or a store that cannot be trusted or written
-    ├── ProtocolError    folds that cannot be made as promised
-    └── ModelError       a saved head that cannot be loaded or does not fit its encoder
+    ├── UnknownName      no dataset, encoder, head, protocol or run has this name
+    ├── DataError        a folder, a manifest or a label set cannot be used
+    ├── AudioError       a clip cannot be read, or an encoder does not accept it
+    ├── EncoderError     a checkpoint cannot be loaded, or a device does not exist
+    ├── StoreError       a shard or a store is damaged, or cannot be written
+    ├── ProtocolError    folds cannot be made as the protocol promises
+    ├── ModelError       a saved head cannot be loaded, or does not fit its encoder
+    └── ConfigError      an option has a wrong value, or options exclude each other
 
-The command line prints the message alone and exits with 1; from Python they are ordinary exceptions.
+The command line prints the message without a traceback and exits with code 2 after a ConfigError, and with code 1 after
+any other SerError. In Python they are ordinary exceptions.
 """
 
 from __future__ import annotations
@@ -19,56 +21,60 @@ from collections.abc import Iterable
 
 
 class SerError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base class of all errors that a user can correct."""
 
 
 class UnknownName(SerError):
-    """Nothing answers to a name; the message lists what does and suggests the nearest."""
+    """No object of the given kind has this name. The message lists the names that exist and suggests the closest."""
 
     def __init__(self, kind: str, name: str, have: Iterable[str], hint: str = "") -> None:
-        known = sorted(have)
-        message = f"no {kind} '{name}'; have {', '.join(known) or 'none'}"
-        if near := difflib.get_close_matches(name, known, n=1):
-            message += f" (did you mean '{near[0]}'?)"
+        names = sorted(have)
+        message = f"no {kind} '{name}'; have {', '.join(names) or 'none'}"
+        if close := difflib.get_close_matches(name, names, n=1):
+            message += f" (did you mean '{close[0]}'?)"
         super().__init__(f"{message}. {hint}".rstrip(". ") + ".")
 
     def __reduce__(self) -> tuple[type[SerError], tuple[str]]:
-        """Between processes it travels as its message."""
+        """Pickle the error as a SerError with the same message, since `__init__` takes other arguments."""
         return SerError, (str(self),)
 
 
 class DataError(SerError):
-    """A folder, a manifest or a label set that cannot be used."""
+    """A folder, a manifest or a label set cannot be used."""
 
 
 class AudioError(SerError):
-    """A clip that cannot be read, or that an encoder cannot take."""
+    """A clip cannot be read, or an encoder does not accept it."""
 
 
 class EncoderError(SerError):
-    """A checkpoint that cannot be loaded, or a device that is not there."""
+    """A checkpoint cannot be loaded, or a device does not exist."""
 
 
 class StoreError(SerError):
-    """A shard or a store that cannot be trusted or written."""
+    """A shard or a store is damaged, or cannot be written."""
 
 
 class ProtocolError(SerError):
-    """Folds that cannot be made as the protocol promises."""
+    """Folds cannot be made as the protocol promises."""
 
 
 class ModelError(SerError):
-    """A saved head that cannot be loaded, or that does not fit its encoder."""
+    """A saved head cannot be loaded, or does not fit its encoder."""
+
+
+class ConfigError(SerError):
+    """An option has a wrong value, or options exclude each other. The exit code is 2."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line; its type's name where it says nothing."""
+    """Return the first line of an error's message, or the name of the error's class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def complain(what: str, complaints: list[str], advice: str, show: int = 5) -> str:
-    """One message out of many complaints: the count, the first few, the way out."""
+def complain(summary: str, complaints: list[str], advice: str, show: int = 5) -> str:
+    """Return a message of several lines: the summary, the first `show` complaints, the number of others, the advice."""
     lines = [f"  {line}" for line in complaints[:show]]
     if len(complaints) > show:
         lines.append(f"  … and {len(complaints) - show} more")
-    return "\n".join([f"{what}:", *lines, advice])
+    return "\n".join([f"{summary}:", *lines, advice])

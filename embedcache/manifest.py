@@ -1,7 +1,8 @@
-"""Clip and Manifest: what there is to embed and what it is labelled, as a CSV that any tool can read.
+"""Clips and manifests: the audio files of a dataset with their labels, stored as a CSV file.
 
-Columns: `dataset, clip_id, path, label, speaker, gender, key, seconds`, then whatever else a dataset knows (`text`,
-`intensity`, …). `key` (SHA-256 of the file's bytes) is what ties a row to its vectors in a store.
+The columns of the CSV file are `dataset, clip_id, path, label, speaker, gender, key, seconds`, followed by further
+columns of the dataset, such as `text` and `intensity`. The `key`, the SHA-256 of the file's bytes, connects a clip with
+its vectors in a store.
 """
 
 from __future__ import annotations
@@ -18,33 +19,35 @@ from .errors import DataError, complain
 from .files.atomic import atomic_write
 from .files.untrusted import check_file
 
-# What is read of a CSV: a run of 7,000 clips, ten seeds, five heads and eight encoders has 3 million rows, 0.4 GB.
-MOST_BYTES, MOST_ROWS = 1 << 29, 4_000_000
-LONGEST_CELL = 8192  # characters: a path may have 4096, a minute of speech some 1,000; numpy makes all as wide as one
-SKIPPED = "skipped"  # the extra column that says why a clip has no vector
-COPY_OF = "copy_of"  # the extra column of a transformed copy: the key of its clip
-KNOWN_FAULT = "known fault"  # how the reason begins where the dataset's own register gives it
+# Size limits of a CSV file. A run of 7,000 clips, ten seeds, five heads and eight encoders has 3 million rows, 0.4 GB.
+MAX_BYTES, MAX_ROWS = 1 << 29, 4_000_000
+# Size limit of a cell, in characters. A path may have 4096, and the text of a minute of speech has about 1,000. The
+# limit saves memory, since numpy makes all cells of a column as wide as the widest cell.
+MAX_CELL = 8192
+SKIPPED = "skipped"  # extra column with the reason why a clip has no vector
+COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
+KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
 COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One audio file of one dataset."""
+    """An audio file of a dataset, with its label and speaker."""
 
-    dataset: str
-    clip_id: str  # unique inside its dataset
-    path: str
-    label: str  # the emotion word, as the dataset spells it
-    speaker: str
-    gender: str = ""  # "female", "male" or ""
-    extra: Mapping[str, str] = field(default_factory=dict)  # text, intensity, session, …
-    key: str = ""  # SHA-256 of the file's bytes, "" until it was read
-    seconds: float = 0.0  # 0 until it was read
+    dataset: str  # name of the dataset
+    clip_id: str  # name of the clip, unique within its dataset
+    path: str  # path of the audio file
+    label: str  # emotion, as the dataset spells it
+    speaker: str  # name of the speaker, unique within the dataset
+    gender: str = ""  # "female", "male", or "" if unknown
+    extra: Mapping[str, str] = field(default_factory=dict)  # further columns, such as text, intensity or session
+    key: str = ""  # SHA-256 of the file's bytes, in hexadecimal; "" before the file is read
+    seconds: float = 0.0  # duration in seconds; 0 before the file is read
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The ordered clips of one dataset."""
+    """The clips of a dataset, in order."""
 
     dataset: str
     clips: tuple[Clip, ...]
@@ -54,36 +57,38 @@ class Manifest:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The distinct labels, sorted."""
+        """The distinct labels, in alphabetical order."""
         return tuple(sorted({clip.label for clip in self.clips}))
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """The distinct speakers, sorted."""
+        """The distinct speakers, in alphabetical order."""
         return tuple(sorted({clip.speaker for clip in self.clips}))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The content key of every clip, in order."""
+        """The keys of all clips, in the order of the clips."""
         return tuple(clip.key for clip in self.clips)
 
     @property
     def usable(self) -> tuple[Clip, ...]:
-        """The clips that can have a vector."""
+        """The clips that are not skipped."""
         return tuple(clip for clip in self.clips if SKIPPED not in clip.extra)
 
     @property
     def skipped(self) -> tuple[Clip, ...]:
-        """The clips that were set aside; each says why in `extra["skipped"]`."""
+        """The clips that are left out of extraction; `extra["skipped"]` holds the reason."""
         return tuple(clip for clip in self.clips if SKIPPED in clip.extra)
 
     def check(self) -> Manifest:
-        """Itself, or DataError with every complaint at once: no clips, a repeated id, no label, no speaker.
+        """Return the manifest itself if it is valid.
 
-        A dataset's name becomes part of file names, so one that climbs out of their folder is refused, too.
+        Raises DataError if there are no clips, if a clip id is repeated, or if a clip has no id, path, label or
+        speaker; the message names several such clips at once. The dataset's name becomes part of file names, so a name
+        that would lead out of its folder also raises DataError.
         """
         if not self.clips:
-            raise DataError(f"manifest '{self.dataset}' lists no clips.")
+            raise DataError(f"manifest '{self.dataset}' lists no clips; wanted at least one.")
         if self.dataset == ".." or set(self.dataset) & set("/\\\0"):
             raise DataError(f"a manifest names the dataset {self.dataset!r}; wanted a name without / and \\.")
         times = Counter(clip.clip_id for clip in self.clips)
@@ -94,87 +99,96 @@ class Manifest:
             ]
         if complaints:
             raise DataError(
-                complain(f"manifest '{self.dataset}' has faults", complaints, "Mend those rows and try again.")
+                complain(f"manifest '{self.dataset}' has faults", complaints, "Correct these rows and try again.")
             )
         return self
 
     def to_csv(self, path: str | Path) -> None:
-        """Write all rows, completely or not at all."""
+        """Write the manifest to a CSV file, which is complete or absent afterwards."""
         extras = sorted({name for clip in self.clips for name in clip.extra})
         with atomic_write(Path(path)) as file:
             writer = csv.writer(file)
             writer.writerow([*COLUMNS, *extras])
             for clip in self.clips:
-                known = [str(getattr(clip, column)) for column in COLUMNS]
-                writer.writerow(known + [clip.extra.get(name, "") for name in extras])
+                cells = [str(getattr(clip, column)) for column in COLUMNS]
+                writer.writerow(cells + [clip.extra.get(name, "") for name in extras])
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Manifest:
-        """Read what `to_csv` wrote. Raises DataError for a file that is not a manifest."""
+        """Read a manifest from a CSV file. Raises DataError if the file is not a valid manifest."""
         path = Path(path)
-        clips = tuple(_clip(row, path) for row in read_rows(path, COLUMNS))
-        named = sorted({clip.dataset for clip in clips})
-        if len(named) > 1:
-            raise DataError(f"{path}: names several datasets: {', '.join(named)}; wanted one a file.")
-        return cls(named[0] if named else path.stem, clips).check()
+        clips = tuple(_make_clip(row, path) for row in read_rows(path, COLUMNS))
+        datasets = sorted({clip.dataset for clip in clips})
+        if len(datasets) > 1:
+            raise DataError(f"{path}: names several datasets: {', '.join(datasets)}; wanted one. Split the file.")
+        return cls(datasets[0] if datasets else path.stem, clips).check()
 
-    def succeed(self, old: Manifest) -> Manifest:
-        """Itself, with what an earlier manifest of these recordings knows: the clips that an encoder had to skip.
+    def inherit_skips(self, old: Manifest) -> Manifest:
+        """Return the manifest with the skipped clips of an older manifest of the same recordings.
 
-        They stay out for all encoders, so that these are compared on equal clips. Raises DataError where the earlier
-        manifest lists other recordings under the same name.
+        A clip that one encoder had to skip is thus skipped for all encoders, so that encoders are compared on the same
+        clips. Known faults are not taken over, since the dataset adapter marks them. Raises DataError if the older
+        manifest lists other recordings under the same dataset name.
         """
         if self.dataset.startswith("folder-") and {c.path for c in self.clips}.isdisjoint(c.path for c in old.clips):
             raise DataError(
-                f"'{self.dataset}' is the name of other recordings already ({old.clips[0].path}). Rename this folder "
-                "or CSV, choose another --artifacts, or remove that manifest if they have moved."
+                f"'{self.dataset}' already names other recordings ({old.clips[0].path}). Rename this folder or CSV, "
+                "choose another --artifacts, or remove the manifest of those recordings if they have moved."
             )
-        reasons = {(c.clip_id, c.key): c.extra[SKIPPED] for c in old.skipped}
+        reasons = {(clip.clip_id, clip.key): clip.extra[SKIPPED] for clip in old.skipped}
         skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}
-        return Manifest(self.dataset, tuple(_skip(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips))
+        clips = (_mark_skipped(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips)
+        return Manifest(self.dataset, tuple(clips))
 
 
-def read_rows(path: Path, wanted: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has at least the columns `wanted`. Raises DataError where it has not.
+def read_rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each as a mapping from column to cell.
 
-    Of a row that is cut short, the wanted columns are there and empty; others it lacks.
+    The first line holds the columns. In a row with fewer cells, missing cells of `required` columns are "", and other
+    missing columns are absent. Empty lines are ignored. Raises DataError if the file cannot be read, lacks a required
+    column, or is larger than MAX_BYTES, MAX_ROWS or MAX_CELL allow.
     """
-    wanted = tuple(wanted)
-    check_file(path, MOST_BYTES, DataError)
+    required = tuple(required)
+    check_file(path, MAX_BYTES, DataError)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            have = next(reader, [])
-            if lacking := [column for column in wanted if column not in have]:
-                held = ", ".join(have)[:LONGEST_CELL] or "nothing"
-                raise DataError(f"{path}: no column {', '.join(lacking)}; its first line holds {held}.")
-            rows = [_row(have, wanted, cells) for cells in islice(reader, MOST_ROWS + 1) if cells]
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or a cell that is too long
+            header = next(reader, [])
+            if missing := [column for column in required if column not in header]:
+                first_line = ", ".join(header)[:MAX_CELL] or "nothing"
+                raise DataError(f"{path}: no column {', '.join(missing)}; its first line holds {first_line}.")
+            rows = [_make_row(header, required, cells) for cells in islice(reader, MAX_ROWS + 1) if cells]
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: the file is not UTF-8, or a cell is too long
         raise DataError(f"{path}: cannot be read as CSV: {error}.") from error
-    if len(rows) > MOST_ROWS:
-        raise DataError(f"{path}: has more than {MOST_ROWS:,} rows. Split it.")
+    if len(rows) > MAX_ROWS:
+        raise DataError(f"{path}: has more than {MAX_ROWS:,} rows. Split the file.")
     return rows
 
 
-def _row(have: Sequence[str], wanted: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    if (longest := max(map(len, cells))) > LONGEST_CELL:
-        raise ValueError(f"a cell has {longest:,} characters, at most {LONGEST_CELL:,} are read")
-    given = {name: cell for name, cell in zip(have, cells, strict=False) if name}
-    return dict.fromkeys(wanted, "") | given
+def _make_row(header: Sequence[str], required: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """Return a row as a mapping from column to cell. Raises ValueError if a cell is longer than MAX_CELL."""
+    if (longest := max(map(len, cells))) > MAX_CELL:
+        raise ValueError(f"a cell has {longest:,} characters; wanted at most {MAX_CELL:,}")
+    row = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+    return dict.fromkeys(required, "") | row
 
 
-def _skip(clip: Clip, reason: str | None) -> Clip:
+def _mark_skipped(clip: Clip, reason: str | None) -> Clip:
+    """Return the clip, marked as skipped if there is a reason and it is not marked already."""
     return replace(clip, extra={SKIPPED: reason, **clip.extra}) if reason else clip
 
 
-def _clip(row: dict[str, str], path: Path) -> Clip:
+def _make_clip(row: dict[str, str], path: Path) -> Clip:
+    """Return the clip of a row of the manifest at `path`. Raises DataError if the duration is not a valid number."""
     extra = {name: value for name, value in row.items() if name not in COLUMNS and value}
     try:
         seconds = float(row["seconds"] or 0)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise DataError(f"{path}: clip {row['clip_id']}: seconds is '{row['seconds']}', no number of seconds.")
-    named = {column: row[column] for column in COLUMNS if column != "seconds"}
-    named["key"] = named["key"].lower()  # one spelling of a digit
-    return Clip(**named, seconds=seconds, extra=extra)
+        raise DataError(
+            f"{path}: clip {row['clip_id']}: seconds is '{row['seconds']}'; wanted a duration in seconds, 0 or more."
+        )
+    values = {column: row[column] for column in COLUMNS if column != "seconds"}
+    values["key"] = values["key"].lower()  # hexadecimal digits are compared as text
+    return Clip(**values, seconds=seconds, extra=extra)

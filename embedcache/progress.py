@@ -1,14 +1,14 @@
-"""Progress of long work: a bar with rate and time left on a terminal, a line now and then elsewhere, or silence.
+"""Progress reports of long work: a progress bar on a terminal, a line every ten seconds elsewhere, or nothing.
 
-A `Progress` is called with what is done and how much there is of it, and gives a context manager whose value is called
-with each step forward:
+A `Progress` is called with the name of the task, the total amount of work and its unit. It returns a context manager,
+which gives a function that is called with the amount of work done since the last call:
 
     with progress("encoding", total=1440, unit="clips") as advance:
         for clip in clips:
             ...
             advance(1)
 
-Everything goes to standard error, so that standard output stays a result.
+Progress is written to standard error, so that standard output contains the result only.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Advance = Callable[[float], None]
+Advance = Callable[[float], None]  # receives the amount of work done since the last call
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress(Protocol):
-    """How long work reports itself."""
+    """A function that reports the progress of a task; see the module's docstring."""
 
-    def __call__(self, what: str, total: float, unit: str) -> AbstractContextManager[Advance]: ...
+    def __call__(self, task: str, total: float, unit: str) -> AbstractContextManager[Advance]: ...
 
 
 @contextmanager
-def silent(what: str, total: float, unit: str) -> Iterator[Advance]:
-    """Says nothing: the default from Python."""
+def silent(task: str, total: float, unit: str) -> Iterator[Advance]:
+    """Report nothing: the default in Python."""
     yield lambda step: None
 
 
-def terminal(what: str, total: float, unit: str) -> AbstractContextManager[Advance]:
-    """A bar where standard error is a terminal, else plain lines."""
-    return _bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit)
+def terminal(task: str, total: float, unit: str) -> AbstractContextManager[Advance]:
+    """Report to standard error: with a progress bar if standard error is a terminal, with lines of text otherwise."""
+    return _show_bar(task, total, unit) if sys.stderr.isatty() else _print_lines(task, total, unit)
 
 
 @contextmanager
-def _bar(what: str, total: float, unit: str) -> Iterator[Advance]:
+def _show_bar(task: str, total: float, unit: str) -> Iterator[Advance]:
+    """Show a progress bar with the rate and the remaining time."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -53,26 +54,27 @@ def _bar(what: str, total: float, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, unit=unit, rate="")
+        task_id = bar.add_task(task, total=total, unit=unit, rate="")
         begin, done = time.monotonic(), 0.0
 
         def advance(step: float) -> None:
             nonlocal done
             done += step
-            bar.update(task, advance=step, rate=f"{done / max(time.monotonic() - begin, 1e-9):,.1f}/s")
+            bar.update(task_id, advance=step, rate=f"{done / max(time.monotonic() - begin, 1e-9):,.1f}/s")
 
         yield advance
 
 
 @contextmanager
-def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
+def _print_lines(task: str, total: float, unit: str) -> Iterator[Advance]:
+    """Print a line every SECONDS_BETWEEN_LINES seconds, and nothing for tasks that are shorter."""
     begin = last = time.monotonic()
     done = 0.0
 
-    def say(now: float) -> None:
+    def print_line(now: float) -> None:
         rate = done / max(now - begin, 1e-9)
         left = max(total - done, 0.0) / rate if rate else 0.0
-        text = f"{what}: {done:,.0f}/{total:,.0f} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
+        text = f"{task}: {done:,.0f}/{total:,.0f} {unit}, {rate:,.1f}/s, {left:,.0f} s left"
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def advance(step: float) -> None:
@@ -81,8 +83,8 @@ def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            say(now)
+            print_line(now)
 
     yield advance
-    if last != begin:  # it said something: it also says that it is done
-        say(time.monotonic())
+    if last != begin:  # a task that printed a line also prints a last line when it is done
+        print_line(time.monotonic())

@@ -1,8 +1,9 @@
-"""What an encoder was fine-tuned on: the recordings, speakers and labels that it must not be tested on.
+"""Training lists: the recordings, speakers and labels that an encoder was fine-tuned on and must not be tested on.
 
-A fine-tuned checkpoint lists them in `finetuned.json`; its `config.json` and `EncoderInfo.trained_on` hold the list's
-SHA-256, so that a list that was lost or changed is an error and never "nothing". `ser extract` lays a copy into the
-store, beside the shards, where stage 2 finds it: a leak is seen after the checkpoint is gone, too.
+A fine-tuned checkpoint holds its training list in `finetuned.json`. The SHA-256 of the list is in the checkpoint's
+`config.json` and in `EncoderInfo.trained_on`, so that a lost or changed list is an error and never counts as empty.
+`ser extract` writes a copy of the list into the store, next to the shards. Stage 2 reads that copy, and therefore
+detects a leak even if the checkpoint no longer exists.
 """
 
 from __future__ import annotations
@@ -18,105 +19,119 @@ from .dataset import registry
 from .encoder import EncoderInfo
 from .errors import EncoderError, SerError, StoreError
 from .files.atomic import atomic_write
-from .files.untrusted import read_json
+from .files.untrusted import build, read_json
 from .manifest import Clip
 
-CARD = "finetuned.json"  # in a checkpoint's folder: what it was trained on, and how
-LIST = "trained_on.json"  # in a store's folder
-TRAINED_ON = "ser_trained_on"  # in config.json: the SHA-256 of the list
-MOST_BYTES = 1 << 28  # of a list: a clip takes 70 bytes
+CARD = "finetuned.json"  # file in a checkpoint's folder with the training list and the training settings
+LIST = "trained_on.json"  # file in a store's folder with the training list
+TRAINED_ON = "ser_trained_on"  # key in config.json whose value is the SHA-256 of the training list
+MAX_LIST_BYTES = 1 << 28  # size limit of a training list in bytes; a clip takes 70 bytes
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Sorted, each once: content keys, speakers as `corpus:speaker`, labels."""
+    """A training list. Each field is sorted and holds no duplicates."""
 
-    keys: tuple[str, ...]
-    speakers: tuple[str, ...]
+    keys: tuple[str, ...]  # content keys of the clips
+    speakers: tuple[str, ...]  # speakers, as `corpus:speaker`
     labels: tuple[str, ...]
 
     @classmethod
     def of(cls, clips: Iterable[Clip], parent: TrainedOn | None = None) -> TrainedOn:
-        """The list of some clips, and of what the checkpoint that they fine-tuned had been fine-tuned on before."""
-        listed = list(clips)
+        """Return the training list of `clips`.
+
+        If the checkpoint that was fine-tuned on the clips had itself been fine-tuned before, `parent` is its training
+        list, which is included.
+        """
+        clips = list(clips)
         old = parent or cls((), (), ())
         return cls(
-            tuple(sorted({*(clip.key for clip in listed), *old.keys})),
-            tuple(sorted({*map(speaker_of, listed), *old.speakers})),
-            tuple(sorted({*(clip.label for clip in listed), *old.labels})),
+            tuple(sorted({*(clip.key for clip in clips), *old.keys})),
+            tuple(sorted({*map(speaker_of, clips), *old.speakers})),
+            tuple(sorted({*(clip.label for clip in clips), *old.labels})),
         )
 
     @classmethod
-    def from_dict(cls, said: Any) -> TrainedOn:
-        """The inverse of `dataclasses.asdict`. Raises ValueError for anything else."""
-        if not isinstance(said, dict) or set(said) != {"keys", "speakers", "labels"}:
-            raise ValueError("wanted keys, speakers and labels")
-        if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in said.values()):
-            raise ValueError("wanted lists of names")
-        return cls(**{name: tuple(part) for name, part in said.items()})
+    def from_dict(cls, content: Any) -> TrainedOn:
+        """Return the training list that `dataclasses.asdict` turned into `content`. Raises ValueError if it is none."""
+        return build(cls, content)
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Return the training list as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @property
     def sha256(self) -> str:
-        """Of its JSON, 64 hexadecimal digits."""
+        """SHA-256 of the JSON text, as 64 hexadecimal digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
-    def knows(self, clips: Iterable[Clip]) -> list[bool]:
-        """Of each clip, whether it or its speaker was trained on."""
+    def covers(self, clips: Iterable[Clip]) -> list[bool]:
+        """Return for each clip whether the encoder was fine-tuned on the clip or on another clip of its speaker."""
         keys, speakers = set(self.keys), set(self.speakers)
         return [clip.key in keys or speaker_of(clip) in speakers for clip in clips]
 
 
 def speaker_of(clip: Clip) -> str:
-    """A speaker's name among those of all datasets: RAVDESS's speech and song have the same actors."""
+    """Return the name of a clip's speaker that is unique among all datasets, as `corpus:speaker`.
+
+    Datasets of the same corpus share their speakers: RAVDESS's speech and song are recordings of the same actors.
+    """
     spec = registry.find(clip.dataset)
     return f"{(spec.corpus if spec else '') or clip.dataset}:{clip.speaker}"
 
 
-def of_checkpoint(folder: Path, named: str) -> TrainedOn | None:
-    """The list of a checkpoint whose config names one, None of one that names none. Raises EncoderError."""
-    if not named:
+def read_checkpoint_training_list(folder: Path, sha256: str) -> TrainedOn | None:
+    """Return the training list in a checkpoint's folder, or None if `sha256` is empty: it was not fine-tuned by `ser`.
+
+    `sha256` is the value in the checkpoint's `config.json`. Raises EncoderError if the list is missing or differs.
+    """
+    if not sha256:
         return None
-    advice = "Copy the checkpoint again, whole: without it nobody can tell whom it may be tested on."
-    said = read_json(folder / CARD, MOST_BYTES, EncoderError, advice)
-    return _checked(said.get("trained_on") if isinstance(said, dict) else None, named, folder / CARD, EncoderError)
+    advice = "Copy the whole checkpoint again: without this list, nobody knows which speakers it may be tested on."
+    card = read_json(folder / CARD, MAX_LIST_BYTES, EncoderError, advice)
+    content = card.get("trained_on") if isinstance(card, dict) else None
+    return _check_list(content, sha256, folder / CARD, EncoderError)
 
 
-def lay(found: TrainedOn, store: Path) -> None:
-    """Write a list into a store."""
+def write_training_list(trained_on: TrainedOn, store: Path) -> None:
+    """Write a training list into a store's folder."""
     with atomic_write(store / LIST) as file:
-        file.write(found.to_json())
+        file.write(trained_on.to_json())
 
 
-def of_text(text: str, named: str, path: Path) -> TrainedOn:
-    """The list that an exported file holds. Raises StoreError for another than is `named`."""
+def parse_training_list(text: str, sha256: str, path: Path) -> TrainedOn:
+    """Return the training list in the text of the file `path`. Raises StoreError if its SHA-256 is not `sha256`."""
     try:
-        said = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        said = None
-    return _checked(said, named, path, StoreError)
+        content = None
+    return _check_list(content, sha256, path, StoreError)
 
 
-def of_store(info: EncoderInfo, store: Path) -> TrainedOn | None:
-    """The list that lies in a store, None where its encoder was not fine-tuned here. Raises StoreError."""
+def read_store_training_list(info: EncoderInfo, store: Path) -> TrainedOn | None:
+    """Return the training list in a store's folder, or None if the encoder `info` was not fine-tuned by `ser`.
+
+    Raises StoreError if the list is missing or is not that of the encoder.
+    """
     if not info.trained_on:
         return None
-    advice = "Run `ser extract` with that checkpoint again: it lays the list there."
-    said = read_json(store / LIST, MOST_BYTES, StoreError, advice)
-    return _checked(said, info.trained_on, store / LIST, StoreError)
+    advice = "Run `ser extract` with that checkpoint again, which writes the list."
+    content = read_json(store / LIST, MAX_LIST_BYTES, StoreError, advice)
+    return _check_list(content, info.trained_on, store / LIST, StoreError)
 
 
-def _checked(said: Any, named: str, path: Path, kind: type[SerError]) -> TrainedOn:
+def _check_list(content: Any, sha256: str, path: Path, kind: type[SerError]) -> TrainedOn:
+    """Return the training list in `content`, read from `path`. Raises `kind` if it is invalid or another list."""
     try:
-        found = TrainedOn.from_dict(said)
+        trained_on = TrainedOn.from_dict(content)
     except ValueError as error:
-        raise kind(f"{path}: does not list what its encoder was trained on ({error}).") from error
-    if found.sha256 != named:
         raise kind(
-            f"{path}: is not the list that its encoder was trained on ({found.sha256[:12]}, wanted {named[:12]}). "
-            "Copy the checkpoint again, whole, and remove this file."
+            f"{path}: does not list what its encoder was trained on ({error}). Copy the checkpoint again, whole, and "
+            "remove this file."
+        ) from error
+    if trained_on.sha256 != sha256:
+        raise kind(
+            f"{path}: is not the list that its encoder was trained on ({trained_on.sha256[:12]}, wanted {sha256[:12]})."
+            " Copy the checkpoint again, whole, and remove this file."
         )
-    return found
+    return trained_on

@@ -1,9 +1,10 @@
-"""Names to built-in modules found by folder, or to third parties' entry points; imported on demand.
+"""Registries: find datasets, encoders and heads by name, and import their modules only when they are needed.
 
-A dataset, an encoder or a head is one module in its folder. It exposes one attribute called after its kind
-(`dataset`, `encoder`, `head`): a spec with a `name`, or a tuple of such specs. The folder is the list; modules whose
-name starts with an underscore are shared pieces. Third parties declare entry points in `ser.datasets`,
-`ser.encoders` or `ser.heads`, each pointing at a spec. A built-in name cannot be taken over.
+A dataset, an encoder or a head is one module in the folder of its kind. The module has an attribute with the name of
+the kind (`dataset`, `encoder` or `head`), which is a spec (an object with a `name`) or a tuple of specs. There is no
+list of modules: every module in the folder counts, except modules whose name starts with an underscore, which are
+shared code. Third parties declare entry points in the groups `ser.datasets`, `ser.encoders` and `ser.heads`, each of
+which refers to a spec. An entry point cannot replace a built-in name.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from .errors import UnknownName
 
 
 class Named(Protocol):
-    """What every spec has."""
+    """The interface of a spec."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name on the command line."""
 
 
 Spec = TypeVar("Spec", bound=Named)
@@ -30,50 +32,52 @@ Spec = TypeVar("Spec", bound=Named)
 
 @dataclass(frozen=True)
 class Registry(Generic[Spec]):
-    """The specs of one kind. `kind` is also the attribute that a module exposes."""
+    """All specs of one kind, found by name."""
 
-    kind: str
-    package: str
-    hint: str = ""
-    shared: tuple[str, ...] = ()  # modules that hold no spec, as those do whose name starts with an underscore
+    kind: str  # "dataset", "encoder" or "head": the attribute of a module that holds its spec or specs
+    package: str  # dotted name of the folder that holds the modules
+    hint: str = ""  # advice at the end of the message for an unknown name
+    shared: tuple[str, ...] = ()  # further modules in the folder that hold no spec
 
     def get(self, name: str) -> Spec:
-        """The spec called `name`. Raises UnknownName, with a suggestion, where there is none."""
+        """Return the spec with this name. Raises UnknownName, which suggests a similar name, if there is none."""
         spec = self.find(name)
         if spec is None:
             raise UnknownName(self.kind, name, self.names(), self.hint)
         return spec
 
     def find(self, name: str) -> Spec | None:
-        """The spec called `name`, or None. The module of that name is tried first, so that the others stay unread."""
-        modules = self._modules()
+        """Return the spec with this name, or None. A module of the same name is imported first, often the only one."""
+        modules = self._list_modules()
         modules.sort(key=lambda module: module != name.replace("-", "_"))
         for module in modules:
-            for spec in self._exposed(module):
+            for spec in self._import_specs(module):
                 if spec.name == name:
                     return spec
         return next((self._load(point) for point in self._entry_points() if point.name == name), None)
 
     def all(self) -> list[Spec]:
-        """Every spec, built-in ones first, each kind in the order of names."""
-        built_in = sorted(self._built_in(), key=lambda spec: spec.name)
-        taken = {spec.name for spec in built_in}
-        return built_in + [self._load(p) for p in self._entry_points() if p.name not in taken]
+        """Return all specs: first the built-in ones, then those of entry points, each sorted by name."""
+        built_in = sorted(self._import_built_in(), key=lambda spec: spec.name)
+        names = {spec.name for spec in built_in}
+        return built_in + [self._load(point) for point in self._entry_points() if point.name not in names]
 
     def names(self) -> list[str]:
-        """The names of `all()`; entry points are not imported for it."""
-        return list(dict.fromkeys([spec.name for spec in self._built_in()] + [p.name for p in self._entry_points()]))
+        """Return the names of all specs, without importing those of entry points."""
+        built_in = [spec.name for spec in self._import_built_in()]
+        return list(dict.fromkeys(built_in + [point.name for point in self._entry_points()]))
 
-    def _built_in(self) -> Iterator[Spec]:
-        for module in self._modules():
-            yield from self._exposed(module)
+    def _import_built_in(self) -> Iterator[Spec]:
+        for module in self._list_modules():
+            yield from self._import_specs(module)
 
-    def _modules(self) -> list[str]:
+    def _list_modules(self) -> list[str]:
+        """Return the names of the modules in the folder that hold specs, sorted, without importing the modules."""
         folder = importlib.import_module(self.package).__path__
         names = {module.name for module in pkgutil.iter_modules(folder)} - set(self.shared)
         return sorted(name for name in names if not name.startswith("_"))
 
-    def _exposed(self, module: str) -> tuple[Spec, ...]:
+    def _import_specs(self, module: str) -> tuple[Spec, ...]:
         specs = getattr(importlib.import_module(f"{self.package}.{module}"), self.kind)
         return specs if isinstance(specs, tuple) else (specs,)
 

@@ -1,9 +1,11 @@
-"""A synthetic sample: eight made-up speakers say one sentence in eight emotions, twice, under RAVDESS's names.
+"""A synthetic dataset: eight speakers say one sentence in eight emotions, twice, with the file names of RAVDESS.
 
-A source-filter voice in numpy (Fant 1960): pulses at a moving pitch plus breath, through four resonances that move
-from vowel to vowel, and a loudness contour. Emotions differ in pitch, its range, loudness, rate, tilt and breath, much
-as they are said to (Scherer 2003); speakers differ in all of these too, and more, so that a split that is blind to
-speakers scores visibly higher than one that is not. It shows that a pipeline works, and nothing about emotion.
+The voice is a source-filter model (Fant 1960) in numpy. Its source is a pulse train with a moving pitch, mixed with
+breath noise. The filter has four resonances that move from vowel to vowel, and a loudness contour shapes the result.
+Emotions differ in pitch, pitch range, level, rate, spectral tilt and breathiness, roughly as the literature describes
+them (Scherer 2003). Speakers differ in the same properties, and more than emotions do. A split that mixes speakers
+therefore scores visibly higher than a speaker-independent one. The dataset tests whether a pipeline works; it teaches
+nothing about emotion.
 """
 
 from __future__ import annotations
@@ -18,25 +20,25 @@ from numpy.typing import NDArray
 from .datasets.ravdess import EMOTIONS
 from .files.atomic import atomic_write
 
-RATE = 16_000
+RATE = 16_000  # sample rate in Hz
 SEED = 20
-SPEAKERS = 8
-TAKES = 2  # of the sentence
-GRID = 800  # samples: lengths are multiples of 50 ms, for a network pays for every new length
+SPEAKERS = 8  # number of speakers
+TAKES = 2  # number of times that a speaker says the sentence in each emotion
+GRID = 800  # in samples: durations are multiples of 50 ms, since a network is slower if all durations differ
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How something is said, as factors on the speaker's own habit."""
+    """A manner of speaking, relative to the speaker's average."""
 
     pitch: float  # factor on the mean pitch
-    range: float  # factor on its movement
-    level: float  # dB
-    rate: float  # factor on the speed
-    tilt: float  # dB an octave on the source: higher is brighter
-    breath: float  # share of noise in the source
+    range: float  # factor on the pitch range
+    level: float  # change of the level in dB
+    rate: float  # factor on the speaking rate
+    tilt: float  # change of the source's spectral tilt in dB per octave; higher is brighter
+    breath: float  # share of noise in the source, from 0 to 1
 
 
 MANNERS = {
@@ -49,7 +51,7 @@ MANNERS = {
     "disgust": Manner(0.97, 1.00, 0, 0.90, 0.5, 0.20),
     "surprised": Manner(1.45, 2.00, 5, 1.02, 1.0, 0.08),
 }
-# First three resonances in Hz of five vowels (after Peterson & Barney 1952); a fourth lies at 3,500.
+# The first three resonances of five vowels in Hz, after Peterson & Barney (1952). The fourth is always 3,500 Hz.
 VOWELS = {
     "a": (730, 1090, 2440),
     "e": (530, 1840, 2480),
@@ -57,12 +59,12 @@ VOWELS = {
     "o": (570, 840, 2410),
     "u": (300, 870, 2240),
 }
-SENTENCES = {"01": "aieoua"}
-BANDWIDTHS = (80, 100, 140, 200)
+SENTENCES = {"01": "aieoua"}  # RAVDESS's code of a sentence -> its vowels
+BANDWIDTHS = (80, 100, 140, 200)  # bandwidths of the four resonances in Hz
 
 
 def write_sample(root: str | Path) -> Path:
-    """Write the sample's WAV files below `root`: 8 speakers x 8 emotions x 2 takes, about 0.5 s each."""
+    """Write 128 WAV files of about 0.5 s below `root`: 8 speakers x 8 emotions x 2 takes. Existing files are kept."""
     root = Path(root)
     for actor in range(1, SPEAKERS + 1):
         for code, emotion in EMOTIONS.items():
@@ -75,54 +77,58 @@ def write_sample(root: str | Path) -> Path:
 
 
 def voice(actor: int, emotion: str, sentence: str, take: int) -> Floats:
-    """One clip (samples,) in [-1, 1] at 16 kHz; the same arguments give the same samples."""
+    """Return one clip, (samples,) in [-1, 1] at 16 kHz. The same arguments give the same samples."""
     habit = np.random.default_rng([SEED, actor])
     rng = np.random.default_rng([SEED, actor, list(MANNERS).index(emotion), int(sentence), take])
     female = actor % 2 == 0
-    base = (205 if female else 115) * 2 ** habit.normal(0, 0.2)  # Hz
+    mean_pitch = (205 if female else 115) * 2 ** habit.normal(0, 0.2)  # Hz
     tract = (1.14 if female else 0.98) * 2 ** habit.normal(0, 0.07)  # factor on the resonances
-    own = Manner(
+    speaker = Manner(
         1.0, 2 ** habit.normal(0, 0.5), habit.normal(0, 4), 2 ** habit.normal(0, 0.2), habit.normal(0, 1.5), 1.0
     )
-    quirk = _blend(MANNERS[emotion], habit, rng)
-    n = GRID * round(RATE * 0.45 / (quirk.rate * own.rate) / GRID)
-    pitch = base * quirk.pitch * _melody(n, 0.12 * quirk.range * own.range, rng)
-    source = _source(pitch, quirk.tilt + own.tilt, quirk.breath, rng)
-    sound = _filter(source, SENTENCES[sentence], tract) * _loudness(n, len(SENTENCES[sentence]))
-    sound = sound / np.sqrt(np.mean(sound**2)) * 10 ** ((quirk.level + own.level - 28) / 20)
+    acted = _act(MANNERS[emotion], habit, rng)
+    n = GRID * round(RATE * 0.45 / (acted.rate * speaker.rate) / GRID)
+    pitch = mean_pitch * acted.pitch * _make_melody(n, 0.12 * acted.range * speaker.range, rng)
+    source = _make_source(pitch, acted.tilt + speaker.tilt, acted.breath, rng)
+    sound = _filter(source, SENTENCES[sentence], tract) * _make_loudness(n, len(SENTENCES[sentence]))
+    sound = sound / np.sqrt(np.mean(sound**2)) * 10 ** ((acted.level + speaker.level - 28) / 20)
     noise = 10 ** (-62 / 20) * rng.standard_normal(n)
     clip: Floats = np.clip(sound + noise, -0.99, 0.99)
     return clip
 
 
 def write_wav(path: Path, wave: Floats, rate: int = RATE) -> None:
-    """A 16-bit mono WAV file, complete or absent."""
+    """Write a waveform (samples,) in [-1, 1] to a 16-bit mono WAV file, which is complete or absent afterwards."""
     with atomic_write(path, "wb") as file:
         file.write(wav_bytes(wave, rate))
 
 
 def wav_bytes(wave: Floats, rate: int = RATE) -> bytes:
-    """A 16-bit mono WAV file."""
+    """Return the bytes of a 16-bit mono WAV file with the waveform (samples,) in [-1, 1]."""
     import soundfile
 
-    out = io.BytesIO()
-    soundfile.write(out, wave, rate, subtype="PCM_16", format="WAV")
-    return out.getvalue()
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, subtype="PCM_16", format="WAV")
+    return file.getvalue()
 
 
-def _blend(manner: Manner, habit: np.random.Generator, rng: np.random.Generator) -> Manner:
-    """An emotion as one speaker acts it: stronger or weaker, by a habit, and by the moment."""
+def _act(manner: Manner, habit: np.random.Generator, rng: np.random.Generator) -> Manner:
+    """Return the manner of an emotion as one speaker acts it in one take.
+
+    Each property moves away from the neutral manner by a random strength, 0.8 on average. The speaker's part of the
+    strength comes from `habit` and is the same in all takes; the smaller part of the take comes from `rng`.
+    """
     strength = np.clip(habit.normal(0.8, 0.3, 6) + rng.normal(0, 0.1, 6), 0.1, 1.6)
     neutral = MANNERS["neutral"]
     values = []
-    for name, s in zip(Manner.__dataclass_fields__, strength, strict=True):
-        a, b = getattr(neutral, name), getattr(manner, name)
-        values.append(a + s * (b - a))
+    for name, weight in zip(Manner.__dataclass_fields__, strength, strict=True):
+        begin, end = getattr(neutral, name), getattr(manner, name)
+        values.append(begin + weight * (end - begin))
     return Manner(*values)
 
 
-def _melody(n: int, depth: float, rng: np.random.Generator) -> Floats:
-    """A falling line with an accent or two and a tremor, as a factor (n,)."""
+def _make_melody(n: int, depth: float, rng: np.random.Generator) -> Floats:
+    """Return the pitch contour as a factor (n,): a falling line with two accents and a tremor."""
     t = np.linspace(0, 1, n)
     accent = np.exp(-((t - rng.uniform(0.2, 0.45)) ** 2) / 0.01) + 0.6 * np.exp(
         -((t - rng.uniform(0.6, 0.85)) ** 2) / 0.008
@@ -132,21 +138,24 @@ def _melody(n: int, depth: float, rng: np.random.Generator) -> Floats:
     return factor
 
 
-def _source(pitch: Floats, tilt: float, breath: float, rng: np.random.Generator) -> Floats:
-    """Harmonics of the pitch below 7 kHz that fall by 9 dB an octave, plus the tilt, and breath noise."""
+def _make_source(pitch: Floats, tilt: float, breath: float, rng: np.random.Generator) -> Floats:
+    """Return the source (n,): the harmonics of `pitch` (n,), in Hz, mixed with breath noise.
+
+    The harmonics reach up to 7 kHz and fall by 9 dB per octave; `tilt` in dB per octave is added to that slope.
+    """
     first = np.cos(2 * np.pi * np.cumsum(pitch) / RATE)
     source = np.zeros_like(pitch)
-    before, harmonic = np.ones_like(pitch), first
+    previous, harmonic = np.ones_like(pitch), first
     for k in range(1, int(7000 / pitch.max()) + 1):
         source += k ** ((-9 + tilt) / 6.02) * harmonic
-        before, harmonic = harmonic, 2 * first * harmonic - before  # cos((k + 1) x), by Chebyshev's recurrence
+        previous, harmonic = harmonic, 2 * first * harmonic - previous  # cos((k + 1) x), by Chebyshev's recurrence
     noise = rng.standard_normal(len(pitch))
     mixed: Floats = (1 - breath) * source / np.sqrt(np.mean(source**2)) + breath * noise
     return mixed
 
 
 def _filter(source: Floats, vowels: str, tract: float) -> Floats:
-    """Each stretch of the source through the resonances of its vowel; neighbours are cross-faded."""
+    """Return the source (n,) filtered by the resonances of the vowels, which follow each other with cross-fades."""
     from scipy.signal import lfilter
 
     n = len(source)
@@ -155,18 +164,18 @@ def _filter(source: Floats, vowels: str, tract: float) -> Floats:
     sound: Floats = np.zeros(n)
     for vowel, centre in zip(vowels, centres, strict=True):
         share = np.clip(1.5 - np.abs(t - centre) * len(vowels), 0, 1)
-        stretch = source
+        filtered = source
         for hertz, width in zip((*VOWELS[vowel], 3500), BANDWIDTHS, strict=True):
             radius = np.exp(-np.pi * width / RATE)
             angle = 2 * np.pi * min(hertz * tract, 7500) / RATE
             poles = [1, -2 * radius * np.cos(angle), radius**2]
-            stretch = lfilter([sum(poles)], poles, stretch)
-        sound += share * stretch
+            filtered = lfilter([sum(poles)], poles, filtered)
+        sound += share * filtered
     return sound
 
 
-def _loudness(n: int, syllables: int) -> Floats:
-    """A bump a syllable, silence at both ends."""
+def _make_loudness(n: int, syllables: int) -> Floats:
+    """Return the loudness contour as a factor (n,): one maximum for each syllable, and silence at both ends."""
     t = np.linspace(0, 1, n)
     ends: Floats = np.clip(np.minimum(t, 1 - t) * 20, 0, 1)
     loudness: Floats = ends * (0.35 + 0.65 * np.abs(np.sin(np.pi * syllables * t)))

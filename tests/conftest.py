@@ -19,6 +19,8 @@ from helpers.places import Ser
 from helpers.sounds import ravdess_tree
 from helpers.warm import Warm
 
+from classifiers import ModelCard, compare, head, save_model, save_predictions
+from classifiers.checks import toy_task
 from embedcache import Artifacts
 
 # A shell's background job ignores Ctrl-C, and so would what the tests start.
@@ -93,3 +95,31 @@ def world(tmp_path: Path) -> dict[str, str]:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny wav2vec2 checkpoint."""
     return save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-wav2vec2")
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """What no attack may bring into being."""
+    path = tmp_path / "canary"
+    yield path
+    assert not path.exists()
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Sound model folders of three heads, to be copied and spoilt."""
+    task, place, saved = toy_task(), tmp_path_factory.mktemp("models"), {}
+    for name in ("logreg", "svm", "lgbm"):
+        card = ModelCard(
+            name, "mfcc", "", "f" * 64, {"dim": 6, "n_layers": 1}, "pooled", ("left", "right"), "toy", 160, 8
+        )
+        saved[name] = save_model(place / name, head(name).fit(task.X, task.y), card)
+    return saved
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound run folder."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    save_predictions(folder, compare(toy_task(), ["logreg"], "random", n_folds=2, jobs=1), {})
+    return folder

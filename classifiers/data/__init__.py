@@ -1,4 +1,4 @@
-"""Data: what heads are trained on. Labels, views of the vectors, and the task (X, y, speakers).
+"""The data that heads are trained on: labels, views of the embeddings, and the task (X, y, speakers).
 
 May import: `embedcache`.
 """

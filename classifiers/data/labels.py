@@ -1,14 +1,15 @@
-"""One label space: what each dataset's labels mean, and the views of them that heads are trained on.
+"""Label views: how the labels of all datasets are mapped to the labels that heads are trained on.
 
-    native           as the dataset spells them
-    emotion          every emotion, in one spelling
+    native           the labels as each dataset spells them
+    emotion          all emotions, each with one spelling
     emotion6         neutral, happy, sad, angry, fear, disgust
     emotion4         neutral, happy, sad, angry
-    gender-emotion   14 classes, the speaker's gender and one of seven emotions: those six and surprise; calm is neutral
-    FILE.csv         rows `from,to` of one's own; `drop` leaves a label out
+    gender-emotion   14 labels: the speaker's gender combined with one of seven emotions, which are the six of
+                     `emotion6` and surprise; calm counts as neutral
+    FILE.csv         a mapping of your own, with rows `from,to`; the target `drop` leaves a label out
 
-Nothing is dropped quietly: what became of every label is counted, shown and saved. A label that no table knows is an
-error, for it may be misspelled.
+No clip is dropped without notice: the target of every label is counted, shown and saved. A label without a target is an
+error, because it may be misspelled.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .csv_text import csv_text
 NATIVE = "native"
 DROP = "drop"
 
-# Every label of the built-in datasets, and the other words for them that recordings of one's own may use.
+# The emotions of the built-in datasets, each with its accepted spellings.
 WORDS = {
     "neutral": ("neutral",),
     "calm": ("calm",),
@@ -44,104 +45,110 @@ EMOTIONS = {word: emotion for emotion, words in WORDS.items() for word in words}
 GENDERS = {"female": "female", "f": "female", "male": "male", "m": "male"}
 SIX = ("neutral", "happy", "sad", "angry", "fear", "disgust")
 FOUR = SIX[:4]
-SEVEN = (*SIX, "surprise")  # those of the systems with gender-emotion classes, which count calm as neutral
+SEVEN = (*SIX, "surprise")  # the emotions of published systems with gender-emotion labels, which count calm as neutral
 
-LabelRule = Callable[[Clip], str]  # a clip's label in a view; "" leaves it out
+LabelRule = Callable[[Clip], str]  # maps a clip to its label in a view; "" leaves the clip out
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one label of one dataset."""
+    """How a view maps one label of one dataset."""
 
     dataset: str
     label: str
-    becomes: str  # "" where it is left out
-    clips: int
+    becomes: str  # label in the view; "" if the label is left out
+    clips: int  # number of clips with this label
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of some clips in a view."""
+    """The labels of a list of clips in a view."""
 
     view: str
-    labels: tuple[str, ...]  # one a clip; "" is left out
+    labels: tuple[str, ...]  # one label per clip; "" if the clip is left out
     changes: tuple[Change, ...]
 
     @property
     def dropped(self) -> int:
-        """Clips that are left out."""
+        """The number of clips that the view leaves out."""
         return sum(change.clips for change in self.changes if not change.becomes)
 
     def to_csv(self) -> str:
-        """The text of labels.csv: `dataset, label, becomes, clips`, a row for each label of each dataset."""
+        """Return the text of labels.csv: `dataset, label, becomes, clips`, one row per label of each dataset."""
         return csv_text([(field.name for field in fields(Change)), *map(astuple, self.changes)])
 
 
 def view_labels(clips: Sequence[Clip], view: str = NATIVE) -> Labels:
-    """The labels of clips in a view. Raises UnknownName for a view, DataError for a label, that no table has."""
-    table = _table(view, clips)
-    labels = tuple(table(clip) for clip in clips)
+    """Return the labels of clips in a view.
+
+    Raises UnknownName if there is no such view, DataError if the view has no target for a label.
+    """
+    rule = _rule_of_view(view, clips)
+    labels = tuple(rule(clip) for clip in clips)
     counts = Counter((c.dataset, c.label, label) for c, label in zip(clips, labels, strict=True))
     return Labels(view, labels, tuple(Change(*change, counts[change]) for change in sorted(counts)))
 
 
-def _table(view: str, clips: Sequence[Clip]) -> LabelRule:
+def _rule_of_view(view: str, clips: Sequence[Clip]) -> LabelRule:
     if view == NATIVE:
         return lambda clip: clip.label
     if Path(view).suffix == ".csv":
-        return _from_file(Path(view), clips)
+        return _read_rule(Path(view), clips)
     if view not in VIEWS:
         raise UnknownName("label view", view, [NATIVE, *VIEWS], "A CSV file with the columns from,to works too")
-    _refuse_unknown(clips, EMOTIONS, f"--labels {view}")
+    _require_targets(clips, EMOTIONS, f"--labels {view}")
     return VIEWS[view](clips)
 
 
-def _only(emotions: Sequence[str]) -> Callable[[Sequence[Clip]], LabelRule]:
-    kept = {word: emotion for word, emotion in EMOTIONS.items() if emotion in emotions}
-    return lambda clips: lambda clip: kept.get(clip.label, "")
+def _keep_emotions(emotions: Sequence[str]) -> Callable[[Sequence[Clip]], LabelRule]:
+    targets = {word: emotion for word, emotion in EMOTIONS.items() if emotion in emotions}
+    return lambda clips: lambda clip: targets.get(clip.label, "")
 
 
-def _gendered(clips: Sequence[Clip]) -> LabelRule:
-    strange = {(clip.dataset, clip.gender) for clip in clips if clip.gender.lower() not in GENDERS}
-    unknown = [f"{dataset}: {repr(gender) if gender else 'no gender given'}" for dataset, gender in sorted(strange)]
-    if unknown:
-        advice = "Write female or male into the gender column of a CSV, or choose another view."
-        raise DataError(complain("--labels gender-emotion needs the gender of every speaker", unknown, advice))
-    seven = {word: emotion for word, emotion in EMOTIONS.items() if emotion in SEVEN} | {"calm": "neutral"}
-    return lambda clip: f"{GENDERS[clip.gender.lower()]}_{seven[clip.label]}" if clip.label in seven else ""
+def _combine_gender_and_emotion(clips: Sequence[Clip]) -> LabelRule:
+    unknown = {(clip.dataset, clip.gender) for clip in clips if clip.gender.lower() not in GENDERS}
+    complaints = [f"{dataset}: {repr(gender) if gender else 'no gender given'}" for dataset, gender in sorted(unknown)]
+    if complaints:
+        advice = "Write female or male into the gender column of a CSV, or choose another label view."
+        raise DataError(complain("--labels gender-emotion needs the gender of every speaker", complaints, advice))
+    targets = {word: emotion for word, emotion in EMOTIONS.items() if emotion in SEVEN} | {"calm": "neutral"}
+    return lambda clip: f"{GENDERS[clip.gender.lower()]}_{targets[clip.label]}" if clip.label in targets else ""
 
 
-def _from_file(path: Path, clips: Sequence[Clip]) -> LabelRule:
+def _read_rule(path: Path, clips: Sequence[Clip]) -> LabelRule:
     rows = list(dict.fromkeys((row["from"].strip(), row["to"].strip()) for row in read_rows(path, ("from", "to"))))
-    table = {label: "" if target.lower() == DROP else target for label, target in rows}
+    targets = {label: "" if target.lower() == DROP else target for label, target in rows}
     faults = [f"'{label}' has no target" for label, target in rows if label and not target]
     faults += [f"'{label}' has {n} targets" for label, n in Counter(label for label, _ in rows).items() if n > 1]
     if faults:
-        raise DataError(complain(f"{path} has faults", faults, "Write one row `from,to` a label, or `from,drop`."))
-    _refuse_unknown(clips, table, str(path))
-    return lambda clip: table[clip.label]
+        advice = "Write one row `from,to` for each label, or `from,drop` to leave a label out."
+        raise DataError(complain(f"{path} has faults", faults, advice))
+    _require_targets(clips, targets, str(path))
+    return lambda clip: targets[clip.label]
 
 
-def _refuse_unknown(clips: Sequence[Clip], table: Mapping[str, str], where: str) -> None:
-    if unknown := sorted({f"{clip.label} (of {clip.dataset})" for clip in clips if clip.label not in table}):
+def _require_targets(clips: Sequence[Clip], targets: Mapping[str, str], source: str) -> None:
+    missing = sorted({f"'{clip.label}' (dataset '{clip.dataset}')" for clip in clips if clip.label not in targets})
+    if missing:
         raise DataError(
-            f"{where} does not say what becomes of: {', '.join(unknown)}. Use --labels FILE.csv with rows "
-            "`from,to`, where the target `drop` leaves a label out; or leave that dataset out."
+            f"{source} has no target for: {', '.join(missing)}. Use --labels FILE.csv with rows `from,to`, where the "
+            "target `drop` leaves a label out; or leave that dataset out."
         )
 
 
 def synonyms(labels: Labels) -> list[str]:
-    """A sentence on each emotion that stands under several words in a view, as in a union of datasets."""
-    words: dict[str, set[str]] = {}
+    """Return a note for each emotion that has several spellings in a view, as in a union of datasets."""
+    spellings: dict[str, set[str]] = {}
     for change in labels.changes:
-        words.setdefault(EMOTIONS.get(change.becomes, ""), set()).add(change.becomes)
-    several = [sorted(found) for emotion, found in words.items() if emotion and len(found) > 1]
-    return [f"{' and '.join(found)} are one emotion in two words; --labels emotion joins them" for found in several]
+        spellings.setdefault(EMOTIONS.get(change.becomes, ""), set()).add(change.becomes)
+    several = [sorted(words) for emotion, words in spellings.items() if emotion and len(words) > 1]
+    quoted = [" and ".join(f"'{word}'" for word in words) for words in several]
+    return [f"the labels {words} name one emotion; use --labels emotion to join them" for words in quoted]
 
 
 VIEWS: Mapping[str, Callable[[Sequence[Clip]], LabelRule]] = {
-    "emotion": _only(tuple(WORDS)),
-    "emotion6": _only(SIX),
-    "emotion4": _only(FOUR),
-    "gender-emotion": _gendered,
+    "emotion": _keep_emotions(tuple(WORDS)),
+    "emotion6": _keep_emotions(SIX),
+    "emotion4": _keep_emotions(FOUR),
+    "gender-emotion": _combine_gender_and_emotion,
 }

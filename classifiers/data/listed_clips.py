@@ -1,4 +1,4 @@
-"""The clips of extracted datasets, labelled, before there are vectors: manifests and augmented copies read back."""
+"""The labelled clips of extracted datasets before their embeddings are read: manifests and augmented copies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from embedcache import Artifacts, DataError, Manifest, UnknownName, find_stores
 from embedcache import datasets as registry
 from embedcache.audio.augment import recipe_of
-from embedcache.cache.store import lacks
+from embedcache.cache.store import count_missing
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
 
 from .labels import Labels, view_labels
@@ -16,62 +16,77 @@ from .labels import Labels, view_labels
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """The labelled clips of one extracted dataset or of several, before there are vectors."""
+    """The labelled clips of one or more extracted datasets, without embeddings."""
 
-    name: str  # of several, `a+b`
+    name: str  # name of the dataset; `a+b` for several
     manifests: Sequence[Manifest]
-    bare: Sequence[Clip]  # under the names of their own dataset
-    clips: Sequence[Clip]  # the same, as a task names them
-    dropped: tuple[str, ...]
+    source_clips: Sequence[Clip]  # the clips as their manifests name them
+    clips: Sequence[Clip]  # the same clips as a task names them: see `named_clips`
+    dropped: tuple[str, ...]  # ids of the clips that the label view leaves out
     labels: Labels
 
     @classmethod
     def of(cls, artifacts: Artifacts, dataset: str | Sequence[str] | None, labels: str) -> LabelledClips:
-        """Raises UnknownName or DataError as `Task.load` does."""
+        """Read the manifests of datasets and label their clips in a label view.
+
+        Raises UnknownName or DataError as `Task.load` does.
+        """
         manifests = load_manifests(artifacts, dataset)
         name = "+".join(manifest.dataset for manifest in manifests)
-        bare = [clip for manifest in manifests for clip in manifest.usable]
+        source = [clip for manifest in manifests for clip in manifest.usable]
         named = [clip for manifest in manifests for clip in named_clips(manifest, manifest.usable, len(manifests))]
-        seen = view_labels(named, labels)
-        if not any(seen.labels):
-            raise DataError(f"--labels {labels} leaves no clip of {name}. Choose another view.")
+        viewed = view_labels(named, labels)
+        if not any(viewed.labels):
+            raise DataError(f"--labels {labels} leaves no clip of '{name}'. Choose another label view.")
 
-        def labelled(clips: Sequence[Clip]) -> list[Clip]:
-            return [replace(clip, label=label) for clip, label in zip(clips, seen.labels, strict=True) if label]
+        def relabel(clips: Sequence[Clip]) -> list[Clip]:
+            return [replace(clip, label=label) for clip, label in zip(clips, viewed.labels, strict=True) if label]
 
-        dropped = tuple(clip.clip_id for clip, label in zip(named, seen.labels, strict=True) if not label)
-        return cls(name, manifests, labelled(bare), labelled(named), dropped, seen)
+        dropped = tuple(clip.clip_id for clip, label in zip(named, viewed.labels, strict=True) if not label)
+        return cls(name, manifests, relabel(source), relabel(named), dropped, viewed)
 
 
 def load_manifests(artifacts: Artifacts, datasets: str | Sequence[str] | None = None) -> list[Manifest]:
-    """Some extracted manifests, each once, in the order of their names. Raises as `load_manifest` does."""
+    """Return the manifests of extracted datasets, without duplicates and sorted by name.
+
+    Raises UnknownName or DataError as `load_manifest` does.
+    """
     names: Sequence[str | None] = [datasets] if isinstance(datasets, str) else datasets or [None]
-    found = {manifest.dataset: manifest for manifest in (load_manifest(artifacts, name) for name in names)}
-    return [found[name] for name in sorted(found)]
+    manifests = {manifest.dataset: manifest for manifest in (load_manifest(artifacts, name) for name in names)}
+    return [manifests[name] for name in sorted(manifests)]
 
 
 def load_manifest(artifacts: Artifacts, dataset: str | None = None) -> Manifest:
-    """One extracted manifest by name; `folder` finds `folder-…`. Raises UnknownName or DataError."""
-    have = sorted(path.stem for path in artifacts.manifests.glob("*.csv"))
-    if not have:
-        raise DataError(f"{artifacts.root}: nothing is extracted there. Run `ser extract --dataset … --root …` first.")
-    matches = [name for name in have if dataset in (None, name)]
-    matches = matches or [name for name in have if name.startswith(f"{dataset}-") and dataset == "folder"]
-    if not matches:
-        known = str(dataset) in registry.names()
-        raise UnknownName(
-            "extracted dataset", str(dataset), have, f"Run `ser extract --dataset {dataset}` first" if known else ""
+    """Return the manifest of one extracted dataset.
+
+    `dataset` may be None if only one dataset is extracted; "folder" finds a dataset named `folder-…`. Raises
+    UnknownName if the dataset is not extracted, DataError if the choice is ambiguous or the manifest cannot be used.
+    """
+    name = _find_extracted(artifacts, dataset)
+    path = artifacts.manifest(name)
+    manifest = Manifest.from_csv(path)
+    if manifest.dataset != name:
+        raise DataError(
+            f"{path}: its rows name the dataset '{manifest.dataset}'; wanted '{name}'. Run `ser extract` again."
         )
+    if without_key := [clip.clip_id for clip in manifest.usable if not clip.key]:
+        raise DataError(f"{path}: clip '{without_key[0]}' has no key. Run `ser extract` again.")
+    return manifest
+
+
+def _find_extracted(artifacts: Artifacts, dataset: str | None) -> str:
+    """Return the full name of the one extracted dataset that `dataset` refers to."""
+    extracted = sorted(path.stem for path in artifacts.manifests.glob("*.csv"))
+    if not extracted:
+        raise DataError(f"{artifacts.root} has no extracted dataset. Run `ser extract --dataset … --root …` first.")
+    matches = [name for name in extracted if dataset in (None, name)]
+    matches = matches or [name for name in extracted if name.startswith(f"{dataset}-") and dataset == "folder"]
+    if not matches:
+        hint = f"Run `ser extract --dataset {dataset}` first" if str(dataset) in registry.names() else ""
+        raise UnknownName("extracted dataset", str(dataset), extracted, hint)
     if len(matches) > 1:
         raise DataError(f"several datasets are extracted: {', '.join(matches)}. Pick one with --dataset.")
-    manifest = Manifest.from_csv(artifacts.manifest(matches[0]))
-    if manifest.dataset != matches[0]:
-        raise DataError(
-            f"{artifacts.manifest(matches[0])}: its rows name the dataset '{manifest.dataset}'; wanted '{matches[0]}'."
-        )
-    if blank := [clip.clip_id for clip in manifest.usable if not clip.key]:
-        raise DataError(f"{artifacts.manifest(matches[0])}: {blank[0]} has no key. Run `ser extract` again.")
-    return manifest
+    return matches[0]
 
 
 def encoders_of(
@@ -80,27 +95,34 @@ def encoders_of(
     copies: int = 0,
     views: Sequence[str] = ("pooled",),
 ) -> tuple[list[str], list[str]]:
-    """The encoders that have some views of all clips and copies of datasets; a sentence on each that has a part."""
+    """Return the encoders with embeddings of all clips of datasets in some views, and notes on incomplete encoders.
+
+    Augmented copies, `copies` of each clip, count as clips. The notes are sentences, one for each encoder that has
+    embeddings of only some of the clips.
+    """
     manifests = load_manifests(artifacts, dataset)
-    used = [clip for manifest in manifests for clip in named_clips(manifest, manifest.usable, len(manifests))]
-    keys = [clip.key for clip in used] + (copied_clips(artifacts, manifests, copies, used).keys if copies else [])
-    named = "+".join(manifest.dataset for manifest in manifests) + (f" with {copies} copies each" if copies else "")
+    clips = [clip for manifest in manifests for clip in named_clips(manifest, manifest.usable, len(manifests))]
+    keys = [clip.key for clip in clips] + (copied_clips(artifacts, manifests, copies, clips).keys if copies else [])
+    name = "+".join(manifest.dataset for manifest in manifests) + (f" with {copies} copies each" if copies else "")
     parts = list(dict.fromkeys(part for view in views for part in view.split("+")))
-    what = "" if parts == ["pooled"] or parts == ["layers"] else f" with {' and '.join(parts)}"
-    whole, notes = [], []
+    with_views = "" if parts == ["pooled"] or parts == ["layers"] else f" with {' and '.join(parts)}"
+    complete, notes = [], []
     for store in find_stores(artifacts.cache):
-        has = len(keys) - lacks(store, keys, parts)
-        if has == len(keys):
-            whole.append(store.folder.name)
-        elif has or lacks(store, keys, ["pooled"]) < len(keys):
-            notes.append(f"{store.folder.name} has {has} of the {len(keys)} clips of {named}{what}, and is left out")
-    return whole, notes
+        n_clips = len(keys) - count_missing(store, keys, parts)
+        if n_clips == len(keys):
+            complete.append(store.folder.name)
+        elif n_clips or count_missing(store, keys, ["pooled"]) < len(keys):
+            notes.append(
+                f"{store.folder.name} has {n_clips} of the {len(keys)} clips of {name}{with_views}, and is left out"
+            )
+    return complete, notes
 
 
 def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> list[Clip]:
-    """The clips as a task names them: of several datasets, with the dataset's name in front.
+    """Return clips of a manifest as a task of `datasets` datasets names them.
 
-    Speakers and texts have their corpus's: RAVDESS's speech and song have the same actors.
+    With more than one dataset, clip ids get the name of the dataset as a prefix. Speakers and texts get the name of
+    the corpus, because datasets of one corpus share speakers: RAVDESS speech and RAVDESS song have the same actors.
     """
     if datasets == 1:
         return list(clips)
@@ -119,38 +141,53 @@ def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> lis
 
 @dataclass(frozen=True)
 class CopiedClips:
-    """Copies to be read."""
+    """The augmented copies that belong to the clips of a task."""
 
-    keys: list[str]
-    of: list[int]  # the row of the clip that each is a copy of
-    skipped: tuple[str, ...]  # ids of those that have no vector
-    recipe: str
+    keys: list[str]  # one key per usable copy
+    clip_rows: list[int]  # for each usable copy, the row of its original clip
+    skipped: tuple[str, ...]  # ids of copies without an embedding
+    recipe: str  # how the copies were made
 
 
-def copied_clips(place: Artifacts, manifests: Sequence[Manifest], each: int, used: Sequence[Clip]) -> CopiedClips:
-    """So many copies of each used clip. Raises DataError where they were not extracted."""
-    listed: dict[tuple[str, str], Clip] = {}
-    for manifest in manifests:
-        path = place.copies(manifest.dataset)
-        if not path.exists():
-            raise DataError(
-                f"{manifest.dataset} has no augmented copies. Run `ser extract --augment … --copies {each}`."
-            )
-        prefix = f"{manifest.dataset}:" if len(manifests) > 1 else ""
-        made = Manifest.from_csv(path).clips
-        listed |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in made}
-    wanted = [((f"{clip.clip_id}#{n}", clip.key), row) for n in range(1, each + 1) for row, clip in enumerate(used)]
-    if absent := [name for (name, key), _ in wanted if (name, key) not in listed]:
+def copied_clips(
+    artifacts: Artifacts, manifests: Sequence[Manifest], per_clip: int, clips: Sequence[Clip]
+) -> CopiedClips:
+    """Return `per_clip` augmented copies of each clip.
+
+    The copies are in order of their number, then in the order of `clips`: for two copies each of clips 0 and 1,
+    `clip_rows` is [0, 1, 0, 1]. Raises DataError if a copy was not extracted.
+    """
+    extracted = _extracted_copies(artifacts, manifests, per_clip)
+    wanted = [
+        ((f"{clip.clip_id}#{n}", clip.key), row) for n in range(1, per_clip + 1) for row, clip in enumerate(clips)
+    ]
+    if missing := [copy_id for (copy_id, key), _ in wanted if (copy_id, key) not in extracted]:
         raise DataError(
-            f"{place.root / 'copies'}: lacks {len(absent)} of {len(wanted)} copies, the first {absent[0]}. Run `ser "
-            f"extract --augment …` with --copies {each}."
+            f"{artifacts.root / 'copies'}: {len(missing)} of {len(wanted)} copies are missing, the first is "
+            f"'{missing[0]}'. Run `ser extract --augment …` with --copies {per_clip}."
         )
-    copies = [(name, listed[name, key], row) for (name, key), row in wanted]
+    copies = [(name, extracted[name, key], row) for (name, key), row in wanted]
     usable = [(copy, row) for _, copy, row in copies if SKIPPED not in copy.extra]
-    recipes = sorted({recipe_of(copy) for copy, _ in usable})
     return CopiedClips(
         keys=[copy.key for copy, _ in usable],
-        of=[row for _, row in usable],
+        clip_rows=[row for _, row in usable],
         skipped=tuple(name for name, copy, _ in copies if SKIPPED in copy.extra),
-        recipe="; ".join(recipes),
+        recipe="; ".join(sorted({recipe_of(copy) for copy, _ in usable})),
     )
+
+
+def _extracted_copies(
+    artifacts: Artifacts, manifests: Sequence[Manifest], per_clip: int
+) -> dict[tuple[str, str], Clip]:
+    """Return the extracted copies of datasets by their id in a task and the key of their original clip."""
+    copies: dict[tuple[str, str], Clip] = {}
+    for manifest in manifests:
+        path = artifacts.copies(manifest.dataset)
+        if not path.exists():
+            raise DataError(
+                f"dataset '{manifest.dataset}' has no augmented copies. Run `ser extract --augment … --copies "
+                f"{per_clip}`."
+            )
+        prefix = f"{manifest.dataset}:" if len(manifests) > 1 else ""
+        copies |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in Manifest.from_csv(path).clips}
+    return copies

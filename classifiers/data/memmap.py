@@ -1,10 +1,12 @@
-"""Vectors that are larger than memory: rows of a float32 matrix in a file, read a block at a time, and the file itself.
+"""Embeddings that are larger than memory: rows of a float32 matrix in a scratch file, read one block at a time.
 
-A `MappedRows` stands where an array of vectors would: folds and views of it are row and column numbers, and nothing is
-read until `np.asarray` or `blocks` asks. Heads that stream never hold more than a block of it, others hold it all.
+A `MappedRows` takes the place of the array X (n, d). Selecting folds or columns of it only selects row and column
+numbers; values are read by `np.asarray` or `blocks`. Heads that read X by blocks never hold more than one block in
+memory, other heads read all of X.
 
-The file is scratch: it lies below the output folder, goes with the last object on it or with the process, and what a
-killed process left goes when the next file is made. Its name says whose it is: `<machine>-<process>-<uuid>.f32`.
+The scratch file is in the output folder. It is removed with the last object that uses it, or when the process ends; if
+a process is killed, its files are removed when the next scratch file is written. The file name identifies the process:
+`<machine>-<process>-<uuid>.f32`.
 """
 
 from __future__ import annotations
@@ -30,55 +32,64 @@ Indices = NDArray[np.int64]
 
 SUFFIX = ".f32"
 
-# Bytes that are handled at once: much against the cost of a call, and in the processor's cache where scikit-learn makes
-# float64 copies of it: it is faster on 4 MB ten times than on 40 MB.
+# The size of a block in bytes: large compared with the cost of a call, and small enough for the processor's cache where
+# scikit-learn makes float64 copies of a block: ten blocks of 4 MB are faster than one of 40 MB.
 BLOCK = 2**22
 
-# Rows that one map is read for. Its pages count as the process's memory until it is closed, and a row can bring a whole
-# folio of the page cache along, 2 MB: 1,000 rows in random order had 0.9 GB resident (ext4, Linux 6.18), 32 have 64 MB.
-ROWS_A_MAP = 32
+# The number of rows read from one memory map. The pages of a map count as memory of the process until the map is
+# closed, and one row can load a whole folio of the page cache, 2 MB: reading 1,000 rows in random order had 0.9 GB
+# resident (ext4, Linux 6.18), reading 32 rows 64 MB.
+ROWS_PER_MAP = 32
 
 
 class ScratchFile:
-    """A name for a file that is removed when this object goes, and at the latest when its process ends."""
+    """The path of a scratch file, which is removed with this object, at the latest when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}{SUFFIX}"
-        self.path = folder.resolve() / name  # workers may stand in another folder
+        self.path = folder.resolve() / name  # absolute, because workers may have another working directory
         self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
 
 
-# Bytes of X that are held in memory. A comparison in two processes holds it six times over: as the task, as the copy
-# that both read, and in each its training rows and those scaled. With the libraries that is a machine of 8 GB.
+# The maximum size in bytes of an X that is held in memory. A comparison in two processes holds X six times: as the
+# task, as the copy that both processes read, and in each process as training rows and as scaled training rows. Together
+# with the libraries this fits a machine with 8 GB.
 IN_MEMORY = 2**30
 
 
 def is_large(nbytes: int) -> bool:
-    """Whether so many bytes of X stay in a file."""
+    """Whether an X of this size in bytes is kept in a file."""
     return nbytes > IN_MEMORY
 
 
 @dataclass(frozen=True, eq=False)
 class MappedRows:
-    """Some rows and columns of a float32 matrix in a file, in the place of an array (n, d).
+    """Selected rows and columns of a float32 matrix in a file, used in place of an array (n, d).
 
-    `X[rows]`, with a slice, row numbers or a mask, and `X[:, a:b]` are further MappedRows, and read nothing;
-    `np.asarray(X)` reads all of it. Pickled it is a path and row numbers: another process opens the file for itself,
-    and has it for as long as the process that wrote it keeps it.
+    `X[rows]`, where `rows` is a slice, an array of row numbers or a mask, and `X[:, a:b]` return another MappedRows and
+    read nothing; `np.asarray(X)` reads all of X. For example, for a file with the rows [0, 1, 2], [3, 4, 5], [6, 7, 8],
 
-    Every reading opens a map and closes it after `ROWS_A_MAP` rows, which gives its pages back. While the page cache
-    holds the file, a row costs some microseconds in any order; beyond, a row out of order is a read of the disk.
+        X = MappedRows.of(path, width=3)        # rows [0, 1, 2], columns range(0, 3)
+        part = X[[2, 0]][:, 1:]                 # rows [2, 0],    columns range(1, 3)
+        np.asarray(part)                        # [[7, 8], [1, 2]]
+
+    A pickled MappedRows is a path and row numbers: another process opens the file itself, and can read it until the
+    process that wrote the file removes it.
+
+    Each read opens a map of the file and closes it after `ROWS_PER_MAP` rows, which releases the map's pages. As long
+    as the page cache holds the file, reading a row takes some microseconds in any order; otherwise, reading rows out of
+    order takes one disk access per row.
     """
 
     path: Path
-    width: int  # columns of the file
-    rows: Indices  # of the file, in order
-    columns: range  # of the file
-    file: ScratchFile | None = None  # what keeps the file; None where it is not ours to remove
+    width: int  # number of columns of the file
+    rows: Indices  # selected row numbers of the file, in order
+    columns: range  # selected column numbers of the file
+    file: ScratchFile | None = None  # keeps the file from being removed; None if this process does not own the file
 
     @classmethod
     def of(cls, path: str | Path, width: int) -> MappedRows:
-        """All rows of a file that is nothing but float32 in rows of `width`."""
+        """Return all rows of a file that contains only float32 values in rows of `width` values."""
         path = Path(path).resolve()
         return cls(path, width, np.arange(path.stat().st_size // (4 * width)), range(width))
 
@@ -99,14 +110,14 @@ class MappedRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that these rows take in memory."""
+        """The size of the selected values in memory, in bytes."""
         return 4 * len(self.rows) * len(self.columns)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> MappedRows:
-        """Fewer rows, or rows in another order, and of `X[:, a:b]` fewer columns; nothing is read."""
+        """Select rows, in any order, and with `X[:, a:b]` columns, without reading values."""
         rows, columns = key if isinstance(key, tuple) else (key, ...)
         chosen = self.rows[rows]
         kept = self.columns if columns is ... else self.columns[columns]
@@ -115,22 +126,22 @@ class MappedRows:
         return replace(self, rows=chosen, columns=kept)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of it, read; numpy calls this. Raises DataError where the file is gone."""
+        """Read all selected values, for numpy. Raises DataError if the file was removed."""
         if copy is False:
             raise ValueError("rows of a file cannot become an array without a copy.")
         X = np.empty(self.shape, dtype or np.float32)
         columns = slice(self.columns.start, self.columns.stop)
-        for start in range(0, len(self), ROWS_A_MAP):
-            part = slice(start, start + ROWS_A_MAP)
+        for start in range(0, len(self), ROWS_PER_MAP):
+            part = slice(start, start + ROWS_PER_MAP)
             X[part] = self._map()[self.rows[part], columns]
         return X
 
     def _map(self) -> Floats:
-        """A map of the file; it is closed when nothing refers to it."""
+        """Return a memory map of the file, which is closed when nothing refers to it."""
         try:
             return np.memmap(str(self.path), np.float32, "r").reshape(-1, self.width)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {self.path}: {error}. Load the task again: that writes it anew.") from error
+            raise DataError(f"cannot read {self.path}: {error}. Load the task again to write the file anew.") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MappedRows, (self.path, self.width, self.rows, self.columns)
@@ -140,9 +151,12 @@ Matrix: TypeAlias = Floats | MappedRows
 
 
 def blocks(X: Matrix, rows: Indices | None = None) -> Iterator[Floats]:
-    """X (n, d), or some rows of it, in order, as arrays of `BLOCK` bytes; one, which may be empty, at the least.
+    """Iterate over X (n, d), or over selected rows of X in order, as arrays of at most `BLOCK` bytes or one row.
 
-    An array is cut like a file, so that what is added up over the blocks is the same number for both.
+    Yields one block at least, which is empty if there are no rows. For example, a row of 768 float32 values has 3,072
+    bytes and a block of 2**22 bytes has 1,365 rows, so 3,000 rows are read as 1,365, 1,365 and 270 rows.
+
+    An array is split at the same rows as a file, so that sums over blocks are bit-identical for both.
     """
     count = len(X) if rows is None else len(rows)
     step = max(1, BLOCK // (4 * X.shape[1] or 1))
@@ -152,46 +166,49 @@ def blocks(X: Matrix, rows: Indices | None = None) -> Iterator[Floats]:
 
 
 def stack(a: Matrix, b: Matrix) -> Matrix:
-    """The rows of a, then those of b: both arrays, or both rows of one file."""
+    """Return the rows of `a`, then the rows of `b`.
+
+    If both are rows of the same file, nothing is read: rows [4, 2] and rows [7] become rows [4, 2, 7].
+    """
     if isinstance(a, MappedRows) and isinstance(b, MappedRows) and a.path == b.path:
         return replace(a, rows=np.concatenate([a.rows, b.rows]))
     return np.concatenate([np.asarray(a), np.asarray(b)])
 
 
-def write_rows(folder: Path, shape: tuple[int, int], made: Iterable[Floats]) -> MappedRows:
-    """Write the matrix (n, d) that the blocks `made` are the rows of into a scratch file in `folder`.
+def write_rows(folder: Path, shape: tuple[int, int], parts: Iterable[Floats]) -> MappedRows:
+    """Write a matrix of `shape` (n, d), given as consecutive blocks of its rows, to a scratch file in `folder`.
 
-    Raises DataError where the folder cannot be written or has no room for all of it, before the first block is made;
-    ValueError where the blocks do not come to n rows.
+    Raises DataError if the folder cannot be written or has too little space, before the first block is computed;
+    ValueError if the blocks do not have n rows in total.
     """
     _remove_leftovers(folder)
     file, (n, width) = ScratchFile(folder), shape
     try:
-        _fill(file.path, 4 * n * width, made)
+        _write_parts(file.path, 4 * n * width, parts)
     except BaseException:
-        file.remove()  # at once: a traceback may hold this frame for long
+        file.remove()  # at once, because a traceback may keep this frame, and with it the file, alive
         raise
     return replace(MappedRows.of(file.path, width), file=file)
 
 
-def _fill(path: Path, size: int, made: Iterable[Floats]) -> None:
+def _write_parts(path: Path, size: int, parts: Iterable[Floats]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            _reserve(file.fileno(), size)
-            for block in made:
-                file.write(np.ascontiguousarray(block, np.float32).data)
+            _reserve_space(file.fileno(), size)
+            for part in parts:
+                file.write(np.ascontiguousarray(part, np.float32).data)
             if file.tell() != size:
                 raise ValueError(f"got {file.tell() // 4} numbers, wanted {size // 4}.")
     except OSError as error:
         raise DataError(
-            f"cannot write {size / 1e9:.1f} GB of vectors, which are too many for memory, to {path.parent}: "
+            f"cannot write {size / 1e9:.1f} GB of vectors, which are too large for memory, to {path.parent}: "
             f"{error.strerror or error}. Make room, or choose another --artifacts."
         ) from error
 
 
-def _reserve(file: int, size: int) -> None:
-    """Make a disk that is too small say so now; where nothing can be reserved, writing will tell."""
+def _reserve_space(file: int, size: int) -> None:
+    """Raise OSError if the disk is too small; file systems that cannot reserve space raise it on writing instead."""
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, size)
@@ -201,23 +218,23 @@ def _reserve(file: int, size: int) -> None:
 
 
 def _remove(path: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a fork of the process that wrote it leaves it alone
+    if os.getpid() == owner:  # a fork must not remove the file of its parent
         with suppress(OSError):
             path.unlink()
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the files of this machine's processes that are no more."""
+    """Remove the scratch files of processes of this machine that no longer run."""
     for path in folder.glob(f"*{SUFFIX}"):
         machine, *rest = path.stem.rsplit("-", 2)
-        if machine == platform.node() and len(rest) == 2 and rest[0].isdigit() and not _runs(int(rest[0])):
+        if machine == platform.node() and len(rest) == 2 and rest[0].isdigit() and not _may_run(int(rest[0])):
             with suppress(OSError):
                 path.unlink()
 
 
-def _runs(process: int) -> bool:
-    """Whether a process of that number runs here; where the system cannot be asked, it may."""
-    if os.name == "nt":  # there, signal 0 is Ctrl-C
+def _may_run(process: int) -> bool:
+    """Whether a process with this number runs on this machine; True if the system does not tell."""
+    if os.name == "nt":  # on Windows, signal 0 is Ctrl-C
         return True
     try:
         os.kill(process, 0)

@@ -1,4 +1,4 @@
-"""The vectors of clips, read from the one store that has them: an array, or a file where they are many."""
+"""Read the embeddings of clips from the store that has them: as an array, or as rows of a file if they are large."""
 
 from __future__ import annotations
 
@@ -10,41 +10,49 @@ from embedcache.cache.store import whole_store
 from embedcache.encoder import is_ragged
 
 from .memmap import Floats, Matrix, is_large, write_rows
-from .views import MOST_NUMBERS, N_FRAMES, OTHERS, check_view, layers_in, rows_of
+from .views import DEFAULT_N_FRAMES, MAX_VALUES_PER_LAYER, N_FRAMES, check_view, layers_in, rows_of
 
-STREAMED = 2**26  # bytes of X that are read from a store at once on their way to a file: about a shard
+BYTES_PER_READ = 2**26  # bytes of X read from a store at a time on their way to a file: about one shard
 
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """What a store has of some keys, in a view."""
+    """The embeddings of some keys in one view."""
 
-    X: Matrix
+    X: Matrix  # (n, n_layers * n_frames * dim)
     store: EmbeddingStore
-    view: str  # `frames:all` of some layers alone is called by them
+    view: str  # `frames:all` is replaced by the stored layers, such as `frames:3+frames:6`, if some are missing
     n_layers: int
     n_frames: int
 
 
 def read_vectors(
-    place: Artifacts, named: str, keys: list[str], encoder: str | None, view: str, frames: int | None
+    artifacts: Artifacts, dataset: str, keys: list[str], encoder: str | None, view: str, frames: int | None
 ) -> StoredVectors:
-    """The view of every key, from the one store that has it. Raises as `Task.load` does."""
+    """Return the embeddings of all keys in a view, from the only store that has all of them.
+
+    `dataset` names the keys in messages. `frames` is the number of frames per clip in a view of frames; None takes the
+    default of the encoder. Raises UnknownName, DataError or StoreError as `Task.load` does.
+    """
     check_view(view)
-    store = whole_store(place.cache, named, keys, encoder, view.split("+"))
-    parts = [part for name in view.split("+") for part in store.named(name)]
+    store = whole_store(artifacts.cache, dataset, keys, encoder, view.split("+"))
+    parts = [part for name in view.split("+") for part in store.stored_names(name)]
     n_layers = layers_in(parts, store.info.n_layers)
-    n_frames = (frames or N_FRAMES.get(store.info.name, OTHERS)) if is_ragged(view) else 1
+    n_frames = (frames or N_FRAMES.get(store.info.name, DEFAULT_N_FRAMES)) if is_ragged(view) else 1
     dim = store.rows(keys[:1], parts[0]).values.shape[1] if is_ragged(view) else 0  # type: ignore[union-attr]
-    if n_frames * dim > MOST_NUMBERS:
-        most = f"at most {MOST_NUMBERS // dim:,} frames of {dim} numbers are read"
-        raise DataError(f"--frames {n_frames}: {most}. Ask for fewer.")
-    called = "+".join(parts) if view == "frames:all" and n_layers < store.info.n_layers else view
-    return StoredVectors(_vectors(store, keys, parts, n_frames, place), store, called, n_layers, n_frames)
+    if n_frames * dim > MAX_VALUES_PER_LAYER:
+        raise DataError(
+            f"got --frames {n_frames}; wanted at most {MAX_VALUES_PER_LAYER // dim:,} frames of {dim} values each. "
+            "Ask for fewer frames."
+        )
+    stored_view = "+".join(parts) if view == "frames:all" and n_layers < store.info.n_layers else view
+    return StoredVectors(_read_matrix(store, keys, parts, n_frames, artifacts), store, stored_view, n_layers, n_frames)
 
 
-def _vectors(store: EmbeddingStore, keys: list[str], parts: Sequence[str], n_frames: int, place: Artifacts) -> Matrix:
-    """(n, layers * frames * dim): an array, or rows of a file where they are more than `IN_MEMORY` bytes."""
+def _read_matrix(
+    store: EmbeddingStore, keys: list[str], parts: Sequence[str], n_frames: int, artifacts: Artifacts
+) -> Matrix:
+    """Return (n, layers * frames * dim): an array, or rows of a scratch file above `memmap.IN_MEMORY` bytes."""
 
     def read(some: list[str]) -> Floats:
         return rows_of({part: store.rows(some, part) for part in parts}, parts, n_frames)
@@ -52,13 +60,16 @@ def _vectors(store: EmbeddingStore, keys: list[str], parts: Sequence[str], n_fra
     width = read(keys[:1]).shape[1]
     if not is_large(4 * len(keys) * width):
         return read(keys)
-    step = max(1, STREAMED // (4 * width))
-    made = (read(keys[i : i + step]) for i in range(0, len(keys), step))
-    return write_rows(place.root / "scratch", (len(keys), width), made)
+    step = max(1, BYTES_PER_READ // (4 * width))
+    blocks = (read(keys[i : i + step]) for i in range(0, len(keys), step))
+    return write_rows(artifacts.root / "scratch", (len(keys), width), blocks)
 
 
-def encoder_called(store: EmbeddingStore) -> str:
-    """The encoder's name, or its folder's where others go by the same name: one name a fingerprint."""
+def encoder_name(store: EmbeddingStore) -> str:
+    """Return the name of the encoder of a store, or the name of the store's folder if several encoders share the name.
+
+    Thus encoders with different fingerprints never have the same name.
+    """
     name = store.folder.name.rpartition("-")[0]
     namesakes = [f for f in store.folder.parent.glob(f"{name}-*") if f.name.rpartition("-")[0] == name]
     return store.info.name if len(namesakes) == 1 else store.folder.name

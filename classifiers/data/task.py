@@ -1,4 +1,4 @@
-"""Task: the vectors, labels and speakers that heads are fitted on; made from a store, a manifest and a view."""
+"""The task: embeddings, labels and speakers that heads are fitted on, loaded from a store and manifests."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EncoderInfo
 from embedcache.encoder import FRAMES, is_ragged
-from embedcache.provenance import TrainedOn, of_store
+from embedcache.provenance import TrainedOn, read_store_training_list
 
 from .labels import NATIVE, Labels
 from .listed_clips import LabelledClips, copied_clips, named_clips
 from .memmap import Indices, MappedRows, Matrix, is_large, stack
-from .stored_vectors import encoder_called, read_vectors
+from .stored_vectors import encoder_name, read_vectors
 
 Strings = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Augmented copies of a task's clips, for training alone."""
+    """Augmented copies of the clips of a task, used for training only."""
 
-    X: Matrix  # (m, d)
-    of: Indices  # (m,): the row of the clip that each is a copy of
-    each: int  # copies of one clip
-    recipe: str = ""  # how they were made
+    X: Matrix  # (m, d) embeddings of the copies
+    clip_rows: Indices  # (m,): for each copy, the row of its original clip in the task
+    per_clip: int  # number of copies of each clip
+    recipe: str = ""  # how the copies were made
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is fitted. Only X, y and speakers are needed; the rest says where they come from.
+    """The embeddings, labels and speakers of clips, with their origin. Only X, y and speakers are required.
 
-    X (n, n_layers * n_frames * dim) float32, layers outermost, NaN after a clip's last frame; y, speakers and clip_ids
-    (n,) strings. `keys` and `texts` (n,) let the leak guard see identical audio and shared sentences; "" is unknown.
-    Where X would take more than `memmap.IN_MEMORY` bytes, `load` gives `MappedRows` on a scratch file, which is removed
-    with the last task that uses it.
+    X is (n, n_layers * n_frames * dim) float32, layers outermost, with NaN after the last frame of a clip. `y`,
+    `speakers` and `clip_ids` are (n,) strings. `keys` and `texts` (n,) let the leak check find identical audio and
+    shared sentences; "" means unknown.
+
+    If X would take more than `memmap.IN_MEMORY` bytes, `load` returns a task whose X is `MappedRows` of a scratch file.
+    The file is removed with the last task that uses it.
     """
 
     X: Matrix
@@ -49,24 +51,30 @@ class Task:
     texts: Strings | None = None
     dataset: str = ""
     encoder: str = ""
-    encoder_info: EncoderInfo | None = None  # what made X
+    encoder_info: EncoderInfo | None = None  # the encoder that computed X; None if unknown
     view: str = "pooled"  # see `views.py`
     n_layers: int = 1
     n_frames: int = 1
-    skipped: tuple[str, ...] = ()  # ids of clips, and of copies, that have no vector
-    dropped: tuple[str, ...] = ()  # ids of clips that the view of the labels leaves out
-    labels_from: Labels | None = None  # what y is made of
+    skipped: tuple[str, ...] = ()  # ids of clips and copies without an embedding
+    dropped: tuple[str, ...] = ()  # ids of clips that the label view leaves out
+    labels_from: Labels | None = None  # how y was mapped from the labels of the datasets
     copies: Copies | None = None
-    seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was fine-tuned on a clip or its speaker
+    seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was fine-tuned on the clip or its speaker
 
     def __post_init__(self) -> None:
-        """Raises DataError unless all columns have a row a clip."""
+        """Raise DataError unless all columns have one row per clip."""
         for name in ("y", "speakers", "clip_ids", "keys", "texts", "seen"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.X):
-                raise DataError(f"{name} has {len(column)} rows, X has {len(self.X)}; wanted one a clip in both.")
-        if self.copies and not len(self.copies.X) == len(self.copies.of):
-            raise DataError(f"got {len(self.copies.X)} copies of {len(self.copies.of)} clips; wanted one each.")
+                raise DataError(
+                    f"got {name} with {len(column)} rows and X with {len(self.X)} rows; wanted one row per clip in "
+                    "both."
+                )
+        if self.copies and not len(self.copies.X) == len(self.copies.clip_rows):
+            raise DataError(
+                f"got {len(self.copies.X)} copies and {len(self.copies.clip_rows)} clip_rows; wanted one clip row per "
+                "copy."
+            )
 
     @classmethod
     def load(
@@ -79,109 +87,132 @@ class Task:
         copies: int = 0,
         frames: int | None = None,
     ) -> Task:
-        """The task of one extracted dataset and encoder; each may be left out where there is only one.
+        """Load the task of extracted datasets and one encoder.
 
-        Of several datasets it is their union, `a+b`: ids, speakers and texts then have their dataset's name in front.
-        `labels` is a view of `labels.py`; clips that it leaves out are no part of the task. `copies` takes so many
-        augmented copies of each clip along. `frames` is the number that clips are fitted to in a view of frames; see
-        `views.N_FRAMES`. Raises UnknownName, DataError or StoreError where something is not
-        extracted, or not all of it; DataError where X is larger than `memmap.IN_MEMORY` and
-        the output folder has no room for it once more.
+        - `dataset`: the name of a dataset, or several names for their union `a+b`, in which clip ids, speakers and
+          texts have a prefix. By default, the only extracted dataset.
+        - `encoder`: the name of the encoder. By default, the only encoder with embeddings of all clips.
+        - `view`: the view of the embeddings, see `views.py`.
+        - `artifacts`: the output folder of `ser extract`.
+        - `labels`: the label view, see `labels.py`. Clips that it leaves out are not part of the task.
+        - `copies`: the number of augmented copies to load for each clip.
+        - `frames`: the number of frames per clip in a view of frames. By default, that of `views.N_FRAMES`.
+
+        Raises UnknownName, DataError or StoreError if something is not extracted, or only in part; DataError if X is
+        larger than `memmap.IN_MEMORY` and the output folder has no space for a copy of X.
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
-        found = LabelledClips.of(place, dataset, labels)
-        copied = copied_clips(place, found.manifests, copies, found.clips) if copies else None
-        keys = [clip.key for clip in found.clips]
-        every = keys + (copied.keys if copied else [])
-        named = f"{found.name} with {copies} copies of each clip" if copies else found.name
-        read, rows = read_vectors(place, named, every, encoder, view, frames), len(keys)
-        trained_on = of_store(read.store.info, read.store.folder)
-        task = cls.of_clips(found, read.X[:rows], trained_on)
+        listed = LabelledClips.of(place, dataset, labels)
+        copied = copied_clips(place, listed.manifests, copies, listed.clips) if copies else None
+        keys = [clip.key for clip in listed.clips] + (copied.keys if copied else [])
+        name = f"{listed.name} with {copies} copies of each clip" if copies else listed.name
+        vectors, n_clips = read_vectors(place, name, keys, encoder, view, frames), len(listed.clips)
+        trained_on = read_store_training_list(vectors.store.info, vectors.store.folder)
+        task = cls.of_clips(listed, vectors.X[:n_clips], trained_on)
+        clip_rows = np.array(copied.clip_rows if copied else [], np.int64)
         return replace(
             task,
-            encoder=encoder_called(read.store),
-            encoder_info=read.store.info,
-            view=read.view,
-            n_layers=read.n_layers,
-            n_frames=read.n_frames,
+            encoder=encoder_name(vectors.store),
+            encoder_info=vectors.store.info,
+            view=vectors.view,
+            n_layers=vectors.n_layers,
+            n_frames=vectors.n_frames,
             skipped=task.skipped + (copied.skipped if copied else ()),
-            copies=Copies(read.X[rows:], np.array(copied.of, np.int64), copies, copied.recipe) if copied else None,
+            copies=Copies(vectors.X[n_clips:], clip_rows, copies, copied.recipe) if copied else None,
         )
 
     @classmethod
-    def of_clips(cls, found: LabelledClips, X: Matrix, trained_on: TrainedOn | None) -> Task:
-        """The task of listed clips with X (n, …), vectors of an encoder that was `trained_on` some clips."""
+    def of_clips(cls, listed: LabelledClips, X: Matrix, trained_on: TrainedOn | None) -> Task:
+        """Return the task of labelled clips with the embeddings X (n, …).
+
+        `trained_on` describes the clips that the encoder was fine-tuned on; None if it was not fine-tuned.
+        """
+        manifests = listed.manifests
         return cls(
             X=X,
-            y=np.array([clip.label for clip in found.clips]),
-            speakers=np.array([clip.speaker for clip in found.clips]),
-            clip_ids=np.array([clip.clip_id for clip in found.clips]),
-            keys=np.array([clip.key for clip in found.clips]),
-            texts=np.array([clip.extra.get("text", "") for clip in found.clips]),
-            dataset=found.name,
-            skipped=tuple(c.clip_id for m in found.manifests for c in named_clips(m, m.skipped, len(found.manifests))),
-            dropped=found.dropped,
-            labels_from=found.labels,
-            seen=np.array(trained_on.knows(found.bare)) if trained_on else None,
+            y=np.array([clip.label for clip in listed.clips]),
+            speakers=np.array([clip.speaker for clip in listed.clips]),
+            clip_ids=np.array([clip.clip_id for clip in listed.clips]),
+            keys=np.array([clip.key for clip in listed.clips]),
+            texts=np.array([clip.extra.get("text", "") for clip in listed.clips]),
+            dataset=listed.name,
+            skipped=tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
+            dropped=listed.dropped,
+            labels_from=listed.labels,
+            seen=np.array(trained_on.covers(listed.source_clips)) if trained_on else None,
         )
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's, or "" where X comes from elsewhere."""
+        """The fingerprint of the encoder; "" if the encoder is unknown."""
         return self.encoder_info.fingerprint if self.encoder_info else ""
 
     def __len__(self) -> int:
         return len(self.X)
 
     def take(self, rows: Indices) -> Task:
-        """Some of the clips, in order, with their copies."""
+        """Return the task of selected clips, in the order of `rows`, with their copies.
+
+        Copies of other clips are left out, and `copies.clip_rows` is renumbered: for `rows` = [2, 0], clip 2 becomes
+        row 0 and clip 0 row 1, so `clip_rows` = [0, 1, 2] becomes [1, 0], without the copy of clip 1.
+        """
         columns = ("y", "speakers", "clip_ids", "keys", "texts", "seen")
         kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
         copies = self.copies
         if copies:
-            place = np.full(len(self), -1)
-            place[rows] = np.arange(len(rows))
-            mine = np.flatnonzero(place[copies.of] >= 0)
-            copies = replace(copies, X=copies.X[mine], of=place[copies.of[mine]])
+            new_rows = np.full(len(self), -1)  # the new row of each clip; -1 for clips that are left out
+            new_rows[rows] = np.arange(len(rows))
+            kept_copies = np.flatnonzero(new_rows[copies.clip_rows] >= 0)
+            copies = replace(copies, X=copies.X[kept_copies], clip_rows=new_rows[copies.clip_rows[kept_copies]])
         return replace(self, X=self.X[rows], copies=copies, **kept)
 
     def training(self, rows: Indices) -> tuple[Matrix, Strings, Strings, Indices | None]:
-        """X, y and speakers of some clips and then of their copies; and for each row its clip's, -1 for clips.
+        """Return X, y, speakers and `copy_of` of selected clips followed by their copies.
 
-        The last is None for a task without copies.
+        `copy_of` is -1 for a clip, and for a copy the position of its original clip in the returned X. With one copy
+        per clip and `rows` = [2, 0], X has four rows, and `copy_of` is [-1, -1, 1, 0]: the copy of clip 0, then that of
+        clip 2. `copy_of` is None for a task without copies.
         """
         if self.copies is None:
             return self.X[rows], self.y[rows], self.speakers[rows], None
         part = self.take(rows)
-        X, of = part.copies.X, part.copies.of  # type: ignore[union-attr]
-        origin = np.concatenate([np.full(len(rows), -1), of])
-        y, speakers = (np.concatenate([column, column[of]]) for column in (part.y, part.speakers))
-        return stack(part.X, X), y, speakers, origin
+        copies, clip_rows = part.copies.X, part.copies.clip_rows  # type: ignore[union-attr]
+        copy_of = np.concatenate([np.full(len(rows), -1), clip_rows])
+        y, speakers = (np.concatenate([column, column[clip_rows]]) for column in (part.y, part.speakers))
+        return stack(part.X, copies), y, speakers, copy_of
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The distinct labels, sorted: the order of every head's columns."""
+        """The distinct labels, sorted. This is the order of the columns of every head's probabilities."""
         return tuple(sorted(set(self.y.tolist())))
 
     @property
     def ids(self) -> Strings:
-        """The clip ids, or row numbers where there are none."""
+        """The clip ids, or the row numbers as strings if the task has no clip ids."""
         return self.clip_ids if self.clip_ids is not None else np.arange(len(self)).astype(str)
 
     def has(self, view: str) -> bool:
-        """Whether `to_view` can give a view. Frames of any layers are all that there are; of one, they are its."""
+        """Whether `to_view` can return this view.
+
+        A task with frames of any layers can serve as `frames:all`; a task with frames of one layer as `frames`.
+        """
         if is_ragged(self.view) and is_ragged(view):
             return view in (self.view, f"{FRAMES}:all") or (view == FRAMES and self.n_layers == 1)
         return view == self.view or (self.view, view) == ("layers", "pooled")
 
     def to_view(self, view: str) -> Task:
-        """The same clips in the view that a head reads: `pooled` is the last of `layers`. Raises DataError."""
+        """Return the same clips in the view that a head reads; `pooled` is the last layer of `layers`.
+
+        Raises DataError if the task does not have the view.
+        """
         if view == self.view or (is_ragged(view) and self.has(view)):
             return self
         if self.has(view):
             copies = replace(self.copies, X=self._last_layer(self.copies.X)) if self.copies else None
             return replace(self, X=self._last_layer(self.X), view="pooled", n_layers=1, copies=copies)
-        raise DataError(f"this task has the view '{self.view}', the head reads '{view}'. Load it with view='{view}'.")
+        raise DataError(
+            f"this task has the view '{self.view}', but the head reads '{view}'. Load the task with view='{view}'."
+        )
 
     def _last_layer(self, X: Matrix) -> Matrix:
         last = X[:, -(X.shape[1] // self.n_layers) :]

@@ -1,8 +1,9 @@
-"""Views as heads read them: one row of numbers a clip, out of what a store holds.
+"""Views as heads read them: one row of values per clip, built from the views that a store holds.
 
-Time means and deviations may be joined: `layers+std` is the means of all layers, then their deviations. `frames` is the
-last layer's frames, `frames:N` layer N's, `frames:all` those of every layer that is stored. A clip of another length is
-fitted to one number of frames: cut at both ends, or followed by NaN.
+Views with one row per clip can be joined: `layers+std` is the means over time of all layers, then their standard
+deviations. `frames` is the frames of the last layer, `frames:N` those of layer N, and `frames:all` those of every
+stored layer. All clips get the same number of frames: a longer clip keeps its middle, a shorter clip is followed by
+NaN.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from embedcache.encoder import FRAMES, Frames, Rows, is_ragged
 
 from .memmap import Floats
 
-VECTORS = ("pooled", "layers", "std")  # that have one row a clip
+VECTORS = ("pooled", "layers", "std")  # views with one row per clip, whatever its length
 
-# What each part of a view is, for people.
+# Descriptions of the parts of a view, for model cards.
 ABOUT = {
-    "pooled": "one vector a clip, of a network the mean over time of its last layer",
+    "pooled": "one vector per clip, for a neural encoder the mean over time of its last layer",
     "layers": "the means over time of all layers, first to last",
     "std": "the standard deviations over time of all layers, first to last",
     FRAMES: "the frames of the last layer",
@@ -30,52 +31,65 @@ ABOUT = {
 
 RAGGED = re.compile(rf"{FRAMES}(:(\d+|all))?", re.ASCII)
 
-# Frames that a clip is fitted to, by encoder: the inputs of two systems with 2-D networks, (30, 216) of MFCC and
-# (124, 768) of wav2vec2, which is 2.5 s at 50 frames a second.
+# The default number of frames per clip, by encoder. Both come from published systems with 2-D networks, whose inputs
+# are (30, 216) for MFCC and (124, 768) for wav2vec2; 124 frames are 2.5 s at 50 frames a second.
 N_FRAMES = {"mfcc": 216}
-OTHERS = 124
+DEFAULT_N_FRAMES = 124  # for all other encoders
 
-
-# Numbers that a clip may have when its layers are mixed: 54 s of 768 dimensions at 50 frames a second. The CNN makes 32
-# of each, 0.3 GB in all, more than once, and a model folder from a stranger must not take more memory than that.
-MOST_NUMBERS = 2**21
+# The maximum number of values (frames * dim) of a clip in one layer: 54 s of 768 dimensions at 50 frames a second. The
+# CNN computes 32 channels from each value, 0.3 GB in all, more than once, and a model folder from an untrusted source
+# must not be able to take more memory than that.
+MAX_VALUES_PER_LAYER = 2**21
 
 
 def check_view(view: str) -> None:
-    """Raises DataError for what is no view."""
+    """Raise DataError unless heads can read a view of this name."""
     names = view.split("+")
     ragged = all(RAGGED.fullmatch(name) for name in names)
     if not (ragged or set(names) <= set(VECTORS)) or len(set(names)) < len(names):
-        have = f"{', '.join(VECTORS)}, joined by +, or {FRAMES}, {FRAMES}:N, {FRAMES}:all"
-        raise DataError(f"got the view '{view}'; wanted {have}.")
+        wanted = f"{', '.join(VECTORS)}, joined by +, or {FRAMES}, {FRAMES}:N, {FRAMES}:all"
+        raise DataError(f"got the view '{view}'; wanted {wanted}.")
 
 
 def about_view(view: str, n_frames: int = 1) -> str:
-    """What the numbers of one row are, in order, for people."""
+    """Return a description, for people, of the values in one row of a view and of their order."""
     parts = view.split("+")
-    said = ", then ".join(ABOUT.get(part) or f"the frames of layer {part.partition(':')[2]}" for part in parts)
+    description = ", then ".join(ABOUT.get(part) or f"the frames of layer {part.partition(':')[2]}" for part in parts)
     if not is_ragged(view):
-        return f"{said}."
+        return f"{description}."
     return (
-        f"{said}, in order of time; layer 0 is the first. A clip has {n_frames} frames in each layer: of a longer one "
-        "they are the middle, (frames - wanted) // 2 left out in front; a shorter one is followed by NaN. Values are "
-        "rounded to float16 first, as they are stored."
+        f"{description}, in order of time; layer 0 is the first. A clip has {n_frames} frames in each layer: a longer "
+        f"clip keeps its middle, without its first (frames - {n_frames}) // 2 frames; a shorter clip is followed by "
+        "NaN. Values are first rounded to float16, as they are in the store."
     )
 
 
 def layers_in(parts: Sequence[str], n_layers: int) -> int:
-    """How many blocks of equal width one row of these stored views has."""
+    """Return the number of blocks of equal width in one row of stored views, for an encoder with `n_layers` layers.
+
+    With `n_layers` = 13, `layers` and `std` have 13 blocks each, every other stored view has one: ["layers", "std"] has
+    26, and ["frames:0", "frames:2"] has 2.
+    """
     return sum(n_layers if part in ("layers", "std") else 1 for part in parts)
 
 
 def rows_of(batch: Mapping[str, Rows], parts: Sequence[str], n_frames: int) -> Floats:
-    """(n, layers * frames * dim): stored views side by side, layers outermost, frames fitted to `n_frames`."""
-    columns = [fitted(rows, n_frames) if isinstance(rows := batch[part], Frames) else rows for part in parts]
+    """Return the stored views `parts` side by side: (n, layers * frames * dim), layers outermost.
+
+    Views of frames are cropped or padded to `n_frames` frames per clip. For example, with `n_frames` = 2 and dim = 1, a
+    clip with the frames [1, 2, 3, 4] in "frames:0" and [5, 6, 7, 8] in "frames:2" becomes the row [2, 3, 6, 7]: the
+    middle two frames of the first view, then those of the second. A clip with the single frames [1] and [5] becomes
+    [1, NaN, 5, NaN].
+    """
+    columns = [crop_or_pad(rows, n_frames) if isinstance(rows := batch[part], Frames) else rows for part in parts]
     return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
 
 
-def fitted(frames: Frames, n_frames: int) -> Floats:
-    """(n, n_frames, dim) float32: the middle of longer clips; NaN after shorter ones."""
+def crop_or_pad(frames: Frames, n_frames: int) -> Floats:
+    """Return (n, n_frames, dim) float32: the middle of longer clips; shorter clips followed by NaN.
+
+    With `n_frames` = 3, a clip of the frames 0 to 5 starts at frame (6 - 3) // 2 = 1 and keeps the frames 1, 2 and 3.
+    """
     X = np.full((len(frames), n_frames, frames.values.shape[1]), np.nan, dtype=np.float32)
     for row, clip in zip(X, frames, strict=True):
         begin = max(0, (len(clip) - n_frames) // 2)

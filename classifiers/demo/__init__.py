@@ -1,5 +1,5 @@
-"""`ser demo`: a page that listens, and the same as an HTTP API (extra `[demo]`).
+"""`ser demo`: a web page that predicts from the microphone or a file, and an HTTP API (extra `[demo]`).
 
-`desk` answers, within bounds; `page` is what a browser shows, `view` the HTML of an answer; `server` puts both on a
-port, with what keeps strangers out.
+`service` predicts, within limits; `page` builds the page, `answer_html` the HTML of predictions; `live_sessions` and
+`api` are the routes of the page and of the API; `server` serves both on a port, and keeps strangers out.
 """

@@ -1,11 +1,11 @@
-"""The HTTP API over a desk.
+"""The HTTP API of a prediction service.
 
-    GET  /api/models                                       what answers: labels, scores, leaks, limits
-    POST /api/predict?model=&window=&hop=&abstain_below=   a file's bytes in, predictions out
-    POST /api/listen?rate=&model=&window=&hop=&…           raw sound in as it comes, a JSON line a window out
+    GET  /api/models                                       the models: labels, scores, leaks, limits
+    POST /api/predict?model=&window=&hop=&abstain_below=   the bytes of an audio file in, predictions out
+    POST /api/listen?rate=&model=&window=&hop=&…           raw sound in while it arrives, one JSON line per window out
 
-A fault is `{"error": "…"}`: 400 for what was asked, 404 for an unknown model, 408 for sound that is too slow to come,
-413 for too much, 422 for sound that cannot be judged, 503 for "busy".
+An error is `{"error": "…"}` with status 400 for a bad option, 404 for an unknown model, 408 for sound that arrives too
+slowly, 413 for too many bytes, 422 for sound that cannot be judged, and 503 for "busy".
 """
 
 from __future__ import annotations
@@ -26,159 +26,192 @@ from embedcache import AudioError, SerError, UnknownName
 from embedcache.audio.decode import Waveform
 
 from ..inference.output_formats import to_dict
-from ..inference.predictor import check_bound
-from ..inference.windows import Windows, samples_of
-from .service import BYTES, LIVE, Busy, PredictionService, Said
+from ..inference.predictor import check_abstain_below
+from ..inference.windows import Windows, decode_pcm16
+from .service import LIVE_WINDOWS, MAX_BYTES, Busy, ModelPrediction, PredictionService
 
-KNOWN = ("head", "encoder", "dataset", "n_clips", "n_speakers", "scores", "protocol", "leaks", "limits", "intended_use")
-SLOWEST = 60.0  # seconds that a recording may take to come
-LONGEST_WINDOW = 60.0  # seconds, of sound that is held until its window is whole
-LEAST_HOP = 0.1  # seconds, of windows over sound that goes on
+# The fields of a model card that /api/models returns.
+CARD_FIELDS = (
+    "head",
+    "encoder",
+    "dataset",
+    "n_clips",
+    "n_speakers",
+    "scores",
+    "protocol",
+    "leaks",
+    "limits",
+    "intended_use",
+)
+BODY_TIMEOUT = 60.0  # longest time in which the body of a request may arrive, in seconds
+MAX_LIVE_WINDOW = 60.0  # longest window of live sound, in seconds; the sound is in memory until its window is complete
+MIN_LIVE_HOP = 0.1  # shortest hop of windows of live sound, in seconds
 
-Models = Annotated[list[str] | None, Query()]
+ModelNames = Annotated[list[str] | None, Query()]
 
 
-class TooMuch(SerError):
-    """More bytes than a recording may have."""
+class BodyTooLarge(SerError):
+    """The body of a request has too many bytes."""
 
 
-class TooSlow(SerError):
-    """A recording that does not come."""
+class BodyTooSlow(SerError):
+    """The body of a request did not arrive in time."""
 
 
-STATUS = ((Busy, 503), (TooMuch, 413), (TooSlow, 408), (UnknownName, 404), (AudioError, 422), (Exception, 400))
+# The first class that an error is an instance of gives its status.
+STATUS = (
+    (Busy, 503),
+    (BodyTooLarge, 413),
+    (BodyTooSlow, 408),
+    (UnknownName, 404),
+    (AudioError, 422),
+    (Exception, 400),
+)
 
 router = APIRouter(prefix="/api")
 
 
-def add_api(app: FastAPI, desk: PredictionService) -> None:
-    """Answer below `/api`; every fault of the application as JSON."""
-    app.state.desk = desk
+def add_api(app: FastAPI, service: PredictionService) -> None:
+    """Add the routes below `/api` to an application, and return all its errors as JSON."""
+    app.state.service = service
     for kind in (SerError, ValueError, RequestValidationError):
-        app.add_exception_handler(kind, _fault)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _broken)
+        app.add_exception_handler(kind, _handle_error)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
     app.include_router(router)
 
 
 @router.get("/models")
 def models(request: Request) -> Any:
-    """What answers."""
-    held = request.app.state.desk.models
-    return [{"model": name, "labels": model.labels, **_known(model.about)} for name, model in held.items()]
+    """Return the models, with the fields of their cards that say how well they do."""
+    service: PredictionService = request.app.state.service
+    return [
+        {"model": name, "labels": model.labels, **_card_fields(model.card)} for name, model in service.models.items()
+    ]
 
 
 @router.post("/predict")
 async def predict(
     request: Request,
-    model: Models = None,
+    model: ModelNames = None,
     window: float | None = None,
     hop: float | None = None,
     abstain_below: float | None = None,
     name: str = "sound",
 ) -> Any:
-    """What models say of a file, or of its windows."""
-    desk: PredictionService = request.app.state.desk
-    windows = None if window is None and hop is None else Windows.asked(window, hop)
+    """Return the predictions of an audio file, or of its windows."""
+    service: PredictionService = request.app.state.service
+    windows = None if window is None and hop is None else Windows.from_options(window, hop)
 
-    def answered(data: bytes) -> list[dict[str, Any]]:
-        said = desk.answer(desk.read(data, name or "sound"), model or (), windows, abstain_below).said
-        return [_line((one.model.name, p)) for one in said for p in (one.timeline if windows else [one.whole])]
+    def predict_body(data: bytes) -> list[dict[str, Any]]:
+        recording = service.read(data, name or "sound")
+        results = service.predict_recording(recording, model or (), windows, abstain_below).results
+        pairs = ((r.model.name, p) for r in results for p in (r.timeline if windows else [r.whole]))
+        return [_to_json_object(pair) for pair in pairs]
 
-    with desk.place():
-        return {"predictions": await run_in_threadpool(answered, await whole_body(request))}
+    with service.reserve_slot():
+        return {"predictions": await run_in_threadpool(predict_body, await read_body(request))}
 
 
 @router.post("/listen")
 async def listen(
     request: Request,
     rate: int,
-    model: Models = None,
-    window: float = LIVE.window,
-    hop: float = LIVE.hop,
+    model: ModelNames = None,
+    window: float = LIVE_WINDOWS.window,
+    hop: float = LIVE_WINDOWS.hop,
     abstain_below: float | None = None,
 ) -> Any:
-    """What models say of raw sound as it comes, 16 bits, little-endian, one channel."""
-    desk: PredictionService = request.app.state.desk
-    check_bound(abstain_below)
-    if window > LONGEST_WINDOW or hop < LEAST_HOP:
-        raise ValueError(f"wanted a window of {LONGEST_WINDOW:g} s at most, and a hop of {LEAST_HOP:g} s at least.")
-    ear = desk.ear(rate, model or (), Windows(window, hop))
+    """Return predictions of raw sound while it arrives: 16 bits, little-endian, one channel."""
+    service: PredictionService = request.app.state.service
+    check_abstain_below(abstain_below)
+    if window > MAX_LIVE_WINDOW or hop < MIN_LIVE_HOP:
+        raise ValueError(
+            f"got a window of {window:g} s and a hop of {hop:g} s; wanted a window of at most {MAX_LIVE_WINDOW:g} s, "
+            f"and a hop of at least {MIN_LIVE_HOP:g} s."
+        )
+    stream = service.open_stream(rate, model or (), Windows(window, hop))
 
-    def heard(samples: Waveform | None) -> str:
-        with desk.place():
-            said = ear.close(abstain_below) if samples is None else ear.push(samples, abstain_below)
-        return _json_lines(said)
+    def predict_samples(samples: Waveform | None) -> str:
+        """Return the JSON lines of the windows that are complete with these samples, or, for None, with the end."""
+        with service.reserve_slot():
+            return _json_lines(stream.close(abstain_below) if samples is None else stream.push(samples, abstain_below))
 
     async def lines() -> AsyncIterator[str]:
         try:
-            async for samples in _samples(request):
-                yield await run_in_threadpool(heard, samples)
-            yield await run_in_threadpool(heard, None)
-        except SerError as error:  # too late for a status
+            async for samples in _read_samples(request):
+                yield await run_in_threadpool(predict_samples, samples)
+            yield await run_in_threadpool(predict_samples, None)
+        except SerError as error:  # the status has been sent already
             yield json.dumps({"error": str(error)}) + "\n"
         except ClientDisconnect:
             return
 
-    return Meanwhile(lines(), media_type="application/x-ndjson")
+    return DuplexResponse(lines(), media_type="application/x-ndjson")
 
 
-class Meanwhile(StreamingResponse):
-    """A response that is written while the request is still read. Starlette's own reads the request, to its end."""
+class DuplexResponse(StreamingResponse):
+    """A response that is written while the request is still being read.
+
+    Starlette's own streaming response reads the request too, to notice a client that disconnects.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Write, and leave reading to the lines."""
+        """Write the response. The iterator of its lines reads the request."""
         await self.stream_response(send)
 
 
-async def whole_body(request: Request, most: int | None = None) -> bytes:
-    """The bytes of a request. Raises TooMuch before more than may come are held, and TooSlow."""
-    parts, size, most = [], 0, most or BYTES
+async def read_body(request: Request, max_bytes: int | None = None) -> bytes:
+    """Return the body of a request.
+
+    Raises BodyTooLarge as soon as more than `max_bytes`, by default `MAX_BYTES`, have arrived, and BodyTooSlow.
+    """
+    parts, size, max_bytes = [], 0, max_bytes or MAX_BYTES
     try:
-        async with asyncio.timeout(SLOWEST):
+        async with asyncio.timeout(BODY_TIMEOUT):
             async for part in request.stream():
                 size += len(part)
-                if size > most:
-                    raise TooMuch(f"got more than {most:,} bytes, which is what may come at once here.")
+                if size > max_bytes:
+                    raise BodyTooLarge(f"got more than {max_bytes:,} bytes, the limit of one request. Send less sound.")
                 parts.append(part)
     except TimeoutError as error:
-        raise TooSlow(f"the sound did not come within {SLOWEST:.0f} s. Send it again.") from error
+        raise BodyTooSlow(f"the sound did not arrive within {BODY_TIMEOUT:.0f} s. Send it again.") from error
     return b"".join(parts)
 
 
-async def _samples(request: Request) -> AsyncIterator[Waveform]:
-    odd = b""
-    async for data in request.stream():
-        whole = odd + data
-        odd = whole[-1:] if len(whole) % 2 else b""
-        yield samples_of(whole)
+async def _read_samples(request: Request) -> AsyncIterator[Waveform]:
+    rest = b""  # the first byte of a sample whose second byte has not arrived
+    async for part in request.stream():
+        data = rest + part
+        rest = data[-1:] if len(data) % 2 else b""
+        yield decode_pcm16(data)
 
 
-def _json_lines(said: Iterable[Said]) -> str:
-    return "".join(json.dumps(_line(one)) + "\n" for one in said)
+def _json_lines(predictions: Iterable[ModelPrediction]) -> str:
+    return "".join(json.dumps(_to_json_object(pair)) + "\n" for pair in predictions)
 
 
-def _line(said: Said) -> dict[str, Any]:
-    """As `ser predict --json` has it, and by which model."""
-    name, prediction = said
+def _to_json_object(pair: ModelPrediction) -> dict[str, Any]:
+    """Return the JSON object of `ser predict --json`, and the name of the model."""
+    name, prediction = pair
     return {"model": name, **to_dict(prediction)}
 
 
-def _known(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: about[name] for name in KNOWN if name in about}
+def _card_fields(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: card[name] for name in CARD_FIELDS if name in card}
 
 
-async def _fault(request: Request, error: Exception) -> JSONResponse:
+async def _handle_error(request: Request, error: Exception) -> JSONResponse:
     status = next(code for kind, code in STATUS if isinstance(error, kind))
-    said = str(error)
+    message = str(error)
     if isinstance(error, RequestValidationError):
-        said = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
-    return JSONResponse({"error": said}, status, headers={"Retry-After": "1"} if status == 503 else {})
+        message = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+    return JSONResponse({"error": message}, status, headers={"Retry-After": "1"} if status == 503 else {})
 
 
-async def _refused(request: Request, error: Any) -> JSONResponse:
+async def _handle_http_error(request: Request, error: Any) -> JSONResponse:
     return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
 
 
-async def _broken(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": "ser has a fault of its own here; its terminal says more."}, 500)
+async def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": "an unexpected error occurred in ser demo. Its terminal shows the details."}, 500)

@@ -1,58 +1,60 @@
-"""Which models the page is about: those that were named, the latest, or one of the synthetic sample."""
+"""The models of the page: those named on the command line, the latest one, or one fitted on synthetic voices."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from embedcache import Artifacts, EmbeddingStore, SerError, extract, load_encoder
+from embedcache import Artifacts, SerError, load_encoder
+from embedcache.cache.dataset_extraction import extract_manifest
+from embedcache.encoder import Log
+from embedcache.text import install_hint
 
 from ..inference.model import Model, load_models
 from ..saved.model_folder import MODEL
-from ..workflows.comparison import ComparisonConfig
+from ..workflows.configurations import ComparisonConfig
 from ..workflows.fitting import fit_model
 from ..workflows.quickstart import FOLDS, NAME, sample
 
 SYNTHETIC = (
-    "No model was there: this one was fitted on the quickstart's made-up voices. Its answers show that the page works, "
-    "and nothing about emotion. Fit one on recordings: ser extract, then ser fit."
+    "No model was found, so this one was fitted on the quickstart's synthetic voices. Its predictions show that the "
+    "page works, and say nothing about emotion. Fit a model on recordings: ser extract, then ser fit."
 )
-
-Say = Callable[[str], None]
 
 
 def need_demo() -> None:
-    """Raises SerError, with the way to install it, where Gradio is not there."""
+    """Raise SerError, with the command that installs it, if Gradio is missing."""
     if importlib.util.find_spec("gradio") is None:
-        raise SerError("ser demo needs gradio: `pip install 'ser[demo]'`.")
+        raise SerError(f"`ser demo` needs gradio. Install it with `{install_hint('demo')}`.")
 
 
-def models_for(folders: Sequence[Path], artifacts: Artifacts, device: str, log: Say) -> tuple[tuple[Model, ...], str]:
-    """The models, loaded, and what the page has to say of them before anything else."""
+def models_for(folders: Sequence[Path], artifacts: Artifacts, device: str, log: Log) -> tuple[tuple[Model, ...], str]:
+    """Return the loaded models, and a banner for the top of the page, "" for none.
+
+    Without `folders`, the model is the latest one in `artifacts`; without any, one is fitted on synthetic voices.
+    """
     if folders:
         return load_models(folders, device), ""
     latest = latest_model(artifacts)
     if latest:
-        log(f"model: {latest}, the latest; `ser demo MODEL…` takes others")
+        log(f"model: {latest}, the latest one; `ser demo MODEL…` takes others")
         return load_models([latest], device), ""
-    log(f"no model below {artifacts.models}: fitting one on the quickstart's synthetic sample")
+    log(f"no model in {artifacts.models}: fitting one on the quickstart's synthetic sample")
     return load_models([fit_on_sample(artifacts)], device), SYNTHETIC
 
 
 def latest_model(artifacts: Artifacts) -> Path | None:
-    """The folder of the model that was written last, if there is one."""
+    """Return the model folder that was written last, or None if there is no model."""
     cards = sorted(artifacts.models.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime)
     return cards[-1].parent if cards else None
 
 
 def fit_on_sample(artifacts: Artifacts) -> Path:
-    """A model of the sample, below `quickstart`; the one that is there already, if it is."""
-    place = Artifacts(artifacts.root / "quickstart")
-    if (found := latest_model(place)) is not None:
-        return found
-    encoder = load_encoder("mfcc")
-    manifest, _ = extract(sample(place), encoder, EmbeddingStore.of(place.cache, encoder.info))
-    manifest.to_csv(place.manifest(NAME))
-    asked = ComparisonConfig((NAME,), ("mfcc",), ("logreg",), folds=FOLDS, calibrate=True)
-    return fit_model(place, asked, jobs=1)[0]
+    """Fit a model on the synthetic sample, unless one exists, and return its folder, in `quickstart`."""
+    quickstart = Artifacts(artifacts.root / "quickstart")
+    if (existing := latest_model(quickstart)) is not None:
+        return existing
+    extract_manifest(quickstart, sample(quickstart), load_encoder("mfcc"))
+    config = ComparisonConfig((NAME,), ("mfcc",), ("logreg",), folds=FOLDS, calibrate=True)
+    return fit_model(quickstart, config, jobs=1)[0]

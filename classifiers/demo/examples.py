@@ -1,4 +1,4 @@
-"""Sounds to try the page with, made here: no dataset's recording goes into the project."""
+"""Example sounds for the page. They are synthesised, so that the project contains no recording of a dataset."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from embedcache.synthetic import RATE, voice
 
-SPEAKS = 5  # sentences of a made-up voice, half a second each
-PAUSE = 0.1  # seconds between them
-CHORD = (220.0, 277.2, 329.6, 440.0)  # Hz
+SENTENCES = 5  # sentences of a synthetic voice, half a second each
+PAUSE = 0.1  # pause after a sentence, in seconds
+CHORD = (220.0, 277.2, 329.6, 440.0)  # frequencies, in Hz
 
 Floats = NDArray[np.float64]
 
 
 def _voice(actor: int, emotion: str) -> Floats:
     pause = np.zeros(int(PAUSE * RATE))
-    return np.concatenate([part for take in range(SPEAKS) for part in (voice(actor, emotion, "01", take), pause)])
+    return np.concatenate([part for take in range(SENTENCES) for part in (voice(actor, emotion, "01", take), pause)])
 
 
 def _chord(seconds: float = 3.0) -> Floats:
@@ -27,6 +27,7 @@ def _chord(seconds: float = 3.0) -> Floats:
     return chord
 
 
+# Name on the page -> function that returns the sound, (samples,) at `RATE`.
 EXAMPLES: dict[str, Callable[[], Floats]] = {
     "A high, lively voice": lambda: _voice(2, "happy"),
     "A low, quiet voice": lambda: _voice(1, "sad"),

@@ -1,4 +1,4 @@
-"""What the page asks: a recording's page part, examples to try, and live sound, in pieces, from an ear a visitor."""
+"""The routes of the page: the prediction of a recording, example sounds, and live sessions, to which sound is sent."""
 
 from __future__ import annotations
 
@@ -15,125 +15,135 @@ from embedcache import AudioError, UnknownName
 from embedcache.audio.decode import Waveform
 from embedcache.synthetic import wav_bytes
 
-from ..inference.predictor import check_bound
-from ..inference.windows import check_rate, samples_of
-from .answer_html import answer_html, live_html
-from .api import Models, whole_body
+from ..inference.predictor import check_abstain_below
+from ..inference.windows import check_rate, decode_pcm16
+from .answer_html import live_html, recording_html
+from .api import ModelNames, read_body
 from .examples import EXAMPLES
-from .service import Busy, LiveStream, PredictionService, steps
+from .service import Busy, LiveStream, PredictionService, timeline_windows
 
-LONGEST = 600.0  # seconds that one visitor may speak without a stop
-PIECE = 30.0  # seconds of sound that may come at once
-IDLE = 60.0  # seconds without sound, after which an ear is forgotten
-MOST = 64  # visitors at once
+MAX_SESSION = 600.0  # longest live sound without a stop, in seconds
+MAX_CHUNK = 30.0  # longest sound of one request, in seconds
+IDLE = 60.0  # time without sound after which a session is dropped, in seconds
+MAX_SESSIONS = 64  # sessions at once
 
-Id = Annotated[str, Query(max_length=64)]
+SessionId = Annotated[str, Query(max_length=64)]
 
 router = APIRouter(prefix="/page")
 
 
 @dataclass
 class LiveSession:
-    """Who speaks: an ear for some models and a rate, and when it last heard something."""
+    """One visitor's live sound, for the chosen models and the sample rate of the microphone."""
 
-    asked: tuple[int, tuple[str, ...]]
-    ear: LiveStream
-    last: float = field(default_factory=time.monotonic)
+    rate: int  # Hz
+    models: tuple[str, ...]  # names; empty for all models
+    stream: LiveStream
+    last_used: float = field(default_factory=time.monotonic)  # time of the last request, in seconds
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class LiveSessions:
-    """Ears by the name that a page gave its visitor."""
+    """The live sessions of all visitors, by the id that the page chose for its visitor."""
 
-    def __init__(self, desk: PredictionService) -> None:
-        self.desk = desk
-        self._held: dict[str, LiveSession] = {}
+    def __init__(self, service: PredictionService) -> None:
+        self.service = service
+        self._sessions: dict[str, LiveSession] = {}
         self._lock = threading.Lock()
 
-    def hear(self, name: str, rate: int, models: list[str], abstain_below: float | None, wave: Waveform) -> str:
-        """The page part after more sound, empty where it says nothing new. Raises AudioError and UnknownName.
+    def push(self, session_id: str, rate: int, models: list[str], abstain_below: float | None, wave: Waveform) -> str:
+        """Add sound to a session, and return the HTML of its predictions, "" if no window is complete with the sound.
 
-        Other models, or another rate, than before begin anew.
+        A session starts anew if the models or the sample rate differ from its last call. Raises AudioError, UnknownName
+        and Busy.
         """
-        check_bound(abstain_below)
-        visitor = self._visitor(name, rate, models)
-        with visitor.lock:
-            visitor.last, ear = time.monotonic(), visitor.ear
-            if ear.arriving.length / ear.arriving.rate > LONGEST:
-                raise AudioError(f"that was {LONGEST / 60:.0f} minutes: listening has stopped. Press Listen to go on.")
-            return live_html(ear.heard) if ear.push(wave, abstain_below) else ""
+        check_abstain_below(abstain_below)
+        session = self._find_or_start(session_id, rate, tuple(models))
+        with session.lock:
+            session.last_used, stream = time.monotonic(), session.stream
+            if stream.window_stream.length / stream.window_stream.rate > MAX_SESSION:
+                raise AudioError(f"stopped after {MAX_SESSION / 60:.0f} minutes of live sound. Press Listen to go on.")
+            return live_html(stream.timelines) if stream.push(wave, abstain_below) else ""
 
-    def end(self, name: str, abstain_below: float | None) -> str:
-        """The page part of sound that has ended; its ear is forgotten."""
+    def end(self, session_id: str, abstain_below: float | None) -> str:
+        """End a session, drop it, and return the HTML of its predictions, "" if there is no such session."""
         with self._lock:
-            visitor = self._held.pop(name, None)
-        if visitor is None:
+            session = self._sessions.pop(session_id, None)
+        if session is None:
             return ""
-        with visitor.lock:
-            visitor.ear.close(abstain_below)
-            return live_html(visitor.ear.heard)
+        with session.lock:
+            session.stream.close(abstain_below)
+            return live_html(session.stream.timelines)
 
-    def _visitor(self, name: str, rate: int, models: list[str]) -> LiveSession:
-        asked = (rate, tuple(models))
+    def _find_or_start(self, session_id: str, rate: int, models: tuple[str, ...]) -> LiveSession:
         with self._lock:
             now = time.monotonic()
-            self._held = {known: one for known, one in self._held.items() if now - one.last < IDLE}
-            held = self._held.get(name)
-            if held is None and len(self._held) >= MOST:
-                raise Busy(f"busy: {MOST} others are listened to. Try again in a minute.")
-            if held is None or held.asked != asked:
-                held = self._held[name] = LiveSession(asked, self.desk.ear(rate, models))
-            return held
+            self._sessions = {key: old for key, old in self._sessions.items() if now - old.last_used < IDLE}
+            session = self._sessions.get(session_id)
+            if session is None and len(self._sessions) >= MAX_SESSIONS:
+                raise Busy(f"busy: {MAX_SESSIONS} live sessions are open. Try again in a minute.")
+            if session is None or (session.rate, session.models) != (rate, models):
+                session = LiveSession(rate, models, self.service.open_stream(rate, models))
+                self._sessions[session_id] = session
+            return session
 
 
 @router.post("/answer")
-async def answer(
-    request: Request, model: Models = None, abstain_below: float = 0, name: str = "the recording"
+async def predict_recording(
+    request: Request, model: ModelNames = None, abstain_below: float = 0, name: str = "the recording"
 ) -> HTMLResponse:
-    """A recording's page part."""
-    desk: PredictionService = request.app.state.desk
+    """Return the HTML of the predictions of a recording."""
+    service: PredictionService = request.app.state.service
 
-    def answered(data: bytes) -> str:
-        recording = desk.read(data, name or "the recording")
-        windows = steps(recording.promised())
-        return answer_html(desk.answer(recording, model or (), windows, abstain_below or None, explained=True))
+    def predict_body(data: bytes) -> str:
+        recording = service.read(data, name or "the recording")
+        windows = timeline_windows(recording.declared_seconds())
+        bound = abstain_below or None
+        return recording_html(service.predict_recording(recording, model or (), windows, bound, attribution=True))
 
-    with desk.place():
-        return HTMLResponse(await run_in_threadpool(answered, await whole_body(request)))
+    with service.reserve_slot():
+        return HTMLResponse(await run_in_threadpool(predict_body, await read_body(request)))
 
 
 @router.get("/example")
 def example(name: str) -> Response:
-    """An example, as a WAV file."""
+    """Return an example sound as a WAV file."""
     if name not in EXAMPLES:
         raise UnknownName("example", name, EXAMPLES)
     return Response(wav_bytes(EXAMPLES[name]()), media_type="audio/wav")
 
 
 @router.post("/hear")
-async def hear(request: Request, id: Id, rate: int, model: Models = None, abstain_below: float = 0) -> HTMLResponse:
-    """More sound of a visitor."""
+async def push_sound(
+    request: Request, id: SessionId, rate: int, model: ModelNames = None, abstain_below: float = 0
+) -> HTMLResponse:
+    """Add sound to a live session, and return the HTML of its predictions."""
     check_rate(rate)
-    visitors: LiveSessions = request.app.state.visitors
-    with visitors.desk.place():  # before the sound is taken: who hears "busy" sends it again
-        wave = samples_of(await whole_body(request, round(2 * PIECE * rate)))
-        said = await run_in_threadpool(visitors.hear, id, rate, model or [], abstain_below or None, wave)
-    return HTMLResponse(said)
+    sessions: LiveSessions = request.app.state.live_sessions
+    with sessions.service.reserve_slot():  # before the sound is added: after "busy" the page sends it again
+        wave = await _read_chunk(request, rate)
+        html = await run_in_threadpool(sessions.push, id, rate, model or [], abstain_below or None, wave)
+    return HTMLResponse(html)
 
 
 @router.post("/end")
-async def end(request: Request, id: Id, rate: int, model: Models = None, abstain_below: float = 0) -> HTMLResponse:
-    """The last sound of a visitor."""
+async def end_session(
+    request: Request, id: SessionId, rate: int, model: ModelNames = None, abstain_below: float = 0
+) -> HTMLResponse:
+    """Add the last sound to a live session, end it, and return the HTML of its predictions."""
     check_rate(rate)
-    visitors: LiveSessions = request.app.state.visitors
+    sessions: LiveSessions = request.app.state.live_sessions
 
-    def ended(wave: Waveform) -> str:
+    def push_and_end(wave: Waveform) -> str:
         try:
-            visitors.hear(id, rate, model or [], abstain_below or None, wave)
+            sessions.push(id, rate, model or [], abstain_below or None, wave)
         finally:
-            said = visitors.end(id, abstain_below or None)
-        return said
+            html = sessions.end(id, abstain_below or None)
+        return html
 
-    with visitors.desk.place():
-        wave = samples_of(await whole_body(request, round(2 * PIECE * rate)))
-        return HTMLResponse(await run_in_threadpool(ended, wave))
+    with sessions.service.reserve_slot():
+        return HTMLResponse(await run_in_threadpool(push_and_end, await _read_chunk(request, rate)))
+
+
+async def _read_chunk(request: Request, rate: int) -> Waveform:
+    return decode_pcm16(await read_body(request, round(2 * MAX_CHUNK * rate)))  # two bytes a sample

@@ -1,66 +1,76 @@
-"""The page: record or upload, or speak and watch; what the models are.
+"""The page: record or upload a recording, predict live, read about the models.
 
-Gradio makes the shell: tabs, choices, colours. What is said goes from `static/page.js` to `visits`, and through none of
-Gradio's own ways into a server, which read files and addresses that a visitor names: `server` leaves those closed.
+Gradio builds the shell: tabs, choices, colours. Sound goes from `static/page.js` to the routes of `live_sessions`,
+never through Gradio's own routes, which read files and addresses that a visitor names. `server` keeps those closed.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .answer_html import about_html, rendered
+from .answer_html import about_html, render
 from .examples import EXAMPLES
-from .service import SECONDS, PredictionService
+from .service import MAX_SECONDS, PredictionService
 
 TITLE = "ser: what a voice shows"
-UNSURE = 0.35  # where the slider stands at first
+ABSTAIN_BELOW = 0.35  # first value of the slider
 
 
-def build_page(desk: PredictionService, banner: str = "", root: str = "http://127.0.0.1:7860") -> Any:
-    """The page over a desk; `banner` is said above everything."""
+def build_page(service: PredictionService, banner: str = "", root: str = "http://127.0.0.1:7860") -> Any:
+    """Return the Gradio page of a service. `banner` is shown at the top; `root` is the address in the API examples."""
     import gradio as gr
 
-    names, models = list(desk.models), list(desk.models.values())
+    names, models = list(service.models), list(service.models.values())
 
-    def html(text: str) -> None:
+    def add_html(text: str) -> None:
         gr.HTML(text, apply_default_css=False)
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        html(rendered("top.html", title=TITLE, kept=_kept(desk), banner=banner, models=models, names=names))
+        privacy = _privacy_text(service)
+        add_html(render("top.html", title=TITLE, privacy=privacy, banner=banner, models=models, names=names))
         with gr.Row():
-            gr.CheckboxGroup(
-                names,
-                value=names[:2],
-                label="Models, side by side",
-                visible=len(names) > 1,
-                elem_id="ser-models",
-                interactive=True,  # Gradio knows no event of it
-                min_width=300,
-            )
-            gr.Slider(
-                0,
-                0.95,
-                value=UNSURE,
-                step=0.05,
-                label="“Not sure” below this probability",
-                elem_id="ser-bound",
-                interactive=True,
-                buttons=[],
-                min_width=300,
-            )
+            _add_choices(names)
         with gr.Tabs():
             with gr.Tab("Record or upload"):
-                html(rendered("clip.html", minutes=SECONDS / 60, examples=list(EXAMPLES)))
+                add_html(render("clip.html", minutes=MAX_SECONDS / 60, examples=list(EXAMPLES)))
             with gr.Tab("Live"):
-                html(rendered("live.html"))
+                add_html(render("live.html"))
             with gr.Tab("About the model" if len(names) == 1 else "About the models"):
-                html(about_html(models))
+                add_html(about_html(models))
             with gr.Tab("HTTP API"):
-                html(rendered("api.html", root=root))
+                add_html(render("api.html", root=root))
     return page
 
 
-def _kept(desk: PredictionService) -> str:
-    if desk.keep:
-        return f"Recordings and uploads are kept in {desk.keep}; what is said live is not."
-    return "Nothing that you say or upload is kept: it is heard and answered in this machine's memory, and forgotten."
+def _add_choices(names: list[str]) -> None:
+    """Add the choice of models and of the confidence below which a model abstains. `page.js` reads both."""
+    import gradio as gr
+
+    gr.CheckboxGroup(
+        names,
+        value=names[:2],
+        label="Models, side by side",
+        visible=len(names) > 1,
+        elem_id="ser-models",
+        interactive=True,  # Gradio makes inputs without an event listener read-only
+        min_width=300,
+    )
+    gr.Slider(
+        0,
+        0.95,
+        value=ABSTAIN_BELOW,
+        step=0.05,
+        label="“Not sure” below this confidence",
+        elem_id="ser-bound",
+        interactive=True,
+        buttons=[],
+        min_width=300,
+    )
+
+
+def _privacy_text(service: PredictionService) -> str:
+    if service.keep:
+        return f"Recordings and uploads are kept in {service.keep}. Live sound is not kept."
+    return (
+        "Nothing that you say or upload is kept. Predictions are computed in the memory of the machine that runs ser."
+    )

@@ -1,4 +1,4 @@
-"""The page and the HTTP API on a port of this machine, and what keeps strangers out."""
+"""The server of the page and of the HTTP API, and the checks that keep strangers out."""
 
 from __future__ import annotations
 
@@ -22,34 +22,35 @@ from .api import add_api
 from .service import PredictionService
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-# What a browser needs of Gradio to show the page. Its other ways in would read any file, or ask any address, that a
-# visitor names, and keep what is uploaded: nothing here uses them, and they are closed.
-SHELL = ("/", "/theme.css", "/favicon.ico", "/manifest.json")
-BELOW = ("/api/", "/page/", "/assets/", "/static/")
+# The paths that a browser needs of Gradio to show the page, and the prefixes that are open. Gradio's other routes would
+# read any file, or request any address, that a visitor names, and keep uploads. The page uses none of them.
+GRADIO_PATHS = ("/", "/theme.css", "/favicon.ico", "/manifest.json")
+OPEN_PREFIXES = ("/api/", "/page/", "/assets/", "/static/")
 SOURCES = "'self' 'unsafe-inline' 'unsafe-eval' data: blob:"  # Gradio writes styles and scripts into the page
 POLICY = (
     (b"content-security-policy", f"default-src {SOURCES}; frame-ancestors 'self'; form-action 'self'".encode()),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-CALLERS = 256  # connections at once
+MAX_CONNECTIONS = 256  # at once
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class Gate:
-    """Lets in who names this machine (DNS rebinding), comes from its own page, and knows the password if there is one.
+class AccessCheck:
+    """ASGI middleware that refuses requests from strangers and paths that the page does not need.
 
-    What is let in is asked for its page, or ours; answers carry a policy by which a browser asks nobody else.
+    A request must name this machine as its host (against DNS rebinding), must not come from another page, and must have
+    the password if there is one. Responses carry a policy by which the browser sends requests nowhere else.
     """
 
     def __init__(self, app: Any, auth: str = "", hosts: tuple[str, ...] = LOCAL) -> None:
         self.app, self.hosts, self.auth = app, hosts, auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse."""
+        """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -58,63 +59,66 @@ class Gate:
         if refusal:
             await _refuse(send, *refusal)
             return
-        with suppress(asyncio.CancelledError):  # the server ends; who waits is told by the closed connection
-            await self.app(scope, receive, _guarded(send))
+        with suppress(asyncio.CancelledError):  # when the server ends, the closed connection tells the client
+            await self.app(scope, receive, _with_policy(send))
 
     def _refusal(self, method: str, path: str, headers: dict[bytes, str]) -> tuple[int, str] | None:
+        """Return status and message of a request that is refused, or None."""
         host = headers.get(b"host", "")
-        if self.hosts and _name_of(host) not in self.hosts:
-            return 421, f"this is {' or '.join(self.hosts)}, not {host}."
-        if self.auth and not self._knows(headers.get(b"authorization", "")):
-            return 401, "wanted the user and password that `ser demo --auth` was given."
+        if self.hosts and _host_name(host) not in self.hosts:
+            return 421, f"got a request for the host '{host}'; wanted {' or '.join(self.hosts)}."
+        if self.auth and not self._is_authorized(headers.get(b"authorization", "")):
+            return 401, "wanted the user and password that `ser demo --auth` was started with."
         origin, site = headers.get(b"origin", ""), headers.get(b"sec-fetch-site", "")
         if method != "GET" and (site == "cross-site" or (origin and origin.partition("://")[2] != host)):
-            return 403, "another page may not ask for this."
-        if path not in SHELL and not path.startswith(BELOW):
-            return 404, "nothing is here."
+            return 403, "requests from other pages are refused."
+        if path not in GRADIO_PATHS and not path.startswith(OPEN_PREFIXES):
+            return 404, "there is no page at this address."
         return None
 
-    def _knows(self, said: str) -> bool:
-        scheme, _, given = said.partition(" ")
-        wanted = base64.b64encode(self.auth.encode()).decode()
-        return scheme.lower() == "basic" and secrets.compare_digest(given.strip().encode(), wanted.encode())
+    def _is_authorized(self, header: str) -> bool:
+        scheme, _, credentials = header.partition(" ")
+        expected = base64.b64encode(self.auth.encode()).decode()
+        return scheme.lower() == "basic" and secrets.compare_digest(credentials.strip().encode(), expected.encode())
 
 
-def _name_of(host: str) -> str:
-    """A host without its port, brackets and last dot, in small letters."""
+def _host_name(host: str) -> str:
+    """Return a Host header without port, brackets and last dot, in lower case: "[::1]:7860" becomes "::1"."""
     inside, bracket, _ = host.partition("]")
     name = inside[1:] if bracket and inside.startswith("[") else host.rpartition(":")[0] or host
     return name.lower().rstrip(".")
 
 
-def _guarded(send: Send) -> Send:
-    async def guarded(message: MutableMapping[str, Any]) -> None:
+def _with_policy(send: Send) -> Send:
+    """Return a `send` that adds the headers of `POLICY`."""
+
+    async def send_with_policy(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), *POLICY]
         await send(message)
 
-    return guarded
+    return send_with_policy
 
 
-async def _refuse(send: Send, status: int, said: str) -> None:
-    asks = [(b"www-authenticate", b'Basic realm="ser", charset="UTF-8"')] if status == 401 else []
-    body = json.dumps({"error": said}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *asks]
+async def _refuse(send: Send, status: int, message: str) -> None:
+    challenge = [(b"www-authenticate", b'Basic realm="ser", charset="UTF-8"')] if status == 401 else []
+    body = json.dumps({"error": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *challenge]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def build_app(
-    desk: PredictionService,
+    service: PredictionService,
     auth: str = "",
     hosts: tuple[str, ...] = LOCAL,
     banner: str = "",
     root: str = "",
-    ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> Any:
-    """The whole application, for any ASGI server. `hosts` are the names it answers to; none: to all.
+    """Return the application, page and API, for any ASGI server.
 
-    `ready` is called when it is about to answer.
+    `hosts` are the host names that it accepts; empty for all. `on_ready` is called when it starts to serve.
     """
     import gradio as gr
     from fastapi import FastAPI
@@ -124,19 +128,19 @@ def build_app(
     from .page import build_page
 
     @asynccontextmanager
-    async def awake(app: FastAPI) -> AsyncIterator[None]:
-        ready()
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        on_ready()
         yield
 
-    app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=awake), Path(__file__).parent
-    app.add_middleware(Gate, auth=auth, hosts=hosts)
-    add_api(app, desk)
-    app.state.visitors = LiveSessions(desk)
+    app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan), Path(__file__).parent
+    app.add_middleware(AccessCheck, auth=auth, hosts=hosts)
+    add_api(app, service)
+    app.state.live_sessions = LiveSessions(service)
     app.include_router(router)
     app.mount("/page/static", StaticFiles(directory=here / "static"))
     return gr.mount_gradio_app(
         app,
-        build_page(desk, banner, root),
+        build_page(service, banner, root),
         "/",
         theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),
         css_paths=here / "page.css",
@@ -150,7 +154,7 @@ def build_app(
 
 
 def check_access(host: str, auth: str) -> None:
-    """Raises SerError where strangers could come in without a password, or for what is none."""
+    """Raise SerError if other machines could connect without a password, or if `auth` lacks a user or a password."""
     if host not in LOCAL and not auth:
         raise SerError(f"--host {host} lets other machines in: give --auth USER:PASSWORD, or leave --host out.")
     if auth and not all(auth.partition(":")):
@@ -158,40 +162,40 @@ def check_access(host: str, auth: str) -> None:
 
 
 def serve(
-    desk: PredictionService,
+    service: PredictionService,
     listening: socket.socket,
     auth: str,
     banner: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Answer on a socket of `listen_on` until Ctrl-C, or until the process is told to end."""
+    """Serve page and API on a socket of `listen_on`, until Ctrl-C or SIGTERM. `log` receives the address."""
     import uvicorn
 
     host, port = listening.getsockname()[:2]
     root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with suppress(KeyboardInterrupt), _quiet_gradio():
         hosts = LOCAL if host in LOCAL else ()
-        app = build_app(desk, auth, hosts, banner, root, lambda: log(f"{root} (Ctrl-C ends it)"))
+        app = build_app(service, auth, hosts, banner, root, lambda: log(f"{root} (Ctrl-C ends it)"))
         config = uvicorn.Config(
             app,
             log_level="error",
             access_log=False,
             ws="none",
-            limit_concurrency=CALLERS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=1,
         )
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _end)  # uvicorn ends what is under way, then raises it again
+            signal.signal(signal.SIGTERM, _interrupt)  # uvicorn ends running requests, then raises the signal again
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def _end(*_: object) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
 @contextmanager
 def listen_on(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens. Raises SerError for a port that is taken, or a host that is not this machine."""
+    """Open a listening socket. Raises SerError if the port is taken, or the host is no address of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -208,7 +212,7 @@ def listen_on(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _quiet_gradio() -> Iterator[None]:
-    """Gradio with a folder of its own, gone at the end, and without telling anybody."""
+    """Give Gradio a temporary folder, which is removed at the end, and turn off its analytics."""
     with tempfile.TemporaryDirectory(prefix="ser-demo-") as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
         yield

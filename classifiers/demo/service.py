@@ -1,6 +1,6 @@
-"""The desk: loaded models that answer sounds from anywhere, one at a time, within bounds, and forget them.
+"""The prediction service of the demo: loaded models, one computation at a time, limits on size and number of requests.
 
-Nothing that is heard is written anywhere unless a folder to keep it in was named.
+Recordings are written nowhere, unless the service was given a folder to keep them in.
 """
 
 from __future__ import annotations
@@ -20,213 +20,230 @@ from embedcache.files.atomic import atomic_write
 
 from ..inference.model import Attribution, EncodedWaveforms, Model, Proba
 from ..inference.output_formats import to_dict
-from ..inference.predictor import Prediction, check_bound, check_fit, hears_of, packs, rate_of, to_prediction
-from ..inference.windows import AudioClip, Windows, WindowStream, sound_of_file
+from ..inference.predictor import (
+    Prediction,
+    check_abstain_below,
+    check_durations,
+    common_rate,
+    common_used_seconds,
+    packs,
+    to_prediction,
+)
+from ..inference.windows import AudioClip, Windows, WindowStream, clip_from_recording
 
-SECONDS = 300.0  # of a recording
-BYTES = 64 << 20  # of a file: five minutes of stereo in 16 bits at 48 kHz have 58 MB
-WAITING = 16  # callers who are let in beside the one who is answered
-MOST_WINDOWS = 600  # of a recording
-LIVE = Windows(3.0, 0.5)  # of what is heard live
-REMEMBERED = 60  # windows of what is heard live
+MAX_SECONDS = 300.0  # longest recording, in seconds
+MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kHz have 58 MB
+MAX_WAITING = 16  # requests that may wait while one is computed
+MAX_WINDOWS = 600  # windows of one recording
+LIVE_WINDOWS = Windows(3.0, 0.5)  # windows of live sound
+TIMELINE_LENGTH = 60  # latest windows of live sound that are kept for the timeline
 
-Said = tuple[str, Prediction]  # by which model
+ModelPrediction = tuple[str, Prediction]  # name of the model, its prediction
 
 
 class Busy(SerError):
-    """Too many ask at once."""
+    """Too many requests at once."""
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What one model says of one recording."""
+    """The predictions of one model for one recording."""
 
     model: Model
-    whole: Prediction
-    timeline: tuple[Prediction, ...]
-    counted: Attribution
+    whole: Prediction  # of the whole recording
+    timeline: tuple[Prediction, ...]  # of the windows of the recording; `whole` alone for a single window
+    attribution: Attribution  # of `whole`; empty unless requested
 
 
 @dataclass(frozen=True)
 class ServiceResult:
-    """A recording, and what each model says of it."""
+    """A recording as a clip, and the result of each model."""
 
-    sound: AudioClip
-    said: tuple[ModelResult, ...]
+    clip: AudioClip
+    results: tuple[ModelResult, ...]
 
 
 class PredictionService:
-    """Answers recordings with every model that is asked for. Any number of threads may ask."""
+    """Predicts recordings and live sound with any of the loaded models. Any number of threads may use one service."""
 
     def __init__(
         self,
         models: Sequence[Model],
         keep: Path | None = None,
-        waiting: int = WAITING,
-        complain: Callable[[str], None] = lambda line: None,
+        max_waiting: int = MAX_WAITING,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`complain` hears of recordings that could not be kept.
+        """Check the models, and the folder `keep` that recordings are written to, if any.
 
-        Raises ModelError for no models, two of one name, or that hear different rates; SerError for a folder to keep
-        recordings in that cannot be written.
+        `log` receives a line for each recording that could not be kept. Raises ModelError if there is no model, if two
+        have the same name, or if their sample rates differ; SerError if the folder cannot be written.
         """
         self.models = {model.name: model for model in models}
         if len(self.models) < len(models):
-            names = ", ".join(str(model.folder) for model in models)
-            raise ModelError(f"two models have one name: {names}. Rename a folder.")
-        self.rate, self.keep, self.waiting, self._complain = rate_of(models), keep, waiting, complain
+            folders = ", ".join(str(model.folder) for model in models)
+            raise ModelError(f"two models have the same name: {folders}. Rename a folder.")
+        self.rate, self.keep, self.max_waiting, self._log = common_rate(models), keep, max_waiting, log
         if keep:
-            _check_folder(keep)
-        self._places = threading.BoundedSemaphore(1 + waiting)
-        # One thread for all that is computed: each further one would have buffers, and a pool of threads, of its own.
-        self._worker = ThreadPoolExecutor(1, "desk")
+            _check_writable(keep)
+        self._slots = threading.BoundedSemaphore(1 + max_waiting)
+        # All models run in one thread: each further thread would have its own buffers, and its own pool of threads.
+        self._worker = ThreadPoolExecutor(1, "prediction")
 
-    def named(self, names: Sequence[str]) -> list[Model]:
-        """Models by name, each once; all where none is named. Raises UnknownName."""
+    def find_models(self, names: Sequence[str]) -> list[Model]:
+        """Return models by name, each once; all models if there are no names. Raises UnknownName."""
         for name in names:
             if name not in self.models:
                 raise UnknownName("model", name, self.models)
         return [self.models[name] for name in dict.fromkeys(names or self.models)]
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among those who are answered or wait, to be taken before anything is read. Raises Busy."""
-        if not self._places.acquire(blocking=False):
-            raise Busy(f"busy: {1 + self.waiting} others are being answered or wait. Try again in a moment.")
+    def reserve_slot(self) -> Iterator[None]:
+        """Hold a slot for a request. Reserve the slot before reading the body. Raises Busy if no slot is free."""
+        if not self._slots.acquire(blocking=False):
+            raise Busy(f"busy: {1 + self.max_waiting} other requests are running or waiting. Try again in a moment.")
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
     def read(self, data: bytes, name: str) -> Recording:
-        """A recording that is not too long to be decoded. Raises AudioError."""
+        """Return the recording in a file's bytes. Raises AudioError if it is too large or too long to be decoded."""
         recording = Recording.of(data, name)
-        if len(data) > BYTES:
-            raise AudioError(f"{name}: has {len(data):,} bytes; here a file may have {BYTES:,}.")
-        seconds = recording.promised()
-        if seconds > SECONDS:
+        if len(data) > MAX_BYTES:
+            raise AudioError(f"{name}: has {len(data):,} bytes; wanted at most {MAX_BYTES:,}. Cut the recording.")
+        seconds = recording.declared_seconds()
+        if seconds > MAX_SECONDS:
             raise AudioError(
-                f"{name}: lasts {seconds:.0f} s; here a recording may last {SECONDS:.0f} s. Cut it, or use "
+                f"{name}: lasts {seconds:.0f} s; wanted at most {MAX_SECONDS:.0f} s. Cut the recording, or use "
                 "`ser predict --window 3` on the command line."
             )
         return recording
 
-    def answer(
+    def predict_recording(
         self,
         recording: Recording,
         names: Sequence[str] = (),
         windows: Windows | None = None,
         abstain_below: float | None = None,
-        explained: bool = False,
+        attribution: bool = False,
     ) -> ServiceResult:
-        """What models say of a recording as a whole, and of its windows; where `explained`, what counted for the whole.
+        """Predict a recording as a whole, and its windows, with the models of these names, or with all.
 
-        Raises AudioError for one that cannot be decoded or judged.
+        `attribution` also computes which layers and frames of the whole recording counted. Raises AudioError if the
+        recording cannot be decoded, is too short for a model, or has too many windows.
         """
-        check_bound(abstain_below)
-        models = self.named(names)
-        whole = sound_of_file(recording, self.rate)
-        count = (whole.seconds - windows.window) / windows.hop if windows else 0
-        if count > MOST_WINDOWS:
-            raise AudioError(f"got {count:,.0f} windows; wanted {MOST_WINDOWS} at most. Ask for a longer hop.")
+        check_abstain_below(abstain_below)
+        models = self.find_models(names)
+        whole = clip_from_recording(recording, self.rate)
+        _check_window_count(whole, windows)
         parts = whole.cut(windows)
-        sounds = [whole, *(parts if len(parts) > 1 else [])]
-        said, reasons = self._said(models, sounds, abstain_below, explained)
-        answers = (
-            ModelResult(model, first, tuple(rest) or (first,), why)
-            for model, (first, *rest), why in zip(models, said, reasons, strict=True)
+        clips = [whole, *(parts if len(parts) > 1 else [])]
+        predictions, attributions = self._predict(models, clips, abstain_below, attribution)
+        results = (
+            ModelResult(model, first, tuple(rest) or (first,), weighed)
+            for model, (first, *rest), weighed in zip(models, predictions, attributions, strict=True)
         )
-        answer = ServiceResult(whole, tuple(answers))
-        self._keep(recording, answer)
-        return answer
+        result = ServiceResult(whole, tuple(results))
+        self._keep(recording, result)
+        return result
 
-    def ear(self, native: int, names: Sequence[str] = (), windows: Windows = LIVE) -> LiveStream:
-        """What listens to sound at `native` Hz as it arrives. Raises AudioError for a rate that no sound has."""
-        return LiveStream(self, self.named(names), WindowStream(native, self.rate, windows, "the sound"))
+    def open_stream(self, native_rate: int, names: Sequence[str] = (), windows: Windows = LIVE_WINDOWS) -> LiveStream:
+        """Return a stream for live sound at `native_rate` Hz. Raises AudioError if the sample rate is out of range."""
+        models = self.find_models(names)
+        return LiveStream(self, models, WindowStream(native_rate, self.rate, windows, "the sound"))
 
-    def predict(
-        self, models: Sequence[Model], sounds: Sequence[AudioClip], abstain_below: float | None
+    def predict_clips(
+        self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None
     ) -> list[list[Prediction]]:
-        """Of each model, a prediction a sound. Raises AudioError for a sound that cannot be judged."""
-        return self._said(models, sounds, abstain_below)[0]
+        """Return, for each model, a prediction per clip. Raises AudioError if a clip is too short or too long."""
+        return self._predict(models, clips, abstain_below, attribution=False)[0]
 
-    def _said(
-        self, models: Sequence[Model], sounds: Sequence[AudioClip], abstain_below: float | None, explained: bool = False
+    def _predict(
+        self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None, attribution: bool
     ) -> tuple[list[list[Prediction]], list[Attribution]]:
-        """Of each model, a prediction a sound, and what counted for the first."""
-        check_fit(models, sounds)
-        said: list[list[Prediction]] = [[] for _ in models]
-        reasons = [] if explained else [Attribution() for _ in models]
-        for pack in packs(sounds):  # in turns with others', so that a long recording lets short ones pass
-            votes, why = self._worker.submit(_heard, models, pack, not reasons).result()
-            reasons = reasons or why
-            for model, mine, rows in zip(models, said, votes, strict=True):
-                told = zip(pack, rows, strict=True)
-                mine += [
-                    to_prediction(sound, model.labels, row, abstain_below, hears_of([model])) for sound, row in told
+        """Return, for each model, a prediction per clip, and the attribution of the first clip."""
+        check_durations(models, clips)
+        predictions: list[list[Prediction]] = [[] for _ in models]
+        attributions = [] if attribution else [Attribution() for _ in models]
+        for pack in packs(clips):  # each pack queues anew, so that short recordings need not wait for a long one
+            probabilities, computed = self._worker.submit(_run_models, models, pack, not attributions).result()
+            attributions = attributions or computed
+            for model, own, rows in zip(models, predictions, probabilities, strict=True):
+                used_seconds = common_used_seconds([model])
+                own += [
+                    to_prediction(clip, model.labels, row, abstain_below, used_seconds)
+                    for clip, row in zip(pack, rows, strict=True)
                 ]
-        return said, reasons
+        return predictions, attributions
 
-    def _keep(self, recording: Recording, answer: ServiceResult) -> None:
-        """Write the recording and what was said of it into the folder for that."""
+    def _keep(self, recording: Recording, result: ServiceResult) -> None:
+        """Write the recording and its predictions to the folder `keep`, if there is one."""
         if self.keep is None:
             return
         stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{recording.key[:12]}"
-        said = [{"model": spoken.model.name, **to_dict(spoken.whole)} for spoken in answer.said]
+        predictions = [{"model": r.model.name, **to_dict(r.whole)} for r in result.results]
         try:
             with atomic_write(self.keep / f"{stem}{recording.suffix}", "wb") as file:
                 file.write(recording.data)
             with atomic_write(self.keep / f"{stem}.json") as file:
-                file.write(json.dumps(said, indent=1, ensure_ascii=False))
+                file.write(json.dumps(predictions, indent=1, ensure_ascii=False))
         except SerError as error:
-            self._complain(f"note: a recording was answered and could not be kept: {error}")
+            self._log(f"note: a recording was predicted, but could not be kept: {error}")
 
 
 @dataclass
 class LiveStream:
-    """Sound that is still arriving, at a desk. For one thread at a time."""
+    """Live sound, and the predictions of its windows. For one thread at a time."""
 
-    desk: PredictionService
+    service: PredictionService
     models: Sequence[Model]
-    arriving: WindowStream
-    heard: dict[str, list[Prediction]] = field(default_factory=dict)  # by model: the last windows
+    window_stream: WindowStream
+    timelines: dict[str, list[Prediction]] = field(default_factory=dict)  # model name -> its latest predictions
 
-    def push(self, samples: Waveform, abstain_below: float | None) -> list[Said]:
-        """What models say of the windows that more samples complete."""
-        return self._hear(self.arriving.push(samples), abstain_below)
+    def push(self, samples: Waveform, abstain_below: float | None) -> list[ModelPrediction]:
+        """Return the predictions of the windows that are complete with more samples (n,)."""
+        return self._predict(self.window_stream.push(samples), abstain_below)
 
-    def close(self, abstain_below: float | None) -> list[Said]:
-        """What they say of those that the end of the sound completes."""
-        return self._hear(self.arriving.close(), abstain_below)
+    def close(self, abstain_below: float | None) -> list[ModelPrediction]:
+        """Return the predictions of the windows that are complete with the end of the sound."""
+        return self._predict(self.window_stream.close(), abstain_below)
 
-    def _hear(self, sounds: Sequence[AudioClip], abstain_below: float | None) -> list[Said]:
-        if not sounds:
+    def _predict(self, clips: Sequence[AudioClip], abstain_below: float | None) -> list[ModelPrediction]:
+        """Predict windows, extend the timelines, and return the predictions window by window."""
+        if not clips:
             return []
-        said = self.desk.predict(self.models, sounds, abstain_below)
-        for model, predictions in zip(self.models, said, strict=True):
-            self.heard[model.name] = [*self.heard.get(model.name, []), *predictions][-REMEMBERED:]
-        return [(m.name, p) for at_once in zip(*said, strict=True) for m, p in zip(self.models, at_once, strict=True)]
+        per_model = self.service.predict_clips(self.models, clips, abstain_below)
+        for model, predictions in zip(self.models, per_model, strict=True):
+            self.timelines[model.name] = [*self.timelines.get(model.name, []), *predictions][-TIMELINE_LENGTH:]
+        names = [model.name for model in self.models]
+        return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
 
 
-def _heard(
-    models: Sequence[Model], pack: Sequence[AudioClip], explained: bool
+def _run_models(
+    models: Sequence[Model], pack: Sequence[AudioClip], attribution: bool
 ) -> tuple[list[Proba], list[Attribution]]:
-    """Of each model, probabilities (n, C) of some sounds, and what counted for the first."""
-    heard = EncodedWaveforms.of(models, [sound.wave for sound in pack])
-    return heard.votes(), heard.counted(0) if explained else []
+    """Return, for each model, the probabilities (n, C) of the clips, and if requested the attribution of the first."""
+    encoded = EncodedWaveforms.encode(models, [clip.wave for clip in pack])
+    return encoded.probabilities(), encoded.attributions(0) if attribution else []
 
 
-def steps(seconds: float) -> Windows:
-    """Windows for a picture: a second apart, or as far as makes sixty of them."""
+def timeline_windows(seconds: float) -> Windows:
+    """Return the windows of the timeline picture: one per second; for recordings above a minute, about sixty in all."""
     hop = max(1.0, seconds / 60)
     return Windows(max(3.0, hop), hop)
 
 
-def _check_folder(keep: Path) -> None:
+def _check_window_count(clip: AudioClip, windows: Windows | None) -> None:
+    count = (clip.seconds - windows.window) / windows.hop if windows else 0
+    if count > MAX_WINDOWS:
+        raise AudioError(f"got {count:,.0f} windows; wanted at most {MAX_WINDOWS}. Choose a longer hop.")
+
+
+def _check_writable(folder: Path) -> None:
     try:
-        keep.mkdir(parents=True, exist_ok=True)
-        (keep / ".writable").touch()
-        (keep / ".writable").unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
     except OSError as error:
         reason = error.strerror or error
-        raise SerError(f"--keep {keep}: cannot be written: {reason}. Choose another folder.") from error
+        raise SerError(f"--keep {folder}: cannot be written: {reason}. Choose another folder.") from error

@@ -1,4 +1,4 @@
-"""Evaluation: protocols, cross-validation, predictions, metrics, intervals, tests, leaderboard, run folders.
+"""Evaluation: protocols, cross-validation, predictions, metrics, intervals, tests, leaderboard and run folders.
 
 May import: `heads`, `data`, `embedcache`.
 """

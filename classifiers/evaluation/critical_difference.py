@@ -1,27 +1,43 @@
-"""Which heads can be told apart over several datasets: average ranks and critical differences (Demšar 2006).
+"""Comparison of heads over several datasets by average ranks, Friedman's test and Nemenyi's test (Demšar 2006).
 
-Every dataset ranks the heads by UAR; 1 is best, and equals share a rank. Friedman's test asks whether the average ranks
-differ at all. Where it says so, two heads can be told apart if their averages lie at least Nemenyi's critical
-difference apart: q * sqrt(k (k + 1) / (6 N)) for k heads on N datasets, q being the studentized range over sqrt(2).
-Where it does not, none can be. The level is 0.05. What is taken to be drawn is the dataset: clips and speakers do not
-enter, and of datasets that share their speakers, as RAVDESS's speech and song do, one counts.
+Conventions
+-----------
+`scores` have the shape (N, k) for N datasets and k heads; higher is better. Each dataset ranks the heads by UAR: rank 1
+is best, and tied heads share the mean of their ranks. Average ranks (k,) lie in [1, k].
 
-Friedman's p is by permutation of each dataset's ranks: all of them where they are no more than 20,000, else so many
-drawn with seed 0. The chi-squared distribution holds for more than 10 datasets, which are rarely had. Nemenyi's
-difference rests on the same approximation, behind that test.
+- Friedman's test asks whether the average ranks differ at all, at the level 0.05.
+- If they do, two heads differ significantly if their average ranks differ by at least Nemenyi's critical difference,
+  q * sqrt(k (k + 1) / (6 N)), where q is the quantile of the studentized range divided by sqrt(2).
+- If they do not, no two heads differ significantly.
 
-Why not Wilcoxon's test for each pair, corrected by Holm (Benavoli, Corani & Mangili 2016)? They are right that here a
-pair's verdict depends on which other heads are in the picture: read it as one about this set of heads. But the signed
-ranks of N datasets have no p below 2 / 2^N, so that 5 heads, 10 pairs, could not be told apart on 8 datasets whatever
-they scored. Single datasets are compared in `paired.py`, and there pair by pair.
+The sampling unit is the dataset: the numbers of clips and speakers do not matter. Datasets that share their speakers,
+such as speech and song of RAVDESS, count as one.
+
+The p-value of Friedman's test is computed by permuting the ranks within each dataset: all permutations if they are no
+more than 20,000, otherwise 20,000 drawn with seed 0. The usual chi-squared approximation requires more than 10
+datasets, which are rarely available. Nemenyi's critical difference relies on the same approximation, but is only
+applied after Friedman's test.
+
+Why not Wilcoxon tests
+----------------------
+Benavoli, Corani & Mangili (2016) propose Wilcoxon signed-rank tests for each pair of heads, corrected by Holm's method.
+Their criticism of average ranks applies here: whether two heads differ significantly depends on the other heads in the
+comparison, so the result is about this set of heads. But the p-value of a signed-rank test on N datasets is at least
+2 / 2^N: 5 heads, which form 10 pairs, could not differ significantly on 8 datasets whatever their scores. Heads on a
+single dataset are compared in pairs, see `paired_tests.py`.
+
+References
+----------
+- Benavoli A, Corani G, Mangili F (2016). Should we really use post-hoc tests based on mean-ranks? JMLR 17(5).
+- Demšar J (2006). Statistical comparisons of classifiers over multiple data sets. JMLR 7.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, permutations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,186 +47,221 @@ from scipy.stats import rankdata, studentized_range
 from embedcache import DataError, datasets
 from embedcache.text import count
 
-from .leaderboard import Row, peers
+from .leaderboard import Row, table_key
 from .metrics import Floats
-from .protocols import knows_speakers
-from .row_names import vectors
+from .protocols import trained_on_test_speakers
+from .row_names import vectors_name
 from .statistics import PERMUTATIONS, TOLERANCE
 
-ALPHA = 0.05
-FEWEST_DATASETS = 3
-FEWEST_HEADS, MOST_HEADS = 2, 50  # more cannot be read
+ALPHA = 0.05  # significance level
+MIN_DATASETS = 3
+MIN_HEADS, MAX_HEADS = 2, 50  # a diagram of more heads cannot be read
 ENOUGH_DATASETS = 11  # Demšar, section 3.2.2: with 10 or fewer the usual approximations are poor
 
-Key: TypeAlias = tuple[str, str, int]  # head, vectors, copies
+Key: TypeAlias = tuple[str, str, int]  # head, name of the vectors, number of copies of each clip in training
 
 
 @dataclass(frozen=True)
 class CriticalDifference:
-    """Heads by average rank, best first, and which of them cannot be told apart."""
+    """Heads by average rank, best first, and the groups of heads without a significant difference."""
 
-    names: tuple[str, ...]
-    ranks: tuple[float, ...]  # averages over the datasets; 1 is best
-    tables: tuple[str, ...]  # `dataset (protocol)`
-    p: float  # Friedman
-    distance: float  # the critical difference, in ranks
-    groups: tuple[tuple[int, int], ...]  # (first, last) head of each that cannot be told apart
-    blind: bool  # test speakers were heard in training
-    left_out: int  # rows that were not used
+    names: tuple[str, ...]  # display names of the heads
+    ranks: tuple[float, ...]  # average rank of each head; 1 is best
+    tables: tuple[str, ...]  # the tables compared, as `dataset (protocol)`
+    p: float  # p-value of Friedman's test
+    distance: float  # Nemenyi's critical difference, in ranks
+    groups: tuple[tuple[int, int], ...]  # first and last head of each group without a significant difference
+    speaker_dependent: bool  # whether the heads were trained on test speakers
+    left_out: int  # number of leaderboard rows that were not used
 
     @property
     def differ(self) -> bool:
-        """Whether Friedman's test says that the heads differ at all."""
+        """Whether the average ranks differ significantly, by Friedman's test."""
         return self.p < ALPHA
 
 
-def critical(rows: Sequence[Row]) -> CriticalDifference:
-    """The heads that were run on every dataset, by UAR, of the rows of a leaderboard.
+def rank_heads(rows: Sequence[Row]) -> CriticalDifference:
+    """Rank by UAR the heads that were run on every dataset of a leaderboard.
 
-    Rows that are blind to speakers are left out unless all are; so are those of several datasets together and across
-    datasets, which share clips with others. A corpus counts once, by the table that has the most heads; of one head
-    twice in it, with other parameters, the later run counts. Raises DataError for fewer than 3 datasets
-    or 2 heads, and for more than 50 heads.
+    These rows are left out:
+
+    - speaker-dependent rows, unless all rows are speaker-dependent
+    - rows of unions of datasets and of cross-corpus runs, which share clips with other rows
+    - rows of a corpus outside the table, of one dataset and protocol, that has the most heads
+    - older rows of a head that a table has several times, with different parameters
+
+    Raises DataError for fewer than 3 datasets, fewer than 2 heads or more than 50 heads.
     """
-    tables = _tables(rows)
+    tables = _largest_table_by_corpus(rows)
     names = [next(iter(table.values())).dataset for table in tables]
-    if len(tables) < FEWEST_DATASETS:
+    if len(tables) < MIN_DATASETS:
         raise DataError(
-            f"got {count(len(tables), 'dataset')} ({', '.join(names) or 'none'}) that heads can be ranked on; wanted "
-            f"{FEWEST_DATASETS}. Run `ser compare` on others, one at a time, and not blind to speakers."
+            f"got {count(len(tables), 'dataset')} ({', '.join(names) or 'none'}) for ranking heads; wanted at least "
+            f"{MIN_DATASETS}. Run `ser compare` on more datasets, one dataset a run, with a speaker-independent "
+            "protocol."
         )
     shared = [key for key in tables[0] if all(key in table for table in tables)]
-    if len(shared) < FEWEST_HEADS:
-        have = "; ".join(f"{name} has {', '.join(map(_called, t))}" for name, t in zip(names, tables, strict=True))
-        raise DataError(
-            f"got {count(len(shared), 'head')} run on every dataset; wanted {FEWEST_HEADS}: {have}. "
-            "Run `ser compare` with the same heads on each, or name the runs to use."
+    if len(shared) < MIN_HEADS:
+        heads = "; ".join(
+            f"{name} has {', '.join(map(_head_name, table))}" for name, table in zip(names, tables, strict=True)
         )
-    if len(shared) > MOST_HEADS:
-        raise DataError(f"got {len(shared)} heads; wanted {MOST_HEADS} at most. Name the runs to use.")
-    return _compared(tables, shared, len(rows))
+        raise DataError(
+            f"got {count(len(shared), 'head')} run on every dataset; wanted at least {MIN_HEADS}: {heads}. "
+            "Run `ser compare` with the same heads on each dataset, or name the runs to use."
+        )
+    if len(shared) > MAX_HEADS:
+        raise DataError(f"got {len(shared)} heads; wanted at most {MAX_HEADS}. Name the runs to use.")
+    return _compare_tables(tables, shared, len(rows))
 
 
-def _compared(tables: Sequence[dict[Key, Row]], shared: Sequence[Key], n_rows: int) -> CriticalDifference:
+def _compare_tables(tables: Sequence[dict[Key, Row]], shared: Sequence[Key], n_rows: int) -> CriticalDifference:
+    """Compare the heads `shared` by all tables; `n_rows` is the number of rows before any were left out."""
     scores = np.array([[table[key].uar for key in shared] for table in tables])
     ranks = average_ranks(scores)
     order = np.argsort(ranks, kind="stable")
     p, distance = friedman(scores)[1], critical_difference(len(shared), len(tables))
-    firsts = [table[shared[0]] for table in tables]
+    several_vectors = len({vectors for _, vectors, _ in shared}) > 1
+    first_rows = [table[shared[0]] for table in tables]
     return CriticalDifference(
-        names=tuple(_called(shared[place], len({key[1] for key in shared}) > 1) for place in order),
+        names=tuple(_head_name(shared[index], several_vectors) for index in order),
         ranks=tuple(ranks[order].tolist()),
-        tables=tuple(f"{row.dataset} ({row.protocol})" for row in firsts),
+        tables=tuple(f"{row.dataset} ({row.protocol})" for row in first_rows),
         p=p,
         distance=distance,
         groups=tuple(tied(ranks[order], distance if p < ALPHA else math.inf)),
-        blind=any(knows_speakers(row.leaks) for row in firsts),
+        speaker_dependent=any(trained_on_test_speakers(row.leaks) for row in first_rows),
         left_out=n_rows - scores.size,
     )
 
 
 def average_ranks(scores: NDArray[Any]) -> Floats:
-    """(k,): the mean over datasets of the ranks of scores (N, k); the highest score has rank 1, equals share theirs."""
+    """Return the average ranks (k,) of scores (N, k), in [1, k]; 1 is best."""
     ranks: Floats = rankdata(-np.asarray(scores), axis=1).mean(axis=0)
     return ranks
 
 
-def friedman(scores: NDArray[Any], most: int = PERMUTATIONS, seed: int = 0) -> tuple[float, float]:
-    """Friedman's statistic of scores (N, k), corrected for ties, and its p by permutation within datasets.
+def friedman(scores: NDArray[Any], permutations: int = PERMUTATIONS, seed: int = 0) -> tuple[float, float]:
+    """Return Friedman's statistic, corrected for ties, and its p-value by permutation within datasets.
 
-    All (k!)^N permutations are made where they are no more than `most`, else so many are drawn, and the one that was
-    observed is counted with them. Where all scores of each dataset are equal, the statistic is 0.
+    Parameters
+    ----------
+    scores : (N, k) scores.
+    permutations : largest number of permutations. All (k!)^N permutations are computed if they are no more than this;
+        otherwise this number of permutations is drawn at random, and the observed one is counted with them.
+    seed : random seed of the drawn permutations.
+
+    Returns
+    -------
+    statistic : Friedman's statistic, at least 0. It is 0 if the scores of each dataset are all equal.
+    p : p-value, in (0, 1].
     """
     ranks = rankdata(-np.asarray(scores), axis=1)
     n, k = ranks.shape
     variance = np.square(ranks - (k + 1) / 2).sum() / (n * (k - 1))  # k (k + 1) / 12 without ties
     if not variance:
         return 0.0, 1.0
-    all_of_them = math.factorial(k) ** n <= most
-    sums = _permuted(ranks) if all_of_them else _drawn(ranks, most, seed)
-    observed = _spread(ranks.sum(axis=0))
-    as_far = int((_spread(sums) >= observed * (1 - TOLERANCE)).sum())
-    extra = 0 if all_of_them else 1
-    return float(observed / (n * variance)), (as_far + extra) / (len(sums) + extra)
+    exhaustive = math.factorial(k) ** n <= permutations
+    sums = _all_rank_sums(ranks) if exhaustive else _random_rank_sums(ranks, permutations, seed)
+    observed = _squared_deviation(ranks.sum(axis=0))
+    extreme = int((_squared_deviation(sums) >= observed * (1 - TOLERANCE)).sum())
+    extra = 0 if exhaustive else 1
+    return float(observed / (n * variance)), (extreme + extra) / (len(sums) + extra)
 
 
 def critical_difference(k: int, n: int, alpha: float = ALPHA) -> float:
-    """Nemenyi's: how far the average ranks of two of k heads on n datasets must lie apart (Demšar 2006, 3.2.2)."""
+    """Return Nemenyi's critical difference, in ranks, for k heads on n datasets (Demšar 2006, section 3.2.2).
+
+    The difference of 4 heads on 14 datasets is 1.25 at the level `alpha` = 0.05.
+    """
     q = studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2)
     return float(q * math.sqrt(k * (k + 1) / (6 * n)))
 
 
 def tied(ranks: NDArray[Any], distance: float) -> list[tuple[int, int]]:
-    """(first, last) of the largest groups of 2 or more heads, in order of rank (k,), within less than `distance`."""
+    """Return the largest groups of 2 or more heads whose average ranks differ by less than `distance`.
+
+    For the ranks 1.0, 1.4, 3.0, 3.5, the distance 0.6 gives [(0, 1), (2, 3)], and 2.05 gives [(0, 2), (2, 3)].
+
+    Parameters
+    ----------
+    ranks : (k,) average ranks, in ascending order.
+    distance : difference of ranks from which two heads differ significantly.
+
+    Returns
+    -------
+    groups : index of the first and the last head of each group. Groups can overlap, but none contains another.
+    """
     lasts = [int(np.searchsorted(ranks, rank + distance)) - 1 for rank in ranks]
     return [(i, last) for i, last in enumerate(lasts) if last > i and (i == 0 or last > lasts[i - 1])]
 
 
-def told(found: CriticalDifference) -> list[str]:
-    """What was compared, how, and what it may not be taken for: a sentence a line."""
-    heard = ", all blind to speakers" if found.blind else ", none blind to speakers"
-    ranked = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+def summary_lines(result: CriticalDifference) -> list[str]:
+    """Return one sentence per line about the rows used, the result and its limits."""
+    kind = "speaker-dependent" if result.speaker_dependent else "speaker-independent"
+    ranked = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(result.names, result.ranks, strict=True))
+    groups = "; ".join(_group_text(result, *group) for group in result.groups)
     lines = [
-        f"used: {len(found.names)} heads on {', '.join(found.tables)}{heard}; rows left out: {found.left_out}.",
+        f"used: {len(result.names)} heads on {', '.join(result.tables)}, all {kind}; rows left out: {result.left_out}.",
         f"average ranks: {ranked}.",
-        f"Friedman p = {found.p:.3g} (permutation); Nemenyi's critical difference: {found.distance:.2f} ranks.",
-        f"cannot be told apart: {'; '.join(_joined(found, *group) for group in found.groups) or 'no two'}.",
+        f"Friedman p = {result.p:.3g} (permutation); Nemenyi's critical difference: {result.distance:.2f} ranks.",
+        f"no significant difference: {groups or 'no two heads'}.",
     ]
-    if len(found.tables) < ENOUGH_DATASETS:
-        lines.append(f"{len(found.tables)} datasets have little power: heads that are not told apart may well differ.")
+    if len(result.tables) < ENOUGH_DATASETS:
+        few = f"{len(result.tables)} datasets have little power"
+        lines.append(f"{few}: heads without a significant difference may differ.")
     return lines
 
 
-def _tables(rows: Sequence[Row]) -> list[dict[Key, Row]]:
-    """Of each corpus, the table that has the most heads, by head."""
+def _largest_table_by_corpus(rows: Sequence[Row]) -> list[dict[Key, Row]]:
+    """Return, for each corpus, the rows of its table with the most heads, by head."""
     single = [row for row in rows if "+" not in row.dataset and "->" not in row.dataset]
-    seeing = [row for row in single if not knows_speakers(row.leaks)]
-    made: dict[str, dict[Key, Row]] = {}
-    for _, group in groupby(sorted(seeing or single, key=peers), key=peers):
+    independent = [row for row in single if not trained_on_test_speakers(row.leaks)]
+    tables: dict[str, dict[Key, Row]] = {}
+    for _, group in itertools.groupby(sorted(independent or single, key=table_key), key=table_key):
         table = {
-            (row.head, vectors(row.head, row.encoder, row.view), row.copies): row
+            (row.head, vectors_name(row.head, row.encoder, row.view), row.copies): row
             for row in sorted(group, key=lambda row: row.run)
         }
         corpus = _corpus(next(iter(table.values())).dataset)
-        if len(table) > len(made.get(corpus, ())):
-            made[corpus] = table
-    return list(made.values())
+        if len(table) > len(tables.get(corpus, ())):
+            tables[corpus] = table
+    return list(tables.values())
 
 
-def _joined(found: CriticalDifference, first: int, last: int) -> str:
+def _group_text(result: CriticalDifference, first: int, last: int) -> str:
     between = " and " if last == first + 1 else " to "
-    return found.names[first] + between + found.names[last]
+    return result.names[first] + between + result.names[last]
 
 
-def _corpus(name: str) -> str:
-    """What a dataset shares its speakers with others under."""
-    spec = datasets.find(name)
-    return (spec.corpus if spec else "") or name
+def _corpus(dataset: str) -> str:
+    """Return the name of the corpus of a dataset; datasets of one corpus share their speakers."""
+    spec = datasets.find(dataset)
+    return (spec.corpus if spec else "") or dataset
 
 
-def _called(key: Key, with_encoder: bool = True) -> str:
-    head, encoder, copies = key
-    return head + (f" on {encoder}" if with_encoder else "") + (f", {copies} copies" if copies else "")
+def _head_name(key: Key, with_vectors: bool = True) -> str:
+    head, vectors, copies = key
+    return head + (f" on {vectors}" if with_vectors else "") + (f", {copies} copies" if copies else "")
 
 
-def _permuted(ranks: Floats) -> Floats:
-    """The rank sums (m, k) of all permutations of each dataset's ranks (N, k)."""
+def _all_rank_sums(ranks: Floats) -> Floats:
+    """Return the rank sums (m, k) of all m = (k!)^N permutations of the ranks (N, k) within datasets."""
     sums = np.zeros((1, ranks.shape[1]))
     for row in ranks:
-        orders = np.array(list(permutations(row)))
+        orders = np.array(list(itertools.permutations(row)))
         sums = (sums[:, None] + orders[None]).reshape(-1, ranks.shape[1])
     return sums
 
 
-def _drawn(ranks: Floats, count: int, seed: int) -> Floats:
-    """The rank sums (count, k) of permutations drawn at random."""
+def _random_rank_sums(ranks: Floats, m: int, seed: int) -> Floats:
+    """Return the rank sums (m, k) of m random permutations of the ranks (N, k) within datasets."""
     rng = np.random.default_rng(seed)
-    sums = np.zeros((count, ranks.shape[1]))
+    sums = np.zeros((m, ranks.shape[1]))
     for row in ranks:
-        sums += rng.permuted(np.tile(row, (count, 1)), axis=1)
+        sums += rng.permuted(np.tile(row, (m, 1)), axis=1)
     return sums
 
 
-def _spread(sums: Floats) -> Any:
-    """(…): the squared distances of rank sums (…, k) from their mean, added up."""
+def _squared_deviation(sums: Floats) -> Any:
+    """Return the sum (…) of the squared deviations of rank sums (…, k) from their mean."""
     return np.square(sums - sums.mean(axis=-1, keepdims=True)).sum(axis=-1)

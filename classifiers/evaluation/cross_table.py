@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CrossRow:
-    """One head, trained on one dataset and tested on another. The fields, in order, are the columns of cross.csv."""
+    """The scores of a head trained on one dataset and tested on another. The fields are the columns of cross.csv."""
 
-    train: str
-    test: str
+    train: str  # name of the training dataset
+    test: str  # name of the test dataset
     head: str
     encoder: str
     protocol: str
-    labels: str  # those that both have, joined by +
-    classes: int
+    labels: str  # labels that occur in both datasets, joined by +
+    classes: int  # number of labels
     uar: float
-    uar_low: float  # 95 % bootstrap over the test speakers
-    uar_high: float
+    uar_low: float  # lower end of the 95 % bootstrap interval over the test speakers
+    uar_high: float  # upper end of the 95 % bootstrap interval over the test speakers
     war: float
     macro_f1: float
-    chance: float  # UAR of guessing, and of always saying one label
-    majority_war: float  # WAR of always saying the label that is most frequent in training; of equals, the first
-    train_clips: int  # within a dataset, of one fold, the mean
+    chance: float  # UAR of random guessing, and of always predicting the same label
+    majority_war: float  # WAR of predicting the most frequent training label; the first in order if several are
+    train_clips: int  # number of training clips; within one dataset, the mean over the folds
     test_clips: int
-    train_speakers: int
+    train_speakers: int  # number of training speakers; within one dataset, the mean over the folds
     test_speakers: int
-    train_other: int  # clips that are left out for their label, which the other dataset lacks
-    test_other: int
-    excluded: int  # test clips that are left out because their recordings are trained on
+    train_other: int  # training clips left out because the test dataset lacks their label
+    test_other: int  # test clips left out because the training dataset lacks their label
+    excluded: int  # test clips left out because the training set contains the same recording
     leaks: str

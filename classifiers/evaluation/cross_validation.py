@@ -1,7 +1,8 @@
-"""Heads x folds -> predictions. The only place that fits for a comparison.
+"""Cross-validation: fit heads on the training clips of each fold and predict its test clips.
 
-Each (head, seed, fold) is one piece of work. Pieces run in parallel processes, one thread each, here or on a cluster,
-and are put together in order, so that the result does not depend on how many ran at once, or where.
+Each combination of head, seed and fold is one fit. Fits run in parallel processes with one thread each, on this machine
+or on a Ray cluster. Results are collected in a fixed order, so they do not depend on the number of processes or on
+where the processes run.
 """
 
 from __future__ import annotations
@@ -26,33 +27,34 @@ from embedcache.progress import Advance, Progress, silent
 from .. import heads as registry
 from ..data.memmap import Indices
 from ..data.task import Task
-from ..heads import Head, fit_told
-from .parallel import spread
+from ..heads import Head, fit_with_context
+from .parallel import iter_in_processes
 from .predictions import Predictions, assemble
 from .protocols import Fold, fold_hash, leaks, make_folds
 
-# What a fitted head may have beside its probabilities that belongs into a run: learning curves, the parameters that it
-# chose, the weights of layers.
+# Attributes of a fitted head that are saved in a run: learning curves, chosen parameters, weights of layers.
 LEARNED = ("history_", "chosen_", "layer_weights_")
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """One head to fit on one fold."""
+class _Fit:
+    """One head to be fitted on one fold with one seed."""
 
     head: Head
-    view: Task | Callable[[], Task]  # the task in the head's view, or what fetches it on another machine
+    view: Task | Callable[[], Task]  # the task in the view of the head, or a function that fetches it on a cluster
     seed: int
     fold: Fold
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    proba: NDArray[np.float32]  # (test clips, labels)
+    """The result of one fit."""
+
+    proba: NDArray[np.float32]  # (n, C) probabilities of the test clips
     fit_seconds: float
     predict_seconds: float
-    params: dict[str, Any]
-    learned: dict[str, Any]  # by attribute, of those in LEARNED
+    params: dict[str, Any]  # parameters of the head
+    learned: dict[str, Any]  # values of the attributes in LEARNED that the head has, by name
 
 
 def compare(
@@ -65,15 +67,22 @@ def compare(
     progress: Progress = silent,
     cluster: str | None = None,
 ) -> list[Predictions]:
-    """Fit each head on the training part of each fold and predict the rest; one Predictions a head.
+    """Cross-validate heads on a task and return the predictions of each.
 
-    `heads` are names or specs, all that can read the task by default; a head reads its own view of the task. `seeds`
-    repeats everything with seeds 0, 1, …, which move the folds too where the protocol draws them. `jobs` is the number
-    of processes, all cores by default; with `cluster`, the address of a cluster, they are Ray's. Raises UnknownName,
-    DataError or ProtocolError before anything is fitted.
+    - `task`: the task. Each head reads its own view of the task.
+    - `heads`: names or specifications of heads. None takes all heads whose view the task has.
+    - `protocol`: the name of the protocol that splits the task into folds.
+    - `n_folds`: the number of folds, for the protocols `speakers` and `random`.
+    - `seeds`: the number of seeds. Everything is repeated with the seeds 0, 1, …, which also change the folds of the
+      protocols `speakers`, `random` and `holdout`.
+    - `jobs`: the number of processes. None uses all cores.
+    - `progress`: receives the progress, in folds.
+    - `cluster`: the address of a Ray cluster that runs the processes. None uses this machine.
+
+    Raises UnknownName, DataError or ProtocolError before any head is fitted.
     """
     splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
-    return run_folds(task, _specs(heads, task), splits, protocol, jobs, progress, cluster)
+    return run_folds(task, _select_heads(heads, task), splits, protocol, jobs, progress, cluster)
 
 
 def run_folds(
@@ -85,80 +94,93 @@ def run_folds(
     progress: Progress = silent,
     cluster: str | None = None,
 ) -> list[Predictions]:
-    """What `compare` does, on folds of one's own: those of seed 0, of seed 1, …, as many of each."""
+    """Cross-validate heads on given folds, like `compare`.
+
+    `splits` are the folds for seed 0, for seed 1, …, with the same number of folds for each seed.
+    """
     views = {spec.view: task.to_view(spec.view) for spec in specs}
-    pieces = [
-        _Piece(spec, views[spec.view], seed, fold)
+    fits = [
+        _Fit(spec, views[spec.view], seed, fold)
         for spec in specs
         for seed, split in enumerate(splits)
         for fold in split
     ]
-    with progress("fitting", total=len(pieces), unit="folds") as advance:
-        run = _here if cluster is None else partial(_on_ray, address=cluster)
-        spread = run(pieces, task.labels, jobs)
-        outcomes = list(_told(spread, advance))
+    with progress("fitting", total=len(fits), unit="folds") as advance:
+        run = _run_here if cluster is None else partial(_run_on_ray, address=cluster)
+        outcomes = list(_report_progress(run(fits, task.labels, jobs), advance))
     folds = [fold for split in splits for fold in split]
     shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
-    step = len(folds)
-    return [_gather(pieces[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(pieces), step)]
+    step = len(folds)  # the fits of one head are consecutive
+    return [_assemble(fits[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(fits), step)]
 
 
-def _specs(asked: Sequence[str | Head] | None, task: Task) -> list[Head]:
-    if asked is None:
+def _select_heads(names: Sequence[str | Head] | None, task: Task) -> list[Head]:
+    if names is None:
         return [head for head in registry.all() if task.has(head.view)]
-    return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(asked)]
+    return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(names)]
 
 
 def fit_head(spec: Head, task: Task, rows: Indices, seed: int) -> Any:
-    """The head, fitted on some clips of a task that is in its view, and on their copies.
+    """Return a head fitted on selected clips of a task, in the view of the head, and on their copies.
 
-    It is told the speakers if it asks for them, and then must ask which rows are copies of which, if there are any.
-    Raises ProtocolError where it does not: it could stop early on a copy of what it was trained on.
+    A head whose `fit` has the parameter `groups` receives the speakers and splits its training data by them. If there
+    are copies, its `fit` must also have the parameter `copy_of`, or a clip and its copy could be on both sides of the
+    split. Raises ProtocolError if the parameter is missing.
     """
     estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=seed)
     X, y, speakers, copy_of = task.training(rows)
-    asks = inspect.signature(estimator.fit).parameters
-    if copy_of is not None and "groups" in asks and "copy_of" not in asks:
-        raise ProtocolError(f"head '{spec.name}' splits its training data and knows of no copies. Use --copies 0.")
-    return fit_told(estimator, X, y, {"groups": speakers, "copy_of": copy_of})
+    parameters = inspect.signature(estimator.fit).parameters
+    if copy_of is not None and "groups" in parameters and "copy_of" not in parameters:
+        raise ProtocolError(
+            f"head '{spec.name}' splits its training data, but its `fit` lacks the parameter `copy_of`, so it could "
+            "separate a clip from its copies. Add the parameter, or use --copies 0."
+        )
+    return fit_with_context(estimator, X, y, {"groups": speakers, "copy_of": copy_of})
 
 
-def _here(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
-    return spread(_fit_and_predict, [(piece, labels) for piece in pieces], jobs)
+def _run_here(fits: Sequence[_Fit], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
+    return iter_in_processes(_fit_and_predict, [(fit, labels) for fit in fits], jobs)
 
 
-def _on_ray(pieces: Sequence[_Piece], labels: tuple[str, ...], jobs: int | None, address: str) -> Iterable[_Outcome]:
-    """The same through joblib's Ray backend, which gives a round's outcomes at once; a machine gets each view once."""
-    with ray_pool(address, jobs) as (pool, at_once, share):
-        views = {id(piece.view): share(piece.view) for piece in pieces}
-        for begin in range(0, len(pieces), at_once):
-            some = [replace(piece, view=views[id(piece.view)]) for piece in pieces[begin : begin + at_once]]
-            yield from pool(joblib.delayed(_fit_and_predict)(piece, labels) for piece in some)
+def _run_on_ray(fits: Sequence[_Fit], labels: tuple[str, ...], jobs: int | None, address: str) -> Iterable[_Outcome]:
+    """Yield the outcomes of fits that run on a Ray cluster, where each machine receives each view once.
+
+    joblib's Ray backend returns all results of a call at once, so the fits are run in rounds.
+    """
+    with ray_pool(address, jobs) as (pool, calls_per_round, share):
+        views = {id(fit.view): share(fit.view) for fit in fits}
+        for begin in range(0, len(fits), calls_per_round):
+            batch = [replace(fit, view=views[id(fit.view)]) for fit in fits[begin : begin + calls_per_round]]
+            yield from pool(joblib.delayed(_fit_and_predict)(fit, labels) for fit in batch)
 
 
-def _told(outcomes: Iterable[_Outcome], advance: Advance) -> Iterator[_Outcome]:
+def _report_progress(outcomes: Iterable[_Outcome], advance: Advance) -> Iterator[_Outcome]:
     for outcome in outcomes:
         yield outcome
         advance(1)
 
 
-def _fit_and_predict(piece: _Piece, labels: tuple[str, ...]) -> _Outcome:
-    view = piece.view if isinstance(piece.view, Task) else piece.view()
+def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
+    """Fit one head and predict the test clips. The probability of a label that the training clips lack is 0."""
+    view = fit.view if isinstance(fit.view, Task) else fit.view()
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)
         begin = time.perf_counter()
-        estimator = fit_head(piece.head, view, piece.fold.train, piece.seed)
+        estimator = fit_head(fit.head, view, fit.fold.train, fit.seed)
         fitted = time.perf_counter()
-        own = estimator.predict_proba(view.X[piece.fold.test])
-        done = time.perf_counter()
-    proba = np.zeros((len(own), len(labels)), dtype=np.float32)
-    proba[:, [labels.index(str(label)) for label in estimator.classes_]] = own
+        predicted = estimator.predict_proba(view.X[fit.fold.test])
+        end = time.perf_counter()
+    proba = np.zeros((len(predicted), len(labels)), dtype=np.float32)
+    proba[:, [labels.index(str(label)) for label in estimator.classes_]] = predicted
     learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
-    return _Outcome(proba, fitted - begin, done - fitted, params_of(estimator), learned)
+    return _Outcome(proba, fitted - begin, end - fitted, params_of(estimator), learned)
 
 
 def params_of(estimator: Any) -> dict[str, Any]:
-    """What an estimator was asked, in numbers and words; of one around another, the other's too. Seeds are no part."""
+    """Return the parameters of an estimator that JSON can hold, without seeds.
+
+    The parameters of a wrapper include those of the estimator that it wraps.
+    """
     params = estimator.get_params()
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -167,17 +189,20 @@ def params_of(estimator: Any) -> dict[str, Any]:
     }
 
 
-def _gather(pieces: Sequence[_Piece], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]) -> Predictions:
-    """One head's outcomes, put together in the order of seeds and folds."""
+def _assemble(fits: Sequence[_Fit], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]) -> Predictions:
+    """Return the predictions of one head, given its fits and their outcomes in the order of seeds and folds.
+
+    `shared` are fields of `Predictions` that are equal for all heads.
+    """
 
     def learned(name: str) -> tuple[Any, ...]:
         return tuple(outcome.learned[name] for outcome in outcomes if name in outcome.learned)
 
-    first = pieces[0]
+    first = fits[0]
     proba = np.concatenate([outcome.proba for outcome in outcomes])
     return assemble(
         task,
-        [(piece.fold, piece.seed) for piece in pieces],
+        [(fit.fold, fit.seed) for fit in fits],
         proba,
         head=first.head.name,
         view=first.view.view if isinstance(first.view, Task) else first.head.view,

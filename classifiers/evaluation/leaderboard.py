@@ -1,7 +1,8 @@
-"""Predictions -> rows -> CSV. A pure function: the same predictions give the same leaderboard.
+"""Leaderboards: the scores of predictions as ranked rows, and their CSV files.
 
-Rows are ranked by UAR among their peers: the rows of one dataset and protocol with the same folds of the same labelled
-clips. Rows whose head or encoder was trained on test speakers come last.
+A leaderboard is a pure function of the predictions: the same predictions give the same leaderboard. Rows are ranked by
+UAR within a table, which holds the rows of one dataset and protocol with the same folds of the same labelled clips.
+Tables of heads or encoders that were trained on test speakers come last.
 """
 
 from __future__ import annotations
@@ -21,79 +22,86 @@ from .intervals import speaker_bootstrap
 from .metrics import brier, ece, f1s, macro_f1, precisions, recalls, uar, war
 from .paired_tests import Paired, against_best
 from .predictions import Predictions
-from .protocols import knows_speakers
+from .protocols import trained_on_test_speakers
 
 
 @dataclass(frozen=True)
 class Row:
-    """One head under one protocol. The fields, in order, are the columns of leaderboard.csv; "" or NaN is unknown."""
+    """The scores of one head with one protocol.
 
-    rank: int
+    The fields, in order, are the columns of leaderboard.csv. Unknown values are "" or NaN. Scores are computed once
+    over all test predictions, unless stated otherwise.
+    """
+
+    rank: int  # rank within the table, from 1
     head: str
     encoder: str
     view: str
     dataset: str
-    classes: int
+    classes: int  # number of labels
     protocol: str
     folds: int
     seeds: int
-    uar: float  # over all test predictions together
-    uar_low: float  # 95 % bootstrap over speakers
-    uar_high: float
-    uar_fold_mean: float
-    uar_fold_sd: float
+    uar: float
+    uar_low: float  # lower end of the 95 % bootstrap interval over speakers
+    uar_high: float  # upper end of the 95 % bootstrap interval over speakers
+    uar_fold_mean: float  # mean UAR of the folds
+    uar_fold_sd: float  # standard deviation of the UAR of the folds
     war: float
     macro_f1: float
-    ece: float  # 15 bins
-    fit_seconds: float  # of one fold, the mean
-    predict_ms: float  # of one clip, the mean
-    p_vs_best: float  # that the best row of its table is no better on other speakers; see `paired.py`
-    leaks: str
+    ece: float  # with 15 bins
+    fit_seconds: float  # mean time to fit a fold, in seconds
+    predict_ms: float  # mean time to predict a clip, in milliseconds
+    p_vs_best: float  # corrected p-value of the permutation test against the best row, see `paired_tests.py`
+    leaks: str  # see `protocols.leaks`
     n_clips: int
     n_speakers: int
-    fold_hash: str
-    fingerprint: str
-    version: str
-    run: str
-    labels: str  # the view of the labels
-    copies: int  # augmented ones of each clip, in training
-    augment: str  # how those were made
-    brier: float  # of all labels, in [0, 2]
+    fold_hash: str  # see `protocols.fold_hash`
+    fingerprint: str  # first 12 digits of the fingerprint of the encoder
+    version: str  # version of ser that computed the row
+    run: str  # name of the run folder
+    labels: str  # label view
+    copies: int  # number of augmented copies of each training clip
+    augment: str  # how the copies were made
+    brier: float  # Brier score over all labels, in [0, 2]
 
 
-CHOSEN = ("uar", "untuned", "tried", "temperature")  # of chosen.csv, beside the setting
+CHOSEN = ("uar", "untuned", "tried", "temperature")  # columns of chosen.csv after the setting
 COLUMNS = tuple(f.name for f in fields(Row))
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that can be compared with each other, ranked; and every row but the best against the best."""
+    """Comparable rows, ranked, and the paired test of every row but the best against the best."""
 
     rows: Sequence[Row]
     paired: Sequence[Paired]
 
 
 def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
-    """The rows of leaderboard.csv, ranked; `p_vs_best` is corrected for the number of rows that are compared."""
+    """Return the rows of leaderboard.csv, ranked within their tables.
+
+    `p_vs_best` is corrected for the number of rows of the table.
+    """
     return [row for table in tables(predictions) for row in table.rows]
 
 
 def tables(predictions: Iterable[Predictions]) -> list[Table]:
-    """The tables that a leaderboard consists of."""
+    """Return the tables of a leaderboard."""
     scored = [(score(p), p) for p in predictions]
-    scored.sort(key=lambda pair: (*peers(pair[0]), -pair[0].uar, pair[0].head, pair[0].encoder))
-    return [_table(*zip(*group, strict=True)) for _, group in groupby(scored, key=lambda pair: peers(pair[0]))]
+    scored.sort(key=lambda pair: (*table_key(pair[0]), -pair[0].uar, pair[0].head, pair[0].encoder))
+    return [_table(*zip(*group, strict=True)) for _, group in groupby(scored, key=lambda pair: table_key(pair[0]))]
 
 
 def _table(rows: Sequence[Row], predictions: Sequence[Predictions]) -> Table:
     paired = against_best(predictions)
-    p_values = [float("nan"), *(one.p_speakers_holm for one in paired)]
+    p_values = [float("nan"), *(test.p_speakers_holm for test in paired)]
     numbered = enumerate(zip(rows, p_values, strict=True), start=1)
     return Table([replace(row, rank=rank, p_vs_best=p_value) for rank, (row, p_value) in numbered], paired)
 
 
 def score(p: Predictions) -> Row:
-    """One row, unranked."""
+    """Return the row of one head, with rank 0 and without a paired test."""
     matrix = p.matrix()
     low, high = speaker_bootstrap(p.matrices_by(p.speakers), uar)
     by_fold = uar(p.matrices_by(p.splits))
@@ -133,9 +141,9 @@ def score(p: Predictions) -> Row:
 
 
 def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
-    """Without repeats: of runs with the same head, vectors, folds and parameters, the one whose run's name is last.
+    """Return the predictions without repeats: of equal configurations, those of the latest run, by the run's name.
 
-    Vectors are the same where encoder, fingerprint and view are.
+    Configurations are equal if head, parameters, encoder, fingerprint, view, dataset, protocol, folds and copies are.
     """
     newest: dict[Any, Predictions] = {}
     for p in sorted(predictions, key=lambda p: p.run):
@@ -146,12 +154,12 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The text of leaderboard.csv; numbers with four digits, unknown ones empty."""
+    """Return the text of leaderboard.csv. Numbers have four digits; unknown numbers are empty."""
     return csv_text([COLUMNS, *(asdict(row).values() for row in rows)])
 
 
 def per_label_csv(predictions: Iterable[Predictions]) -> str:
-    """The text of per_label.csv: precision, recall and F1 of each label, for each head."""
+    """Return the text of per_label.csv: precision, recall and F1 of each label, for each head."""
     lines: list[Sequence[Any]] = [
         ("head", "encoder", "dataset", "protocol", "label", "precision", "recall", "f1", "clips")
     ]
@@ -164,22 +172,23 @@ def per_label_csv(predictions: Iterable[Predictions]) -> str:
 
 
 def chosen_csv(predictions: Iterable[Predictions]) -> str:
-    """The text of chosen.csv: what heads that choose parameters, or a temperature, chose in each fold, and why.
+    """Return the text of chosen.csv: the parameters and temperatures that heads chose in each fold.
 
-    `uar` and `untuned` are of the inner folds: of what was chosen, and of the head as it is.
+    The columns `uar` and `untuned` are UARs in inner folds, of the chosen setting and of the default setting.
     """
     lines: list[Sequence[Any]] = [("dataset", "encoder", "head", "seed", "fold", "setting", *CHOSEN)]
     for p in predictions:
         splits = dict.fromkeys(zip(p.seeds.tolist(), p.folds.tolist(), strict=True))
         for split, chosen in zip(splits, p.chosen, strict=False):
-            facts = ["" if chosen.get(name) is None else chosen[name] for name in CHOSEN]
-            lines.append([p.dataset, p.encoder, p.head, *split, json.dumps(chosen.get("setting")), *facts])
+            values = ["" if chosen.get(name) is None else chosen[name] for name in CHOSEN]
+            lines.append([p.dataset, p.encoder, p.head, *split, json.dumps(chosen.get("setting")), *values])
     return csv_text(lines)
 
 
-def peers(row: Row) -> tuple[Any, ...]:
-    """What must be equal for two rows to be ranked against each other; those that know their test speakers come last.
+def table_key(row: Row) -> tuple[Any, ...]:
+    """Return a key that is equal for rows of one table, and that sorts tables in the order of the leaderboard.
 
-    So a row whose encoder was fine-tuned on test speakers is never the best that honest rows are compared with.
+    Rows trained on test speakers have tables of their own, which come last. So a row whose encoder was fine-tuned on
+    test speakers is never the best row with which speaker-independent rows are compared.
     """
-    return knows_speakers(row.leaks), row.dataset, row.protocol, -row.n_clips, row.fold_hash
+    return trained_on_test_speakers(row.leaks), row.dataset, row.protocol, -row.n_clips, row.fold_hash

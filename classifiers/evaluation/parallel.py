@@ -1,4 +1,4 @@
-"""Work in processes of this machine, one thread each; they stay for the next work."""
+"""Parallel processes on this machine, with one thread each. The processes are reused by later calls."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ import joblib
 
 T = TypeVar("T")
 
-# Ctrl-C reaches every process of a terminal: this one answers it and ends the others, which would each print where
-# they were.
-DEAF = (signal.SIGINT, signal.SIG_IGN)
+# Ctrl-C reaches all processes of a terminal. The workers ignore it, or each of them would print a traceback; the main
+# process ends them.
+IGNORE_CTRL_C = (signal.SIGINT, signal.SIG_IGN)
 
 
-def in_processes(do: Callable[..., T], work: Sequence[tuple[Any, ...]], jobs: int | None) -> list[T]:
-    """`do(*arguments)` of each piece of work, in order. `jobs` is the number of processes, all cores for None."""
-    return list(spread(do, work, jobs))
+def in_processes(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int | None) -> list[T]:
+    """Return `function(*arguments)` for the arguments of each call, in order.
+
+    `jobs` is the number of processes; None uses all cores.
+    """
+    return list(iter_in_processes(function, calls, jobs))
 
 
-def spread(do: Callable[..., T], work: Sequence[tuple[Any, ...]], jobs: int | None) -> Iterable[T]:
-    """The same, each as soon as it and those before it are done."""
-    jobs = min(jobs or joblib.cpu_count(), len(work))
+def iter_in_processes(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int | None) -> Iterable[T]:
+    """Return an iterable over the results of `in_processes`, in order, each as soon as it is available."""
+    jobs = min(jobs or joblib.cpu_count(), len(calls))
     if jobs <= 1:
-        return (do(*arguments) for arguments in work)
+        return (function(*arguments) for arguments in calls)
     pool = joblib.Parallel(
         n_jobs=jobs,
         backend="loky",
         return_as="generator",
         inner_max_num_threads=1,
         initializer=signal.signal,
-        initargs=DEAF,
+        initargs=IGNORE_CTRL_C,
     )
-    done: Iterable[T] = pool(joblib.delayed(do)(*arguments) for arguments in work)
-    return done
+    results: Iterable[T] = pool(joblib.delayed(function)(*arguments) for arguments in calls)
+    return results

@@ -1,7 +1,8 @@
-"""Protocols: the ways to cut a task into folds; and the leak guard, which looks at what train and test share.
+"""Protocols, which split a task into folds, and the leak check, which finds what training and test clips share.
 
-A protocol either promises disjoint speakers, and a fold that breaks the promise is an error, or it does not, and its
-leaderboard rows say so. Every fold must show its head every label that it is tested on.
+A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
+breaks the guarantee is an error. A speaker-dependent protocol guarantees nothing, and its leaderboard rows are marked
+with the leak `speaker`. Under every protocol, each label of the test clips must also occur in the training clips.
 """
 
 from __future__ import annotations
@@ -17,84 +18,105 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 
 from embedcache import ProtocolError, UnknownName, datasets
 from embedcache.errors import complain
+from embedcache.text import count
 
 from ..data.task import Strings, Task
 
 Indices = NDArray[np.int64]
-HOLDOUT_SHARE, HOLDOUT_SEED = 0.1, 42
+HOLDOUT_SHARE, HOLDOUT_SEED = 0.1, 42  # share of test clips, and random seed, of many published scores
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One split: row numbers of a task."""
+    """One split of a task into training and test clips."""
 
     name: str
-    train: Indices
-    test: Indices
+    train: Indices  # row numbers of the training clips
+    test: Indices  # row numbers of the test clips
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to make folds: `make(task, n_folds, seed)`."""
+    """A method of splitting a task into folds."""
 
-    about: str
-    disjoint_speakers: bool
-    make: Callable[[Task, int, int], list[Fold]]
+    about: str  # description in one line
+    disjoint_speakers: bool  # whether the protocol is speaker-independent
+    make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
-    """The folds of a protocol, checked. Raises UnknownName, or ProtocolError where its promise cannot be kept."""
+    """Return the folds of a protocol, checked by `check_folds`.
+
+    `n_folds` is used by the protocols `speakers` and `random`, `seed` by these two and `holdout`. Raises UnknownName if
+    there is no such protocol, ProtocolError if it cannot be applied to the task.
+    """
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
     if len(task.labels) < 2:
-        raise ProtocolError(f"{task.dataset or 'the task'}: one label only, {task.labels}; wanted at least two.")
+        raise ProtocolError(
+            f"{task.dataset or 'the task'}: got {count(len(task.labels), 'label')} ({', '.join(task.labels)}); wanted "
+            "at least two. Use another --labels view, or record clips with other labels."
+        )
     folds = PROTOCOLS[protocol].make(task, n_folds, seed)
     check_folds(task, folds, protocol)
     return folds
 
 
 def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
-    """Raises ProtocolError for a shared speaker under a promise of none, or a label tested but never trained on."""
+    """Raise ProtocolError unless every fold is valid under the protocol.
+
+    A fold is valid if it has training and test clips, if every label of the test clips occurs in the training clips,
+    and, for a speaker-independent protocol, if training and test clips share no speaker.
+    """
     complaints = []
     for fold in folds:
         complaints += [
-            f"fold {fold.name}: nothing to {use}" for use in ("train", "test") if not len(getattr(fold, use))
+            f"fold {fold.name}: no {part} clips"
+            for part, rows in (("training", fold.train), ("test", fold.test))
+            if not len(rows)
         ]
         shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
         if PROTOCOLS[protocol].disjoint_speakers and shared:
-            complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} in train and test")
+            complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
         for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
             speakers = sorted(set(task.speakers[task.y == label]))
-            complaints.append(f"fold {fold.name}: '{label}' has no clip to train on (speakers: {', '.join(speakers)})")
+            complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {', '.join(speakers)})")
     if complaints:
-        advice = "Leave such labels out, record more speakers, or say --protocol random and read its leaks."
-        raise ProtocolError(complain(f"protocol '{protocol}' cannot be kept on {task.dataset}", complaints, advice))
+        advice = "Leave such labels out, record more speakers, or use --protocol random, which is speaker-dependent."
+        raise ProtocolError(complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
 def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
-    """What train and test share in any fold: of `speaker`, `audio` (identical files) and `text`, joined by `+`.
+    """Return the names of the leaks in any fold, joined by `+`; "" if no leak was found.
 
-    A protocol that does not look at speakers always carries `speaker`: where none is shared, that was luck. `encoder`
-    says that the encoder was fine-tuned on clips, or on speakers, that some fold tests.
+    speaker    training and test clips share a speaker. A speaker-dependent protocol always has this leak, even if it
+               happens to share no speaker
+    audio      training and test clips share audio with the same key, which is identical byte for byte
+    text       training and test clips share a sentence
+    encoder    the encoder was fine-tuned on a test clip, or on another clip of a test speaker
     """
     columns: Mapping[str, Strings | None] = {"speaker": task.speakers, "audio": task.keys, "text": task.texts}
     shared = {
         name
         for name, column in columns.items()
-        if column is not None and any(_shared(column[fold.train], column[fold.test]) for fold in folds)
+        if column is not None and any(_shared_values(column[fold.train], column[fold.test]) for fold in folds)
     }
-    blind = {"speaker"} if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers else set()
-    known = task.seen is not None and any(task.seen[fold.test].any() for fold in folds)
-    return "+".join([*(name for name in columns if name in shared | blind), *(["encoder"] if known else [])])
+    if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
+        shared.add("speaker")
+    encoder_leaks = task.seen is not None and any(task.seen[fold.test].any() for fold in folds)
+    return "+".join([*(name for name in columns if name in shared), *(["encoder"] if encoder_leaks else [])])
 
 
-def knows_speakers(leaks: str) -> bool:
-    """Whether a row's `leaks` say that its head, or its encoder, was trained on speakers that it is tested on."""
+def trained_on_test_speakers(leaks: str) -> bool:
+    """Whether the `leaks` of a leaderboard row mean that its head or encoder was trained on test speakers."""
     return not {"speaker", "encoder"}.isdisjoint(leaks.split("+"))
 
 
 def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
-    """12 digits that name the folds: rows with equal ones were trained and tested on the same recordings and labels."""
+    """Return a hash of the folds, as 12 hexadecimal digits.
+
+    Equal hashes mean that the same recordings with the same labels were used for training and test in each fold.
+    """
     keys = np.full(len(task), "") if task.keys is None else task.keys
     labelled = np.char.add(np.char.add(np.char.add(np.char.add(task.ids, "\t"), task.y), "\t"), keys)
     digest = hashlib.sha256()
@@ -104,39 +126,43 @@ def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _shared(a: Strings, b: Strings) -> set[str]:
-    return (set(a.tolist()) & set(b.tolist())) - {""}
+def _shared_values(a: Strings, b: Strings) -> set[str]:
+    return (set(a.tolist()) & set(b.tolist())) - {""}  # "" is an unknown value
 
 
-def _need_speakers(task: Task, n: int, protocol: str) -> None:
+def _check_speakers(task: Task, n: int, protocol: str) -> None:
+    """Raise ProtocolError unless every clip has a speaker and there are at least n and 2 speakers."""
     speakers = set(task.speakers.tolist())
     if "" in speakers:
-        raise ProtocolError(f"protocol '{protocol}' needs the speaker of every clip; {task.dataset} lacks some.")
+        raise ProtocolError(
+            f"protocol '{protocol}' needs the speaker of every clip; {task.dataset} has clips without a speaker. Add "
+            "the speakers, or use --protocol random, which is speaker-dependent."
+        )
     n = max(n, 2)
     if len(speakers) < n:
-        fewer = f", --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
+        fewer = f", use --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
         raise ProtocolError(
             f"protocol '{protocol}' with {n} folds needs {n} speakers; {task.dataset or 'the task'} has "
-            f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more{fewer}, or use --protocol random, which "
-            "leaks speakers and says so."
+            f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more speakers{fewer}, or use --protocol random, "
+            "which is speaker-dependent."
         )
 
 
 def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    _need_speakers(task, n_folds, "speakers")
+    _check_speakers(task, n_folds, "speakers")
     if (most := int(np.unique(task.y, return_counts=True)[1].max())) < n_folds:
         raise ProtocolError(
-            f"protocol 'speakers' with {n_folds} folds needs a label with {n_folds} clips; the most that one of "
-            f"{task.dataset or 'the task'} has is {most}. Ask for fewer --folds, or record more."
+            f"protocol 'speakers' with {n_folds} folds needs a label with {n_folds} clips; no label of "
+            f"{task.dataset or 'the task'} has more than {most}. Use fewer --folds, or record more clips."
         )
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a label with few clips: check_folds says what is wrong with it
+        warnings.simplefilter("ignore", UserWarning)  # about labels with few clips, which check_folds reports
         return _numbered(splitter.split(task.y, task.y, task.speakers))
 
 
 def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    _need_speakers(task, 2, "loso")
+    _check_speakers(task, 2, "loso")
     splits = LeaveOneGroupOut().split(task.y, task.y, task.speakers)
     return [Fold(str(task.speakers[test[0]]), train, test) for train, test in splits]
 
@@ -144,51 +170,52 @@ def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
 def _official(task: Task, n_folds: int, seed: int) -> list[Fold]:
     spec = datasets.find(task.dataset)
     if spec is None or not spec.official_folds:
-        have = [d.name for d in datasets.all() if d.official_folds]
+        names = [d.name for d in datasets.all() if d.official_folds]
         raise ProtocolError(
-            f"no published folds are known for '{task.dataset}', only for {', '.join(have)}. Use --protocol speakers."
+            f"no official folds are known for '{task.dataset}', only for {', '.join(names)}. Use --protocol speakers."
         )
     folds = []
     for number, speakers in enumerate(spec.official_folds, start=1):
         if absent := sorted(set(speakers) - set(task.speakers.tolist())):
             raise ProtocolError(
-                f"published fold {number} of {task.dataset} tests speakers {', '.join(absent)}, whose clips are not "
-                "here. Use --protocol speakers, or complete the dataset."
+                f"official fold {number} of {task.dataset} tests the speakers {', '.join(absent)}, who have no clips "
+                "in the task. Use --protocol speakers, or complete the dataset."
             )
-        here = np.isin(task.speakers, speakers)
-        folds.append(Fold(str(number), np.flatnonzero(~here), np.flatnonzero(here)))
+        is_test = np.isin(task.speakers, speakers)
+        folds.append(Fold(str(number), np.flatnonzero(~is_test), np.flatnonzero(is_test)))
     return folds
 
 
 def _published(task: Task, n_folds: int, seed: int) -> list[Fold]:
     spec = datasets.find(task.dataset)
     if spec is None or spec.published_folds is None:
-        have = [d.name for d in datasets.all() if d.published_folds]
-        better = "official, by speaker" if spec and spec.official_folds else "speakers"
+        names = [d.name for d in datasets.all() if d.published_folds]
+        alternative = "official, with folds by speaker" if spec and spec.official_folds else "speakers"
         raise ProtocolError(
-            f"no folds by clip are published for '{task.dataset}', only for {', '.join(have)}. Use --protocol {better}."
+            f"no folds by clip are known for '{task.dataset}', only for {', '.join(names)}. Use --protocol "
+            f"{alternative}."
         )
     folds = spec.published_folds()
-    known = {*task.ids.tolist(), *task.skipped, *task.dropped}
-    if absent := sorted({clip for fold in folds for clip in fold} - known):
+    known_clips = {*task.ids.tolist(), *task.skipped, *task.dropped}
+    if absent := sorted({clip for fold in folds for clip in fold} - known_clips):
         raise ProtocolError(
-            f"the published folds of {task.dataset} test {len(absent)} clips that are not here, such as {absent[0]}. "
-            "Use --protocol speakers, or complete the dataset."
+            f"the published folds of {task.dataset} test {count(len(absent), 'clip')} that the task lacks, such as "
+            f"{absent[0]}. Use --protocol speakers, or complete the dataset."
         )
-    tested = [np.isin(task.ids, fold) for fold in folds]
-    return _numbered((np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in tested)
+    is_test = [np.isin(task.ids, fold) for fold in folds]
+    return _numbered((np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in is_test)
 
 
 def _random(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    _need_clips(task, n_folds, "random")
+    _check_clips(task, n_folds, "random")
     first, clips = _recordings(task)
     splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(first, task.y[first])
     return _numbered((clips(train), clips(test)) for train, test in splits)
 
 
 def _holdout(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    """The split of many published scores; further seeds give further splits."""
-    _need_clips(task, 2, "holdout")
+    """Return one split; with seed 0, the split of many published scores."""
+    _check_clips(task, 2, "holdout")
     first, clips = _recordings(task)
     train, test = train_test_split(
         np.arange(len(first)), test_size=HOLDOUT_SHARE, stratify=task.y[first], random_state=HOLDOUT_SEED + seed
@@ -197,25 +224,36 @@ def _holdout(task: Task, n_folds: int, seed: int) -> list[Fold]:
 
 
 def _recordings(task: Task) -> tuple[Indices, Callable[[Indices], Indices]]:
-    """The first clip of each recording; and the clips of some recordings, in order: copies of one stay together."""
+    """Group clips that are the same recording, so that they stay in the same part of a split.
+
+    If clips 0 and 2 of four clips are the same recording, the recordings are [0, 2], [1] and [3]: their first clips are
+    [0, 1, 3], and the clips of recordings 0 and 2 are [0, 2, 3].
+
+    Returns
+    -------
+    first : row of the first clip of each recording, in the order of the rows.
+    clips : function that maps numbers of recordings to the rows of all of their clips.
+    """
     names = task.ids if task.keys is None else np.where(task.keys == "", task.ids, task.keys)
-    same: dict[str, list[int]] = {}
+    rows_by_name: dict[str, list[int]] = {}
     for row, name in enumerate(names.tolist()):
-        same.setdefault(name, []).append(row)
-    copies = list(same.values())
-    return np.array([rows[0] for rows in copies]), lambda chosen: np.concatenate([copies[n] for n in chosen])
+        rows_by_name.setdefault(name, []).append(row)
+    recordings = list(rows_by_name.values())
+    return np.array([rows[0] for rows in recordings]), lambda chosen: np.concatenate([recordings[n] for n in chosen])
 
 
-def _need_clips(task: Task, n: int, protocol: str) -> None:
+def _check_clips(task: Task, n: int, protocol: str) -> None:
+    """Raise ProtocolError unless every label has at least n clips and, for `holdout`, can occur in the test clips."""
     labels, counts = np.unique(task.y, return_counts=True)
     if counts.min() < n:
         raise ProtocolError(
-            f"protocol '{protocol}' needs {n} clips a label; '{labels[counts.argmin()]}' has {counts.min()}. "
-            "Leave the label out, or record more."
+            f"protocol '{protocol}' needs {n} clips of each label; '{labels[counts.argmin()]}' has {counts.min()}. "
+            "Leave the label out, or record more clips."
         )
     if protocol == "holdout" and len(task) * HOLDOUT_SHARE < len(labels):
         raise ProtocolError(
-            f"protocol 'holdout' tests a tenth of {len(task)} clips, fewer than the {len(labels)} labels. Use 'random'."
+            f"protocol 'holdout' tests a tenth of {len(task)} clips, fewer than the {len(labels)} labels. Use "
+            "--protocol random, or record more clips."
         )
 
 
@@ -225,11 +263,11 @@ def _numbered(splits: Iterable[tuple[Indices, Indices]]) -> list[Fold]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, _speakers),
-    "loso": Protocol("leave one speaker out: a fold a speaker", True, _loso),
-    "official": Protocol("the dataset's own folds by speaker: published ones, or ours where none are", True, _official),
+    "loso": Protocol("leave one speaker out: one fold per speaker", True, _loso),
+    "official": Protocol("the dataset's folds by speaker: published, or defined by ser if none are", True, _official),
     "published": Protocol(
-        "published folds by clip, of datasets that have no other; blind to speakers: leaks", False, _published
+        "published folds by clip, for datasets without published folds by speaker; speaker-dependent", False, _published
     ),
-    "random": Protocol("stratified folds, blind to speakers: what most published scores use; leaks", False, _random),
-    "holdout": Protocol("stratified 90/10, seed 42, blind to speakers: leaks", False, _holdout),
+    "random": Protocol("stratified folds by clip, as in most published scores; speaker-dependent", False, _random),
+    "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", False, _holdout),
 }

@@ -1,4 +1,4 @@
-"""Run folders: what writes, finds and loads them. A run folder is what one comparison leaves behind."""
+"""Run folders: write, find and load the results of one comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .predictions import Predictions, load_predictions, save_predictions
 
 
 def new_run_folder(runs: Path, title: str) -> Path:
-    """A folder for one run, named by time and title; it does not exist yet."""
+    """Return an unused path in `runs`, named by the time in UTC and the title. The folder is not created."""
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{title}"
     names = [stamp, *(f"{stamp}-{n}" for n in range(2, 1000))]
     return next(runs / name for name in names if not (runs / name).exists())
@@ -27,26 +27,28 @@ def new_run_folder(runs: Path, title: str) -> Path:
 def write_run(
     folder: Path,
     predictions: Sequence[Predictions],
-    asked: dict[str, Any],
+    config: dict[str, Any],
     labels: Labels | None,
-    more: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str] | None = None,
 ) -> None:
-    """Write what every run folder holds, and `more` texts by name.
+    """Write all files of a run folder.
 
-    That is predictions.csv and run.json; and what follows from them: leaderboard.csv, intervals.csv, paired.csv,
-    per_label.csv; and labels.csv, what became of the labels.
+    predictions.csv and run.json hold the results. From them follow leaderboard.csv, intervals.csv, paired.csv,
+    per_label.csv and, if a head chose parameters, chosen.csv. labels.csv lists the mapping of the labels.
+
+    `config` is the configuration of the run. `extra_files` are the texts of further files, by file name.
     """
-    save_predictions(folder, predictions, asked)
+    save_predictions(folder, predictions, config)
     saved = load_predictions(folder)
-    made = tables(saved)
+    ranked = tables(saved)
     texts = {
-        "leaderboard.csv": to_csv([row for table in made for row in table.rows]),
-        "intervals.csv": intervals_csv(one for p in saved for one in intervals(p)),
-        "paired.csv": paired_csv(table.paired for table in made),
+        "leaderboard.csv": to_csv([row for table in ranked for row in table.rows]),
+        "intervals.csv": intervals_csv(interval for p in saved for interval in intervals(p)),
+        "paired.csv": paired_csv(table.paired for table in ranked),
         "per_label.csv": per_label_csv(predictions),
         **({"chosen.csv": chosen_csv(predictions)} if any(p.chosen for p in predictions) else {}),
         **({"labels.csv": labels.to_csv()} if labels else {}),
-        **(more or {}),
+        **(extra_files or {}),
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
@@ -54,20 +56,23 @@ def write_run(
 
 
 def load_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Predictions]:
-    """The predictions of some runs, by name or path, or of all. Raises UnknownName or DataError."""
+    """Load the predictions of runs, given by name or path; all runs by default. Raises UnknownName or DataError."""
     return [p for folder in find_runs(artifacts, runs) for p in load_predictions(folder)]
 
 
 def find_runs(artifacts: Artifacts, runs: Sequence[str] = ()) -> list[Path]:
-    """The folders of some runs, by name or path, or of all, the latest last. Raises UnknownName or DataError."""
-    have = sorted(path.parent for path in artifacts.runs.glob("*/run.json"))
-    if not runs and not have:
-        raise DataError(f"{artifacts.runs}: no runs yet. `ser compare` makes one.")
-    named = {folder.name: folder for folder in have}
+    """Return the folders of runs, given by name or path; by default those of all runs, the latest last.
+
+    Raises UnknownName if a run does not exist, DataError if there are no runs.
+    """
+    stored = sorted(path.parent for path in artifacts.runs.glob("*/run.json"))
+    if not runs and not stored:
+        raise DataError(f"{artifacts.runs}: no runs yet. Run `ser compare` first.")
+    by_name = {folder.name: folder for folder in stored}
     folders = []
     for run in runs:
-        folder = named.get(run, Path(run))
+        folder = by_name.get(run, Path(run))
         if not (folder / "run.json").exists():
-            raise UnknownName("run", run, named, f"A run folder below {artifacts.runs} is meant")
+            raise UnknownName("run", run, by_name, f"Give the name of a folder in {artifacts.runs}, or a path")
         folders.append(folder)
-    return folders or have
+    return folders or stored

@@ -1,7 +1,8 @@
-"""`ser export`: a model folder as ONNX, for programs that have neither Python nor torch.
+"""`ser export`: write a model folder as ONNX files, for programs without Python or torch.
 
-`head.onnx`, and where asked `encoder.onnx`, are written beside the model card, run in onnxruntime, and compared with
-what `ser predict` computes. A folder that is there has passed; one that fails is never seen.
+The files are `head.onnx`, optionally `encoder.onnx`, and the model card. Before they appear in the output folder, they
+are run in onnxruntime, and the results are compared with those of `ser predict`. If a result differs, nothing is
+written.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..data.views import about_view, rows_of
 from ..heads import FrameHead, innermost
 from ..heads.best_layer import BestLayer
 from ..heads.stack import Stack
-from ..inference.model import load_whole
+from ..inference.model import load_head_and_encoder
 from ..saved.model_folder import MODEL, ModelCard, card_json, load_model
 from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES
 from .head_graphs import below, head_model, input_name, probabilities, splits
@@ -39,30 +40,37 @@ __all__ = ["ENCODER", "HEAD", "Exported", "export_onnx", "probabilities"]
 
 HEAD, ENCODER = "head.onnx", "encoder.onnx"
 FORMAT, FORMAT_VERSION = "ser-onnx", 1
-TOLERANCE = 1e-4  # between probabilities; between vectors, of their largest number
-CLEAR = 2 * TOLERANCE  # two labels nearer to each other than this may change places
-ROWS, CLIPS = 64, 4  # seeded vectors, or clips of frames, of each kind that a head is tried on
-FAR = (1, 3, 10)  # deviations from the training data
-SECONDS = (0.0, 0.05, 0.73, 3.1)  # of noise that an encoder is tried on, beyond its shortest clip; no whole frames
+TOLERANCE = 1e-4  # largest difference of probabilities; of vectors, relative to their largest number
+CLEAR = 2 * TOLERANCE  # if the probabilities of the two best labels are closer than this, the labels may be swapped
+ROWS, CLIPS = 64, 4  # number of test rows of each kind: for a head that reads vectors, and for a head over frames
+DISTANCES = (1, 3, 10)  # distances of test rows from the training data, in standard deviations
+SECONDS = (0.0, 0.05, 0.73, 3.1)  # how much longer than the shortest clip test clips are; not whole frames, on purpose
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how near it is to the Python path."""
+    """The result of an export: the files, and their largest differences from what ser computes."""
 
     folder: Path
-    files: tuple[str, ...]
-    difference: float  # the largest between two probabilities
-    vector_difference: float | None = None  # the largest between two vectors, as a share of their largest number
+    files: tuple[str, ...]  # names of the files in the folder
+    difference: float  # largest difference of a probability
+    vector_difference: float | None = None  # largest difference of a vector, relative to its largest number
 
 
 def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path | None = None) -> Exported:
-    """Write a model folder as ONNX into `out`, by default `onnx` below it. Complete or absent.
+    """Write a model folder as ONNX files, and check them. If anything fails, the output folder does not appear.
 
-    Raises SerError where a package of the extra [onnx] is missing, ModelError where `out` exists, the head's type has
-    no graph or a file does not compute what the Python path does, EncoderError for an encoder that is no network.
+    Raises SerError if a package of the extra [onnx] is missing, EncoderError if the encoder cannot be exported, and
+    ModelError if the output folder exists, if the head cannot be exported, or if a file computes something else than
+    ser.
+
+    Parameters
+    ----------
+    model : model folder, written by `ser fit`.
+    with_encoder : whether to export the encoder, too.
+    out : output folder; by default `onnx` in the model folder.
     """
     need_onnx()
     model = Path(model)
@@ -70,7 +78,7 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
     if with_encoder:
-        return _export(*load_whole(model, "cpu"), out)
+        return _export(*load_head_and_encoder(model, "cpu"), out)
     return _export(*load_model(model), None, out)
 
 
@@ -78,176 +86,213 @@ def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path)
     if encoder:
         _check_reads_vectors(card)
         check_exportable(encoder.info)
-    with _whole_folder(out) as part:
-        _write(part / HEAD, head_model(estimator).SerializeToString())
-        head = Session.of(part / HEAD)
+    with _new_folder(out) as folder:
+        _write(folder / HEAD, head_model(estimator).SerializeToString())
+        head = Session.of(folder / HEAD)
         difference, vector_difference = check_head(estimator, head), None
         facts: dict[str, Any] = {"head": _head_facts(estimator, card)}
         if encoder:
-            used = save_encoder(encoder.info, card.view, part / ENCODER)
-            in_vectors, in_probabilities = check_encoder(estimator, card, encoder, Session.of(part / ENCODER), head)
-            difference, vector_difference = max(difference, in_probabilities), in_vectors
-            facts["encoder"] = _encoder_facts(estimator, card, encoder, used)
+            opset = save_encoder(encoder.info, card.view, folder / ENCODER)
+            graph = Session.of(folder / ENCODER)
+            vector_difference, with_encoder = check_encoder(estimator, card, encoder, graph, head)
+            difference = max(difference, with_encoder)
+            facts["encoder"] = _encoder_facts(estimator, encoder, opset)
         files = (HEAD, *([ENCODER] if encoder else []), MODEL)
-        done = Exported(out, files, difference, vector_difference)
-        _write(part / MODEL, _card(card, facts, done))
-    return done
+        result = Exported(out, files, difference, vector_difference)
+        _write(folder / MODEL, _card_with_facts(card, facts, result))
+    return result
 
 
 def _check_reads_vectors(card: ModelCard) -> None:
-    """Raise ModelError for a view of frames: the store rounds them to 16 bits, an ONNX file would not do so alike."""
+    """Raise ModelError if the head reads frames: the store rounds them to float16, which an ONNX file would not do."""
     if is_ragged(card.view):
         raise ModelError(
-            f"{card.head} reads the view '{card.view}', and frames are not exported with the encoder. Export the head "
-            f"alone, without --encoder, and give {HEAD} the frames as its {MODEL} says; or fit a head on one vector a "
-            "clip: pooled, layers or std, joined by + or not."
+            f"the head '{card.head}' reads the view '{card.view}'; wanted a view with one vector per clip, because "
+            f"frames are not exported with the encoder. Export the head alone, without --encoder, and compute its "
+            f"frames as {MODEL} describes; or fit a head on pooled, layers or std."
         )
 
 
 def check_head(estimator: Any, head: Session) -> float:
-    """The largest difference of probabilities over seeded vectors. Raises ModelError where it is above TOLERANCE."""
-    X = _vectors(estimator)
-    wanted = estimator.predict_proba(X)
-    worst = 0.0
-    for rows in (slice(None), slice(0, 1), slice(1, 4)):  # a batch has any number of rows
-        worst = max(worst, _compare(HEAD, head(X[rows]), wanted[rows], estimator))
-    return worst
+    """Return the largest difference of a probability on random test rows, in batches of several sizes.
+
+    Raises ModelError if the difference is above TOLERANCE.
+    """
+    X = _test_rows(estimator)
+    expected = estimator.predict_proba(X)
+    batches = (slice(None), slice(0, 1), slice(1, 4))
+    return max(_compare(HEAD, head(X[rows]), expected[rows], estimator) for rows in batches)
 
 
 def check_encoder(
     estimator: Any, card: ModelCard, encoder: Encoder, graph: Session, head: Session
 ) -> tuple[float, float]:
-    """The largest difference of vectors and of probabilities over noise of several lengths, audio to labels.
+    """Return the largest difference of a vector and of a probability on noise of several lengths, from audio to labels.
 
-    Raises ModelError where one is above TOLERANCE.
+    Raises ModelError if a difference is above TOLERANCE.
+
+    Parameters
+    ----------
+    estimator : the head.
+    card : the model card of the head.
+    encoder : the encoder.
+    graph : the exported encoder.
+    head : the exported head.
     """
     rng, rate = np.random.default_rng(0), encoder.info.sample_rate
     lengths = [min(encoder.shortest + more, encoder.longest) for more in SECONDS]
-    parts, vectors, worst = card.view.split("+"), 0.0, 0.0
+    views, vector_difference, difference = card.view.split("+"), 0.0, 0.0
     for seconds in lengths:
         wave = (0.1 * rng.standard_normal(round(seconds * rate))).astype(np.float32)
-        wanted = rows_of(encoder.encode([wave], parts), parts, card.n_frames)
-        (got,) = graph(wave[None])
-        largest = np.abs(wanted).max() or 1.0  # a single frame has no deviation
-        off = float(np.abs(got - wanted).max() / largest) if got.shape == wanted.shape else np.inf
-        if not off <= TOLERANCE:
-            raise ModelError(_unlike(ENCODER, f"on {seconds:.2f} s of noise its vector is off by {off:.1e}"))
-        vectors = max(vectors, off)
-        worst = max(worst, _compare(ENCODER, head(got), estimator.predict_proba(wanted), estimator))
-    return vectors, worst
+        expected = rows_of(encoder.encode([wave], views), views, card.n_frames)
+        (vector,) = graph(wave[None])
+        vector_difference = max(vector_difference, _compare_vectors(vector, expected, seconds))
+        difference = max(difference, _compare(ENCODER, head(vector), estimator.predict_proba(expected), estimator))
+    return vector_difference, difference
 
 
-def _compare(name: str, got: list[NDArray[Any]], wanted: NDArray[Any], estimator: Any) -> float:
-    """The largest difference of probabilities. Raises ModelError where it is too large, or clear labels differ."""
-    proba, labels = got
-    off = float(np.abs(proba - wanted).max()) if proba.shape == wanted.shape else np.inf
-    if not off <= TOLERANCE:  # NaN is not
-        raise ModelError(_unlike(name, f"a probability is off by {off:.1e}"))
-    second, first = np.sort(wanted, axis=1)[:, -2:].T
-    expected = estimator.classes_[wanted.argmax(axis=1)].astype(str)
-    if wrong := int(((labels.astype(str) != expected) & (first - second > CLEAR)).sum()):
-        raise ModelError(_unlike(name, f"{wrong} of {len(labels)} labels are others"))
-    return off
+def _compare_vectors(vector: NDArray[Any], expected: NDArray[Any], seconds: float) -> float:
+    """Return the largest difference of a vector (1, d), relative to its largest number.
+
+    Raises ModelError if the difference is above TOLERANCE.
+    """
+    largest = np.abs(expected).max() or 1.0  # the standard deviation of a single frame is 0
+    difference = float(np.abs(vector - expected).max() / largest) if vector.shape == expected.shape else np.inf
+    if not difference <= TOLERANCE:  # true for NaN
+        raise ModelError(_mismatch(ENCODER, f"on {seconds:.2f} s of noise, its vector differs by {difference:.1e}"))
+    return difference
 
 
-def _unlike(name: str, what: str) -> str:
-    have = ", ".join(f"{package} {version}" for package, version in versions().items())
+def _compare(name: str, outputs: list[NDArray[Any]], expected: NDArray[Any], estimator: Any) -> float:
+    """Return the largest difference of a probability.
+
+    Raises ModelError if the difference is above TOLERANCE, or if a label differs although it is clearly the best.
+
+    Parameters
+    ----------
+    name : name of the file.
+    outputs : probabilities (n, C) and labels (n,) of the ONNX file.
+    expected : probabilities (n, C) of the head.
+    estimator : the head.
+    """
+    proba, labels = outputs
+    difference = float(np.abs(proba - expected).max()) if proba.shape == expected.shape else np.inf
+    if not difference <= TOLERANCE:  # true for NaN
+        raise ModelError(_mismatch(name, f"a probability differs by {difference:.1e}"))
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    expected_labels = estimator.classes_[expected.argmax(axis=1)].astype(str)
+    if wrong := int(((labels.astype(str) != expected_labels) & (first - second > CLEAR)).sum()):
+        raise ModelError(_mismatch(name, f"{wrong} of {len(labels)} labels differ"))
+    return difference
+
+
+def _mismatch(name: str, fault: str) -> str:
+    installed = ", ".join(f"{package} {version}" for package, version in versions().items())
     return (
-        f"{name} does not compute what ser does: {what}; wanted {TOLERANCE:g} at most. Nothing was written. Use the "
-        f"versions in constraints.txt; here are {have}."
+        f"{name} does not compute what ser computes: {fault}; wanted at most {TOLERANCE:g}. Nothing was written. Use "
+        f"the versions in constraints.txt; installed are {installed}."
     )
 
 
-def _vectors(estimator: Any) -> Vectors:
-    """(n, d) seeded rows: like the training data where the head knows them, else standard normal.
+def _test_rows(estimator: Any) -> Vectors:
+    """Return random rows (n, d) with a fixed seed: near the training data if the head describes them, else N(0, 1).
 
-    Not both: far from all that it was fitted on, a network's sums are so large that float32 agrees with nothing.
+    Rows far from the training data are not used: the sums in a network are then so large that two computations in
+    float32 differ.
     """
     rng, d = np.random.default_rng(0), int(estimator.n_features_in_)
     noise = rng.standard_normal((CLIPS if isinstance(innermost(estimator), FrameHead) else ROWS, d))
-    near = [rows for part in _parts(estimator) for rows in _near(part, noise, rng)]
+    near = [rows for part in _parts(estimator) for rows in _rows_near(part, noise, rng)]
     return np.concatenate(near or [noise]).astype(np.float32)
 
 
-def _parts(thing: Any) -> Iterator[Any]:
-    """An estimator and, at any depth, the fitted parts of it that read what it reads."""
-    yield thing
-    if isinstance(thing, FrameHead | BestLayer):
-        return  # what is inside reads a part of each row
-    if isinstance(thing, Pipeline):
-        held = [step for _, step in thing.steps]
-    elif isinstance(thing, Stack):
-        held = thing.members_
+def _parts(estimator: Any) -> Iterator[Any]:
+    """Return an estimator and the fitted estimators inside it that read the same columns, at any depth."""
+    yield estimator
+    if isinstance(estimator, FrameHead | BestLayer):
+        return  # the estimators inside read some of the columns
+    if isinstance(estimator, Pipeline):
+        inner = [step for _, step in estimator.steps]
+    elif isinstance(estimator, Stack):
+        inner = estimator.members_
     else:
-        held = [value for name, value in vars(thing).items() if name.endswith("_")]
-    for part in held:
+        inner = [value for name, value in vars(estimator).items() if name.endswith("_")]
+    for part in inner:
         if isinstance(part, BaseEstimator | lightgbm.Booster):
             yield from _parts(part)
 
 
-def _near(part: Any, noise: NDArray[np.float64], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """Rows as the training data were, one to ten deviations out; for trees, rows that lie upon their thresholds."""
+def _rows_near(part: Any, noise: NDArray[np.float64], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+    """Return rows (n, d) like the training data, which a part describes: noise (n, d) with their mean and deviation.
+
+    For trees, return rows with values at the thresholds. Parts that do not describe the training data give no rows.
+    """
     if isinstance(part, FrameHead):
-        yield from (_clips(part, far * noise, rng) for far in FAR)
+        yield from (_clips_near(part, far * noise, rng) for far in DISTANCES)
     if isinstance(part, BestLayer):
-        scaler = part.model_[0]
-        yield from (
-            np.tile(scaler.mean_, part.n_layers) + np.tile(scaler.scale_, part.n_layers) * noise * far for far in FAR
-        )
+        scaler, n_layers = part.model_[0], part.n_layers
+        mean, scale = np.tile(scaler.mean_, n_layers), np.tile(scaler.scale_, n_layers)
+        yield from (mean + scale * noise * far for far in DISTANCES)
     if isinstance(part, StandardScaler) and len(part.scale_) == noise.shape[1]:
-        yield from (part.mean_ + part.scale_ * noise * far for far in FAR)
+        yield from (part.mean_ + part.scale_ * noise * far for far in DISTANCES)
     if isinstance(part, lightgbm.Booster):
-        yield _upon_thresholds(part, noise, rng)
+        yield _rows_at_thresholds(part, noise, rng)
 
 
-def _clips(head: FrameHead, noise: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Clips as the training data were: the first of one frame, the second whole, the others of any length."""
+def _clips_near(head: FrameHead, noise: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return clips (n, L * T * D) like the training data, of random lengths; the first has 1 frame, the second all."""
     mean, scale = (a.reshape(head.n_layers, 1, -1) for a in (head.scaler_.mean_, head.scaler_.scale_))
-    cube = mean + scale * noise.reshape(len(noise), head.n_layers, head.n_frames, -1)
+    cube = mean + scale * noise.reshape(len(noise), head.n_layers, head.n_frames, -1)  # (n, L, T, D)
     lengths = rng.integers(1, head.n_frames + 1, len(noise))
     lengths[:2] = 1, head.n_frames
-    beyond = np.arange(head.n_frames) >= lengths[:, None]
-    return np.where(beyond[:, None, :, None], np.nan, cube).reshape(noise.shape)
+    padding = np.arange(head.n_frames) >= lengths[:, None]  # (n, T)
+    return np.where(padding[:, None, :, None], np.nan, cube).reshape(noise.shape)
 
 
-def _upon_thresholds(
+def _rows_at_thresholds(
     trees: lightgbm.Booster, noise: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
+    """Return rows (n, d) whose values are at a threshold of their feature, or at the next larger float32.
+
+    Rounding of a threshold would send these rows to the other child. Features without a threshold are noise.
+    """
     rows = noise.copy()
     for feature, thresholds in splits(trees).items():
         edges = np.array([below(threshold) for threshold in rng.choice(thresholds, len(rows))])
-        beyond = rng.choice([False, True], len(rows))
-        rows[:, feature] = np.where(beyond, np.nextafter(edges, np.float32(np.inf)), edges)
+        is_above = rng.choice([False, True], len(rows))
+        rows[:, feature] = np.where(is_above, np.nextafter(edges, np.float32(np.inf)), edges)
     return rows
 
 
 def _head_facts(estimator: Any, card: ModelCard) -> dict[str, Any]:
+    """Return what a user of head.onnx needs, for the model card."""
     return {
         "file": HEAD,
-        "input": {input_name(estimator): _input(estimator, card)},
+        "input": {input_name(estimator): _input_text(estimator, card)},
         "outputs": {
-            PROBABILITIES: f"float32 (n, {len(card.labels)}), columns in the order of `labels`, rows of sum 1",
-            LABEL: "string (n): the likeliest",
+            PROBABILITIES: f"float32 (n, {len(card.labels)}), columns in the order of `labels`, rows sum to 1",
+            LABEL: "string (n): the label with the highest probability",
         },
         "opset": {"ai.onnx": OPSET, "ai.onnx.ml": ML_OPSET},
     }
 
 
-def _input(estimator: Any, card: ModelCard) -> str:
-    """What goes into the head, for people."""
-    d, read = estimator.n_features_in_, innermost(estimator)
-    said = f"the view '{card.view}': {about_view(card.view, card.n_frames)}"
-    if not isinstance(read, FrameHead):
-        return f"float32 (n, {d}): {said}"
-    dim = d // (read.n_layers * read.n_frames)
+def _input_text(estimator: Any, card: ModelCard) -> str:
+    """Return a description, for people, of the input of head.onnx."""
+    d, inner = estimator.n_features_in_, innermost(estimator)
+    view = f"the view '{card.view}': {about_view(card.view, card.n_frames)}"
+    if not isinstance(inner, FrameHead):
+        return f"float32 (n, {d}): {view}"
+    dim = d // (inner.n_layers * inner.n_frames)
     return (
-        f"float32 (n, {d}), n clips of {read.n_layers} layers x {read.n_frames} frames x {dim} numbers, the last the "
-        f"fastest: {said} NaN stands behind a clip's end alone, in whole frames and in all layers; a clip has one "
-        "frame or more."
+        f"float32 (n, {d}), n clips of {inner.n_layers} layers x {inner.n_frames} frames x {dim} numbers, the last "
+        f"axis the fastest: {view} NaN is only allowed in whole frames after the last frame of a clip, in all layers; "
+        "a clip has at least one frame."
     )
 
 
-def _encoder_facts(estimator: Any, card: ModelCard, encoder: Encoder, opset: int) -> dict[str, Any]:
+def _encoder_facts(estimator: Any, encoder: Encoder, opset: int) -> dict[str, Any]:
+    """Return what a user of encoder.onnx needs, for the model card."""
     rate = encoder.info.sample_rate
     return {
         "file": ENCODER,
@@ -255,7 +300,7 @@ def _encoder_facts(estimator: Any, card: ModelCard, encoder: Encoder, opset: int
             "waveform": f"float32 (1, samples): one clip, mono, {rate} samples a second, in [-1, 1], not padded, "
             "not normalised"
         },
-        "outputs": {EMBEDDING: f"float32 (1, {estimator.n_features_in_}): what {HEAD} takes"},
+        "outputs": {EMBEDDING: f"float32 (1, {estimator.n_features_in_}): the input of {HEAD}"},
         "sample_rate": rate,
         "shortest_samples": round(encoder.shortest * rate),
         "longest_samples": round(encoder.longest * rate),
@@ -263,12 +308,12 @@ def _encoder_facts(estimator: Any, card: ModelCard, encoder: Encoder, opset: int
     }
 
 
-def _card(card: ModelCard, facts: dict[str, Any], done: Exported) -> bytes:
-    """The model card, and what a user of the files needs beside it."""
+def _card_with_facts(card: ModelCard, facts: dict[str, Any], result: Exported) -> bytes:
+    """Return the model card as JSON, with the facts about the ONNX files and the result of the check."""
     checked = {
         "tolerance": TOLERANCE,
-        "largest_difference_of_probabilities": done.difference,
-        **({} if done.vector_difference is None else {"largest_difference_of_vectors": done.vector_difference}),
+        "largest_difference_of_probabilities": result.difference,
+        **({} if result.vector_difference is None else {"largest_difference_of_vectors": result.vector_difference}),
     }
     rate = card.encoder_info.get("sample_rate")
     onnx = {**facts, "view": card.view, "sample_rate": rate, "checked": checked, "versions": versions()}
@@ -281,16 +326,16 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A hidden neighbour to write into, renamed at the end; removed where that is not reached."""
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Create a hidden folder next to `out`, and rename it to `out` at the end; remove it after an exception."""
+    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        part.mkdir(parents=True)
-        yield part
-        part.rename(out)
+        folder.mkdir(parents=True)
+        yield folder
+        folder.rename(out)
         sync_folder(out.parent)
     except OSError as error:
         reason = error.strerror or error
         raise ModelError(f"cannot write {out}: {reason}. Make room, or choose another --out.") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,9 @@
-"""What every head shares: checked training data, and splits inside it that never cut a speaker in two."""
+"""Code that all heads share: validation of X and y, and inner folds that never split the clips of a speaker."""
 
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,56 +24,62 @@ from sklearn.utils.validation import (
 
 from ..data.memmap import Floats, MappedRows, Matrix, blocks
 
-Split = tuple[NDArray[np.int64], NDArray[np.int64]]  # train, held out
-Check = Callable[[Floats], None]  # of a block of rows; raises ValueError for what a head cannot read
-DTYPES = [np.float32, np.float64]  # others are converted to the first
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]  # row numbers: training rows, held-out rows
+Check = Callable[[Floats], None]  # checks a block of rows; raises ValueError if the head cannot read the block
+DTYPES = [np.float32, np.float64]  # accepted dtypes; all others are converted to the first
 
 
 class HeadBase(ClassifierMixin, BaseEstimator):
-    """A classifier whose label is the one that `predict_proba` gives the highest probability."""
+    """Base of all heads. `predict` returns the label with the highest probability of `predict_proba`."""
 
     classes_: NDArray[Any]
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
+        """Return the predicted labels (n,)."""
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
-        raise NotImplementedError(f"{type(self).__name__} lacks predict_proba.")
+        """Return probabilities (n, C), with columns in the order of `classes_`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks predict_proba. Define it in the subclass.")
 
 
 def training_data(estimator: Any, X: Any, y: Any) -> tuple[Floats, NDArray[Any], NDArray[np.int64]]:
-    """X (n, d) float32, the classes (C,), and y as indices into them (n,). Raises ValueError as scikit-learn does."""
-    X, y = validate_data(estimator, X, y, dtype=DTYPES, ensure_all_finite=_finite(estimator))
-    return X, *_classes(estimator, y)
+    """Return validated X (n, d), the classes (C,), and y as indices of the classes (n,).
+
+    Raises ValueError as scikit-learn does.
+    """
+    X, y = validate_data(estimator, X, y, dtype=DTYPES, ensure_all_finite=_ensure_all_finite(estimator))
+    return X, *_encode_labels(estimator, y)
 
 
 def training_rows(
     estimator: Any, X: Any, y: Any, check: Check = lambda block: None
 ) -> tuple[Matrix, NDArray[Any], NDArray[np.int64]]:
-    """The same for a head that reads X by blocks: rows of a file are looked through, and stay in it.
+    """Return the same as `training_data` for a head that reads X by blocks: `MappedRows` are checked, but not loaded.
 
-    `check` is shown every block, and raises ValueError for what this head cannot read.
+    `check` is called with every block, and raises ValueError if the head cannot read the block.
     """
     if not isinstance(X, MappedRows):
-        checked = training_data(estimator, X, y)
-        for block in blocks(checked[0]):
+        validated = training_data(estimator, X, y)
+        for block in blocks(validated[0]):
             check(block)
-        return checked
-    validate_data(estimator, X, skip_check_array=True)  # the number of features
+        return validated
+    validate_data(estimator, X, skip_check_array=True)  # sets n_features_in_
     y = validate_data(estimator, y=y)
     check_consistent_length(X, y)
-    finite = _finite(estimator)
+    ensure_all_finite = _ensure_all_finite(estimator)
     for block in blocks(X):
-        check(check_array(block, input_name="X", estimator=estimator, ensure_all_finite=finite))
-    return X, *_classes(estimator, y)
+        check(check_array(block, input_name="X", estimator=estimator, ensure_all_finite=ensure_all_finite))
+    return X, *_encode_labels(estimator, y)
 
 
-def labelled(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """X, y (n,), the classes (C,) and y as indices into them, for an estimator around another, which looks at X."""
+def wrapper_data(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Return X, y (n,), the classes (C,) and y as indices of the classes, for an estimator that wraps another one.
+
+    The values of X are not checked here, because the wrapped estimator checks them.
+    """
     if not isinstance(X, MappedRows):
         X = check_array(X, dtype=DTYPES, ensure_all_finite=False, input_name="X", estimator=estimator)
     if y is None:
@@ -80,103 +87,148 @@ def labelled(estimator: Any, X: Any, y: Any) -> tuple[Matrix, NDArray[Any], NDAr
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     estimator.n_features_in_ = X.shape[1]
-    return X, y, *_classes(estimator, y)
+    return X, y, *_encode_labels(estimator, y)
 
 
-def _finite(estimator: Any) -> bool | str:
-    """What scikit-learn is to refuse: infinity always, NaN unless the head reads it as the end of a clip."""
+def _ensure_all_finite(estimator: Any) -> bool | str:
+    """Return scikit-learn's setting that refuses infinity, and NaN unless NaN marks the end of a clip."""
     return "allow-nan" if get_tags(estimator).input_tags.allow_nan else True
 
 
-def _classes(estimator: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _encode_labels(estimator: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     check_classification_targets(y)
     classes, indices = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
             f"{type(estimator).__name__} needs at least 2 classes in y; got one class, {classes[0]!r}. "
-            "Give clips of another label."
+            "Add clips with another label."
         )
     return classes, indices
 
 
 def unseen_data(estimator: Any, X: Any) -> Floats:
-    """X (n, d) like that of `fit`. Raises NotFittedError or ValueError as scikit-learn does."""
+    """Return validated X (n, d) for a prediction.
+
+    Raises NotFittedError or ValueError as scikit-learn does.
+    """
     check_is_fitted(estimator)
-    checked: Floats = validate_data(estimator, X, reset=False, dtype=DTYPES, ensure_all_finite=_finite(estimator))
-    return checked
+    ensure_all_finite = _ensure_all_finite(estimator)
+    validated: Floats = validate_data(estimator, X, reset=False, dtype=DTYPES, ensure_all_finite=ensure_all_finite)
+    return validated
 
 
 def unseen_blocks(estimator: Any, X: Any, check: Check = lambda block: None) -> Iterator[Floats]:
-    """The same in blocks of rows; those of a file are read and checked one by one."""
+    """Iterate over the blocks of X, validated as by `unseen_data`; `MappedRows` are read one block at a time."""
     if isinstance(X, MappedRows):
-        read: Iterator[Floats] = (unseen_data(estimator, block) for block in blocks(X))
+        validated: Iterator[Floats] = (unseen_data(estimator, block) for block in blocks(X))
     else:
-        read = blocks(unseen_data(estimator, X))
-    for block in read:
+        validated = blocks(unseen_data(estimator, X))
+    for block in validated:
         check(block)
         yield block
 
 
 def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None) -> list[Split]:
-    """Stratified folds of the training data, by speaker where `groups` (n,) is given.
+    """Return stratified folds of the training data, as pairs of training rows and held-out rows.
 
-    Rows that are copies of others, where `copy_of` (n,) says of which (-1: of none), are trained on with their row and
-    are never held out. Fewer folds where there are fewer speakers or clips of a class. Empty where no folds leave every
-    class in every training part: the caller then goes without.
+    `groups` (n,) are the speakers: all rows of a speaker are on the same side of a split. None splits by row.
+    `copy_of` (n,) gives for each augmented copy the row of its original, and -1 for an original. Copies are trained on
+    together with their original, and are never held out.
+
+    There are fewer than `n_folds` folds if a class has fewer speakers (or rows, without `groups`). The list is empty if
+    no folds have every class in every training part: the caller then has to do without inner folds.
     """
     if copy_of is not None:
-        return _with_copies(y, groups, n_folds, seed, check_array(copy_of, ensure_2d=False, dtype=np.int64))
+        return _folds_with_copies(y, groups, n_folds, seed, check_array(copy_of, ensure_2d=False, dtype=np.int64))
     if groups is not None:
         groups = check_array(groups, ensure_2d=False, dtype=None)
         check_consistent_length(y, groups)
-    units = y if groups is None else np.unique(np.stack([y, np.unique(groups, return_inverse=True)[1]]), axis=1)[0]
-    n_folds = min(n_folds, int(np.bincount(units).min()))
+    n_folds = min(n_folds, _smallest_class(y, groups))
     if n_folds < 2:
         return []
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter_class = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "least populated class": looked at below
-        splitter = kind(n_folds, shuffle=True, random_state=seed)
+        warnings.simplefilter("ignore", UserWarning)  # "least populated class": the return statement checks for it
+        splitter = splitter_class(n_folds, shuffle=True, random_state=seed)
         folds = [(train, held) for train, held in splitter.split(y, y, groups) if len(held)]
-    whole = len(np.unique(y))
-    return folds if all(len(np.unique(y[train])) == whole for train, _ in folds) else []
+    n_classes = len(np.unique(y))
+    return folds if all(len(np.unique(y[train])) == n_classes for train, _ in folds) else []
 
 
-def fit_told(estimator: Any, X: Any, y: Any, told: Mapping[str, Any], rows: NDArray[np.int64] | None = None) -> Any:
-    """Fit, and tell the estimator of `told`, `groups` and `copy_of`, what its `fit` asks for.
+def _smallest_class(y: NDArray[np.int64], groups: Any) -> int:
+    """Return the number of groups, or of rows without groups, of the class that has the fewest.
 
-    With `rows`, X and y are those rows of more, `told` is of all, and copies of rows that are not among them are none.
+    For y = [0, 0, 0, 1, 1] and groups = [a, a, b, a, a], class 0 has two groups and class 1 has one: returns 1.
     """
-    asks = inspect.signature(estimator.fit).parameters
-    given = {name: value for name, value in told.items() if name in asks and value is not None}
+    if groups is None:
+        return int(np.bincount(y).min())
+    pairs = np.unique(np.stack([y, np.unique(groups, return_inverse=True)[1]]), axis=1)  # distinct (class, group)
+    return int(np.bincount(pairs[0]).min())
+
+
+def _folds_with_copies(
+    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: NDArray[np.int64]
+) -> list[Split]:
+    """Return the folds of the originals, with the copies of the training rows added to the training rows.
+
+    For `copy_of` = [-1, -1, -1, 0, 2], rows 3 and 4 are copies. The fold ([0, 1], [2]) of the originals becomes
+    ([0, 1, 3], [2]).
+    """
+    check_consistent_length(y, copy_of)
+    originals, copies = np.flatnonzero(copy_of < 0), np.flatnonzero(copy_of >= 0)
+    groups = None if groups is None else np.asarray(groups)[originals]
+    folds = []
+    for train, held in inner_folds(y[originals], groups, n_folds, seed):
+        train_copies = copies[np.isin(copy_of[copies], originals[train])]
+        folds.append((np.concatenate([originals[train], train_copies]), originals[held]))
+    return folds
+
+
+def fit_with_context(
+    estimator: Any, X: Any, y: Any, context: Mapping[str, Any], rows: NDArray[np.int64] | None = None
+) -> Any:
+    """Fit an estimator, passing the parts of `context` that its `fit` has parameters for.
+
+    `context` holds `groups` (the speakers) and `copy_of` (see `inner_folds`); a value of None is not passed.
+
+    If X and y are a selection of a larger training set, `rows` are the row numbers of the selection. The values of
+    `context` are those of the larger training set, and are selected here; a copy whose original is not selected counts
+    as an original.
+    """
+    parameters = inspect.signature(estimator.fit).parameters
+    passed = {name: value for name, value in context.items() if name in parameters and value is not None}
     if rows is not None:
-        given = {name: np.asarray(value)[rows] for name, value in given.items()}
-        if "copy_of" in given:
-            given["copy_of"] = _renumbered(given["copy_of"], rows)
-    return estimator.fit(X, y, **given)
+        passed = {name: np.asarray(value)[rows] for name, value in passed.items()}
+        if "copy_of" in passed:
+            passed["copy_of"] = _renumbered(passed["copy_of"], rows)
+    return estimator.fit(X, y, **passed)
 
 
 def _renumbered(copy_of: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What rows are copies of, by their new numbers; -1 stays."""
-    place = np.full(max(copy_of.max(), rows.max()) + 2, -1)  # the last is where -1 points to
-    place[rows] = np.arange(len(rows))
-    place[-1] = -1
-    renumbered: NDArray[np.int64] = place[copy_of]
+    """Return `copy_of` of selected rows in the numbering of the selection; -1 stays -1.
+
+    If rows 1, 3 and 4 are selected, row 3 being a copy of row 1 and row 4 a copy of row 2, then row 1 is row 0 of the
+    selection, and row 2 is not selected:
+
+    >>> _renumbered(np.array([-1, 1, 2]), rows=np.array([1, 3, 4]))
+    array([-1,  0, -1])
+    """
+    new_rows = np.full(max(copy_of.max(), rows.max()) + 2, -1)  # one more than row numbers: index -1 is its last
+    new_rows[rows] = np.arange(len(rows))
+    renumbered: NDArray[np.int64] = new_rows[copy_of]
     return renumbered
 
 
-def _with_copies(
-    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: NDArray[np.int64]
-) -> list[Split]:
-    check_consistent_length(y, copy_of)
-    own, copies = np.flatnonzero(copy_of < 0), np.flatnonzero(copy_of >= 0)
-    folds = inner_folds(y[own], None if groups is None else np.asarray(groups)[own], n_folds, seed)
-    return [
-        (np.concatenate([own[train], copies[np.isin(copy_of[copies], own[train])]]), own[held]) for train, held in folds
-    ]
+def check_layers(n_features: int, n_layers: int, n_frames: int | None = None) -> None:
+    """Raise ValueError if `n_features`, the number of columns of X, is not a multiple of `n_layers`.
 
-
-def check_layers(n_features: int, n_layers: int) -> None:
-    """Raises ValueError where the features of X are not `n_layers` times as many dimensions."""
-    if n_features % n_layers:
-        raise ValueError(f"n_layers={n_layers} does not divide the {n_features} features of X; wanted n_layers * dim.")
+    For heads over frames, which pass `n_frames`, it must be a multiple of `n_layers * n_frames`.
+    """
+    shape = {"n_layers": n_layers} if n_frames is None else {"n_layers": n_layers, "n_frames": n_frames}
+    if n_features % math.prod(shape.values()):
+        given = " times ".join(f"{name}={value}" for name, value in shape.items())
+        wanted = " * ".join([*shape, "dim"])
+        raise ValueError(
+            f"{given} does not divide the {n_features} features of X; wanted {wanted}. "
+            f"Set {' and '.join(shape)} to match X."
+        )

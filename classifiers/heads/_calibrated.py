@@ -1,4 +1,4 @@
-"""A head whose probabilities are scaled by one temperature: `--calibrate`."""
+"""A wrapper that calibrates the probabilities of a head with one temperature: `--calibrate`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import fit_told, inner_folds, labelled
+from ._base import fit_with_context, inner_folds, wrapper_data
 from ._temperature import temperature
 
-FOLDS = 3  # by speaker, that the temperature is fitted on
-LEAST = 1e-12  # probability whose logarithm is taken
+FOLDS = 3  # number of inner folds that the temperature is fitted on
+MIN_PROBABILITY = 1e-12  # smaller probabilities are raised to this value before taking the logarithm
 
 
 class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """Fit the estimator on all training data; divide the logarithms of its probabilities by a temperature.
+    """Fit the estimator on all training data, and divide the logarithms of its probabilities by a temperature.
 
-    The temperature is the one with the least log-loss on speakers that are held out in inner folds (Guo et al. 2017).
-    It changes no label, only how certain it is. Where the training data allow no inner folds, `temperature_` is 1, and
-    None in `chosen_`, which else has what the estimator chose, too.
+    The temperature is the one with the lowest log-loss on held-out speakers of inner folds (Guo et al. 2017). It does
+    not change the predicted label, only the confidence. If the training data allow no inner folds, `temperature_` is 1.
+
+    `chosen_` has the parameters that the estimator chose itself, and the temperature: None without inner folds.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
@@ -32,36 +33,39 @@ class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> Calibrated:
-        """X, y, groups and copy_of as the estimator takes them."""
-        X, y, self.classes_, indices = labelled(self, X, y)
-        told = {"groups": groups, "copy_of": copy_of}
+        """Fit on X (n, d) and y (n,).
+
+        `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        """
+        X, y, self.classes_, indices = wrapper_data(self, X, y)
+        context = {"groups": groups, "copy_of": copy_of}
         logs, truth = [], []
         for train, held in inner_folds(indices, groups, FOLDS, self.random_state, copy_of):
-            fitted = fit_told(clone(self.estimator), X[train], y[train], told, train)
-            logs.append(_logs(fitted, X[held]))
+            fitted = fit_with_context(clone(self.estimator), X[train], y[train], context, train)
+            logs.append(_log_probabilities(fitted, X[held]))
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(logs), np.concatenate(truth)) if logs else 1.0
-        self.model_ = fit_told(clone(self.estimator), X, y, told)
-        own = getattr(self.model_, "chosen_", {"setting": {}})
-        self.chosen_ = {**own, "temperature": self.temperature_ if logs else None}
-        for learned in ("history_", "layer_weights_"):
-            if hasattr(self.model_, learned):
-                setattr(self, learned, getattr(self.model_, learned))
+        self.model_ = fit_with_context(clone(self.estimator), X, y, context)
+        chosen = getattr(self.model_, "chosen_", {"setting": {}})
+        self.chosen_ = {**chosen, "temperature": self.temperature_ if logs else None}
+        for name in ("history_", "layer_weights_"):
+            if hasattr(self.model_, name):
+                setattr(self, name, getattr(self.model_, name))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
+        """Return probabilities (n, C), with columns in the order of `classes_`."""
         check_is_fitted(self)
-        proba: NDArray[np.float64] = softmax(_logs(self.model_, X) / self.temperature_, axis=1)
+        proba: NDArray[np.float64] = softmax(_log_probabilities(self.model_, X) / self.temperature_, axis=1)
         return proba
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) labels."""
+        """Return the predicted labels (n,)."""
         check_is_fitted(self)
         labels: NDArray[Any] = self.model_.predict(X)
         return labels
 
 
-def _logs(fitted: Any, X: Any) -> NDArray[np.float64]:
-    logs: NDArray[np.float64] = np.log(np.maximum(fitted.predict_proba(X), LEAST))
+def _log_probabilities(fitted: Any, X: Any) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(np.maximum(fitted.predict_proba(X), MIN_PROBABILITY))
     return logs

@@ -1,6 +1,6 @@
-"""What the heads around a scikit-learn classifier share: standardised vectors in, probabilities out.
+"""Bases of the heads that wrap a scikit-learn classifier: standardised embeddings in, probabilities out.
 
-A subclass says in `_model` which classifier it is. Where that one has no probabilities, the subclass is a `ScoreHead`.
+A subclass returns its classifier from `_model`. If that classifier has no probabilities, the subclass is a `ScoreHead`.
 """
 
 from __future__ import annotations
@@ -21,61 +21,69 @@ CALIBRATION_FOLDS = 3
 
 
 class ScikitHead(HeadBase):
-    """Standardise, then a scikit-learn classifier that has `predict_proba`."""
+    """Standardise X, then fit a scikit-learn classifier that has `predict_proba`."""
 
     def fit(self, X: Any, y: Any) -> ScikitHead:
-        """X (n, d), y (n,)."""
+        """Fit on X (n, d) and y (n,)."""
         X, self.classes_, indices = training_data(self, X, y)
         self.model_ = make_pipeline(StandardScaler(), self._model(indices)).fit(X, self.classes_[indices])
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
+        """Return probabilities (n, C), with columns in the order of `classes_`."""
         X = unseen_data(self, X)
         proba: NDArray[np.float64] = self.model_.predict_proba(X)
         return proba
 
     def _model(self, y: NDArray[np.int64]) -> Any:
-        """The unfitted classifier for labels y (n,), as indices of `classes_`."""
-        raise NotImplementedError(f"{type(self).__name__} lacks _model: the classifier that it fits.")
+        """Return the unfitted classifier for labels y (n,), given as indices of `classes_`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} lacks _model. Define it in the subclass: it returns the classifier to fit."
+        )
 
 
 class ScoreHead(ScikitHead):
-    """The same around a classifier that has decision values alone.
+    """Standardise X, then fit a scikit-learn classifier that has decision values but no probabilities.
 
-    Probabilities are their softmax over one temperature (Guo et al. 2017), fitted on decision values from inner folds,
-    by speaker where `groups` are given. Where the training data allow no inner folds, `temperature_` is 1. A
-    temperature never changes which label is likeliest.
+    Probabilities are the softmax of the decision values divided by one temperature (Guo et al. 2017). The temperature
+    is fitted on the held-out decision values of inner folds, which are split by speaker if `groups` is given. If the
+    training data allow no inner folds, `temperature_` is 1. A temperature never changes which label is most likely.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
     random_state: Any
 
     def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> ScoreHead:
-        """X (n, d), y (n,), groups (n,): the speakers, copy_of (n,): the row that a row is a copy of, or -1."""
+        """Fit on X (n, d) and y (n,).
+
+        `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        """
         X, self.classes_, indices = training_data(self, X, y)
         labels = self.classes_[indices]
         scores, truth = [], []
         for train, held in inner_folds(indices, groups, CALIBRATION_FOLDS, self.random_state, copy_of):
-            scores.append(self._outside(X[train], indices[train], X[held]))
+            scores.append(self._held_out_scores(X[train], indices[train], X[held]))
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0
         self.model_ = make_pipeline(StandardScaler(), self._model(indices)).fit(X, labels)
         return self
 
-    def _outside(self, X: Floats, y: NDArray[np.int64], unseen: Floats) -> NDArray[np.float64]:
-        """(m, C) decision values of rows (m, d) that the classifier, fitted on X and indices y, has not seen."""
+    def _held_out_scores(self, X: Floats, y: NDArray[np.int64], held: Floats) -> NDArray[np.float64]:
+        """Fit on X (n, d) and indices y (n,); return the decision values (m, C) of the held-out rows `held` (m, d)."""
         model = make_pipeline(StandardScaler(), self._model(y)).fit(X, self.classes_[y])
-        return scores_of(model, unseen)
+        return scores_of(model, held)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
+        """Return probabilities (n, C), with columns in the order of `classes_`."""
         X = unseen_data(self, X)
         proba: NDArray[np.float64] = softmax(scores_of(self.model_, X) / self.temperature_, axis=1)
         return proba
 
 
 def scores_of(model: Any, X: Any) -> NDArray[np.float64]:
-    """(n, C) decision values; two classes share one value between them."""
+    """Return decision values (n, C).
+
+    For two classes, scikit-learn returns one value s per row, which becomes the two values -s / 2 and s / 2.
+    """
     scores: NDArray[np.float64] = model.decision_function(X)
     return scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1) / 2

@@ -1,4 +1,4 @@
-"""What a head is: a name, the view it reads, and how to build its scikit-learn classifier. Heads lie in `heads/`."""
+"""The specification of a head: its name, the view that it reads, and how to build its scikit-learn classifier."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Head:
-    """How to build an estimator.
+    """The specification of a head.
 
-    `build(n_layers=…, n_frames=…, random_state=…)` gives an unfitted scikit-learn classifier with `predict_proba`.
+    `build(n_layers=…, n_frames=…, random_state=…)` returns an unfitted scikit-learn classifier with `predict_proba`.
     """
 
     name: str
-    view: str  # "pooled", "layers"; "frames" of one layer, "frames:all" of every stored layer
-    about: str
+    view: str  # "pooled", "layers", "frames" (of one layer) or "frames:all" (of every stored layer)
+    about: str  # description in one line
     source: str  # paper or library
     build: Callable[..., Any]
-    space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)  # for `--tune`
+    space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)  # parameter values for `--tune`

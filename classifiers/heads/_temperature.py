@@ -1,4 +1,4 @@
-"""One temperature for all scores: the smallest calibration there is (Guo et al. 2017)."""
+"""Temperature scaling: calibration with one parameter for all scores (Guo et al. 2017)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-HOTTEST = 100.0
+MAX_TEMPERATURE = 100.0
 
 
 def temperature(scores: NDArray[Any], truth: NDArray[np.int64]) -> float:
-    """The temperature, between 1/100 and 100, at which the softmax of scores (n, C) has the least log-loss.
+    """Return the temperature at which the softmax of scores (n, C) has the lowest log-loss.
 
-    truth (n,) are columns of the scores.
+    The temperature is between 1 / `MAX_TEMPERATURE` and `MAX_TEMPERATURE`. `truth` (n,) are column numbers of `scores`.
     """
 
     def loss(log_t: float) -> float:
         return -float(log_softmax(scores / np.exp(log_t), axis=1)[np.arange(len(truth)), truth].mean())
 
-    bound = np.log(HOTTEST)
+    bound = np.log(MAX_TEMPERATURE)
     return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))

@@ -1,7 +1,7 @@
-"""The networks over frames: a 2-D CNN and attention pooling, both blind to what stands behind a clip's end.
+"""The networks over frames: a 2-D CNN and attention pooling. Padding does not change their results.
 
-Frames come in as (n, L, T, D), standardised, with NaN rows beyond a clip's end; weights go out as numpy arrays. Padded
-frames take part in nothing: not in a batch's statistics, nor in convolution, pooling, attention or gradients.
+Frames are (n, L, T, D), standardised, with NaN after the last frame of a clip; trained weights are returned as numpy
+arrays. Padding is masked everywhere: in batch statistics, convolution, pooling, attention and gradients.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.memmap import Floats
-from ._torch import History, Mixing, Sample, TrainingSettings, fit_network, one_thread
+from ._torch import History, Mixing, TrainingSet, TrainingSettings, fit_network, one_thread
 
-Lengths = torch.Tensor | None  # (n,) frames that each clip has; None where all have all
+Lengths = torch.Tensor | None  # (n,) number of frames of each clip; None if no clip has padding
 
 CHANNELS, BLOCKS, UNITS = 32, 4, 64  # of the CNN
-SHORT, LONG = 4, 10  # its kernel, along the shorter and the longer axis
-ATTENTION, HIDDEN = 128, (256, 128)  # units of the attention, and of the layers behind it
-AT_ONCE = 16  # clips that go through a network at once where nothing is learned: 0.4 GB of a CNN over 124 x 768
+SHORT, LONG = (
+    4,
+    10,
+)  # kernel size of the CNN along the shorter and along the longer of the two axes, time and dimensions
+ATTENTION, HIDDEN = 128, (256, 128)  # units of the attention, and of the hidden layers after it
+CLIPS_AT_ONCE = 16  # clips that go through a network at a time outside training: 0.4 GB for a CNN over 124 x 768
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network reads and gives."""
+    """The kind and the sizes of a network over frames."""
 
-    kind: str  # "conv", "attention"
+    kind: str  # "conv" or "attention"
     n_layers: int
     n_frames: int
     dim: int
@@ -40,32 +43,37 @@ class Shape:
 
 
 class FrameNetwork(Mixing):
-    """(n, L, T, D) -> (n, C): a softmax-weighted sum over layers, then `body` (clips to vectors) and `tail`."""
+    """(n, L, T, D) -> (n, C): a softmax-weighted sum over layers, then `body` and `tail`.
+
+    `body` turns a clip into one vector, and `tail` classifies the vector.
+    """
 
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
-        self.layer_scores = nn.Parameter(torch.zeros(shape.n_layers))  # all layers count the same at first
-        made = _conv if shape.kind == "conv" else _attention
-        self.body, self.tail = made(shape, dropout)
+        self.layer_scores = nn.Parameter(torch.zeros(shape.n_layers))  # uniform weights at first
+        make_parts = _make_conv if shape.kind == "conv" else _make_attention
+        self.body, self.tail = make_parts(shape, dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.tail(self.pooled(x))
         return logits
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, features), whatever the number of frames; a clip's do not depend on the padding behind it."""
-        pooled: torch.Tensor = self.body(*self._mixed(x))
+        """Return one vector (features,) per clip, which does not depend on the padding after the clip."""
+        pooled: torch.Tensor = self.body(*self._mix_layers(x))
         return pooled
 
-    def attended(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, T): how much each frame counts, of a network that attends."""
+    def attention_weights(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the weight (n, T) of each frame, for a network with attention."""
         if not isinstance(self.body, Attention):
-            raise TypeError(f"got a network of {type(self.body).__name__}; wanted one that attends to frames.")
-        return self.body.weights(*self._mixed(x))
+            raise TypeError(
+                f"got a network with the body {type(self.body).__name__}; wanted Attention. Use the head 'attention'."
+            )
+        return self.body.weights(*self._mix_layers(x))
 
-    def _mixed(self, x: torch.Tensor) -> tuple[torch.Tensor, Lengths]:
-        """(n, T, D), and the frames that each clip has."""
-        lengths = _lengths(x)
+    def _mix_layers(self, x: torch.Tensor) -> tuple[torch.Tensor, Lengths]:
+        """Return the weighted sum over layers (n, T, D), with padding set to zero, and the lengths of the clips."""
+        lengths = _count_frames(x)
         if lengths is not None:
             x = x.nan_to_num(nan=0.0)
         if x.shape[1] == 1:
@@ -73,17 +81,20 @@ class FrameNetwork(Mixing):
         return torch.matmul(self.layer_scores.softmax(0), x.flatten(2)).reshape(x[:, 0].shape), lengths
 
 
-def _lengths(x: torch.Tensor) -> Lengths:
+def _count_frames(x: torch.Tensor) -> Lengths:
     real = ~x[:, 0, :, 0].isnan()
     return None if real.all() else real.sum(1)
 
 
-def _beyond(lengths: torch.Tensor, n_frames: int) -> torch.Tensor:
-    """(n, T): true behind a clip's end."""
+def _padding(lengths: torch.Tensor, n_frames: int) -> torch.Tensor:
+    """Return a mask (n, T) that is true after the last frame of a clip.
+
+    For lengths [1, 3] and three frames: [[False, True, True], [False, False, False]].
+    """
     return torch.arange(n_frames) >= lengths[:, None]
 
 
-def _conv(shape: Shape, dropout: float) -> tuple[nn.Module, nn.Module]:
+def _make_conv(shape: Shape, dropout: float) -> tuple[nn.Module, nn.Module]:
     trunk = Trunk(shape, dropout)
     frames, dims = shape.n_frames, shape.dim
     for _ in range(BLOCKS):
@@ -99,7 +110,7 @@ def _conv(shape: Shape, dropout: float) -> tuple[nn.Module, nn.Module]:
     return trunk, tail
 
 
-def _attention(shape: Shape, dropout: float) -> tuple[nn.Module, nn.Module]:
+def _make_attention(shape: Shape, dropout: float) -> tuple[nn.Module, nn.Module]:
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise((shape.dim, *HIDDEN)):
         layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(dropout)]
@@ -107,7 +118,10 @@ def _attention(shape: Shape, dropout: float) -> tuple[nn.Module, nn.Module]:
 
 
 class Trunk(nn.Module):
-    """(n, T, D) -> (n, 32 * T' * D'): four blocks of convolution, norm, pooling, ReLU and dropout."""
+    """(n, T, D) -> (n, 32 * T' * D'): four blocks of convolution, norm, pooling, ReLU and dropout.
+
+    Each block halves both axes, rounded down but not below 1: 124 frames of 768 dimensions become T' = 7 and D' = 48.
+    """
 
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
@@ -122,14 +136,16 @@ class Trunk(nn.Module):
 
 
 class Block(nn.Module):
-    """(n, C, T, D) -> (n, 32, T // 2, D // 2), zero behind a clip's end; an axis of one is not pooled.
+    """(n, C, T, D) -> (n, 32, T // 2, D // 2), with zeros after the last frame of a clip.
 
-    Pooling stands before ReLU, which gives the same on a quarter of the numbers: the largest stays the largest.
+    An axis of length 1 is not pooled. Pooling comes before ReLU: the result is the same, because ReLU keeps the order
+    of values, and ReLU then has a quarter of the values.
     """
 
     def __init__(self, channels: int, kernel: tuple[int, int], dropout: float) -> None:
         super().__init__()
-        # "same" for an even kernel: one zero more behind than in front. The norm takes away whatever a bias would add.
+        # Padding "same" for an even kernel: `forward` adds one more zero at the end of each axis than at its start.
+        # There is no bias, because the norm would remove it.
         padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
         self.conv = nn.Conv2d(channels, CHANNELS, kernel, padding=padding, bias=False)
         self.norm = Normed(CHANNELS)
@@ -139,28 +155,32 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor, lengths: Lengths) -> tuple[torch.Tensor, Lengths]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.training and _bf16()):
             x = self.conv(F.pad(x, (0, 1, 0, 1)))
-        x = _normed(x, lengths, self.norm)
+        x = _normalise(x, lengths, self.norm)
         kernel = min(2, x.shape[2]), min(2, x.shape[3])
         x = F.max_pool2d(x, kernel).relu()
         if lengths is not None:
             lengths = (lengths // kernel[0]).clamp(min=1)
-            x = x.masked_fill(_beyond(lengths, x.shape[2])[:, None, :, None], 0)
+            x = x.masked_fill(_padding(lengths, x.shape[2])[:, None, :, None], 0)
         return self.dropout(x), lengths
 
 
-def _normed(x: torch.Tensor, lengths: Lengths, norm: nn.Module) -> torch.Tensor:
-    """Batch norm over the frames that clips have, and zero in the others: (n, C, T, D) like x."""
+def _normalise(x: torch.Tensor, lengths: Lengths, norm: nn.Module) -> torch.Tensor:
+    """Apply batch norm to the frames of x (n, C, T, D) that are not padding, and set padding to zero."""
     if lengths is None:
         normed: torch.Tensor = norm(x)
         return normed
-    real = ~_beyond(lengths, x.shape[2])
-    last = x.permute(0, 2, 3, 1)  # (n, T, D, C)
-    frames = norm(last[real].flatten(0, 1)).unflatten(0, (-1, x.shape[3]))
-    return torch.zeros_like(last, dtype=frames.dtype).index_put((real,), frames).permute(0, 3, 1, 2)
+    real = ~_padding(lengths, x.shape[2])
+    channels_last = x.permute(0, 2, 3, 1)  # (n, T, D, C)
+    frames = norm(channels_last[real].flatten(0, 1)).unflatten(0, (-1, x.shape[3]))
+    return torch.zeros_like(channels_last, dtype=frames.dtype).index_put((real,), frames).permute(0, 3, 1, 2)
 
 
 class Normed(nn.Module):
-    """Batch norm over all axes but the second. One number a channel has no deviation: it is normed as in prediction."""
+    """Batch norm over all axes except the second.
+
+    A training batch with a single value per channel has no deviation; it is normalised with the running statistics, as
+    in prediction.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -169,12 +189,12 @@ class Normed(nn.Module):
         self.register_buffer("var", torch.ones(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        learns = self.training and x.numel() > x.shape[1]
-        return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, learns)  # type: ignore[arg-type]
+        use_batch = self.training and x.numel() > x.shape[1]
+        return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, use_batch)  # type: ignore[arg-type]
 
 
 class Attention(nn.Module):
-    """(n, T, D) -> (n, D): the frames, weighted by a softmax over those that a clip has of w·tanh(V h + b)."""
+    """(n, T, D) -> (n, D): the mean of the frames, weighted by a softmax of w·tanh(V h + b) without padding."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -184,49 +204,55 @@ class Attention(nn.Module):
         return torch.matmul(self.weights(x, lengths)[:, None], x)[:, 0]
 
     def weights(self, x: torch.Tensor, lengths: Lengths) -> torch.Tensor:
-        """(n, T), sum 1; 0 behind a clip's end."""
+        """Return the weights (n, T) of the frames, with sum 1 over T, and 0 for padding."""
         scores = self.score(self.keys(x).tanh())[..., 0]
         if lengths is not None:
-            scores = scores.masked_fill(_beyond(lengths, x.shape[1]), -torch.inf)
+            scores = scores.masked_fill(_padding(lengths, x.shape[1]), -torch.inf)
         shares: torch.Tensor = scores.softmax(1)
         return shares
 
 
 @functools.cache
 def _bf16() -> bool:
-    """Whether the processor multiplies in bf16: convolutions are learned in it, and are twice as fast."""
+    """Whether the processor multiplies in bf16. Convolutions are then trained in bf16, which is twice as fast."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def fit_frames(
-    shape: Shape, dropout: float, sample: Sample, recipe: TrainingSettings, seed: int
+    shape: Shape, dropout: float, data: TrainingSet, settings: TrainingSettings, seed: int
 ) -> tuple[dict[str, Floats], History]:
-    """Train a network on frames (n, L, T, D); its weights by name, and its curves."""
-    network, history = fit_network(lambda: FrameNetwork(shape, dropout), sample, recipe, seed)
+    """Train a network on frames (n, L, T, D); return its weights by name, and its learning curves."""
+    network, history = fit_network(lambda: FrameNetwork(shape, dropout), data, settings, seed)
     return {name: value.numpy().copy() for name, value in network.state_dict().items()}, history
 
 
 def predict_frames(shape: Shape, weights: dict[str, Floats], blocks: Iterable[Floats]) -> NDArray[np.float64]:
-    """(n, C) probabilities of blocks of frames (n, L, T, D). Raises RuntimeError where the weights do not fit.
+    """Return the probabilities (n, C) of blocks of frames (n, L, T, D).
 
-    What stands behind the convolutions runs in float64, so that a clip's answer does not depend on its company.
+    The tail runs in float64, so that the prediction for a clip does not depend on the other clips of its batch. Raises
+    RuntimeError if the weights do not have the names and sizes of a network of this shape.
     """
     with one_thread(0), torch.no_grad():
-        network = _network(shape, weights)
-        logits = [network.tail(network.pooled(x).double()) for X in blocks for x in torch.from_numpy(X).split(AT_ONCE)]
+        network = _load_network(shape, weights)
+        batches = (batch for X in blocks for batch in torch.from_numpy(X).split(CLIPS_AT_ONCE))
+        logits = [network.tail(network.pooled(batch).double()) for batch in batches]
         proba: NDArray[np.float64] = torch.cat(logits).softmax(1).numpy()
     return proba
 
 
 def attend_frames(shape: Shape, weights: dict[str, Floats], X: Floats) -> Floats:
-    """(n, T) of frames (n, L, T, D): how much each counts, sum 1; 0 behind a clip's end."""
+    """Return the attention weights (n, T) of frames X (n, L, T, D), with sum 1 over T, and 0 for padding."""
     with one_thread(0), torch.no_grad():
-        counted: Floats = _network(shape, weights).attended(torch.from_numpy(X)).numpy()
-    return counted
+        shares: Floats = _load_network(shape, weights).attention_weights(torch.from_numpy(X)).numpy()
+    return shares
 
 
-def _network(shape: Shape, weights: dict[str, Floats]) -> FrameNetwork:
-    """The network that these numbers make; none is made up, or given room, before all are known to fit."""
+def _load_network(shape: Shape, weights: dict[str, Floats]) -> FrameNetwork:
+    """Return the network with these weights.
+
+    The network is first built on the device "meta", without memory for its weights, so that weights of other sizes are
+    refused before memory is allocated.
+    """
     with torch.device("meta"):
         network = FrameNetwork(shape, 0.0)
     state = {name: torch.tensor(np.asarray(value, np.float32)) for name, value in weights.items()}

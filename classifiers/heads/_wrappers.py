@@ -1,4 +1,4 @@
-"""Heads made of heads: one that tunes itself, one that calibrates itself. Both do so inside the training data."""
+"""Tuned and calibrated variants of heads. Tuning and calibration use only the training data of a fit."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from ._tuned import Tuned
 
 
 def wrapped(heads: Sequence[Head], tune: int, calibrate: bool) -> list[Head]:
-    """The heads, each with itself tuned beside it where it has a space to choose from; all calibrated, or none."""
-    made = []
+    """Return the heads with their variants.
+
+    If `tune`, the number of settings to try, is not 0, each head with a `space` is followed by its tuned variant. With
+    `calibrate`, all returned heads are calibrated.
+    """
+    variants = []
     for head in heads:
-        made.append(calibrated(head) if calibrate else head)
+        variants.append(calibrated(head) if calibrate else head)
         if tune and head.space:
-            made.append(tuned(head, tune, calibrate))
-    return made
+            variants.append(tuned(head, tune, calibrate))
+    return variants
 
 
 def tuned(head: Head, n_settings: int, calibrate: bool = False) -> Head:
-    """`<name>-tuned`: chooses among so many settings of its `space` in inner folds by speaker."""
+    """Return `<name>-tuned`, which tries `n_settings` settings of its `space` on inner folds split by speaker."""
 
-    def make(estimator: Any, random_state: int | None) -> Tuned:
+    def wrap(estimator: Any, random_state: int | None) -> Tuned:
         return Tuned(estimator, head.space, n_settings, calibrate, random_state)
 
-    return _around(head, "tuned-calibrated" if calibrate else "tuned", make)
+    return _variant(head, "tuned-calibrated" if calibrate else "tuned", wrap)
 
 
 def calibrated(head: Head) -> Head:
-    """`<name>-calibrated`: one temperature, fitted in inner folds by speaker."""
-    return _around(head, "calibrated", Calibrated)
+    """Return `<name>-calibrated`, whose temperature is fitted on inner folds split by speaker."""
+    return _variant(head, "calibrated", Calibrated)
 
 
 def innermost(estimator: Any) -> Any:
-    """The fitted head inside of those that choose or scale for it."""
+    """Return the fitted head inside the wrappers `Tuned` and `Calibrated`; any other estimator is returned itself."""
     return innermost(estimator.model_) if isinstance(estimator, Calibrated | Tuned) else estimator
 
 
-def _around(head: Head, suffix: str, make: Callable[[Any, int | None], Any]) -> Head:
+def _variant(head: Head, suffix: str, wrap: Callable[[Any, int | None], Any]) -> Head:
     def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Any:
-        return make(head.build(n_layers=n_layers, n_frames=n_frames, random_state=random_state), random_state)
+        return wrap(head.build(n_layers=n_layers, n_frames=n_frames, random_state=random_state), random_state)
 
     return replace(head, name=f"{head.name}-{suffix}", build=build, space={})

@@ -1,4 +1,4 @@
-"""Attention pooling: the network learns which frames of a clip count, and averages those."""
+"""Attention pooling: the network learns to weight the frames of a clip, and takes their weighted mean."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from ._spec import Head
 
 
 class Attention(FrameHead):
-    """Standardise each dimension over all frames, weigh the frames by w·tanh(V h), sum, then 256 and 128 units.
+    """A weighted mean of the frames, then hidden layers of 256 and 128 units.
 
-    X is (n, n_frames * dim), frames in order, NaN behind a clip's end. The weights are a softmax over the frames that a
-    clip has (Mirsamadi et al. 2017, Lin et al. 2017). AdamW, halved on a plateau; early stopping as in `MLP`.
+    X is (n, n_frames * dim): frames in order of time, with NaN after the last frame of a clip. Each dimension is
+    standardised over all frames. The weights are the softmax of w·tanh(V h + b) over the frames h of the clip
+    (Mirsamadi et al. 2017, Lin et al. 2017). The network is trained with AdamW, whose learning rate is halved on a
+    plateau; early stopping is that of `MLP`.
     """
 
     kind = "attention"
@@ -46,23 +48,23 @@ class Attention(FrameHead):
         self.random_state = random_state
 
     def frame_weights(self, X: Any) -> Floats:
-        """(n, n_frames): how much each frame counts, sum 1; 0 behind a clip's end."""
+        """Return the weights (n, n_frames) of the frames, with sum 1 for each clip, and 0 after its last frame."""
         from ._torch_frames import attend_frames
 
         check_is_fitted(self)
-        read = [self._layers(block) for block in unseen_blocks(self, X, self._check)]
-        return attend_frames(self._shape(self.n_features_in_), self.weights_, np.concatenate(read))
+        frames = [self._standardise(block) for block in unseen_blocks(self, X, self._check_block)]
+        return attend_frames(self._network_shape(self.n_features_in_), self.weights_, np.concatenate(frames))
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Attention:
-    """The head over `n_frames` frames of one layer."""
+    """Return the unfitted head over `n_frames` frames of one layer; `n_layers` is ignored."""
     return Attention(n_frames=n_frames, random_state=random_state)
 
 
 head = Head(
     "attention",
     "frames",
-    "attention pooling over frames, then 256-128",
+    "attention-weighted mean of the frames, then two hidden layers",
     "Mirsamadi et al. 2017; Lin et al. 2017",
     build,
     {"lr": (3e-4, 1e-3, 3e-3), "dropout": (0.3, 0.5)},

@@ -1,4 +1,4 @@
-"""The one layer that does best on speakers held out of the training data, and logistic regression on it."""
+"""Logistic regression on the layer that is best on held-out speakers of the training data."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sklearn.preprocessing import StandardScaler
 from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
 from ._spec import Head
 
-FOLDS = 3  # by speaker, that layers are compared on
+FOLDS = 3  # number of inner folds that layers are compared on
 MAX_ITER = 1000
 
 
 class BestLayer(HeadBase):
-    """Standardise and regress on each layer alone in inner folds; keep the layer with the highest UAR.
+    """Logistic regression on the standardised layer with the highest UAR on inner folds.
 
-    X is (n, n_layers * dim), layers in order. `layer_` is the layer kept, and `layer_uar_` (n_layers,) what each
-    reached. Where the training data allow no inner folds, it is the last one. Which layer knows most is what probing
-    asks of each (Pasad et al. 2021); here the answer is found without the test speakers.
+    X is (n, n_layers * dim), layers in order. `layer_` is the chosen layer, and `layer_uar_` (n_layers,) the UAR of
+    each layer. If the training data allow no inner folds, the last layer is chosen and all UARs are NaN. Probing
+    studies compare layers in the same way (Pasad et al. 2021); here the test speakers have no part in the choice.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
@@ -41,7 +41,10 @@ class BestLayer(HeadBase):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> BestLayer:
-        """X (n, n_layers * dim), y (n,), groups (n,): the speakers, copy_of (n,): the row a row is a copy of, or -1."""
+        """Fit on X (n, n_layers * dim) and y (n,).
+
+        `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        """
         X, self.classes_, indices = training_data(self, X, y)
         check_layers(X.shape[1], self.n_layers)
         splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of) if self.n_layers > 1 else []
@@ -53,20 +56,22 @@ class BestLayer(HeadBase):
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
+        """Return probabilities (n, C), with columns in the order of `classes_`."""
         X = unseen_data(self, X)
         proba: NDArray[np.float64] = self.model_.predict_proba(self._layer(X, self.layer_))
         return proba
 
     def _uar(self, layer: int, X: NDArray[Any], y: NDArray[np.int64], splits: list[Split]) -> float:
-        """Over what is held out in all splits together; NaN where there are none."""
+        """Return the UAR of a layer over the held-out rows of all splits together; NaN without splits."""
         if not splits:
             return float("nan")
-        chosen = self._layer(X, layer)
-        said = [self._model().fit(chosen[train], y[train]).predict(chosen[held]) for train, held in splits]
-        return float(balanced_accuracy_score(np.concatenate([y[held] for _, held in splits]), np.concatenate(said)))
+        features = self._layer(X, layer)
+        predicted = [self._model().fit(features[train], y[train]).predict(features[held]) for train, held in splits]
+        truth = np.concatenate([y[held] for _, held in splits])
+        return float(balanced_accuracy_score(truth, np.concatenate(predicted)))
 
     def _layer(self, X: NDArray[Any], layer: int) -> NDArray[Any]:
+        """Return the columns of one layer: with `n_layers` = 3 and 6 columns, layer 1 is columns 2 and 3."""
         dim = X.shape[1] // self.n_layers
         return X[:, layer * dim : (layer + 1) * dim]
 
@@ -76,14 +81,14 @@ class BestLayer(HeadBase):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> BestLayer:
-    """The head over `n_layers` layers of time means."""
+    """Return the unfitted head over the time means of `n_layers` layers; `n_frames` is ignored."""
     return BestLayer(n_layers=n_layers, random_state=random_state)
 
 
 head = Head(
     "best_layer",
     "layers",
-    "logistic regression on the layer that inner folds by speaker prefer",
+    "logistic regression on the layer with the highest inner-fold UAR",
     "Pasad et al. 2021",
     build,
     {"C": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},

@@ -1,4 +1,4 @@
-"""Nearest neighbours by angle: no training, and a look at how the vectors lie."""
+"""k-nearest neighbours by cosine distance: no training, so it shows how well the embeddings themselves group labels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ._spec import Head
 
 
 class KNN(ScikitHead):
-    """Standardise, then the vote of the clips at the smallest angles (Cover & Hart 1967; scikit-learn).
+    """Standardise, then vote among the `n_neighbors` clips at the smallest cosine distance (Cover & Hart 1967).
 
-    A neighbour's vote counts as much as it is near. Class weights multiply votes. With fewer than `n_neighbors` clips
-    to learn from, all of them vote.
+    Votes are weighted by the inverse of the distance and multiplied by the class weights. If there are fewer training
+    clips than `n_neighbors`, all of them vote.
     """
 
     def __init__(
@@ -33,28 +33,29 @@ class KNN(ScikitHead):
 
     def _model(self, y: NDArray[np.int64]) -> KNeighborsClassifier:
         self.votes_ = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[y])
-        near = min(self.n_neighbors, len(y))
-        return KNeighborsClassifier(near, weights="distance", metric="cosine", algorithm="brute")
+        n_neighbors = min(self.n_neighbors, len(y))
+        return KNeighborsClassifier(n_neighbors, weights="distance", metric="cosine", algorithm="brute")
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, C), columns in the order of `classes_`."""
+        """Return probabilities (n, C), with columns in the order of `classes_`."""
         X = unseen_data(self, X)
         scaler, neighbours = self.model_
-        # In 32 bits a clip that was learned from lies 1e-7 away from itself, or not, as its company in X decides.
+        # In float32 the distance of a training clip to itself is 0 or 1e-7, depending on the other clips in X; float64
+        # makes the prediction independent of them.
         votes = neighbours.predict_proba(scaler.transform(X).astype(np.float64)) * self.votes_
         proba: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
         return proba
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> KNN:
-    """The head; one pooled vector a clip has neither layers nor frames."""
+    """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return KNN(random_state=random_state)
 
 
 head = Head(
     "knn",
     "pooled",
-    "nearest neighbours by angle",
+    "k-nearest neighbours by cosine distance",
     "Cover & Hart 1967; scikit-learn, KNeighborsClassifier",
     build,
     {"n_neighbors": (3, 5, 9, 15, 25, 40, 60), "class_weight": (None, "balanced")},

@@ -1,4 +1,4 @@
-"""A learned, softmax-weighted average of the frames of all stored layers, then the 2-D convolutional network."""
+"""A learned, softmax-weighted average of the frames of all stored layers, then a 2-D convolutional network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from ._spec import Head
 
 
 class LayerCNN(FrameHead):
-    """Standardise, mix the layers frame by frame with learned weights, then the network of `CNN`.
+    """A weighted average of the standardised layers, frame by frame, then the network of `CNN`.
 
-    X is (n, n_layers * n_frames * dim): layers, then frames, then dims; NaN behind a clip's end, in all layers.
-    `layer_weights_` (n_layers,) is positive and sums to 1; it starts uniform and learns at `layer_lr`.
+    X is (n, n_layers * n_frames * dim): layers, then frames, then dimensions, with NaN after the last frame of a clip
+    in all layers. The weights `layer_weights_` (n_layers,) are positive and sum to 1. They start uniform, and are
+    trained with the learning rate `layer_lr`.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class LayerCNN(FrameHead):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LayerCNN:
-    """The head over `n_frames` frames of `n_layers` layers."""
+    """Return the unfitted head over `n_frames` frames of `n_layers` layers."""
     return LayerCNN(n_layers=n_layers, n_frames=n_frames, random_state=random_state)
 
 
 head = Head(
     "layer_cnn",
     "frames:all",
-    "learned average of all layers, then the CNN",
+    "learned average of all layers, then the network of 'cnn'",
     "Yang et al. 2021; E. J. Lok 2019",
     build,
     {"lr": (3e-4, 1e-3, 3e-3), "dropout": (0.2, 0.4)},

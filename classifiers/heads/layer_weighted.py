@@ -1,4 +1,4 @@
-"""A learned, softmax-weighted average of the encoder's layers, then the same network or a linear classifier."""
+"""A learned, softmax-weighted average of the encoder's layers, then the network of `MLP` or a linear classifier."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from ._spec import Head
 
 
 class LayerWeighted(NeuralHead):
-    """Standardise, mix the layers with learned weights, then one hidden layer (`hidden=None`: linear).
+    """A weighted average of the standardised layers, then one hidden layer, or a linear classifier if `hidden` is None.
 
-    X is (n, n_layers * dim), layers in order. `layer_weights_` (n_layers,) is positive and sums to 1; it starts
-    uniform and learns at `layer_lr`. The mix is that of SUPERB (Yang et al. 2021); the rest is as in `MLP`.
+    X is (n, n_layers * dim), layers in order. The weights `layer_weights_` (n_layers,) are positive and sum to 1. They
+    start uniform, and are trained with the learning rate `layer_lr`. The weighted average is that of SUPERB (Yang et
+    al. 2021); everything else is as in `MLP`.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class LayerWeighted(NeuralHead):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LayerWeighted:
-    """The head over `n_layers` layers of time means."""
+    """Return the unfitted head over the time means of `n_layers` layers; `n_frames` is ignored."""
     return LayerWeighted(n_layers=n_layers, random_state=random_state)
 
 
 head = Head(
     "layer_weighted",
     "layers",
-    "learned average of all layers, then the same network",
+    "learned average of all layers, then the network of 'mlp'",
     "Yang et al. 2021",
     build,
     {

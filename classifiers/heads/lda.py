@@ -1,4 +1,4 @@
-"""Linear discriminant analysis with a shrunk covariance: one matrix inversion, nothing to tune."""
+"""Linear discriminant analysis with a shrunk covariance: one matrix inversion, and nothing that must be tuned."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ._spec import Head
 
 
 class LDA(ScoreHead):
-    """Standardise, then LDA (Fisher 1936; scikit-learn) with the covariance shrunk as Ledoit & Wolf (2004) say.
+    """Standardise, then LDA (Fisher 1936; scikit-learn) with a shrunk covariance matrix.
 
-    `shrinkage` in [0, 1] sets it by hand. Class weights are weights of the prior: `balanced` makes all equal.
-    LDA's own probabilities are far too certain in many dimensions: a temperature mends them.
+    `shrinkage` is "auto", the formula of Ledoit & Wolf (2004), or a number in [0, 1]. Class weights multiply the prior
+    probabilities of the classes, so "balanced" makes the priors equal. In many dimensions LDA's own probabilities are
+    far too close to 0 and 1, so they are replaced by temperature-scaled ones.
     """
 
     def __init__(
@@ -37,14 +38,14 @@ class LDA(ScoreHead):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LDA:
-    """The head; one pooled vector a clip has neither layers nor frames."""
+    """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return LDA(random_state=random_state)
 
 
 head = Head(
     "lda",
     "pooled",
-    "linear discriminants, shrunk covariance, temperature-scaled",
+    "linear discriminant analysis, shrunk covariance, temperature-scaled",
     "Ledoit & Wolf 2004; scikit-learn, LinearDiscriminantAnalysis",
     build,
     {"shrinkage": ("auto", 0.03, 0.1, 0.2, 0.4, 0.6, 0.8), "class_weight": (None, "balanced")},

@@ -1,4 +1,4 @@
-"""Logistic regression on standardised vectors: the baseline that a network must beat to be worth its trouble."""
+"""Logistic regression on standardised vectors: the baseline for all networks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from ._scikit import ScikitHead
 from ._spec import Head
 
-MAX_ITER = 1000  # of L-BFGS: far more than these sizes need
+MAX_ITER = 1000  # maximum number of L-BFGS iterations, far more than embeddings need
 
 
 class LogReg(ScikitHead):
     """Standardise, then multinomial logistic regression with an L2 penalty (scikit-learn, L-BFGS).
 
-    C is small because embeddings have about as many dimensions as an emotional speech corpus has clips.
+    The default C is small, a strong penalty, because embeddings have about as many dimensions as an emotional speech
+    corpus has clips.
     """
 
     def __init__(
@@ -37,14 +38,14 @@ class LogReg(ScikitHead):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LogReg:
-    """The head; one pooled vector a clip has neither layers nor frames."""
+    """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return LogReg(random_state=random_state)
 
 
 head = Head(
     "logreg",
     "pooled",
-    "logistic regression, L2",
+    "logistic regression with an L2 penalty",
     "scikit-learn, LogisticRegression",
     build,
     {"C": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},

@@ -1,4 +1,4 @@
-"""The 768-256-8 network of the frozen wav2vec2 + MLP systems: one hidden layer on one pooled vector."""
+"""One hidden layer on one vector per clip: the 768-256-8 network of the frozen wav2vec2 + MLP systems."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from ._spec import Head
 
 
 class MLP(NeuralHead):
-    """Standardise, one hidden layer of 256, ReLU, dropout 0.3; AdamW at 1e-4, halved on a plateau, batches of 16.
+    """Standardise, then one hidden layer of 256 units with ReLU and dropout 0.3.
 
-    At most 10 epochs, each of 60 steps or more; stops after `patience` epochs without a better loss on `validation` of
-    the training data, held out by speaker where `groups` are given, and goes back to the best epoch. `history_` has the
-    loss and accuracy of each epoch.
+    The network is trained with AdamW in batches of 16, for at most 10 epochs of at least 60 steps. The learning rate,
+    1e-4, is halved on a plateau. A share `validation` of the training data is held out, by speaker if `groups` is
+    given: training stops after `patience` epochs without a lower held-out loss, and the weights of the best epoch are
+    restored. `history_` has the loss and the accuracy of each epoch.
     """
 
     n_layers = 1
@@ -43,14 +44,14 @@ class MLP(NeuralHead):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> MLP:
-    """The head; one pooled vector a clip has neither layers nor frames."""
+    """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return MLP(random_state=random_state)
 
 
 head = Head(
     "mlp",
     "pooled",
-    "768-256-8 network, early stopping by speaker",
+    "one hidden layer of 256 units, early stopping by speaker",
     "the wav2vec2 + MLP system's card",
     build,
     {"lr": (3e-5, 1e-4, 3e-4, 1e-3), "dropout": (0.1, 0.3, 0.5), "hidden": (64, 256, 1024), "epochs": (10, 30)},

@@ -1,4 +1,4 @@
-"""Ridge regression onto one target a label: a linear classifier in closed form."""
+"""Ridge regression with one target per label: a linear classifier with a closed-form solution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ._spec import Head
 
 
 class Ridge(ScoreHead):
-    """Standardise, then regress on +1 and -1 with an L2 penalty (scikit-learn); probabilities by a temperature."""
+    """Standardise, then linear regression on targets +1 and -1 with an L2 penalty (scikit-learn).
+
+    Probabilities are computed from the decision values with a temperature.
+    """
 
     def __init__(
         self,
@@ -30,14 +33,14 @@ class Ridge(ScoreHead):
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Ridge:
-    """The head; one pooled vector a clip has neither layers nor frames."""
+    """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return Ridge(random_state=random_state)
 
 
 head = Head(
     "ridge",
     "pooled",
-    "ridge regression onto labels, class weights, temperature-scaled",
+    "ridge classifier, balanced class weights, temperature-scaled",
     "Hoerl & Kennard 1970; scikit-learn, RidgeClassifier",
     build,
     {"alpha": (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0), "class_weight": (None, "balanced")},

@@ -1,4 +1,4 @@
-"""Support vector machine with an RBF kernel and calibrated probabilities."""
+"""A support vector machine with an RBF kernel and calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from ._spec import Head
 
 
 class SVM(ScoreHead):
-    """Standardise, then SVC with an RBF kernel (scikit-learn, libsvm); probabilities by a temperature."""
+    """Standardise, then SVC with an RBF kernel (scikit-learn, libsvm).
+
+    Probabilities are computed from the decision values with a temperature.
+    """
 
     def __init__(
         self,
@@ -33,26 +36,32 @@ class SVM(ScoreHead):
     def _model(self, y: NDArray[np.int64]) -> SVC:
         return SVC(C=self.C, gamma=self.gamma, class_weight=self.class_weight)
 
-    def _outside(self, X: Floats, y: NDArray[np.int64], unseen: Floats) -> NDArray[np.float64]:
-        """The same numbers from a kernel that matrix products make: libsvm sums up every pair by itself."""
+    def _held_out_scores(self, X: Floats, y: NDArray[np.int64], held: Floats) -> NDArray[np.float64]:
+        """Return the same scores as the base class, with a kernel matrix that is computed in advance.
+
+        Matrix products are faster than libsvm, which computes the kernel of each pair of rows separately.
+        """
         scaler = StandardScaler().fit(X)
-        seen, new = (scaler.transform(rows).astype(np.float64) for rows in (X, unseen))
-        named: dict[Any, float] = {"scale": 1 / (seen.shape[1] * (seen.var() or 1.0)), "auto": 1 / seen.shape[1]}
-        gamma: Any = named.get(self.gamma, self.gamma)
+        train, test = (scaler.transform(rows).astype(np.float64) for rows in (X, held))
+        named_gammas: dict[Any, float] = {
+            "scale": 1 / (train.shape[1] * (train.var() or 1.0)),
+            "auto": 1 / train.shape[1],
+        }
+        gamma: Any = named_gammas.get(self.gamma, self.gamma)
         model = SVC(C=self.C, kernel="precomputed", class_weight=self.class_weight)
-        model.fit(rbf_kernel(seen, gamma=gamma), self.classes_[y])
-        return scores_of(model, rbf_kernel(new, seen, gamma=gamma))
+        model.fit(rbf_kernel(train, gamma=gamma), self.classes_[y])
+        return scores_of(model, rbf_kernel(test, train, gamma=gamma))
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> SVM:
-    """The head; one pooled vector a clip has neither layers nor frames."""
+    """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return SVM(random_state=random_state)
 
 
 head = Head(
     "svm",
     "pooled",
-    "support vector machine, RBF kernel, temperature-scaled",
+    "support vector machine with an RBF kernel, temperature-scaled",
     "scikit-learn, SVC",
     build,
     {"C": (0.3, 1.0, 3.0, 10.0, 30.0), "gamma": ("scale", 1e-4, 3e-4, 1e-3, 3e-3), "class_weight": (None, "balanced")},

@@ -1,4 +1,4 @@
-"""Inference: from audio to labels with a fitted model. Windows, streams, output formats.
+"""Inference: from audio to labels with a fitted model. Clips, windows, live sound, output formats.
 
 May import: `saved`, `heads`, `data`, `embedcache`.
 """

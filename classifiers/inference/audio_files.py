@@ -1,4 +1,4 @@
-"""Many files, or standard input, through a predictor: what failed is said and the rest goes on."""
+"""Predictions of many files, or of standard input. A file that cannot be used does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,41 +11,52 @@ from typing import BinaryIO
 import numpy as np
 
 from embedcache import AudioError, EncoderError, Recording
-from embedcache.audio.decode import LONGEST, MOST_BYTES, SUFFIXES, Waveform
+from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, SUFFIXES, Waveform
 
-from .predictor import AT_ONCE, Prediction, Predictor
-from .windows import AudioClip, Windows, check_rate, samples_of, sound_of
+from .predictor import BATCH_SECONDS, Prediction, Predictor
+from .windows import AudioClip, Windows, check_rate, clip_from_waveform, decode_pcm16
 
 STDIN = "-"
-PIECE = 1 << 14  # bytes that are read of a pipe at once: half a second at 16 kHz
+CHUNK_BYTES = 1 << 14  # bytes read from a pipe at a time: half a second of raw sound at 16 kHz
+FILE_STARTS = (b"RIFF", b"fLaC", b"OggS", b"ID3")  # first bytes of audio files, as opposed to raw sound
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file: its predictions, one or one a window, or why there are none."""
+    """The result of one file: one prediction, or one per window; for a file that cannot be used, its fault."""
 
     path: str
     predictions: tuple[Prediction, ...] = ()
     fault: str = ""
 
 
+@dataclass(frozen=True)
+class _PendingFile:
+    """A file that was decoded and waits for its predictions, or its fault."""
+
+    path: str
+    clips: tuple[AudioClip, ...] = ()
+    fault: str = ""
+
+
 def find_audio(names: Sequence[str]) -> list[str]:
-    """Paths of files, of the audio in folders at any depth, and of what patterns match, sorted within each; once each.
+    """Return the paths of files, of the audio files in folders at any depth, and of the matches of patterns, once each.
 
-    A name that is nothing of these stays, to fail where it is read.
+    The order is that of `names`; the paths of one folder or pattern are sorted. A name without a file stays in the list
+    and fails when it is read.
     """
-    return list(dict.fromkeys(path for name in names for path in _expanded(name)))
+    return list(dict.fromkeys(path for name in names for path in _expand(name)))
 
 
-def _expanded(name: str) -> list[str]:
-    place = Path(name)
-    if place.is_dir():
-        found = [path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+def _expand(name: str) -> list[str]:
+    path = Path(name)
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
         return sorted(map(str, found)) or [name]
-    if place.exists() or not glob.has_magic(name):
+    if path.exists() or not glob.has_magic(name):
         return [name]
-    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - pathlib takes no pattern from the root on
-    return [path for match in matches for path in _expanded(match)] or [name]
+    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - pathlib takes no absolute pattern
+    return [file for match in matches for file in _expand(match)] or [name]
 
 
 def predict_files(
@@ -55,46 +66,49 @@ def predict_files(
     abstain_below: float | None = None,
     stdin: BinaryIO | None = None,
 ) -> Iterator[FileResult]:
-    """What becomes of each file, in order; `-` is a whole file on `stdin`."""
-    waiting: list[tuple[str, list[AudioClip], str]] = []  # path, sounds, fault
+    """Yield the result of each file, in order. The path `-` is one audio file on `stdin`."""
+    pending: list[_PendingFile] = []
     for path in paths:
-        try:
-            waiting.append((path, _heard(predictor, path, windows, stdin), ""))
-        except AudioError as error:
-            waiting.append((path, [], str(error)))
-        if sum(sound.seconds for _, sounds, _ in waiting for sound in sounds) >= AT_ONCE:
-            yield from _answered(predictor, waiting, abstain_below)
-            waiting = []
-    yield from _answered(predictor, waiting, abstain_below)
+        pending.append(_load_pending(predictor, path, windows, stdin))
+        if sum(clip.seconds for file in pending for clip in file.clips) >= BATCH_SECONDS:
+            yield from _predict_pending(predictor, pending, abstain_below)
+            pending = []
+    yield from _predict_pending(predictor, pending, abstain_below)
 
 
-def _heard(predictor: Predictor, path: str, windows: Windows | None, stdin: BinaryIO | None) -> list[AudioClip]:
+def _load_pending(predictor: Predictor, path: str, windows: Windows | None, stdin: BinaryIO | None) -> _PendingFile:
+    try:
+        clips = predictor.clips(_load_recording(path, stdin), windows)
+    except AudioError as error:
+        return _PendingFile(path, fault=str(error))
+    return _PendingFile(path, tuple(replace(clip, path=path) for clip in clips))
+
+
+def _load_recording(path: str, stdin: BinaryIO | None) -> Recording:
     if path == STDIN:
         if stdin is None:
-            raise AudioError(f"{STDIN}: standard input is closed. Pipe a file into it, or name one.")
-        recording = Recording.of(stdin.read(MOST_BYTES), STDIN)
-    elif Path(path).is_dir():
-        raise AudioError(f"{path}: holds no audio ({', '.join(sorted(SUFFIXES))}).")
-    else:
-        recording = Recording.load(path)
-    return [replace(sound, path=path) for sound in predictor.hear(recording, windows)]
+            raise AudioError(f"{STDIN}: standard input is closed. Pipe a file into it, or name a file.")
+        return Recording.of(stdin.read(MAX_BYTES), STDIN)
+    if Path(path).is_dir():
+        raise AudioError(f"{path}: the folder has no audio files ({', '.join(sorted(SUFFIXES))}). Name another folder.")
+    return Recording.load(path)
 
 
-def _answered(
-    predictor: Predictor, waiting: Sequence[tuple[str, list[AudioClip], str]], abstain_below: float | None
+def _predict_pending(
+    predictor: Predictor, pending: Sequence[_PendingFile], abstain_below: float | None
 ) -> Iterator[FileResult]:
-    """All at once; where that fails, one by one, so that one file's fault is its own."""
+    """Predict the clips of all files together; if that fails, file by file, so that only the faulty files fail."""
     try:
-        said = iter(predictor.answer([sound for _, sounds, _ in waiting for sound in sounds], abstain_below))
+        predictions = iter(predictor.predict_clips([clip for file in pending for clip in file.clips], abstain_below))
     except (AudioError, EncoderError) as error:
-        if len(waiting) == 1:
-            yield FileResult(waiting[0][0], fault=f"{waiting[0][0]}: {error}")
+        if len(pending) == 1:
+            yield FileResult(pending[0].path, fault=f"{pending[0].path}: {error}")
             return
-        for one in waiting:
-            yield from _answered(predictor, [one], abstain_below)
+        for file in pending:
+            yield from _predict_pending(predictor, [file], abstain_below)
         return
-    for path, sounds, fault in waiting:
-        yield FileResult(path, tuple(next(said) for _ in sounds), fault)
+    for file in pending:
+        yield FileResult(file.path, tuple(next(predictions) for _ in file.clips), file.fault)
 
 
 def predict_raw(
@@ -104,32 +118,40 @@ def predict_raw(
     windows: Windows | None = None,
     abstain_below: float | None = None,
 ) -> Iterator[Prediction]:
-    """Predictions of raw sound on a pipe, 16 bits, little-endian, one channel: of each window as it comes, or of all.
+    """Yield predictions of raw sound on a pipe: 16 bits, little-endian, one channel, at `rate` Hz.
 
-    Raises AudioError for a rate that no sound has, for too little sound, and for more than an hour in one piece.
+    With `windows`, each window is predicted as soon as it is complete; without, the whole sound at its end. Raises
+    AudioError if the sample rate is out of range, if the sound is too short, or if it is longer than an hour without
+    windows.
     """
     check_rate(rate)
     if windows is None:
-        whole = np.concatenate([np.empty(0, np.float32), *_pieces(pipe, most=round(LONGEST * rate))])
-        yield from predictor.answer([sound_of(whole, rate, predictor.rate, STDIN)], abstain_below)
+        chunks = _read_samples(pipe, max_samples=round(MAX_SECONDS * rate))
+        whole = np.concatenate([np.empty(0, np.float32), *chunks])
+        yield from predictor.predict_clips([clip_from_waveform(whole, rate, predictor.rate, STDIN)], abstain_below)
         return
     stream = predictor.stream(rate, windows, abstain_below, STDIN)
-    for samples in _pieces(pipe):
+    for samples in _read_samples(pipe):
         yield from stream.push(samples)
-    if not stream.arriving.length:
-        raise AudioError(f"{STDIN}: is empty: no sound came.")
+    if not stream.window_stream.length:
+        raise AudioError(f"{STDIN}: got no samples; wanted raw 16-bit sound. Check the program that writes the pipe.")
     yield from stream.close()
 
 
-def _pieces(pipe: BinaryIO, most: float = float("inf")) -> Iterator[Waveform]:
-    """The samples of a pipe as they come. Raises AudioError for more than `most`, and for a file, which is not raw."""
-    odd, count = b"", 0
-    while data := pipe.read1(PIECE):  # type: ignore[attr-defined]
-        if not count and data.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")):
-            raise AudioError(f"{STDIN}: is a file, not raw sound. Leave --rate out.")
-        whole = odd + data
-        count += len(whole) // 2
-        odd = whole[-1:] if len(whole) % 2 else b""
-        if count > most:
-            raise AudioError(f"{STDIN}: goes on for more than {LONGEST:.0f} s. Hear it in windows: --window 3.")
-        yield samples_of(whole)
+def _read_samples(pipe: BinaryIO, max_samples: float = float("inf")) -> Iterator[Waveform]:
+    """Yield the samples of a pipe as they arrive.
+
+    Raises AudioError if there are more than `max_samples`, or if the pipe holds an audio file instead of raw sound.
+    """
+    rest, count = b"", 0  # the first byte of a sample whose second byte has not arrived; the samples so far
+    while data := pipe.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+        if not count and data.startswith(FILE_STARTS):
+            raise AudioError(f"{STDIN}: got an audio file; wanted raw sound, as --rate says. Leave --rate out.")
+        data = rest + data
+        count += len(data) // 2
+        rest = data[-1:] if len(data) % 2 else b""
+        if count > max_samples:
+            raise AudioError(
+                f"{STDIN}: got more than {MAX_SECONDS:.0f} s of sound. Predict it in windows (--window 3)."
+            )
+        yield decode_pcm16(data)

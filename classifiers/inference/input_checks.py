@@ -1,7 +1,8 @@
-"""What makes an answer doubtful, whatever the model says: silence, a click, too short, too long, a narrow band.
+"""Reasons to doubt a prediction, whatever the model: silence, a click, a clip too short or too long, a narrow band.
 
-A head always finds one of its labels likeliest. Where there is nothing to hear, that is not said; where the sound is
-unlike what models are trained on, or little of it is heard, a sentence says so. Music and noise are not recognised.
+A head always ranks one of its labels first. A clip without audible sound gets no label. A clip that is unlike the clips
+models are trained on, or of which a model used only a part, gets notes: sentences for people. Music and noise are not
+recognised.
 """
 
 from __future__ import annotations
@@ -10,48 +11,51 @@ import numpy as np
 
 from embedcache.audio.decode import Waveform
 
-FRAME = 0.025  # seconds that a level is taken over
-# Of RAVDESS's 1440 clips, all acted in quiet rooms, each third was measured: the quietest has 0.35 s above this level.
-AUDIBLE = -60.0  # dB of full scale, root mean square
-LEAST = 0.1  # seconds above it: a click has 0.05 at most
-SHORT = 0.5  # seconds: a word
-CUT = 3.0  # times what is heard: heads over frames hear about half of a clip in training, too
-LONG = 30.0  # seconds: longer than the clips of all datasets here but a few
+FRAME = 0.025  # length of the frames whose level is measured, in seconds
+# Measured on every third of RAVDESS's 1440 clips, all acted in quiet rooms: the quietest has 0.35 s above this level.
+AUDIBLE = -60.0  # root-mean-square level above which a frame is audible, in dB of full scale
+MIN_AUDIBLE = 0.1  # shortest audible sound that is judged, in seconds; a click has at most 0.05 s
+SHORT = 0.5  # clips below this duration get a note, in seconds; a word lasts about as long
+# Clips longer than this many times the part that the model uses get a note. Heads over frames use about half of a clip
+# in training, too.
+CUT = 3.0
+LONG = 30.0  # clips above this duration get a note, in seconds; only a few clips of all datasets here are longer
 
 
 def nothing_audible(wave: Waveform, rate: int) -> str:
-    """Why there is nothing to judge in a waveform, as a sentence; "" where there is."""
-    seconds = audible(wave, rate)
-    if seconds >= LEAST:
+    """Return the reason, as a sentence, why a waveform has too little audible sound to judge; "" if it has enough."""
+    seconds = audible_seconds(wave, rate)
+    if seconds >= MIN_AUDIBLE:
         return ""
     if not seconds:
         return f"Silence: nothing is louder than {AUDIBLE:.0f} dB of full scale. Is the microphone on?"
     return f"Only {seconds * 1000:.0f} ms are louder than {AUDIBLE:.0f} dB of full scale: a click, not speech."
 
 
-def input_notes(seconds: float, rate: int, native: int, hears: float = float("inf")) -> tuple[str, ...]:
-    """What sets a clip apart from those that models learn from: its duration, its rate `native` in Hz, a cut.
+def input_notes(seconds: float, rate: int, native_rate: int, used_seconds: float = float("inf")) -> tuple[str, ...]:
+    """Return notes on how a clip differs from the clips that models are trained on.
 
-    `hears` is how many of its seconds reach the model.
+    `seconds` is the duration of the clip, `rate` the sample rate of the model and `native_rate` that of the recording,
+    in Hz. Models use at most the middle `used_seconds` of a clip.
     """
-    cut = seconds > CUT * hears
-    found = {
-        f"Short: it lasts {seconds:.2f} s. Say a whole sentence.": seconds < SHORT,
-        f"Cut: it lasts {seconds:.1f} s, and the middle {hears:.1f} s alone were heard. Hear it in windows.": cut,
-        f"Long: it lasts {seconds:.0f} s and was heard as one clip. Windows show how it changes.": (
-            not cut and seconds > LONG
-        ),
-        f"Narrow: it has {native:,} samples a second, so nothing above {native / 2000:g} kHz is heard.": native < rate,
+    cut = seconds > CUT * used_seconds
+    notes = {
+        f"Short: the clip lasts {seconds:.2f} s. Record a whole sentence.": seconds < SHORT,
+        f"Cut: the clip lasts {seconds:.1f} s, and only its middle {used_seconds:.1f} s were used. Predict it in "
+        "windows.": cut,
+        f"Long: the clip lasts {seconds:.0f} s and was judged as a whole. Predict it in windows to see how it "
+        "changes.": not cut and seconds > LONG,
+        f"Narrow: the sample rate of the recording is {native_rate:,} Hz, so it contains nothing above "
+        f"{native_rate / 2000:g} kHz.": native_rate < rate,
     }
-    return tuple(sentence for sentence, holds in found.items() if holds)
+    return tuple(note for note, applies in notes.items() if applies)
 
 
-def audible(wave: Waveform, rate: int) -> float:
-    """Seconds of a waveform whose level, without its mean, is above `AUDIBLE`."""
-    width = round(FRAME * rate)
-    beyond = -len(wave) % width
+def audible_seconds(wave: Waveform, rate: int) -> float:
+    """Return the seconds of a waveform whose level, after removing the mean, is above `AUDIBLE`."""
     if not len(wave):
         return 0.0
-    frames = np.pad(wave - wave.mean(), (0, beyond)).reshape(-1, width)
+    width = round(FRAME * rate)
+    frames = np.pad(wave - wave.mean(), (0, -len(wave) % width)).reshape(-1, width)
     level = np.sqrt(np.mean(frames**2, axis=1, dtype=np.float64))
     return FRAME * int(np.count_nonzero(level > 10 ** (AUDIBLE / 20)))

@@ -1,7 +1,7 @@
-"""Model: a folder of `ser fit`, or of `ser finetune`, loaded. Waveforms in, probabilities out, and what counted.
+"""Models: loaded folders of `ser fit` or `ser finetune`. Waveforms in, probabilities and attributions out.
 
-A head needs the vectors of its encoder, a fine-tuned network the waveforms themselves: `Model` hides which it is, and
-`Heard` sees to it that heads which share an encoder do not run it twice.
+A head needs the vectors of its encoder, a fine-tuned network the waveforms themselves. `Model` hides the difference,
+and `EncodedWaveforms` runs an encoder once for all heads that share it.
 """
 
 from __future__ import annotations
@@ -26,188 +26,193 @@ from ..data.views import rows_of
 from ..heads import innermost
 from ..saved.model_folder import ModelCard, load_model
 
-CONFIG = "config.json"  # of transformers; model folders of `ser fit` have none
-LONGEST = 900.0  # seconds of a clip that a fine-tuned network is given
+CONFIG = "config.json"  # of a transformers checkpoint; model folders of `ser fit` have no such file
+LONGEST = 900.0  # longest clip that a fine-tuned network gets, in seconds
+NAMES = ("name", "checkpoint", "trained_on")  # encoder fields that may differ: the hash of the weights is compared
 
 Proba = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a model's answer to one waveform rests on; None where it weighs neither."""
+    """The shares of layers and frames in a model's prediction of one waveform; None if the model weighs none."""
 
-    layers: tuple[float, ...] | None = None  # each layer's share, sum 1
-    frames: tuple[float, ...] | None = None  # each frame's share, sum 1, evenly over the waveform
+    layers: tuple[float, ...] | None = None  # share of each layer, sum 1
+    frames: tuple[float, ...] | None = None  # share of each frame, sum 1; the frames divide the waveform evenly
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model folder, loaded."""
+    """A loaded model folder."""
 
     folder: Path
     labels: tuple[str, ...]
-    rate: int  # samples a second that it hears
-    shortest: float  # seconds
-    longest: float
-    hears: float  # seconds of a clip; of a longer one, the middle alone
-    about: Mapping[str, Any]  # its card, as JSON has it
-    encoder: Encoder | None  # None: a network from waveform to label
-    views: tuple[str, ...]  # of the encoder's, that it reads
-    proba: Callable[[Sequence[Waveform], Batch], Proba]  # (n, C), columns in the order of `labels`
-    counted: Callable[[Waveform, Batch], Attribution]
+    rate: int  # sample rate of the waveforms that the model takes, in Hz
+    shortest: float  # shortest clip that the model takes, in seconds
+    longest: float  # longest clip that the model takes, in seconds
+    used_seconds: float  # longest part of a clip that the model uses, in seconds; the middle of a longer clip
+    card: Mapping[str, Any]  # the model card, as its JSON file has it
+    encoder: Encoder | None  # None for a fine-tuned network, which takes waveforms
+    views: tuple[str, ...]  # the views of the encoder that the head reads
+    proba: Callable[[Sequence[Waveform], Batch], Proba]  # probabilities (n, C), columns in the order of `labels`
+    attribution: Callable[[Waveform, Batch], Attribution]  # the attribution of one waveform
 
     @property
     def name(self) -> str:
-        """What it is called: the folder's own name."""
+        """The name of the folder."""
         return self.folder.resolve().name
 
-    def misfit(self, path: str, seconds: float) -> str:
-        """Why it cannot take a clip that lasts so long; "" where it can."""
-        instead = "Hear it in windows (--window 3), or cut it into utterances."
-        return too_short_or_long(path, seconds, self.name, self.shortest, self.longest, instead)
+    def duration_fault(self, path: str, seconds: float) -> str:
+        """Return why a clip of this duration is too short or too long for the model; "" if it is neither."""
+        advice = "Predict it in windows (--window 3), or cut it into utterances."
+        return too_short_or_long(path, seconds, self.name, self.shortest, self.longest, advice)
 
 
 def load_models(folders: Sequence[str | Path], device: str = "auto") -> tuple[Model, ...]:
-    """Every folder as a model; an encoder that several heads read is loaded once.
+    """Return the models of folders. An encoder that several heads read is loaded once.
 
-    Raises ModelError and EncoderError as `load_whole` and `Finetuned.load` do.
+    Raises ModelError and EncoderError as `load_head_and_encoder` and `Finetuned.load` do.
     """
     loaded: dict[tuple[str, str], Encoder] = {}
 
     def model(folder: Path) -> Model:
-        if (folder / CARD).exists() or (folder / CONFIG).exists():  # a checkpoint, whatever it lacks
-            return _of_finetuned(folder, Finetuned.load(folder, device))
-        return _of_head(folder, *load_whole(folder, device, loaded))
+        if (folder / CARD).exists() or (folder / CONFIG).exists():  # a checkpoint, even if other files are missing
+            return _finetuned_model(folder, Finetuned.load(folder, device))
+        return _head_model(folder, *load_head_and_encoder(folder, device, loaded))
 
     return tuple(model(Path(folder)) for folder in folders)
 
 
-def load_whole(
+def load_head_and_encoder(
     folder: str | Path, device: str = "auto", loaded: dict[tuple[str, str], Encoder] | None = None
 ) -> tuple[Any, ModelCard, Encoder]:
-    """A model folder's head and card, and the encoder that made its vectors: a checkpoint, or a built-in by name.
+    """Return the head and the card of a model folder, and the encoder of its vectors: a checkpoint or a built-in one.
 
-    `loaded` holds encoders by what they are called and their precision, and gets this one. Raises ModelError where
-    there is no such encoder here, as of imported vectors, or it has other weights than the one the head was fitted on;
-    where only a library's version differs, it warns.
+    `loaded` holds encoders by checkpoint or name and precision; this encoder is taken from it, or added. Raises
+    ModelError if the encoder is not available, as for imported vectors, or if its weights are not those that the head
+    was fitted on. Warns if only the version of a library differs.
     """
     estimator, card = load_model(folder)
     if not card.checkpoint and not encoders.find(card.encoder):
-        have = ", ".join(encoders.names())
-        raise ModelError(f"{folder}: its vectors are of '{card.encoder}', which is no encoder here; have {have}.")
+        available = ", ".join(encoders.names())
+        raise ModelError(
+            f"{folder}: the head reads vectors of '{card.encoder}', which is not an available encoder; have "
+            f"{available}. Fit a head on vectors of one of these."
+        )
     loaded = {} if loaded is None else loaded
-    called = card.checkpoint or card.encoder, str(card.encoder_info.get("precision", "fp32"))
-    if called not in loaded:
-        loaded[called] = load_encoder(called[0], device, called[1])
-    _check_encoder(card, loaded[called].info)
-    return estimator, card, loaded[called]
+    key = card.checkpoint or card.encoder, str(card.encoder_info.get("precision", "fp32"))
+    if key not in loaded:
+        name, precision = key
+        loaded[key] = load_encoder(name, device, precision)
+    _check_encoder(card, loaded[key].info)
+    return estimator, card, loaded[key]
 
 
 @dataclass(frozen=True)
 class EncodedWaveforms:
-    """Waveforms and their vectors, for models that share them: each encoder has run once, over all that they read."""
+    """Waveforms and their vectors, for several models. Each encoder has run once, for all models that share it."""
 
     models: Sequence[Model]
     waves: Sequence[Waveform]
-    batches: Mapping[int, Batch]  # by encoder
+    batches: Mapping[int, Batch]  # the vectors of each encoder, by `id` of the encoder
 
     @classmethod
-    def of(cls, models: Sequence[Model], waves: Sequence[Waveform]) -> EncodedWaveforms:
-        """Run the encoders. Raises EncoderError where a vector is not finite."""
-        wanted: dict[int, tuple[Encoder, dict[str, None]]] = {}
+    def encode(cls, models: Sequence[Model], waves: Sequence[Waveform]) -> EncodedWaveforms:
+        """Run the encoders of the models. Raises EncoderError if a vector is not finite."""
+        needed: dict[int, tuple[Encoder, dict[str, None]]] = {}  # encoder and views, which keep their order
         for model in models:
             if model.encoder is not None:
-                _, views = wanted.setdefault(id(model.encoder), (model.encoder, {}))
+                _, views = needed.setdefault(id(model.encoder), (model.encoder, {}))
                 views.update(dict.fromkeys(model.views))
-        batches = {number: encoder.encode(waves, tuple(views)) for number, (encoder, views) in wanted.items()}
+        batches = {key: encoder.encode(waves, tuple(views)) for key, (encoder, views) in needed.items()}
         for batch in batches.values():
             refuse_nan([f"waveform {number}" for number in range(len(waves))], batch)
         return cls(models, waves, batches)
 
-    def votes(self) -> list[Proba]:
-        """Of each model, probabilities (n, C), columns in the order of its labels."""
+    def probabilities(self) -> list[Proba]:
+        """Return the probabilities (n, C) of each model, columns in the order of its labels."""
         return [model.proba(self.waves, self.batches.get(id(model.encoder), {})) for model in self.models]
 
-    def counted(self, number: int) -> list[Attribution]:
-        """Of each model, what its answer to one of the waveforms rests on."""
-        alone = {
-            encoder: {view: _row(rows, number) for view, rows in batch.items()}
-            for encoder, batch in self.batches.items()
+    def attributions(self, index: int) -> list[Attribution]:
+        """Return the attribution of each model for the waveform at `index`."""
+        batches = {
+            key: {view: _row(rows, index) for view, rows in batch.items()} for key, batch in self.batches.items()
         }
-        return [model.counted(self.waves[number], alone.get(id(model.encoder), {})) for model in self.models]
+        return [model.attribution(self.waves[index], batches.get(id(model.encoder), {})) for model in self.models]
 
 
-def _row(rows: Rows, number: int) -> Rows:
-    return rows.take([number]) if isinstance(rows, Frames) else rows[[number]]
+def _row(rows: Rows, index: int) -> Rows:
+    return rows.take([index]) if isinstance(rows, Frames) else rows[[index]]
 
 
-def _of_head(folder: Path, estimator: Any, card: ModelCard, encoder: Encoder) -> Model:
+def _head_model(folder: Path, estimator: Any, card: ModelCard, encoder: Encoder) -> Model:
     parts = resolve_views(card.view.split("+"), encoder)
 
     def proba(waves: Sequence[Waveform], batch: Batch) -> Proba:
-        said: Proba = estimator.predict_proba(rows_of(batch, parts, card.n_frames))
-        return said
+        rows: Proba = estimator.predict_proba(rows_of(batch, parts, card.n_frames))
+        return rows
 
-    def what_counted(wave: Waveform, batch: Batch) -> Attribution:
+    def attribution(wave: Waveform, batch: Batch) -> Attribution:
         head = innermost(estimator)
-        frames = _frames(head, card, batch, parts) if hasattr(head, "frame_weights") else None
-        return Attribution(_layers(head), frames)
+        frames = _frame_shares(head, card, batch, parts) if hasattr(head, "frame_weights") else None
+        return Attribution(_layer_shares(head), frames)
 
-    labels = tuple(map(str, estimator.classes_))
     return Model(
-        folder,
-        labels,
-        encoder.info.sample_rate,
-        encoder.shortest,
-        encoder.longest,
-        _hears(encoder, parts, card.n_frames),
-        asdict(card),
-        encoder,
-        parts,
-        proba,
-        what_counted,
+        folder=folder,
+        labels=tuple(map(str, estimator.classes_)),
+        rate=encoder.info.sample_rate,
+        shortest=encoder.shortest,
+        longest=encoder.longest,
+        used_seconds=_seconds_of_frames(encoder, parts, card.n_frames),
+        card=asdict(card),
+        encoder=encoder,
+        views=parts,
+        proba=proba,
+        attribution=attribution,
     )
 
 
-def _hears(encoder: Encoder, parts: Sequence[str], n_frames: int) -> float:
-    """Seconds that so many frames last; of a view without frames, no end."""
+def _seconds_of_frames(encoder: Encoder, parts: Sequence[str], n_frames: int) -> float:
+    """Return the duration of `n_frames` frames, in seconds; infinity if no view has frames."""
     ragged = [part for part in parts if is_ragged(part)]
     if not ragged:
         return float("inf")
     seconds = max(2.0, encoder.shortest)
-    frames = encoder.encode([np.zeros(round(seconds * encoder.info.sample_rate), np.float32)], ragged[:1])[ragged[0]]
+    silence = np.zeros(round(seconds * encoder.info.sample_rate), np.float32)
+    frames = encoder.encode([silence], ragged[:1])[ragged[0]]
     return n_frames * seconds / len(frames[0])
 
 
-def _of_finetuned(folder: Path, tuned: Finetuned) -> Model:
+def _finetuned_model(folder: Path, tuned: Finetuned) -> Model:
+    card = tuned.card
+
     def proba(waves: Sequence[Waveform], batch: Batch) -> Proba:
         return tuned.proba_of(waves).astype(np.float64)
 
-    def what_counted(wave: Waveform, batch: Batch) -> Attribution:
+    def attribution(wave: Waveform, batch: Batch) -> Attribution:
         weights = tuned.attention_of(wave)
         if weights is None:
             return Attribution()
-        share = min(1.0, tuned.card.settings.seconds * tuned.rate / len(wave))
-        return Attribution(frames=_centred(weights, round(len(weights) / share)))
+        used_share = min(1.0, card.settings.seconds * tuned.rate / len(wave))
+        return Attribution(frames=_pad_around(weights, round(len(weights) / used_share)))
 
-    card = tuned.card
     return Model(
-        folder,
-        card.labels,
-        tuned.rate,
-        tuned.shortest,
-        LONGEST,
-        card.settings.seconds,
-        card.to_dict(),
-        None,
-        (),
-        proba,
-        what_counted,
+        folder=folder,
+        labels=card.labels,
+        rate=tuned.rate,
+        shortest=tuned.shortest,
+        longest=LONGEST,
+        used_seconds=card.settings.seconds,
+        card=card.to_dict(),
+        encoder=None,
+        views=(),
+        proba=proba,
+        attribution=attribution,
     )
 
 
-def _layers(head: Any) -> tuple[float, ...] | None:
-    """Each layer's share: what was learned, or all of it for the layer that was chosen."""
+def _layer_shares(head: Any) -> tuple[float, ...] | None:
+    """Return the share of each layer: the learned weights, or 1 for the chosen layer and 0 for the others."""
     n_layers = getattr(head, "n_layers", 1)
     if n_layers < 2:
         return None
@@ -217,31 +222,40 @@ def _layers(head: Any) -> tuple[float, ...] | None:
     return None if weights is None else tuple(map(float, weights))
 
 
-def _frames(head: Any, card: ModelCard, batch: Batch, parts: Sequence[str]) -> tuple[float, ...]:
-    """Each frame's share over the whole clip, 0 where a long one was cut."""
+def _frame_shares(head: Any, card: ModelCard, batch: Batch, parts: Sequence[str]) -> tuple[float, ...]:
+    """Return the share of each frame of the clip; 0 for the frames that were cropped from a long clip."""
     frames = next(rows for part in parts if is_ragged(part) and isinstance(rows := batch[part], Frames))
     length = len(frames[0])
     weights = head.frame_weights(rows_of(batch, parts, card.n_frames))[0]
-    return _centred(weights[: min(length, card.n_frames)], length)
+    return _pad_around(weights[: min(length, card.n_frames)], length)
 
 
-def _centred(weights: NDArray[Any], length: int) -> tuple[float, ...]:
-    """The weights of a clip's middle, as of all its frames."""
-    whole = np.zeros(max(length, len(weights)))
-    begin = (len(whole) - len(weights)) // 2
-    whole[begin : begin + len(weights)] = weights
-    return tuple(map(float, whole))
+def _pad_around(weights: NDArray[Any], length: int) -> tuple[float, ...]:
+    """Return the weights of the middle frames of a clip with zeros on both sides, `length` frames in all.
+
+    For example, the weights [0.4, 0.6] become (0, 0.4, 0.6, 0, 0) for a clip of 5 frames.
+    """
+    padded = np.zeros(max(length, len(weights)))
+    start = (len(padded) - len(weights)) // 2
+    padded[start : start + len(weights)] = weights
+    return tuple(map(float, padded))
 
 
-def _check_encoder(card: ModelCard, here: EncoderInfo) -> None:
-    there = card.encoder_info
-    names = [
-        f.name for f in fields(here) if f.name not in ("name", "checkpoint", "trained_on")
-    ]  # which the weights name
-    differ = [name for name in names if there.get(name) != getattr(here, name)]
-    if not differ:
+def _check_encoder(card: ModelCard, info: EncoderInfo) -> None:
+    """Check that the encoder computes the vectors that the head was fitted on.
+
+    Raises ModelError if any setting but the preprocessing differs. Different preprocessing, which names the versions of
+    libraries, is a warning.
+    """
+    fitted = card.encoder_info
+    names = [field.name for field in fields(info) if field.name not in NAMES]
+    differing = [name for name in names if fitted.get(name) != getattr(info, name)]
+    if not differing:
         return
-    said = "; ".join(f"{name}: {there.get(name)} then, {getattr(here, name)} now" for name in differ)
-    if differ != ["preprocessing"]:
-        raise ModelError(f"the head was fitted on vectors of another {card.encoder}: {said}. Fit it again.")
-    warnings.warn(f"the head's vectors were made a little differently: {said}", UserWarning, stacklevel=5)
+    changes = "; ".join(f"{name} was {fitted.get(name)}, is {getattr(info, name)}" for name in differing)
+    if differing != ["preprocessing"]:
+        raise ModelError(
+            f"the head was fitted on vectors of a different '{card.encoder}': {changes}. Fit the head again."
+        )
+    message = f"the vectors that the head was fitted on were made with other library versions: {changes}."
+    warnings.warn(message, UserWarning, stacklevel=5)

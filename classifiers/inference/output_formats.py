@@ -1,4 +1,4 @@
-"""Predictions as lines: a table for a terminal, CSV or JSON lines for other programs. Each line is said at once."""
+"""Output formats of predictions: a table for a terminal, CSV or JSON lines for other programs, one line at a time."""
 
 from __future__ import annotations
 
@@ -12,66 +12,76 @@ from typing import Any
 from .predictor import Prediction
 
 NOT_SURE = "not sure"
-FIRST = ("path", "begin", "end", "label", "certainty")
+# A prediction's confidence is called "certainty" in the CSV column, the JSON key and the table, as programs that read
+# the output of `ser predict` and of the HTTP API expect.
+CONFIDENCE = "certainty"
+FIRST_COLUMNS = ("path", "begin", "end", "label", CONFIDENCE)
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A way to write predictions: what stands first, "" for nothing, and each one's line."""
+    """A format of predictions: a header line, "" for none, and a function that returns the line of a prediction."""
 
     header: str
     line: Callable[[Prediction], str]
 
 
 def json_lines() -> OutputFormat:
-    """One JSON object a prediction; `label` is null where it is not sure."""
+    """Return the format of one JSON object per prediction. `label` is null where the model abstains."""
     return OutputFormat("", lambda p: json.dumps(to_dict(p)))
 
 
 def csv_lines(labels: Sequence[str]) -> OutputFormat:
-    """One row a prediction: FIRST, a column `p_<label>` each, `notes`; `label` is empty where it is not sure."""
+    """Return the format of one CSV row per prediction. `label` is empty where the model abstains.
+
+    The columns are `FIRST_COLUMNS`, a column `p_<label>` for each label, and `notes`.
+    """
 
     def row(p: Prediction) -> str:
-        said = [p.path, f"{p.begin:.3f}", f"{p.end:.3f}", p.label or "", f"{p.certainty:.6f}"]
-        return _csv([*said, *(f"{p.probabilities[label]:.6f}" for label in labels), " ".join(p.notes)])
+        first = [p.path, f"{p.begin:.3f}", f"{p.end:.3f}", p.label or "", f"{p.confidence:.6f}"]
+        return _csv_row([*first, *(f"{p.probabilities[label]:.6f}" for label in labels), " ".join(p.notes)])
 
-    return OutputFormat(_csv([*FIRST, *(f"p_{label}" for label in labels), "notes"]), row)
+    return OutputFormat(_csv_row([*FIRST_COLUMNS, *(f"p_{label}" for label in labels), "notes"]), row)
 
 
 def table_lines(labels: Sequence[str], paths: Sequence[str], timed: bool, width: int) -> OutputFormat:
-    """Columns for people, in lines of `width`: the certainty as number and bar, then as many other labels as fit."""
-    widest = max(map(len, (*labels, NOT_SURE)))
-    first = min(max(map(len, ("path", *paths))), max(12, width - widest - 30 - 14 * timed))
+    """Return the format of a table for a terminal of `width` columns.
+
+    It shows the confidence as a number and a bar, then the other labels that fit, the likeliest first. `paths` are all
+    paths of the table; `timed` adds the times of the windows.
+    """
+    label_width = max(map(len, (*labels, NOT_SURE)))
+    path_width = min(max(map(len, ("path", *paths))), max(12, width - label_width - 30 - 14 * timed))
 
     def line(p: Prediction) -> str:
-        said = [_shortened(p.path, first).ljust(first)]
-        said += [f"{p.begin:6.1f}–{p.end:<6.1f}"] if timed else []
-        said += [(p.label or NOT_SURE).ljust(widest), f"{p.certainty:.3f}", _bar(p.certainty)]
-        text = "  ".join([*said, ""])
+        cells = [_shorten_path(p.path, path_width).ljust(path_width)]
+        cells += [f"{p.begin:6.1f}–{p.end:<6.1f}"] if timed else []
+        cells += [(p.label or NOT_SURE).ljust(label_width), f"{p.confidence:.3f}", _bar(p.confidence)]
+        text = "  ".join([*cells, ""])
         for label, value in sorted(p.probabilities.items(), key=lambda item: -item[1])[1:]:
             if len(text) + len(label) + 7 > width:
                 break
             text += f"{label} {value:.3f}  "
         return "\n".join([text.rstrip(), *(f"  {note}" for note in p.notes)])
 
-    head = ["path".ljust(first), *(["seconds".center(13)] if timed else []), "label".ljust(widest), "certainty"]
-    return OutputFormat("  ".join(head), line)
+    times = ["seconds".center(13)] if timed else []
+    return OutputFormat("  ".join(["path".ljust(path_width), *times, "label".ljust(label_width), CONFIDENCE]), line)
 
 
 def to_dict(p: Prediction) -> dict[str, Any]:
-    """A prediction as JSON has it."""
+    """Return a prediction as the JSON object of `ser predict --json` and of the HTTP API."""
     return {
         "path": p.path,
         "begin": round(p.begin, 3),
         "end": round(p.end, 3),
         "label": p.label,
-        "certainty": p.certainty,
+        CONFIDENCE: p.confidence,
         "probabilities": p.probabilities,
         "notes": list(p.notes),
     }
 
 
-def _csv(cells: Sequence[str]) -> str:
+def _csv_row(cells: Sequence[str]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="").writerow(cells)
     return out.getvalue()
@@ -81,7 +91,7 @@ def _bar(share: float, width: int = 10) -> str:
     return "█" * round(share * width) + "·" * (width - round(share * width))
 
 
-def _shortened(path: str, width: int) -> str:
-    """The end of a path says more than its beginning; what would steer the terminal is not sent to it."""
+def _shorten_path(path: str, width: int) -> str:
+    """Return the end of a path, which says more than the beginning, with "?" for what could steer the terminal."""
     path = "".join(letter if letter.isprintable() else "?" for letter in path)
     return path if len(path) <= width else "…" + path[len(path) - width + 1 :]

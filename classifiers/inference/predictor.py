@@ -1,7 +1,7 @@
-"""Predictor: one model or several averaged. Files, waveforms or sound that is still arriving in, probabilities out.
+"""Predictor: one model, or the average of several. Files, waveforms or live sound in, predictions out.
 
-The answer to a sound never depends on what is asked beside it: one clip, a batch, a window of a file and the same
-window of a stream get the same probabilities. Any number of threads may ask at once.
+The prediction of a clip does not depend on the clips beside it: one clip, a batch, a window of a file and the same
+window of a stream get the same probabilities. Any number of threads may use one predictor.
 """
 
 from __future__ import annotations
@@ -19,194 +19,206 @@ from embedcache.audio.decode import middle
 
 from .input_checks import input_notes, nothing_audible
 from .model import EncodedWaveforms, Model, Proba, load_models
-from .windows import AudioClip, Windows, WindowStream, sound_of, sound_of_file
+from .windows import AudioClip, Windows, WindowStream, clip_from_recording, clip_from_waveform
 
-AT_ONCE = 30.0  # seconds of sound that go through an encoder together: more are no faster
-WINDOWS = Windows()
+BATCH_SECONDS = 30.0  # sound that goes through an encoder together, in seconds; larger batches are no faster
+DEFAULT_WINDOWS = Windows()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one sound, or of one window of it."""
+    """The prediction of one clip, or of one window of a clip."""
 
-    path: str  # "" of a waveform
-    label: str | None  # None: not sure enough, or nothing to hear
+    path: str  # "" for a waveform
+    label: str | None  # None if the confidence is too low, or if nothing is audible
     probabilities: dict[str, float]  # label -> probability, sum 1
-    begin: float = 0.0  # seconds, of the window
-    end: float = 0.0
-    notes: tuple[str, ...] = ()  # sentences on why the answer is doubtful
-    heard: bool = True  # False: there was nothing to hear, and the probabilities mean nothing
+    begin: float = 0.0  # start of the window, in seconds
+    end: float = 0.0  # end of the window, in seconds
+    notes: tuple[str, ...] = ()  # reasons to doubt the prediction, as sentences
+    audible: bool = True  # False if nothing is audible; the probabilities mean nothing then
 
     @property
-    def certainty(self) -> float:
+    def confidence(self) -> float:
         """The probability of the likeliest label."""
         return max(self.probabilities.values())
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Models whose probabilities are averaged; the labels of the columns."""
+    """One model, or several whose probabilities are averaged."""
 
     models: tuple[Model, ...]
-    labels: tuple[str, ...]
-    rate: int  # samples a second that the models hear
+    labels: tuple[str, ...]  # labels of the columns of `proba`
+    rate: int  # sample rate of the models, in Hz
 
     @classmethod
     def load(cls, *folders: str | Path, device: str = "auto") -> Predictor:
-        """Load folders of `ser fit`, with their encoders, or of `ser finetune`.
+        """Load model folders, written by `ser fit` or `ser finetune`, and their encoders.
 
-        Raises ModelError and EncoderError as `load_models` does; ModelError for models that cannot be averaged.
+        Raises ModelError and EncoderError as `load_models` does, and ModelError if the models cannot be averaged.
         """
         return cls.of(load_models(folders, device))
 
     @classmethod
     def of(cls, models: Sequence[Model]) -> Predictor:
-        """Of models that are loaded. Raises ModelError where their labels, or the rates they hear, differ."""
+        """Return a predictor of loaded models. Raises ModelError if their labels or sample rates differ."""
         if not models:
-            raise ModelError("got no model; wanted the folder of one, or of several. `ser fit` writes such a folder.")
+            raise ModelError("got no model; wanted at least one model folder. `ser fit` writes such a folder.")
         first = models[0]
         for other in models:
             if set(other.labels) != set(first.labels):
                 raise ModelError(
-                    f"{first.name} and {other.name} cannot be averaged: their labels are {', '.join(first.labels)}, "
-                    f"and {', '.join(other.labels)}."
+                    f"'{first.name}' and '{other.name}' cannot be averaged: their labels are "
+                    f"{', '.join(first.labels)}, and {', '.join(other.labels)}. Choose models with the same labels."
                 )
-        return cls(tuple(models), first.labels, rate_of(models))
+        return cls(tuple(models), first.labels, common_rate(models))
 
     def predict(self, paths: Sequence[str | Path], abstain_below: float | None = None) -> list[Prediction]:
-        """One prediction a file, in order; its label is None where the certainty is below `abstain_below`, in (0, 1).
+        """Return one prediction per file, in order. The label is None if the confidence is below `abstain_below`.
 
-        Raises AudioError with every file that cannot be used, ValueError for another `abstain_below`.
+        `abstain_below` is between 0 and 1, or None to always give a label. Raises AudioError that names every file that
+        cannot be used, and ValueError for another `abstain_below`.
         """
-        sounds, faults = [], []
+        clips, faults = [], []
         for path in paths:
             try:
-                sounds += self.hear(Recording.load(path))
+                clips += self.clips(Recording.load(path))
             except AudioError as error:
                 faults.append(str(error))
         if faults:
             raise AudioError("\n".join(faults))
-        return self.answer(sounds, abstain_below)
+        return self.predict_clips(clips, abstain_below)
 
     def predict_waves(
         self, waves: Sequence[NDArray[Any]], rate: int, abstain_below: float | None = None
     ) -> list[Prediction]:
-        """The same of waveforms (samples,) or (samples, channels): floats, in [-1, 1], at `rate` Hz."""
-        return self.answer([sound_of(wave, rate, self.rate) for wave in waves], abstain_below)
+        """Return one prediction per waveform: floats (samples,) or (samples, channels) in [-1, 1], at `rate` Hz."""
+        return self.predict_clips([clip_from_waveform(wave, rate, self.rate) for wave in waves], abstain_below)
 
     def timeline(
-        self, path: str | Path, windows: Windows = WINDOWS, abstain_below: float | None = None
+        self, path: str | Path, windows: Windows = DEFAULT_WINDOWS, abstain_below: float | None = None
     ) -> list[Prediction]:
-        """One prediction a window of a file. Raises as `predict` does."""
-        return self.answer(self.hear(Recording.load(path), windows), abstain_below)
+        """Return one prediction per window of a file. Raises as `predict` does."""
+        return self.predict_clips(self.clips(Recording.load(path), windows), abstain_below)
 
     def stream(
-        self, rate: int, windows: Windows = WINDOWS, abstain_below: float | None = None, name: str = ""
+        self, rate: int, windows: Windows = DEFAULT_WINDOWS, abstain_below: float | None = None, name: str = ""
     ) -> PredictionStream:
-        """What hears sound at `rate` Hz as it arrives. Raises AudioError for a rate that no sound has."""
-        check_bound(abstain_below)
+        """Return a stream that predicts windows of live sound at `rate` Hz.
+
+        `name` becomes the path of the predictions. Raises AudioError if the sample rate is out of range.
+        """
+        check_abstain_below(abstain_below)
         return PredictionStream(self, WindowStream(rate, self.rate, windows, name), abstain_below)
 
-    def hear(self, recording: Recording, windows: Windows | None = None) -> list[AudioClip]:
-        """A recording as one sound, or as its windows. Raises AudioError for one that cannot be decoded, or judged."""
-        sounds = sound_of_file(recording, self.rate).cut(windows)
-        check_fit(self.models, sounds)
-        return sounds
+    def clips(self, recording: Recording, windows: Windows | None = None) -> list[AudioClip]:
+        """Return a recording as one clip, or its windows.
 
-    def answer(self, sounds: Sequence[AudioClip], abstain_below: float | None = None) -> list[Prediction]:
-        """A prediction a sound; without a label where there is nothing to hear, or it is not sure enough.
-
-        Raises AudioError for a sound that the models cannot judge.
+        Raises AudioError if the recording cannot be decoded, or is too short or too long for a model.
         """
-        check_bound(abstain_below)
-        check_fit(self.models, sounds)
+        clips = clip_from_recording(recording, self.rate).cut(windows)
+        check_durations(self.models, clips)
+        return clips
+
+    def predict_clips(self, clips: Sequence[AudioClip], abstain_below: float | None = None) -> list[Prediction]:
+        """Return one prediction per clip, without a label if nothing is audible or the confidence is too low.
+
+        Raises AudioError if a clip is too short or too long for a model.
+        """
+        check_abstain_below(abstain_below)
+        check_durations(self.models, clips)
+        used_seconds = common_used_seconds(self.models)
         return [
-            to_prediction(sound, self.labels, row, abstain_below, hears_of(self.models))
-            for pack in packs(sounds)
-            for sound, row in zip(pack, self.proba([sound.wave for sound in pack]), strict=True)
+            to_prediction(clip, self.labels, row, abstain_below, used_seconds)
+            for pack in packs(clips)
+            for clip, row in zip(pack, self.proba([clip.wave for clip in pack]), strict=True)
         ]
 
     def proba(self, waves: Sequence[NDArray[np.float32]]) -> Proba:
-        """Probabilities (n, C) of waveforms at `rate`, the mean over models; columns in the order of `labels`."""
-        votes = zip(self.models, EncodedWaveforms.of(self.models, waves).votes(), strict=True)
-        in_order = [vote[:, [model.labels.index(label) for label in self.labels]] for model, vote in votes]
+        """Return the probabilities (n, C) of waveforms at `rate`: the mean over models, columns as in `labels`."""
+        per_model = zip(self.models, EncodedWaveforms.encode(self.models, waves).probabilities(), strict=True)
+        in_order = [rows[:, [model.labels.index(label) for label in self.labels]] for model, rows in per_model]
         mean: Proba = np.mean(in_order, axis=0)
         return mean
 
 
 @dataclass(frozen=True)
 class PredictionStream:
-    """Sound that is still arriving: predictions of its windows, each as soon as it is whole. For one thread."""
+    """Predictions of the windows of live sound, each as soon as its window is complete. For one thread."""
 
     predictor: Predictor
-    arriving: WindowStream
+    window_stream: WindowStream
     abstain_below: float | None
 
     def push(self, samples: NDArray[Any]) -> list[Prediction]:
-        """Predictions of the windows that these samples (n,), or (n, channels), complete."""
-        return self.predictor.answer(self.arriving.push(samples), self.abstain_below)
+        """Return predictions of the windows that are complete with these samples (n,) or (n, channels)."""
+        return self.predictor.predict_clips(self.window_stream.push(samples), self.abstain_below)
 
     def close(self) -> list[Prediction]:
-        """Those that the end of the sound completes. Raises AudioError where all of it was too short to judge."""
-        return self.predictor.answer(self.arriving.close(), self.abstain_below)
+        """Return predictions of the windows that are complete with the end of the sound.
+
+        Raises AudioError if the whole sound was too short for a model.
+        """
+        return self.predictor.predict_clips(self.window_stream.close(), self.abstain_below)
 
 
 def to_prediction(
-    sound: AudioClip,
+    clip: AudioClip,
     labels: Sequence[str],
     row: NDArray[np.float64],
     abstain_below: float | None,
-    hears: float = float("inf"),
+    used_seconds: float = float("inf"),
 ) -> Prediction:
-    """What probabilities (C,) of a sound come to, of models that hear so many seconds of it."""
-    empty = nothing_audible(middle(sound.wave, round(min(hears, sound.seconds) * sound.rate)), sound.rate)
-    sure = not empty and row.max() >= (abstain_below or 0)
+    """Return the prediction of a clip from its probabilities (C,). The models use its middle `used_seconds` seconds."""
+    used = middle(clip.wave, round(min(used_seconds, clip.seconds) * clip.rate))
+    silence = nothing_audible(used, clip.rate)
+    sure = not silence and row.max() >= (abstain_below or 0)
     return Prediction(
-        sound.path,
+        clip.path,
         labels[int(row.argmax())] if sure else None,
         dict(zip(labels, map(float, row), strict=True)),
-        sound.begin,
-        sound.begin + sound.seconds,
-        (empty,) if empty else input_notes(sound.seconds, sound.rate, sound.native, hears),
-        not empty,
+        clip.begin,
+        clip.begin + clip.seconds,
+        (silence,) if silence else input_notes(clip.seconds, clip.rate, clip.native_rate, used_seconds),
+        not silence,
     )
 
 
-def hears_of(models: Sequence[Model]) -> float:
-    """Seconds of a clip that all of them hear."""
-    return min(model.hears for model in models)
+def common_used_seconds(models: Sequence[Model]) -> float:
+    """Return the seconds of a clip that all models use."""
+    return min(model.used_seconds for model in models)
 
 
-def packs(sounds: Sequence[AudioClip]) -> Iterator[list[AudioClip]]:
-    """Sounds in order, as many at once as last `AT_ONCE` seconds together."""
+def packs(clips: Sequence[AudioClip]) -> Iterator[list[AudioClip]]:
+    """Yield packs of consecutive clips that last at most `BATCH_SECONDS` together. A longer clip is a pack."""
     pack: list[AudioClip] = []
-    for sound in sounds:
-        if pack and sum(one.seconds for one in pack) + sound.seconds > AT_ONCE:
+    for clip in clips:
+        if pack and sum(packed.seconds for packed in pack) + clip.seconds > BATCH_SECONDS:
             yield pack
             pack = []
-        pack.append(sound)
+        pack.append(clip)
     if pack:
         yield pack
 
 
-def rate_of(models: Sequence[Model]) -> int:
-    """The rate that all models hear, in Hz. Raises ModelError where they hear several."""
+def common_rate(models: Sequence[Model]) -> int:
+    """Return the sample rate of all models, in Hz. Raises ModelError if they differ."""
     rates = {model.rate: model.name for model in models}
     if len(rates) > 1:
-        said = ", ".join(f"{name} hears {rate} Hz" for rate, name in rates.items())
-        raise ModelError(f"models of one rate are asked together; {said}.")
+        listed = ", ".join(f"'{name}' takes {rate} Hz" for rate, name in rates.items())
+        raise ModelError(f"got models of different sample rates: {listed}. Choose models of one sample rate.")
     return next(iter(rates))
 
 
-def check_fit(models: Sequence[Model], sounds: Sequence[AudioClip]) -> None:
-    """Raises AudioError for a sound that is too short or too long for a model."""
-    for sound in sounds:
+def check_durations(models: Sequence[Model], clips: Sequence[AudioClip]) -> None:
+    """Raise AudioError if a clip is too short or too long for a model."""
+    for clip in clips:
         for model in models:
-            if fault := model.misfit(sound.path or "the sound", sound.seconds):
+            if fault := model.duration_fault(clip.path or "the sound", clip.seconds):
                 raise AudioError(fault)
 
 
-def check_bound(abstain_below: float | None) -> None:
-    """Raises ValueError for what is no probability between 0 and 1, nor None."""
+def check_abstain_below(abstain_below: float | None) -> None:
+    """Raise ValueError unless the threshold is None or a probability between 0 and 1, both excluded."""
     if abstain_below is not None and not 0 < abstain_below < 1:
         raise ValueError(f"got abstain_below={abstain_below}; wanted a probability between 0 and 1, or None.")

@@ -1,4 +1,7 @@
-"""Sounds, as models hear them: recordings, waveforms, windows of either, or of sound that is still arriving."""
+"""Audio clips at the sample rate of the models, and windows of recordings or of live sound.
+
+Live sound is resampled in `live_resampling`, recordings in `embedcache.audio.decode`.
+"""
 
 from __future__ import annotations
 
@@ -9,163 +12,186 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import AudioError, Recording
-from embedcache.audio.decode import LONGEST, QUALITY, RATES, Waveform, as_waveform, unsound
+from embedcache import AudioError, ConfigError, Recording
+from embedcache.audio.decode import MAX_SECONDS, RATES, Waveform, as_waveform, find_sample_fault
 
-LEAST_HOP = 0.01  # seconds
-PIECE = 1.0  # seconds of sound that arrives, which are resampled and cut at once
+from .live_resampling import LiveResampler
 
-Span = tuple[int, int]  # the first sample, and the one behind the last
+MIN_HOP = 0.01  # seconds
+DEFAULT_WINDOW = 3.0  # seconds
+DEFAULT_HOP = 1.0  # seconds
+MAX_CHUNK = 1.0  # longest chunk of live sound that is resampled at a time, in seconds; it bounds the memory needed
+
+Span = tuple[int, int]  # index of the first sample, and of the sample after the last
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How long sound is cut: windows of `window` seconds, one each `hop`; the last ends where the sound ends."""
+    """How long sound is cut into windows: their length and their hop. The last window ends where the sound ends."""
 
-    window: float = 3.0
-    hop: float = 1.0
+    window: float = DEFAULT_WINDOW  # length of a window, in seconds
+    hop: float = DEFAULT_HOP  # time between the starts of two windows, in seconds
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a hop of nothing, or beyond the window: some sound would not be heard."""
-        if not LEAST_HOP <= self.hop <= self.window <= LONGEST:
+        """Raise ValueError if the hop is below 0.01 s or longer than the window, which would skip sound."""
+        if not MIN_HOP <= self.hop <= self.window <= MAX_SECONDS:
             raise ValueError(
-                f"got windows of {self.window:g} s, one each {self.hop:g} s; wanted {LEAST_HOP:g} <= hop <= window <= "
-                f"{LONGEST:g}: all is heard."
+                f"got a window of {self.window:g} s and a hop of {self.hop:g} s; wanted {MIN_HOP:g} <= hop <= window "
+                f"<= {MAX_SECONDS:g}. A hop longer than the window would skip sound."
             )
 
     @classmethod
-    def asked(cls, window: float | None, hop: float | None) -> Windows:
-        """With what was left out: 3 s, and one each second, or each window where that is shorter."""
-        long = 3.0 if window is None else window
-        return cls(long, min(1.0, long) if hop is None else hop)
+    def from_options(cls, window: float | None, hop: float | None) -> Windows:
+        """Return windows of these lengths in seconds, or of the defaults for None: 3 s, and a hop of at most 1 s.
+
+        The default hop of windows that are shorter than 1 s is their length. Raises ConfigError, exit code 2 of the
+        command line, if the lengths are out of range.
+        """
+        window = DEFAULT_WINDOW if window is None else window
+        try:
+            return cls(window, min(DEFAULT_HOP, window) if hop is None else hop)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def samples(self, rate: int) -> tuple[int, int]:
-        """Window and hop in samples."""
+        """Return window and hop in samples, at a sample rate in Hz."""
         return max(1, round(self.window * rate)), max(1, round(self.hop * rate))
 
 
 @dataclass(frozen=True)
 class AudioClip:
-    """A recording, or a window of one."""
+    """The sound that a model gets: a recording or a window of a recording, at the sample rate of the model."""
 
     wave: Waveform  # (samples,)
-    rate: int  # Hz, of the waveform: what models hear
-    native: int  # Hz, of the recording itself
-    path: str = ""
-    begin: float = 0.0  # seconds, of a window
+    rate: int  # sample rate of `wave`, in Hz
+    native_rate: int  # sample rate of the recording before resampling, in Hz
+    path: str = ""  # "" for a waveform that is in no file
+    begin: float = 0.0  # start of the window in the recording, in seconds
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration, in seconds."""
         return len(self.wave) / self.rate
 
     def cut(self, windows: Windows | None) -> list[AudioClip]:
-        """Its windows; without any, itself."""
+        """Return the windows of this clip; the whole clip if `windows` is None."""
         if windows is None:
             return [self]
-        places = spans(len(self.wave), *windows.samples(self.rate))
-        return [replace(self, wave=self.wave[a:b], begin=a / self.rate) for a, b in places]
+        parts = spans(len(self.wave), *windows.samples(self.rate))
+        return [replace(self, wave=self.wave[start:stop], begin=start / self.rate) for start, stop in parts]
 
 
-def sound_of_file(recording: Recording, rate: int, name: str = "") -> AudioClip:
-    """A recording at `rate` Hz. Raises AudioError for one that cannot be decoded."""
-    wave, native = recording.heard(rate)
-    return AudioClip(wave, rate, native, name or str(recording.path))
+def clip_from_recording(recording: Recording, rate: int, name: str = "") -> AudioClip:
+    """Return a recording as a clip at `rate` Hz, with its path or `name`.
+
+    Raises AudioError if the recording cannot be decoded.
+    """
+    wave, native_rate = recording.waveform_and_rate(rate)
+    return AudioClip(wave, rate, native_rate, name or str(recording.path))
 
 
-def sound_of(wave: NDArray[Any], native: int, rate: int, name: str = "") -> AudioClip:
-    """A waveform (samples,) or (samples, channels) at `native` Hz. Raises AudioError for what is none."""
-    return AudioClip(as_waveform(_checked(wave, native), native, rate), rate, native, name)
+def clip_from_waveform(wave: NDArray[Any], native_rate: int, rate: int, name: str = "") -> AudioClip:
+    """Return a waveform (samples,) or (samples, channels) at `native_rate` Hz as a clip at `rate` Hz.
+
+    Raises AudioError if the array is not a waveform of finite floats.
+    """
+    return AudioClip(as_waveform(_check_waveform(wave, native_rate), native_rate, rate), rate, native_rate, name)
 
 
-def samples_of(data: bytes) -> Waveform:
-    """The samples of raw sound, 16 bits, little-endian, one channel, as libsndfile reads them in a WAV."""
+def decode_pcm16(data: bytes) -> Waveform:
+    """Return raw sound (16 bits, little-endian, one channel) as floats, scaled as libsndfile scales a WAV file.
+
+    A last odd byte is ignored.
+    """
     return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
 def spans(length: int, window: int, hop: int) -> list[Span]:
-    """Windows of `window` samples, one each `hop`; the last ends where the sound ends. Of shorter sound, all of it."""
+    """Return the spans of windows over `length` samples: `window` samples long, one every `hop` samples.
+
+    The last window ends where the sound ends. Sound that is shorter than a window is one span.
+
+    >>> spans(10, window=4, hop=3)
+    [(0, 4), (3, 7), (6, 10)]
+    >>> spans(11, window=4, hop=3)
+    [(0, 4), (3, 7), (6, 10), (7, 11)]
+    """
     if length <= window:
         return [(0, length)]
-    begins = list(range(0, length - window + 1, hop))
-    if begins[-1] + window < length:
-        begins.append(length - window)
-    return [(begin, begin + window) for begin in begins]
+    starts = list(range(0, length - window + 1, hop))
+    if starts[-1] + window < length:
+        starts.append(length - window)
+    return [(start, start + window) for start in starts]
 
 
 class WindowStream:
-    """Sound at `native` Hz in pieces of any length; windows of it at `rate` Hz, each as soon as it is whole.
+    """Windows at `rate` Hz of live sound at `native_rate` Hz. A window is returned as soon as it is complete.
 
-    All windows together, those of `close` included, are what `cuts` gives of the whole sound: it is resampled as it
-    comes, by soxr's stream, which gives what soxr gives of a file. Between pieces, memory holds a window and a second.
+    Sound is pushed in chunks of any length. All windows together, including those of `close`, are the windows that
+    `AudioClip.cut` makes of the whole sound. Between chunks, memory holds one window and one second of sound.
     """
 
-    def __init__(self, native: int, rate: int, windows: Windows, name: str = "") -> None:
-        """Raises AudioError for a rate that no sound has."""
-        check_rate(native)
-        self.native, self.rate, self.name = native, rate, name
+    def __init__(self, native_rate: int, rate: int, windows: Windows, name: str = "") -> None:
+        """Raise AudioError if the sample rate of the sound is out of range."""
+        check_rate(native_rate)
+        self.native_rate, self.rate, self.name = native_rate, rate, name
         self._window, self._hop = windows.samples(rate)
-        self._held: Waveform = np.empty(0, np.float32)
-        self._begin = 0  # of what is held, in samples of all that came
-        self._next = 0  # where the next window begins
-        self._resampler = _resampler(native, rate)
+        self._buffer: Waveform = np.empty(0, np.float32)  # the samples that further windows need
+        self._buffer_start = 0  # position of the buffer in the sound, in samples at `rate`
+        self._next_window = 0  # position of the next window in the sound, in samples at `rate`
+        self._resampler = LiveResampler(native_rate, rate)
 
     def push(self, samples: NDArray[Any]) -> list[AudioClip]:
-        """The windows that samples (n,), or (n, channels), complete. Raises AudioError for what is no sound."""
-        mono = as_waveform(_checked(samples, self.native), self.native, self.native)
-        step = max(1, round(PIECE * self.native))
-        pieces = (mono[begin : begin + step] for begin in range(0, len(mono), step))
-        return [sound for piece in pieces for sound in self._complete(piece, last=False)]
+        """Return the windows that are complete with these samples (n,) or (n, channels).
+
+        Raises AudioError if the array is not a waveform of finite floats.
+        """
+        mono = as_waveform(_check_waveform(samples, self.native_rate), self.native_rate, self.native_rate)
+        step = max(1, round(MAX_CHUNK * self.native_rate))
+        chunks = (mono[start : start + step] for start in range(0, len(mono), step))
+        return [clip for chunk in chunks for clip in self._complete(self._resampler.resample(chunk))]
 
     def close(self) -> list[AudioClip]:
-        """The windows that the end of the sound completes."""
-        whole = list(self._complete(np.empty(0, np.float32), last=True))
-        heard = self._next - self._hop + self._window if self._next else 0
-        if heard < self.length:
-            whole.append(self._cut(max(0, self.length - self._window)))
-        return whole
+        """Return the windows that are complete with the end of the sound."""
+        clips = list(self._complete(self._resampler.finish()))
+        covered = self._next_window - self._hop + self._window if self._next_window else 0
+        if covered < self.length:
+            clips.append(self._cut(max(0, self.length - self._window)))
+        return clips
 
     @property
     def length(self) -> int:
-        """Samples that came, at the rate of the windows."""
-        return self._begin + len(self._held)
+        """Number of samples received so far, at the sample rate of the windows."""
+        return self._buffer_start + len(self._buffer)
 
-    def _complete(self, samples: Waveform, last: bool) -> Iterator[AudioClip]:
-        came = samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
-        self._held = np.concatenate([self._held, came])
-        while self._next + self._window <= self.length:
-            yield self._cut(self._next)
-            self._next += self._hop
-        self._forget()
+    def _complete(self, resampled: Waveform) -> Iterator[AudioClip]:
+        """Append resampled sound to the buffer, and yield the windows that are complete with it."""
+        self._buffer = np.concatenate([self._buffer, resampled])
+        while self._next_window + self._window <= self.length:
+            yield self._cut(self._next_window)
+            self._next_window += self._hop
+        self._drop_used()
 
-    def _cut(self, begin: int) -> AudioClip:
-        wave = self._held[begin - self._begin :][: self._window]
-        return AudioClip(wave.copy(), self.rate, self.native, self.name, begin / self.rate)
+    def _cut(self, start: int) -> AudioClip:
+        wave = self._buffer[start - self._buffer_start :][: self._window]
+        return AudioClip(wave.copy(), self.rate, self.native_rate, self.name, start / self.rate)
 
-    def _forget(self) -> None:
-        """Drop what neither the next window nor one that ends with the sound will need."""
-        needed = min(self._next, self.length - self._window)
-        if needed > self._begin:
-            self._held = self._held[needed - self._begin :].copy()
-            self._begin = needed
+    def _drop_used(self) -> None:
+        """Drop the samples before the next window, except those of a window that would end with the sound so far."""
+        needed = min(self._next_window, self.length - self._window)
+        if needed > self._buffer_start:
+            self._buffer = self._buffer[needed - self._buffer_start :].copy()
+            self._buffer_start = needed
 
 
 def check_rate(rate: int) -> None:
-    """Raises AudioError for a rate that no sound has."""
+    """Raise AudioError if a sample rate in Hz is out of range."""
     if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"got {rate:,} samples a second; wanted {RATES[0]:,} to {RATES[1]:,}.")
+        raise AudioError(f"got a sample rate of {rate:,} Hz; wanted {RATES[0]:,} to {RATES[1]:,} Hz.")
 
 
-def _resampler(native: int, rate: int) -> Any:
-    if native == rate:
-        return None
-    import soxr
-
-    return soxr.ResampleStream(native, rate, 1, dtype="float32", quality=QUALITY)
-
-
-def _checked(wave: NDArray[Any], rate: int) -> Waveform:
-    """(samples, channels) float32. Raises AudioError for what is no finite waveform."""
+def _check_waveform(wave: NDArray[Any], rate: int) -> Waveform:
+    """Return a waveform as float32 (samples, channels). Raise AudioError if it is not a waveform of finite floats."""
     check_rate(rate)
     shaped = isinstance(wave, np.ndarray) and wave.ndim in (1, 2) and wave.shape[1:] != (0,)
     if not shaped or not np.issubdtype(wave.dtype, np.floating):
@@ -173,7 +199,7 @@ def _checked(wave: NDArray[Any], rate: int) -> Waveform:
         raise AudioError(
             f"got {got}; wanted floats (samples,) or (samples, channels) in [-1, 1]. Divide 16-bit samples by 32768."
         )
-    sound: Waveform = (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
-    if fault := unsound(sound):
-        raise AudioError(f"got a waveform that is no sound: {fault}; wanted floats in [-1, 1].")
-    return sound
+    samples: Waveform = (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
+    if fault := find_sample_fault(samples):
+        raise AudioError(f"got a waveform that cannot be used: {fault}; wanted finite floats in [-1, 1].")
+    return samples

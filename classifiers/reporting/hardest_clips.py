@@ -1,6 +1,7 @@
-"""What the output folder knows of the clips of a run: their rows in the manifest, their sound, their vectors.
+"""What the output folder still has about the clips of a run: manifest entries, recordings and embeddings.
 
-All of it may have gone since the run was made. Then there is a sentence that says so, and no error.
+All of these can be deleted after the run. The result then has a reason, a sentence for the report, instead of the data;
+no error is raised.
 """
 
 from __future__ import annotations
@@ -25,91 +26,110 @@ from ..data.listed_clips import load_manifests
 from ..data.task import Strings, Task
 from ..evaluation.predictions import Predictions
 
-MOST_AUDIO = 4_000_000  # characters of all recordings in a page
-MOST_POINTS = 2000  # of a map
-SEED = 0  # of what is drawn for a map, and of t-SNE
-COMPONENTS = 50  # of PCA, that t-SNE reads
+MAX_AUDIO = 4_000_000  # characters of all recordings in a page
+MAX_POINTS = 2000  # clips on a map
+MIN_POINTS = 5  # a map of fewer clips shows nothing
+SEED = 0  # random seed for the selection of clips and for t-SNE
+COMPONENTS = 50  # number of principal components that are the input of t-SNE
+INITIAL_SPREAD = 1e-4  # standard deviation of the initial positions of t-SNE, as scikit-learn recommends
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """The manifest's rows of a dataset's clips, by the id that a run gives them; or why there are none."""
+    """The manifest entries of the clips of a dataset, or the reason why there are none."""
 
-    clips: Mapping[str, Clip] = field(default_factory=dict)
-    datasets: tuple[str, ...] = ()
-    why: str = ""
+    clips: Mapping[str, Clip] = field(default_factory=dict)  # by clip id, as the run names the clips
+    datasets: tuple[str, ...] = ()  # names of the datasets whose manifests were read
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class ClipAudio:
-    """A recording as a data URI; or why there is none."""
+    """A recording as a data URI, or the reason why there is none."""
 
     uri: str = ""
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class VectorMap:
-    """Where clips lie in two dimensions, by method (n, 2); or why there is none."""
+    """The embeddings of clips in two dimensions, or the reason why there are none."""
 
     title: str
-    places: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-    speakers: tuple[str, ...] = ()
-    of: int = 0  # clips there are
-    why: str = ""
+    points: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # (n, 2) by method, PCA and t-SNE
+    labels: tuple[str, ...] = ()  # of the n clips
+    speakers: tuple[str, ...] = ()  # of the n clips
+    n_clips: int = 0  # number of clips with embeddings, of which the n clips are a random selection
+    reason: str = ""
 
 
-def known_clips(artifacts: Artifacts, dataset: str) -> ClipFacts:
-    """The clips that a run on a dataset, on `a+b` or across `a->b` was tested on."""
+def clip_facts(artifacts: Artifacts, dataset: str) -> ClipFacts:
+    """Return the manifest entries of the test clips of a run.
+
+    `dataset` is the name of a dataset, `a+b` for a run on two datasets, or `a->b` for a run that trained on `a` and
+    tested on `b`.
+    """
     tested = dataset.rpartition("->")[2]
     try:
-        manifests = _manifests(artifacts, tested)
+        manifests = _load_manifests(artifacts, tested)
     except SerError as error:
-        return ClipFacts(why=f"The manifest of {tested} was not found: {_told(error, artifacts.root)}")
+        return ClipFacts(reason=f"The manifest of {tested} was not found: {_message(error, artifacts.root)}")
     prefixed = len(manifests) > 1
     clips = {f"{m.dataset}:{c.clip_id}" if prefixed else c.clip_id: c for m in manifests for c in m.clips}
     return ClipFacts(clips, tuple(manifest.dataset for manifest in manifests))
 
 
-def sounds(listed: Sequence[Clip]) -> dict[str, ClipAudio]:
-    """The sound of clips by key, as many as fit. A clip that is listed twice is twice in the page, and counts twice."""
-    left, heard, times = MOST_AUDIO, {}, Counter(clip.key for clip in listed)
-    for key, clip in {clip.key: clip for clip in listed}.items():
-        sound = _sound(clip)
-        if times[key] * len(sound.uri) > left:
-            sound = ClipAudio(why=f"Left out: the recordings of a page may have {MOST_AUDIO / 1e6:g} MB in all.")
-        left -= times[key] * len(sound.uri)
-        heard[key] = sound
-    return heard
+def clip_audio(clips: Sequence[Clip]) -> dict[str, ClipAudio]:
+    """Return the recordings of clips, by key, until MAX_AUDIO is reached.
+
+    A clip that is listed twice is embedded in the page twice, so its size counts twice.
+    """
+    left, audio, times = MAX_AUDIO, {}, Counter(clip.key for clip in clips)
+    for key, clip in {clip.key: clip for clip in clips}.items():
+        recording = _load_audio(clip)
+        if times[key] * len(recording.uri) > left:
+            reason = f"Left out: the recordings of a page are limited to {MAX_AUDIO / 1e6:g} MB in total."
+            recording = ClipAudio(reason=reason)
+        left -= times[key] * len(recording.uri)
+        audio[key] = recording
+    return audio
 
 
-def map_of(p: Predictions, known: ClipFacts, artifacts: Artifacts) -> VectorMap:
-    """The vectors that a head read (the last layer's), in two dimensions."""
+def vector_map(p: Predictions, facts: ClipFacts, artifacts: Artifacts) -> VectorMap:
+    """Return a map of the pooled embeddings, of the last layer, of the test clips of a run."""
     title = f"{p.dataset}, {p.encoder}"
-    if known.why:
-        return VectorMap(title, why=known.why)
+    if facts.reason:
+        return VectorMap(title, reason=facts.reason)
     stores = [f.name for f in store_folders(artifacts.cache) if f.name.endswith(f"-{p.fingerprint[:12]}")]
     if not stores:
-        return VectorMap(title, why="The vectors were not found: the cache holds none of this encoder.")
+        return VectorMap(title, reason="The embeddings were not found: the cache has none of this encoder.")
     try:
-        task = Task.load(known.datasets, stores[0], "pooled", artifacts)
+        task = Task.load(facts.datasets, stores[0], "pooled", artifacts)
     except SerError as error:
-        return VectorMap(title, why=f"The vectors were not found: {_told(error, artifacts.root)}")
+        return VectorMap(title, reason=f"The embeddings were not found: {_message(error, artifacts.root)}")
     rows = np.flatnonzero(np.isin(task.ids, p.clip_ids))
-    if len(rows) < 5:
-        return VectorMap(title, why=f"{len(rows)} of its clips have vectors: too few for a map.")
-    drawn = rows
-    if len(rows) > MOST_POINTS:
-        drawn = np.sort(np.random.default_rng(SEED).choice(rows, MOST_POINTS, replace=False))
-    label_of = dict(zip(p.clip_ids.tolist(), p.truth.tolist(), strict=True))  # in the run's words
-    labels = tuple(label_of[clip_id] for clip_id in task.ids[drawn].tolist())
-    speakers = tuple(task.speakers[drawn].tolist())
-    return VectorMap(title, _places(np.asarray(task.X[drawn], dtype=np.float64)), labels, speakers, len(rows))
+    if len(rows) < MIN_POINTS:
+        return VectorMap(title, reason=f"Only {len(rows)} of the clips have embeddings: too few for a map.")
+    selected = rows
+    if len(rows) > MAX_POINTS:
+        selected = np.sort(np.random.default_rng(SEED).choice(rows, MAX_POINTS, replace=False))
+    label_of = dict(zip(p.clip_ids.tolist(), p.truth.tolist(), strict=True))  # in the label view of the run
+    labels = tuple(label_of[clip_id] for clip_id in task.ids[selected].tolist())
+    speakers = tuple(task.speakers[selected].tolist())
+    return VectorMap(title, _project(np.asarray(task.X[selected], dtype=np.float64)), labels, speakers, len(rows))
 
 
-def _places(X: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """PCA and t-SNE of standardised vectors. One thread: sums then have one order, and points one place."""
+def clip_column(p: Predictions, facts: ClipFacts, name: str) -> Strings:
+    """Return the gender, or another column of the manifest, of the clip of each row (n,); "" if it is unknown."""
+    values = {i: clip.gender if name == "gender" else clip.extra.get(name, "") for i, clip in facts.clips.items()}
+    return np.array([values.get(clip_id, "") for clip_id in p.clip_ids.tolist()])
+
+
+def _project(X: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the standardised rows of X (n, d) in two dimensions (n, 2), by PCA and by t-SNE.
+
+    With one thread, sums have a fixed order, so the same rows give the same map.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
@@ -117,40 +137,34 @@ def _places(X: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     with threadpool_limits(1):
         n = min(COMPONENTS, *X.shape)
         reduced = PCA(n, random_state=SEED).fit_transform(StandardScaler().fit_transform(X))
-        wide = np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - n))))
-        embed = TSNE(perplexity=min(30.0, (len(X) - 1) / 3), init=_begin(wide), random_state=SEED, n_jobs=1)
-        return {"PCA": wide, "t-SNE": embed.fit_transform(reduced.astype(np.float32)).astype(np.float64)}
+        pca = np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - n))))
+        tsne = TSNE(perplexity=min(30.0, (len(X) - 1) / 3), init=_initial_points(pca), random_state=SEED, n_jobs=1)
+        return {"PCA": pca, "t-SNE": tsne.fit_transform(reduced.astype(np.float32)).astype(np.float64)}
 
 
-def _begin(places: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Where t-SNE begins: at PCA's places, made small."""
-    spread = float(places[:, 0].std()) or 1.0
-    return (places / spread * 1e-4).astype(np.float32)
+def _initial_points(pca: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the initial positions of t-SNE (n, 2): those of PCA, scaled down."""
+    spread = float(pca[:, 0].std()) or 1.0
+    return (pca / spread * INITIAL_SPREAD).astype(np.float32)
 
 
-def _manifests(artifacts: Artifacts, dataset: str) -> list[Manifest]:
-    """Of one dataset, or of `a+b`; a folder's name may have a plus in it, too."""
-    if artifacts.manifest(dataset) in artifacts.lists or "+" not in dataset:
+def _load_manifests(artifacts: Artifacts, dataset: str) -> list[Manifest]:
+    """Return the manifest of a dataset, or the manifests of `a+b`, unless there is a dataset named `a+b`."""
+    if artifacts.manifest(dataset) in artifacts.manifest_paths or "+" not in dataset:
         return load_manifests(artifacts, [dataset])
     return load_manifests(artifacts, dataset.split("+"))
 
 
-def _sound(clip: Clip) -> ClipAudio:
+def _load_audio(clip: Clip) -> ClipAudio:
     try:
         recording = Recording.load(clip.path)
         if recording.key != clip.key:
-            return ClipAudio(why="The file has changed since it was extracted: it is another recording.")
+            return ClipAudio(reason="The file was changed after its extraction: it is a different recording.")
         return ClipAudio(f"data:audio/flac;base64,{b64encode(recording.flac()).decode('ascii')}")
     except SerError as error:
-        return ClipAudio(why=f"No sound: {_told(error, Path(clip.path))}")
+        return ClipAudio(reason=f"The recording cannot be read: {_message(error, Path(clip.path))}")
 
 
-def _told(error: SerError, path: Path) -> str:
-    """What an error says; not where a path lies on this machine, which is not for those who read the page."""
+def _message(error: SerError, path: Path) -> str:
+    """Return the first line of an error's message, without the folder of `path`: readers need not know the folder."""
     return first_line(error).replace(str(path), path.name)
-
-
-def column(p: Predictions, known: ClipFacts, name: str) -> Strings:
-    """(n,): the gender, or an extra of the manifest, of each row's clip; "" where it says nothing."""
-    said = {i: clip.gender if name == "gender" else clip.extra.get(name, "") for i, clip in known.clips.items()}
-    return np.array([said.get(clip_id, "") for clip_id in p.clip_ids.tolist()])

@@ -1,12 +1,13 @@
-"""One HTML page about runs: complete in itself, without network or scripts, the same for the same runs.
+"""A report of runs as one HTML page, without scripts or network access. The same runs give the same page.
 
-What is in a run may come from a stranger. The template escapes every text, and the page forbids itself all scripts and
-all requests (Content-Security-Policy), so that a label is read and never run.
+A run folder may come from an untrusted source. The template escapes every text, and the Content-Security-Policy of the
+page forbids all scripts and requests, so a label with HTML in it is shown and not executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,89 +17,122 @@ from markupsafe import Markup
 from embedcache import Artifacts, DataError, SerError
 from embedcache.files.atomic import atomic_write
 from embedcache.files.untrusted import read_json
-from embedcache.manifest import Clip
 from embedcache.progress import Progress, silent
 from embedcache.text import count
 
 from ..evaluation.leaderboard import Row, Table, latest, tables
 from ..evaluation.metrics import ECE_BINS
-from ..evaluation.predictions import MOST_BYTES, Predictions, load_predictions
-from ..evaluation.protocols import knows_speakers
-from ..evaluation.row_names import vectors
+from ..evaluation.predictions import MAX_BYTES, Predictions, load_predictions
+from ..evaluation.protocols import trained_on_test_speakers
+from ..evaluation.row_names import vectors_name
 from ..evaluation.run_folder import find_runs
-from ..evaluation.statistics import PERMUTATIONS, RESAMPLES
+from ..evaluation.statistics import MIN_SPEAKERS, PERMUTATIONS, RESAMPLES
 from . import charts as charts
 from .charts import Score
-from .hardest_clips import COMPONENTS, MOST_POINTS, SEED, ClipAudio, ClipFacts, VectorMap, known_clips, map_of, sounds
+from .hardest_clips import (
+    COMPONENTS,
+    MAX_POINTS,
+    SEED,
+    ClipAudio,
+    ClipFacts,
+    VectorMap,
+    clip_audio,
+    clip_facts,
+    vector_map,
+)
+from .palette import css_variables
 from .sections import Figure, Grid, HeadSection, head_section, json_text
-from .terminal_tables import ALPHA, interval, statement, told_apart
+from .terminal_tables import ALPHA, comparison_text, interval_text, leaks_text
 
-PAGE = "report.html"
-WIDE = 680.0  # units of a figure that has the page's width
-MOST_NAMES = 40  # of a legend, and of a list of skipped clips
-APART = "Speakers are kept apart: no test speaker was heard in training."
-SHARED = "Speakers leak: these scores do not hold on new speakers."
+PAGE = "report.html"  # the template, and the default name of the report
+WIDE = 680.0  # width of a figure that fills the page, in units
+MAX_NAMES = 40  # most names in the legend of a map, and in the list of skipped clips
+SPEAKER_INDEPENDENT = "Speaker-independent: no test speaker occurs in the training clips."
+SPEAKER_DEPENDENT = "Trained on test speakers: these scores do not hold for new speakers."
 METHODS = (
-    ("UAR", "the mean of the labels' recalls over all test clips together; chance is 1 over the number of labels"),
-    ("95 %", f"percentile interval of the UAR when speakers are drawn anew, {RESAMPLES} times; none below 3 speakers"),
+    ("UAR", "the mean recall over the labels, computed once over all test clips; random guessing gives 1 / labels"),
+    (
+        "95 %",
+        f"interval of the UAR by a percentile bootstrap over speakers with {RESAMPLES} resamples; none for fewer than "
+        f"{MIN_SPEAKERS} speakers",
+    ),
     (
         "p against the best",
-        f"permutation test that swaps two heads' answers speaker by speaker (all swaps, or {PERMUTATIONS} of them), "
-        f"corrected by Holm for the number of heads; below {ALPHA:g} the best is better",
+        "permutation test that swaps the predictions of two heads speaker by speaker (all swaps, or "
+        f"{PERMUTATIONS} random ones), corrected by Holm's method for the number of heads; below {ALPHA:g}, the "
+        "difference is significant",
     ),
-    ("WAR, F1", "the share of clips that is right; the mean of the labels' F1"),
-    ("ECE", f"how far certainty lies from accuracy, weighted by clips, over {ECE_BINS} bins of equal width"),
-    ("Brier score", "the mean squared distance of the probabilities from the truth, 0 to 2; 0 is best"),
+    ("WAR, F1", "the share of clips whose label is predicted correctly; the mean F1 over the labels"),
+    ("Confidence", "the probability of the predicted label"),
+    (
+        "ECE",
+        f"the mean difference between confidence and accuracy in {ECE_BINS} bins of equal width, weighted by clips",
+    ),
+    (
+        "Brier score",
+        "the mean squared distance between the probabilities and the true label, between 0 and 2; 0 is best",
+    ),
     (
         "Risk and coverage",
-        "the share that is wrong among the clips whose certainty reaches a threshold, for each threshold",
+        "for each threshold of confidence, the error rate on the clips that reach the threshold, and their share",
     ),
-    ("Flattery", "UAR with speakers shared less UAR with speakers apart, in points of 0.01"),
-    ("Hardest clips", "those to whose label the head gave the lowest probability, mean over seeds"),
+    (
+        "Flattery",
+        "the UAR of a speaker-dependent protocol minus the UAR of a speaker-independent protocol, in percentage points",
+    ),
+    ("Hardest clips", "the clips to whose true label the head gave the lowest probability, as a mean over seeds"),
     (
         "Maps",
-        f"standardised vectors of the last layer of at most {MOST_POINTS} clips; PCA, and t-SNE of its first "
-        f"{COMPONENTS} components (seed {SEED}); t-SNE keeps neighbours, not distances",
+        f"standardised embeddings of the last layer of at most {MAX_POINTS} clips; PCA, and t-SNE of its first "
+        f"{COMPONENTS} components (seed {SEED}); t-SNE preserves neighbours, but not distances",
     ),
 )
 
 
 @dataclass(frozen=True)
 class LeaderboardSection:
-    """A table of the leaderboard, and its figure at two widths."""
+    """A table of the leaderboard, and its figure in two widths."""
 
     title: str
-    rows: tuple[tuple[Row, str], ...]  # with their intervals
-    leak: str
-    leaky: bool
-    apart: str
-    figures: tuple[Markup, Markup]
+    rows: tuple[tuple[Row, str], ...]  # each with the interval of its UAR
+    leaks: str  # sentence about the leaks
+    speaker_dependent: bool  # whether heads or encoders were trained on test speakers
+    comparison: str  # sentence about significant differences
+    figures: tuple[Markup, Markup]  # for wide and for narrow screens
 
 
 @dataclass(frozen=True)
 class FlatterySection:
-    """The same heads with speakers apart and shared."""
+    """The same heads with a speaker-independent and with a speaker-dependent protocol."""
 
     title: str
     grid: Grid
-    figures: tuple[Markup, Markup]
+    figures: tuple[Markup, Markup]  # for wide and for narrow screens
 
 
 @dataclass(frozen=True)
 class MapFigure:
-    """A map in the colours of one column, and its legend: marks and names."""
+    """A map in the colours of one column, with its legend."""
 
     figure: Figure
-    legend: tuple[tuple[Markup, str], ...]
-    more: int  # names that the legend leaves out
+    legend: tuple[tuple[Markup, str], ...]  # marks and names
+    left_out: int  # number of names that the legend leaves out
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run was asked, and what it says of itself."""
+    """The configuration and the origin of a run."""
 
     name: str
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]  # name and value
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The parts of a report that take time: heads with the recordings of their hardest clips, and maps."""
+
+    heads: list[tuple[HeadSection, list[ClipAudio]]]
+    maps: list[tuple[VectorMap, list[MapFigure]]]
 
 
 def write_report(
@@ -108,9 +142,17 @@ def write_report(
     audio: bool = True,
     progress: Progress = silent,
 ) -> Path:
-    """Write the page of some runs, or of the latest; `<first run>/report.html` where `out` is None. Gives its path.
+    """Write the report of runs, and return its path.
 
-    Raises UnknownName or DataError for what is no run, SerError where the page cannot be written.
+    Raises UnknownName or DataError if a run cannot be read, SerError if the page cannot be written.
+
+    Parameters
+    ----------
+    artifacts : the output folder.
+    runs : runs by name or path; the latest run by default.
+    out : HTML file; by default `report.html` in the folder of the first run.
+    audio : whether the page includes the recordings of the hardest clips.
+    progress : reports the progress, see `embedcache.progress`.
     """
     folders = find_runs(artifacts, runs) if runs else find_runs(artifacts)[-1:]
     path = out or folders[0] / PAGE
@@ -120,156 +162,196 @@ def write_report(
         raise SerError(f"{path}: is a pipe or a device; wanted the name of a file. Use another --out.")
     page = render(artifacts, list(dict.fromkeys(folders)), audio, progress)
     with atomic_write(path, "wb", advice="Make room, or choose another --out.") as file:
-        file.write(page.encode("utf-8", errors="replace"))  # JSON can hold halves of characters
+        file.write(page.encode("utf-8", errors="replace"))  # texts of run.json may have lone surrogates
     return path
 
 
 def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, progress: Progress = silent) -> str:
-    """The page of some run folders, as text."""
-    if len({folder.name for folder in folders}) < len(folders):
-        raise DataError(f"two runs are called {folders[0].name}; wanted runs of different names. Rename one.")
-    predictions = [p for folder in folders for p in load_predictions(folder)]
-    predictions = latest(predictions) if len(folders) > 1 else predictions
-    made = tables(predictions)
-    ordered = list(_in_order(made, predictions))
-    known = {p.dataset: known_clips(artifacts, p.dataset) for p in ordered}
-    mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for p in ordered}
-    with progress("drawing", total=len(ordered) + len(mapped) + 1, unit="parts") as advance:
-        parts = []
-        for p in ordered:
-            parts.append((head_section(p, known[p.dataset]), p.dataset))
-            advance(1)
-        heard = sounds(_listed(parts, known)) if audio else {}
-        advance(1)
-        maps = []
-        for p in mapped.values():
-            maps.append(map_of(p, known[p.dataset], artifacts))
-            advance(1)
+    """Return the report of run folders as HTML."""
+    predictions = _load_runs(folders)
+    boards = tables(predictions)
+    drawings = _draw(_by_rank(boards, predictions), artifacts, audio, progress)
     page: str = _template().render(
-        title=_title(made),
-        boards=[_board(table) for table in made],
-        flattered=_flattered(made),
-        parts=[(part, _players(part, known[dataset], heard, audio)) for part, dataset in parts],
-        maps=[(drawn, _map_figures(drawn)) for drawn in maps],
-        ran=[_ran(folder, [p for p in predictions if p.run == folder.name]) for folder in folders],
+        title=_title(boards),
+        leaderboards=[_leaderboard_section(board) for board in boards],
+        flattery=_flattery_sections(boards),
+        heads=drawings.heads,
+        maps=drawings.maps,
+        runs=[_run_facts(folder, predictions) for folder in folders],
     )
     return page
 
 
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    css = Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8"))  # ours, so that it needs no escape
-    made.globals.update(css=css, methods=METHODS, marks=range(MOST_NAMES), sentences={"apart": APART, "shared": SHARED})
-    made.filters["knows_speakers"] = knows_speakers
-    return made.get_template(PAGE)
+def _load_runs(folders: Sequence[Path]) -> list[Predictions]:
+    """Return the predictions of runs; of several runs, without those that a later run repeats."""
+    if len({folder.name for folder in folders}) < len(folders):
+        raise DataError(f"two runs are called {folders[0].name}; wanted runs of different names. Rename one.")
+    predictions = [p for folder in folders for p in load_predictions(folder)]
+    return latest(predictions) if len(folders) > 1 else predictions
 
 
-def _in_order(made: Sequence[Table], predictions: Sequence[Predictions]) -> Iterator[Predictions]:
-    """The predictions as the tables rank them."""
-    whose = {(p.run, p.dataset, p.encoder, p.head): p for p in predictions}
-    return (whose[row.run, row.dataset, row.encoder, row.head] for table in made for row in table.rows)
+def _by_rank(boards: Sequence[Table], predictions: Sequence[Predictions]) -> list[Predictions]:
+    """Return the predictions in the order of the rows of the leaderboard."""
+    by_row = {(p.run, p.dataset, p.encoder, p.head): p for p in predictions}
+    return [by_row[row.run, row.dataset, row.encoder, row.head] for board in boards for row in board.rows]
 
 
-def _title(made: Sequence[Table]) -> str:
-    rows = [row for table in made for row in table.rows]
+def _draw(ranked: Sequence[Predictions], artifacts: Artifacts, audio: bool, progress: Progress) -> Drawings:
+    """Draw a section for each head, and a map for each dataset, encoder and label view."""
+    facts = {p.dataset: clip_facts(artifacts, p.dataset) for p in ranked}
+    mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for p in ranked}
+    with progress("drawing", total=len(ranked) + len(mapped) + 1, unit="parts") as advance:
+        heads: list[HeadSection] = []
+        for p in ranked:
+            heads.append(head_section(p, facts[p.dataset]))
+            advance(1)
+        recordings = _load_recordings(heads, facts) if audio else None
+        advance(1)
+        maps: list[tuple[VectorMap, list[MapFigure]]] = []
+        for p in mapped.values():
+            vectors = vector_map(p, facts[p.dataset], artifacts)
+            maps.append((vectors, _map_figures(vectors)))
+            advance(1)
+    return Drawings([(head, _audio_of(head, facts[head.row.dataset], recordings)) for head in heads], maps)
+
+
+def _load_recordings(heads: Sequence[HeadSection], facts: Mapping[str, ClipFacts]) -> dict[str, ClipAudio]:
+    """Return the recordings of the hardest clips by key. If not all fit into the page, the first of the page do."""
+    clips = (facts[head.row.dataset].clips.get(hard.clip_id) for head in heads for hard in head.hardest)
+    return clip_audio([clip for clip in clips if clip])
+
+
+def _audio_of(head: HeadSection, facts: ClipFacts, recordings: Mapping[str, ClipAudio] | None) -> list[ClipAudio]:
+    """Return the recording of each of the hardest clips of a head. `recordings` is None for a page without audio."""
+    if recordings is None:
+        return [ClipAudio(reason="Left out: the report was made without audio.")] * len(head.hardest)
+    clips = [facts.clips.get(hard.clip_id) for hard in head.hardest]
+    missing = ClipAudio(reason=facts.reason or "The manifest does not list this clip.")
+    return [recordings[clip.key] if clip else missing for clip in clips]
+
+
+def _map_figures(vectors: VectorMap) -> list[MapFigure]:
+    """Return the maps of each method, coloured by label and by speaker."""
+    return [
+        _map_figure(f"{method} by {name}", points, groups)
+        for method, points in vectors.points.items()
+        for name, groups in (("label", vectors.labels), ("speaker", vectors.speakers))
+    ]
+
+
+def _map_figure(title: str, points: Any, groups: Sequence[str]) -> MapFigure:
+    names = sorted(set(groups))
+    legend = tuple((charts.legend_mark(index), name) for index, name in enumerate(names[:MAX_NAMES]))
+    return MapFigure(Figure(title, charts.scatter(points, groups, title)), legend, len(names) - len(legend))
+
+
+def _title(boards: Sequence[Table]) -> str:
+    """Return the title of the page, such as `3 heads on mfcc, ravdess`."""
+    rows = [row for board in boards for row in board.rows]
     heads, encoders, datasets = (sorted({getattr(row, n) for row in rows}) for n in ("head", "encoder", "dataset"))
     on = encoders[0] if len(encoders) == 1 else f"{len(encoders)} encoders"
-    what = heads[0] if len(heads) == 1 else f"{len(heads)} heads"
-    return json_text(f"{what} on {on}, {', '.join(datasets)}")
+    subject = heads[0] if len(heads) == 1 else f"{len(heads)} heads"
+    return json_text(f"{subject} on {on}, {', '.join(datasets)}")
 
 
-def _board(table: Table) -> LeaderboardSection:
-    rows, first = table.rows, table.rows[0]
+def _leaderboard_section(board: Table) -> LeaderboardSection:
+    rows, first = board.rows, board.rows[0]
     seeds = f" × {first.seeds} seeds" if first.seeds > 1 else ""
     title = (
         f"{first.dataset}, protocol {first.protocol}: {count(first.folds, 'fold')}{seeds}, {first.n_clips} clips, "
         f"{count(first.n_speakers, 'speaker')}, {first.classes} labels"
     )
-    scores = [_score(row) for row in rows]
+    scores, chance = [_uar_score(row) for row in rows], 1 / first.classes
     return LeaderboardSection(
         title=title,
-        rows=tuple((row, interval(row)) for row in rows),
-        leak=" ".join(sorted({statement(row.leaks) for row in rows})),
-        leaky=knows_speakers(first.leaks),
-        apart=told_apart(rows) if len(rows) > 1 or first.uar_low != first.uar_low else "",
-        figures=(charts.whiskers(scores, 1 / first.classes, WIDE), charts.whiskers(scores, 1 / first.classes)),
+        rows=tuple((row, interval_text(row)) for row in rows),
+        leaks=" ".join(sorted({leaks_text(row.leaks) for row in rows})),
+        speaker_dependent=trained_on_test_speakers(first.leaks),
+        comparison=comparison_text(rows) if len(rows) > 1 or math.isnan(first.uar_low) else "",
+        figures=(charts.whiskers(scores, chance, WIDE), charts.whiskers(scores, chance)),
     )
 
 
-def _score(row: Row) -> Score:
+def _uar_score(row: Row) -> Score:
     copies = f", {row.copies} copies" if row.copies else ""
-    on = vectors(row.head, row.encoder, row.view)
-    return Score(f"{row.head} on {on}{copies}", row.uar, row.uar_low, row.uar_high, knows_speakers(row.leaks))
+    name = f"{row.head} on {vectors_name(row.head, row.encoder, row.view)}{copies}"
+    return Score(name, row.uar, row.uar_low, row.uar_high, trained_on_test_speakers(row.leaks))
 
 
-def _flattered(made: Sequence[Table]) -> list[FlatterySection]:
-    """Each table with speakers apart, beside each with speakers shared that has heads of the same kind."""
-    return [
-        found
-        for apart in made
-        for shared in made
-        if not knows_speakers(apart.rows[0].leaks) and knows_speakers(shared.rows[0].leaks)
-        for found in _pair(apart, shared)
-    ]
+def _flattery_sections(boards: Sequence[Table]) -> list[FlatterySection]:
+    """Return a section for each pair of a speaker-independent and a speaker-dependent table that share heads."""
+    dependent = [board for board in boards if trained_on_test_speakers(board.rows[0].leaks)]
+    independent = [board for board in boards if not trained_on_test_speakers(board.rows[0].leaks)]
+    pairs = [_paired_rows(a.rows, b.rows) for a in independent for b in dependent]
+    return [_flattery_section(rows) for rows in pairs if rows]
 
 
-def _pair(apart: Table, shared: Table) -> Iterator[FlatterySection]:
-    names = ("head", "encoder", "fingerprint", "view", "dataset", "labels", "copies")
-    same = {tuple(getattr(row, n) for n in names): row for row in shared.rows}
-    keys = ((row, same.get(tuple(getattr(row, n) for n in names))) for row in apart.rows)
-    pairs = [(row, other) for row, other in keys if other]
-    if not pairs:
-        return
-    scores = [(_score(row), _score(other)) for row, other in pairs]
-    first, other = pairs[0]
-    lines = tuple((a.name, a.figures, b.figures, charts.flattery(a, b)) for a, b in scores)
-    header = ("head", f"{first.protocol}: speakers apart", f"{other.protocol}: speakers shared", "flattery")
-    title = f"{first.dataset}: {first.protocol} against {other.protocol}"
-    yield FlatterySection(title, Grid(title, header, lines), (charts.dumbbells(scores, WIDE), charts.dumbbells(scores)))
+def _paired_rows(independent: Sequence[Row], dependent: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Return the rows of two tables that have the same head on the same embeddings of the same labelled clips."""
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return row.head, row.encoder, row.fingerprint, row.view, row.dataset, row.labels, row.copies
+
+    by_key = {key(row): row for row in dependent}
+    return [(row, by_key[key(row)]) for row in independent if key(row) in by_key]
 
 
-def _listed(parts: Sequence[tuple[HeadSection, str]], known: Mapping[str, ClipFacts]) -> list[Clip]:
-    """The clips that are to be heard, in the order of the page."""
-    found = (known[dataset].clips.get(hard.clip_id) for part, dataset in parts for hard in part.hard)
-    return [clip for clip in found if clip]
+def _flattery_section(pairs: Sequence[tuple[Row, Row]]) -> FlatterySection:
+    scores = [(_uar_score(a), _uar_score(b)) for a, b in pairs]
+    first, second = pairs[0]
+    lines = tuple((a.name, a.numbers, b.numbers, charts.flattery(a, b)) for a, b in scores)
+    protocols = (f"{first.protocol}: speaker-independent", f"{second.protocol}: speaker-dependent")
+    title = f"{first.dataset}: protocol {first.protocol} compared with {second.protocol}"
+    grid = Grid(title, ("head", *protocols, "flattery"), lines)
+    return FlatterySection(title, grid, (charts.dumbbells(scores, WIDE), charts.dumbbells(scores)))
 
 
-def _players(part: HeadSection, known: ClipFacts, heard: Mapping[str, ClipAudio], audio: bool) -> list[ClipAudio]:
-    """A sound for each of the hardest clips, or why there is none."""
-    if not audio:
-        return [ClipAudio(why="Left out: the page was asked for without sound.")] * len(part.hard)
-    clips = [known.clips.get(hard.clip_id) for hard in part.hard]
-    lost = ClipAudio(why=known.why or "The manifest does not list this clip.")
-    return [heard[clip.key] if clip else lost for clip in clips]
-
-
-def _map_figures(drawn: VectorMap) -> list[MapFigure]:
-    figures = []
-    for method, places in drawn.places.items():
-        for name, column in (("label", drawn.labels), ("speaker", drawn.speakers)):
-            names = sorted(set(column))
-            legend = tuple((charts.legend_mark(place), text) for place, text in enumerate(names[:MOST_NAMES]))
-            svg = charts.scatter(places, column, f"{method} by {name}")
-            figures.append(MapFigure(Figure(f"{method} by {name}", svg), legend, len(names) - len(legend)))
-    return figures
-
-
-def _ran(folder: Path, mine: Sequence[Predictions]) -> RunFacts:
-    advice = f"{folder} is no run that can be read. Remove it, or run again."
-    run = read_json(folder / "run.json", MOST_BYTES, DataError, advice)
-    skipped = sorted({clip for p in mine for clip in p.skipped})
-    listed = f": {', '.join(skipped[:MOST_NAMES])}" if skipped else ""
-    more = ", …" if len(skipped) > MOST_NAMES else ""
+def _run_facts(folder: Path, predictions: Sequence[Predictions]) -> RunFacts:
+    """Return the facts about a run: from its run.json, and from those of the predictions that are the run's."""
+    advice = f"{folder} cannot be read as a run. Remove the folder, or run the comparison again."
+    run = read_json(folder / "run.json", MAX_BYTES, DataError, advice)
+    own = [p for p in predictions if p.run == folder.name]
     facts = [
-        ("asked", json_text(run.get("asked", {}))),
-        ("made", f"{json_text(run.get('created', ''))} by version {json_text(run.get('version', ''))}"),
-        ("clips skipped", f"{len(skipped)}{listed}{more}"),
-        ("folds' hash", ", ".join(sorted({p.fold_hash for p in mine}))),
-        *sorted({(f"fingerprint of {p.encoder}", p.fingerprint) for p in mine}),
-        *sorted({("labels", p.label_view) for p in mine}),
-        *sorted({("copies in training", f"{p.copies} of each clip: {p.augment}") for p in mine if p.copies}),
+        ("configuration", json_text(run.get("asked", {}))),
+        ("created", f"{json_text(run.get('created', ''))} by version {json_text(run.get('version', ''))}"),
+        ("skipped clips", _skipped_text({clip for p in own for clip in p.skipped})),
+        ("hash of the folds", ", ".join(sorted({p.fold_hash for p in own}))),
+        *sorted({(f"fingerprint of {p.encoder}", p.fingerprint) for p in own}),
+        *sorted({("labels", p.label_view) for p in own}),
+        *sorted({("copies in training", f"{p.copies} of each clip: {p.augment}") for p in own if p.copies}),
     ]
     return RunFacts(folder.name, tuple(facts))
+
+
+def _skipped_text(clip_ids: set[str]) -> str:
+    """Return the number of skipped clips and their names: `2: a, b`."""
+    names = f": {', '.join(sorted(clip_ids)[:MAX_NAMES])}" if clip_ids else ""
+    return f"{len(clip_ids)}{names}{', …' if len(clip_ids) > MAX_NAMES else ''}"
+
+
+def _p_text(p: float) -> str:
+    """Return a p-value as text: `0.031`, `<0.001`, or a dash if there is none."""
+    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = css_variables() + "\n" + (folder / "report.css").read_text(encoding="utf-8")
+    environment.globals.update(
+        css=Markup(css),  # not escaped: it is a file of this package
+        methods=METHODS,
+        legend_names=range(MAX_NAMES),
+        speaker_independent=SPEAKER_INDEPENDENT,
+        speaker_dependent=SPEAKER_DEPENDENT,
+    )
+    environment.filters.update(p_text=_p_text, trained_on_test_speakers=trained_on_test_speakers)
+    return environment.get_template(PAGE)

@@ -1,4 +1,4 @@
-"""What a report says of one head: figures, tables and sentences, computed from its predictions."""
+"""The section of a report about one head: figures, tables and sentences, computed from its predictions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -16,26 +15,27 @@ from embedcache.text import count
 
 from ..evaluation.intervals import speaker_bootstrap
 from ..evaluation.leaderboard import Row, score
-from ..evaluation.metrics import ECE_BINS, brier, ece, recalls, reliability, risk_coverage, uar
+from ..evaluation.metrics import recalls, uar
 from ..evaluation.predictions import Predictions
-from ..evaluation.row_names import vectors
+from ..evaluation.row_names import vectors_name
 from . import charts as charts
 from .charts import Score
-from .hardest_clips import ClipFacts, column
-from .terminal_tables import interval, statement
+from .figure_data import Confusion, LayerWeights, LearningCurves, Reliability, RiskCoverage, SpeakerScores
+from .hardest_clips import ClipFacts, clip_column
+from .terminal_tables import interval_text, leaks_text
 
-HARDEST = 9  # clips
-MOST_LABELS = 40  # of a matrix that is drawn
-MOST_GROUPS = 12  # genders, or intensities
-MOST_EPOCHS, MOST_LAYERS, MOST_CHOSEN = 1000, 200, 12  # of what a file says: no head of ours comes near
-LEVELS = 10  # shades of a matrix, above none
-LONGEST = 200  # characters of what a file says
-GROUPED = ("gender", "intensity")
+HARDEST = 9  # number of hardest clips
+MAX_LABELS = 40  # with more labels, no confusion matrix is drawn
+MAX_GROUPS = 12  # with more values of a column, such as gender, no scores by its values are shown
+MAX_CHOSEN = 12  # chosen parameters that are listed
+SHADES = 10  # shades of the cells of a confusion matrix, not counting the background
+MAX_CHARACTERS = 200  # longest text that is taken from run.json
+GROUP_COLUMNS = ("gender", "intensity")  # columns of the manifest by which scores are shown
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its title, and a sentence under it."""
+    """A chart with a title, and a sentence below it."""
 
     title: str
     svg: Markup
@@ -44,16 +44,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """Of a confusion matrix: clips, their share of the label's, and the shade, 0 to `LEVELS`."""
+    """A cell of a confusion matrix."""
 
-    count: int
-    share: float
-    shade: int
+    count: int  # number of clips
+    share: float  # share of the clips of the row's label
+    shade: int  # 0 to SHADES
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A row of a confusion matrix: the clips of one label."""
+
+    label: str
+    cells: tuple[MatrixCell, ...]
+    recall: str
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table with a header line and a header column; cells are text."""
+    """A table of texts with a header row. The first cell of each row is its header."""
 
     title: str
     header: tuple[str, ...]
@@ -63,221 +72,220 @@ class Grid:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """What a column of the manifest tells apart: UAR, and recall by label; or why nothing."""
+    """UAR, and recall by label, for each value of a column of the manifest; or the reason why they are not shown."""
 
     figure: Figure | None = None
     grid: Grid | None = None
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class HardClip:
-    """A clip that a head was most wrong about; probabilities are means over the seeds."""
+    """A clip to whose true label a head gave a low probability. Probabilities are means over the seeds."""
 
     clip_id: str
     speaker: str
-    label: str
-    predicted: str
-    p_label: float
-    p_predicted: float
+    label: str  # true label
+    predicted: str  # label with the highest probability
+    p_label: float  # probability of the true label
+    p_predicted: float  # probability of the predicted label
 
 
 @dataclass(frozen=True)
 class HeadSection:
-    """Everything that a report says of one head."""
+    """The section of a report about one head."""
 
     title: str
     row: Row
-    interval: str
-    leak: str
+    interval: str  # interval of the UAR
+    leaks: str  # sentence about the leaks
     labels: tuple[str, ...]
-    matrix: tuple[tuple[str, tuple[MatrixCell, ...], str], ...]  # label, cells, recall
+    matrix: tuple[MatrixRow, ...]  # () if there are too many labels
     figures: tuple[Figure, ...]
     groups: tuple[GroupScores, ...]
-    chosen: Grid | None
+    chosen: Grid | None  # parameters that each fold chose
     notes: tuple[str, ...]  # what is not shown, and why
-    hard: tuple[HardClip, ...]
-    params: str
+    hardest: tuple[HardClip, ...]
+    params: str  # parameters of the head
 
 
-def head_section(p: Predictions, known: ClipFacts) -> HeadSection:
-    """One head's part."""
+def head_section(p: Predictions, facts: ClipFacts) -> HeadSection:
+    """Return the section about one head. `facts` are the manifest's entries of its test clips."""
     row = score(p)
-    drawn = len(p.labels) <= MOST_LABELS
-    groups = [_group(p, column(p, known, name), name) for name in GROUPED] if not known.why and drawn else []
-    figures = [_by_label(p)] if drawn else []
-    figures += [_by_speaker(p), *_reliability(p), *_learnt(p)]
-    notes = [f"Recall by gender and intensity is not shown. {known.why}"] if known.why else []
-    if not drawn:
-        notes.append(f"{len(p.labels)} labels are too many for a matrix here: per_label.csv has their recall.")
+    confusion = Confusion.of(p)
+    few_labels = len(p.labels) <= MAX_LABELS
+    by_label = [_recall_figure(confusion)] if few_labels else []
     return HeadSection(
-        title=f"{p.head} on {vectors(p.head, p.encoder, p.view)}",
+        title=f"{p.head} on {vectors_name(p.head, p.encoder, p.view)}",
         row=row,
-        interval=interval(row),
-        leak=statement(p.leaks),
+        interval=interval_text(row),
+        leaks=leaks_text(p.leaks),
         labels=p.labels,
-        matrix=_matrix(p) if drawn else (),
-        figures=tuple(figures),
-        groups=tuple(groups),
-        chosen=_chosen(p),
-        notes=tuple(notes),
-        hard=hardest(p),
+        matrix=_matrix_rows(confusion) if few_labels else (),
+        figures=(*by_label, _speaker_figure(p), *_confidence_figures(p), *_training_figures(p)),
+        groups=_groups(p, facts) if few_labels and not facts.reason else (),
+        chosen=_chosen_parameters(p),
+        notes=_notes(p, facts, few_labels),
+        hardest=hardest_clips(p),
         params=json_text(p.params),
     )
 
 
-def hardest(p: Predictions) -> tuple[HardClip, ...]:
-    """The clips to whose label a head gave the lowest probability, lowest first."""
-    ids, first, place = np.unique(p.clip_ids, return_index=True, return_inverse=True)
+def hardest_clips(p: Predictions) -> tuple[HardClip, ...]:
+    """Return the HARDEST clips to whose true label a head gave the lowest probability, the lowest first."""
+    ids, first_rows, clip_numbers = np.unique(p.clip_ids, return_index=True, return_inverse=True)
     proba = np.zeros((len(ids), len(p.labels)))
-    np.add.at(proba, place, p.proba)
-    proba /= np.bincount(place)[:, None]
-    own = proba[np.arange(len(ids)), p.truth_columns[first]]
-    picked = np.argsort(own, kind="stable")[:HARDEST]
+    np.add.at(proba, clip_numbers, p.proba)
+    proba /= np.bincount(clip_numbers)[:, None]
+    p_label = proba[np.arange(len(ids)), p.truth_columns[first_rows]]
+    selected = np.argsort(p_label, kind="stable")[:HARDEST]
     return tuple(
         HardClip(
             clip_id=str(ids[i]),
-            speaker=str(p.speakers[first[i]]),
-            label=str(p.truth[first[i]]),
+            speaker=str(p.speakers[first_rows[i]]),
+            label=str(p.truth[first_rows[i]]),
             predicted=p.labels[int(proba[i].argmax())],
-            p_label=float(own[i]),
+            p_label=float(p_label[i]),
             p_predicted=float(proba[i].max()),
         )
-        for i in picked.tolist()
+        for i in selected.tolist()
     )
 
 
 def json_text(value: object) -> str:
-    """What JSON holds, in a line of at most `LONGEST` characters."""
+    """Return a JSON value as one line of at most MAX_CHARACTERS characters: `a=1, b=2` for an object."""
     if isinstance(value, Mapping):
-        line = ", ".join(f"{key}={_plain(item)}" for key, item in sorted(value.items()))
+        line = ", ".join(f"{key}={_item_text(item)}" for key, item in sorted(value.items()))
     elif isinstance(value, list | tuple):
-        line = ", ".join(map(_plain, value))
+        line = ", ".join(map(_item_text, value))
     else:
-        line = _plain(value)
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+        line = _item_text(value)
+    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"
 
 
-def _plain(value: object) -> str:
+def _item_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
-def _matrix(p: Predictions) -> tuple[tuple[str, tuple[MatrixCell, ...], str], ...]:
-    matrix = p.matrix()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    rows = zip(p.labels, matrix.tolist(), shares.tolist(), recalls(matrix).tolist(), strict=True)
-    return tuple(
-        (
-            label,
-            tuple(MatrixCell(n, s, math.ceil(s * LEVELS - 1e-9)) for n, s in zip(counts, of, strict=True)),
-            f"{recall:.2f}",
+def _notes(p: Predictions, facts: ClipFacts, few_labels: bool) -> tuple[str, ...]:
+    notes = [f"Recall by gender and intensity is not shown. {facts.reason}"] if facts.reason else []
+    if not few_labels:
+        notes.append(
+            f"The confusion matrix of {len(p.labels)} labels is not shown, it would be too large: per_label.csv has "
+            "the recall of each label."
         )
-        for label, counts, of, recall in rows
+    return tuple(notes)
+
+
+def _matrix_rows(data: Confusion) -> tuple[MatrixRow, ...]:
+    rows = zip(data.labels, data.counts.tolist(), data.shares.tolist(), data.recalls.tolist(), strict=True)
+    return tuple(
+        MatrixRow(label, tuple(map(_matrix_cell, counts, shares)), f"{recall:.2f}")
+        for label, counts, shares, recall in rows
     )
 
 
-def _by_label(p: Predictions) -> Figure:
-    matrix = p.matrix()
-    values = zip(p.labels, recalls(matrix).tolist(), matrix.sum(axis=1).tolist(), strict=True)
-    scores = [Score(label, value, note=f"of {n}") for label, value, n in values]
+def _matrix_cell(clips: int, share: float) -> MatrixCell:
+    return MatrixCell(clips, share, math.ceil(share * SHADES - 1e-9))
+
+
+def _recall_figure(data: Confusion) -> Figure:
+    rows = zip(data.labels, data.recalls.tolist(), data.clips.tolist(), strict=True)
+    scores = [Score(label, recall, note=f"of {clips}") for label, recall, clips in rows]
     return Figure("Recall of each label", charts.bars(scores, "Recall by label"))
 
 
-def _by_speaker(p: Predictions) -> Figure:
-    values = uar(p.matrices_by(p.speakers)).tolist()
-    scores = [Score(str(name), value) for name, value in zip(np.unique(p.speakers), values, strict=True)]
-    mean = float(np.mean(values))
-    note = f"From {min(values):.2f} to {max(values):.2f}, standard deviation {np.std(values):.2f}."
-    return Figure("UAR of each speaker", charts.strip(scores, mean, "UAR by speaker"), note)
+def _speaker_figure(p: Predictions) -> Figure:
+    data = SpeakerScores.of(p)
+    scores = [Score(name, value) for name, value in zip(data.names, data.uar.tolist(), strict=True)]
+    note = f"From {data.uar.min():.2f} to {data.uar.max():.2f}, standard deviation {data.sd:.2f}."
+    return Figure("UAR of each speaker", charts.strip(scores, data.mean, "UAR by speaker"), note)
 
 
-def _reliability(p: Predictions) -> list[Figure]:
-    drawn = charts.reliability_diagram(reliability(p.proba, p.correct))
-    scores = f"ECE {ece(p.proba, p.correct):.3f}, Brier score {brier(p.proba, p.truth_columns):.3f}"
-    sure = f"{ECE_BINS} bins of equal width; dots grow with their clips. {scores}. Below the diagonal: too sure."
-    _, coverage, risk = risk_coverage(p.proba, p.correct)
-    answered = "Clips are answered in the order of the head's certainty; the last point answers all."
-    return [
-        Figure("Reliability", drawn, sure),
-        Figure("Risk and coverage", charts.risk_curve(coverage, risk), answered),
-    ]
-
-
-def _group(p: Predictions, values: NDArray[np.str_], name: str) -> GroupScores:
-    """UAR by a column of the manifest, over the labels that all its values have; and recall by label."""
-    names = [str(value) for value in np.unique(values) if value]
-    if len(names) < 2:
-        has = f"only {names[0]}" if names else "nothing"
-        return GroupScores(why=f"Recall by {name} is not shown: the manifest has {has} there.")
-    if len(names) > MOST_GROUPS:
-        return GroupScores(why=f"Recall by {name} is not shown: the manifest has {len(names)} values there.")
-    matrices = np.stack([p.matrix(values == value) for value in names])
-    shared = (matrices.sum(axis=2) > 0).all(axis=0)
-    grid = _recall_grid(p, matrices, names, name)
-    if not shared.any():
-        return GroupScores(grid=grid)
-    scores = [_group_score(p, values == value, shared, value) for value in names]
-    left = [label for label, kept in zip(p.labels, shared, strict=True) if not kept]
-    note = "Whiskers: 95 % over speakers." + (f" Without {', '.join(left)}, which not all have." if left else "")
-    return GroupScores(Figure(f"UAR by {name}", charts.bars(scores, f"UAR by {name}"), note), grid)
-
-
-def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.bool_], name: str) -> Score:
-    speakers = np.unique(p.speakers[rows])
-    matrices = np.stack([p.matrix(rows & (p.speakers == speaker)) for speaker in speakers])
-    matrices[:, ~shared] = 0  # a label without a clip does not count
-    low, high = speaker_bootstrap(matrices, uar)
-    note = f"{count(len(speakers), 'speaker')}, {count(int(matrices.sum()), 'clip')}"
-    return Score(name, float(uar(matrices.sum(axis=0))), low, high, note=note)
-
-
-def _recall_grid(p: Predictions, matrices: NDArray[np.int64], names: Sequence[str], name: str) -> Grid:
-    clips = matrices.sum(axis=2)
-    values = recalls(matrices)
-    rows = tuple(
-        (label, *(f"{values[g, i]:.2f} of {clips[g, i]}" if clips[g, i] else "–" for g in range(len(names))))
-        for i, label in enumerate(p.labels)
+def _confidence_figures(p: Predictions) -> tuple[Figure, Figure]:
+    """Return the reliability diagram and the risk-coverage curve."""
+    data = Reliability.of(p)
+    note = (
+        f"{len(data.clips)} bins of equal width; larger dots have more clips. {data.scores}. Dots below the diagonal: "
+        "the confidence is too high."
     )
-    return Grid(f"Recall by label and {name}", ("label", *names), rows)
+    curve_note = "Clips are accepted in descending order of confidence; at the last point, all clips are accepted."
+    return (
+        Figure("Reliability", charts.reliability_diagram(data), note),
+        Figure("Risk and coverage", charts.risk_curve(RiskCoverage.of(p)), curve_note),
+    )
 
 
-def _learnt(p: Predictions) -> list[Figure]:
-    """Learning curves and layer weights, of heads that have them."""
+def _training_figures(p: Predictions) -> list[Figure]:
+    """Return learning curves and layer weights, for heads that have them."""
     figures = []
-    for what in ("loss", "accuracy"):
-        train, held = (_lines(p.histories, f"{part}_{what}") for part in ("train", "val"))
-        if train or held:
-            note = "Thin: a fold. Bold: the mean of the folds that still learn at that epoch."
-            figures.append(Figure(f"Learning curves: {what}", charts.curves(train, held, what), note))
-    lengths = {len(weights) for weights in p.layer_weights}
-    if len(lengths) == 1 and 1 < min(lengths) <= MOST_LAYERS:
-        weights = np.array(p.layer_weights, dtype=np.float64)
+    for quantity in ("loss", "accuracy"):
+        data = LearningCurves.of(p, quantity)
+        if data.lines:
+            note = "Thin lines: folds. Bold lines: mean over the folds that still train at that epoch."
+            figures.append(Figure(f"Learning curves: {quantity}", charts.curves(data), note))
+    if weights := LayerWeights.of(p):
         note = (
-            f"Columns: the mean of {count(len(weights), 'fold')}; whiskers: least and greatest; dashed: equal shares."
+            f"Columns: mean over {count(weights.folds, 'fold')}. Whiskers: lowest and highest weight. Dashed: equal "
+            "weights."
         )
         figures.append(Figure("Weight of each layer", charts.columns(weights), note))
     return figures
 
 
-def _lines(histories: Sequence[Mapping[str, Any]], name: str) -> list[list[float]]:
-    """One curve a fold; what is no list of finite numbers of at least 0 is no curve."""
-    found = [history.get(name) for history in histories]
-    return [curve[:MOST_EPOCHS] for curve in found if isinstance(curve, list) and curve and all(map(_is_number, curve))]
+def _groups(p: Predictions, facts: ClipFacts) -> tuple[GroupScores, ...]:
+    return tuple(_group_scores(p, clip_column(p, facts, name), name) for name in GROUP_COLUMNS)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value < 1e9
+def _group_scores(p: Predictions, values: NDArray[np.str_], name: str) -> GroupScores:
+    """Return the scores by the values (n,) of a column. UAR is over the labels that occur with every value."""
+    groups = [str(value) for value in np.unique(values) if value]
+    if not 2 <= len(groups) <= MAX_GROUPS:
+        found = f"{len(groups)} values" if len(groups) > 1 else f"only the value {groups[0]}" if groups else "no value"
+        return GroupScores(reason=f"Recall by {name} is not shown: the manifest has {found} in this column.")
+    matrices = np.stack([p.matrix(values == group) for group in groups])  # (groups, C, C)
+    grid = _recall_grid(p, matrices, groups, name)
+    shared = (matrices.sum(axis=2) > 0).all(axis=0)  # (C,) labels that occur in every group
+    if not shared.any():
+        return GroupScores(grid=grid)
+    scores = [_group_score(p, values == group, shared, group) for group in groups]
+    left_out = [label for label, is_shared in zip(p.labels, shared, strict=True) if not is_shared]
+    note = "Whiskers: 95 % intervals over speakers."
+    note += f" Without {', '.join(left_out)}, which not every group has." if left_out else ""
+    return GroupScores(Figure(f"UAR by {name}", charts.bars(scores, f"UAR by {name}"), note), grid)
 
 
-def _chosen(p: Predictions) -> Grid | None:
-    """What each fold chose, in the order of seeds and folds."""
+def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.bool_], group: str) -> Score:
+    """Return the UAR of selected rows over the labels `shared`, with its interval over speakers."""
+    speakers = np.unique(p.speakers[rows])
+    matrices = np.stack([p.matrix(rows & (p.speakers == speaker)) for speaker in speakers])
+    matrices[:, ~shared] = 0  # a label without a clip is left out of UAR
+    low, high = speaker_bootstrap(matrices, uar)
+    note = f"{count(len(speakers), 'speaker')}, {count(int(matrices.sum()), 'clip')}"
+    return Score(group, float(uar(matrices.sum(axis=0))), low, high, note=note)
+
+
+def _recall_grid(p: Predictions, matrices: NDArray[np.int64], groups: Sequence[str], name: str) -> Grid:
+    """Return the table of recalls: a row for each label, a column for each group."""
+    clips = matrices.sum(axis=2)  # (groups, C)
+    values = recalls(matrices)
+    rows = tuple(
+        (label, *(f"{values[g, i]:.2f} of {clips[g, i]}" if clips[g, i] else "–" for g in range(len(groups))))
+        for i, label in enumerate(p.labels)
+    )
+    return Grid(f"Recall by label and {name}", ("label", *groups), rows)
+
+
+def _chosen_parameters(p: Predictions) -> Grid | None:
+    """Return the table of the parameters that each fold chose, in the order of seeds and folds."""
     if not p.chosen:
         return None
-    names = sorted({name for fold in p.chosen for name in fold})[:MOST_CHOSEN]
+    names = sorted({name for chosen in p.chosen for name in chosen})[:MAX_CHOSEN]
     folds = list(dict.fromkeys(p.splits.tolist()))
-    called = folds if len(folds) == len(p.chosen) else [str(n) for n in range(1, len(p.chosen) + 1)]
+    if len(folds) != len(p.chosen):
+        folds = [str(n) for n in range(1, len(p.chosen) + 1)]
     rows = tuple(
         (fold, *(json_text(chosen.get(name, "–")) for name in names))
-        for fold, chosen in zip(called, p.chosen, strict=True)
+        for fold, chosen in zip(folds, p.chosen, strict=True)
     )
-    return Grid("Parameters that each fold chose", ("seed/fold", *names), rows, "Chosen on the training clips alone.")
+    return Grid("Parameters chosen in each fold", ("seed/fold", *names), rows, "Chosen on the training clips alone.")

@@ -1,108 +1,146 @@
-"""A leaderboard for people: one table for each set of rows that can be compared, and what its leaks mean."""
+"""Tables for the terminal: leaderboards and cross-corpus runs, with sentences about significance and leaks.
+
+A table fits the width of the terminal, and no name is broken. If not all columns fit, the encoder and its view are
+printed on two lines. If that is not enough, the last columns are left out, and a line below the table names them. If
+not even the columns that identify a row and its UAR fit, each row is printed as a record, with a line for each column.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
 from operator import attrgetter
+from pathlib import Path
 
-from rich.console import Console, Group
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
+from embedcache.manifest import read_rows
+from embedcache.terminal import print_table
 from embedcache.text import count
 
 from ..data.labels import NATIVE
 from ..evaluation.cross_table import CrossRow
-from ..evaluation.leaderboard import Row, peers
-from ..evaluation.row_names import vectors
-from ..evaluation.statistics import FEWEST_SPEAKERS
+from ..evaluation.leaderboard import Row, table_key
+from ..evaluation.row_names import vectors_name
+from ..evaluation.statistics import MIN_SPEAKERS
 
-ALPHA = 0.05
-WIDE = 100  # columns, from which on there is room for the Brier score and times
-AIRY = 110  # from which on there is room for wider gaps, too
+ALPHA = 0.05  # significance level
+WIDE_TERMINAL = 110  # width in characters from which columns are separated by two spaces instead of one, if they fit
 CROSS_NOTES = (
-    "Of one dataset alone, the score is within it, in folds by speaker.",
-    "most: WAR of always saying the label that is most frequent in training.",
-    "same, other: test clips left out, whose recordings are trained on, or whose labels are not.",
+    "If both datasets are the same, the score is from speaker-independent folds within the dataset.",
+    "most: WAR of always predicting the most frequent training label.",
+    "same: test clips left out because the same recording is in the training set.",
+    "other: test clips left out because the training set lacks their label.",
 )
 LEAKS = {
-    "speaker": "the test speakers were heard in training: on new speakers expect less",
-    "audio": "identical files stand in train and test",
-    "text": "train and test share sentences",
-    "encoder": "the encoder was fine-tuned on test speakers: on new speakers expect less",
+    "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
+    "audio": "some recordings are both in the training and in the test clips",
+    "text": "training and test clips share sentences",
+    "encoder": "the encoder was fine-tuned on test speakers, so expect lower scores for new speakers",
 }
-UNKNOWN = "no leak that this version knows"  # a run may come from another
+UNKNOWN_LEAK = "a leak that this version of ser does not know"  # run folders of later versions can have new leaks
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, with the text of each row."""
+
+    name: str
+    cells: Sequence[str]
+    left: bool = False  # whether the texts are aligned to the left
+    optional: bool = False  # whether the column may be left out; the last optional column is left out first
+
+    @property
+    def width(self) -> int:
+        """The width in characters of the widest line of text, or of the name."""
+        return max(cell_len(line) for text in (self.name, *self.cells) for line in text.split("\n"))
+
+    def aligned(self, line: str) -> str:
+        """Return a line of text, padded to the width of the column."""
+        padding = " " * (self.width - cell_len(line))
+        return line + padding if self.left else padding + line
+
+    def wrapped(self) -> Column:
+        """Return the column with a line break after each comma: `mfcc, layers` becomes two lines."""
+        return replace(self, cells=[text.replace(", ", ",\n") for text in self.cells])
 
 
 def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
-    """Print rows as they are ranked, a table for each dataset and protocol."""
-    for _, group in groupby(rows, key=peers):
-        console.print(_table(list(group), console.width))
+    """Print the rows of a leaderboard: a table for each dataset and protocol."""
+    for _, group in groupby(rows, key=table_key):
+        _show_table(list(group), console)
 
 
-def show_cross(cells: Sequence[CrossRow], console: Console) -> None:
-    """Print the cells of a matrix across datasets, a table for each head and encoder."""
-    of_head = attrgetter("head", "encoder")
-    for (head, encoder), group in groupby(sorted(cells, key=of_head), key=of_head):
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-        for name in ("trained on", "tested on"):
-            table.add_column(name, overflow="fold")
-        for name in ("UAR", "95 %", "chance", "WAR", "most", "tested", "same", "other"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for c in group:
-            scores = (f"{c.uar:.3f}", interval(c), f"{c.chance:.3f}", f"{c.war:.3f}", f"{c.majority_war:.3f}")
-            table.add_row(c.train, c.test, *scores, str(c.test_clips), str(c.excluded), str(c.test_other))
-        console.print(Text(f"\n{head} on {encoder}, across datasets", style="bold cyan"), table, sep="\n")
-    console.print(*(Text(note, style="dim") for note in (*CROSS_NOTES, *_leaks_of(cells))), sep="\n")
+def show_labels(run: Path) -> None:
+    """Print the mapping of the labels of a run, if it changes a label or if the run has several datasets."""
+    changes = read_rows(run / "labels.csv", ("dataset", "label", "becomes", "clips"))
+    if any(c["label"] != c["becomes"] for c in changes) or len({c["dataset"] for c in changes}) > 1:
+        rows = [(c["dataset"], c["label"], c["becomes"] or "(left out)", c["clips"]) for c in changes]
+        kept = sum(int(c["clips"]) for c in changes if c["becomes"])
+        print_table(("dataset", "label", "becomes", "clips"), rows)
+        print(f"clips before: {sum(int(c['clips']) for c in changes)}; after: {kept}")
 
 
-def _leaks_of(cells: Sequence[CrossRow]) -> list[str]:
-    """What the cells of each leak are, and what it means."""
-    said = []
-    for leaks in sorted({cell.leaks for cell in cells if cell.leaks}):
-        pairs = dict.fromkeys(f"{cell.train}->{cell.test}" for cell in cells if cell.leaks == leaks)
-        said.append(f"{statement(leaks)[:-1]} ({', '.join(pairs)}).")
-    return said
+def show_cross(rows: Sequence[CrossRow], console: Console) -> None:
+    """Print the rows of a cross-corpus run: a table for each head and encoder."""
+    by_head = attrgetter("head", "encoder")
+    for (head, encoder), group in groupby(sorted(rows, key=by_head), key=by_head):
+        _print(console, "")
+        _print_sentence(console, f"{head} on {encoder}, across datasets", "bold cyan")
+        _print_columns(_cross_columns(list(group)), console, "cross.csv in the run folder")
+    for note in (*CROSS_NOTES, *_cross_leaks(rows)):
+        _print_sentence(console, note)
 
 
-def statement(leaks: str) -> str:
-    """What the `leaks` column says, in words."""
+def leaks_text(leaks: str) -> str:
+    """Return a sentence about the `leaks` of a leaderboard row, such as `Leaks: none found.`."""
     if not leaks:
         return "Leaks: none found."
-    return "Leaks: " + "; ".join(f"{name}: {LEAKS.get(name, UNKNOWN)}" for name in leaks.split("+")) + "."
+    return "Leaks: " + "; ".join(f"{name}: {LEAKS.get(name, UNKNOWN_LEAK)}" for name in leaks.split("+")) + "."
 
 
-def told_apart(rows: Sequence[Row]) -> str:
-    """Which rows of a table the best cannot be told apart from; or why nobody can say."""
+def comparison_text(rows: Sequence[Row]) -> str:
+    """Return a sentence about which rows of a table differ significantly from the best, or why that is unknown."""
     best, others = rows[0], rows[1:]
-    if best.n_speakers < FEWEST_SPEAKERS:
+    if best.n_speakers < MIN_SPEAKERS:
         few = count(best.n_speakers, "speaker")
-        return f"{few}: too few for an interval, or to tell whether a difference would hold on others."
-    if any(row.p_vs_best != row.p_vs_best for row in others):
-        return "The rows were tested on other clips: they are not compared."
-    tied = [_called(row, rows) for row in others if row.p_vs_best >= ALPHA]
-    beaten = [_called(row, rows) for row in others if row.p_vs_best < ALPHA]
-    on = f"on {count(best.n_speakers, 'speaker')} (permutation over speakers, Holm, {ALPHA:g})"
-    said = f"{', '.join([_called(best, rows), *tied[:-1]])} and {tied[-1]} cannot be told apart {on}" if tied else ""
-    lead = f"{_called(best, rows)} is better than {', '.join(beaten)}" + ("" if tied else f" {on}") if beaten else ""
-    return "; ".join(part for part in (said, lead) if part) + "."
+        return f"{few}: too few for an interval, and for a test of whether a difference holds for other speakers."
+    if any(math.isnan(row.p_vs_best) for row in others):
+        return "The rows were tested on different clips, so their differences were not tested."
+    name = _row_name(best, rows)
+    tied = [_row_name(row, rows) for row in others if row.p_vs_best >= ALPHA]
+    worse = [_row_name(row, rows) for row in others if row.p_vs_best < ALPHA]
+    test = f"({count(best.n_speakers, 'speaker')}, Holm-corrected permutation test, alpha {ALPHA:g})"
+    parts = [f"no significant difference between {_enumerate([name, *tied])} {test}"] if tied else []
+    parts += [f"{name} has a higher UAR than {_enumerate(worse)} {test}"] if worse else []
+    return "; ".join(parts) + "."
 
 
-def _called(row: Row, rows: Sequence[Row]) -> str:
-    """A row's head, with its vectors and copies where heads occur more than once."""
+def interval_text(row: Row | CrossRow) -> str:
+    """Return the interval of the UAR, such as `0.449–0.536`; a dash if there are too few speakers for an interval."""
+    return "–" if math.isnan(row.uar_low) else f"{row.uar_low:.3f}–{row.uar_high:.3f}"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    """Return names as text: `a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _row_name(row: Row, rows: Sequence[Row]) -> str:
+    """Return the head of a row, with vectors and copies if several rows have the same head."""
     if [other.head for other in rows].count(row.head) == 1:
         return row.head
     copies = f" with {row.copies} copies" if row.copies else ""
-    return f"{row.head} on {vectors(row.head, row.encoder, row.view)}{copies}"
+    return f"{row.head} on {vectors_name(row.head, row.encoder, row.view)}{copies}"
 
 
-def interval(row: Row | CrossRow) -> str:
-    """`0.449–0.536`, or a dash where there are too few speakers for an interval."""
-    return f"{row.uar_low:.3f}–{row.uar_high:.3f}" if row.uar_low == row.uar_low else "–"
-
-
-def _table(rows: list[Row], width: int) -> Group:
+def _show_table(rows: Sequence[Row], console: Console) -> None:
     first = rows[0]
     seeds = f" x {first.seeds} seeds" if first.seeds > 1 else ""
     labels = f", labels {first.labels}" if first.labels != NATIVE else ""
@@ -111,24 +149,118 @@ def _table(rows: list[Row], width: int) -> Group:
         f"{first.n_clips} clips, {count(first.n_speakers, 'speaker')}, {first.classes} labels "
         f"(chance {1 / first.classes:.3f})"
     )
-    gap = 2 if width >= AIRY else 1
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
-    for name in ("#", "head", "encoder", "UAR", "95 %", "WAR", "F1", "ECE"):
-        left = name in ("head", "encoder")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "encoder", overflow="fold")
-    for name in ("Brier", "fit s", "ms/clip") if width >= WIDE else ():
-        table.add_column(name, justify="right")
-    copied = any(row.copies for row in rows)
-    if copied:
-        table.add_column("copies", justify="right")
-    for row in rows:
-        table.add_row(*_cells(row, width), *([str(row.copies)] if copied else []))
-    apart = [told_apart(rows)] if len(rows) > 1 or first.uar_low != first.uar_low else []
-    notes = [*apart, *sorted({statement(row.leaks) for row in rows})]
-    return Group(Text(f"\n{title}", style="bold cyan"), table, *(Text(note, style="dim") for note in notes))
+    _print(console, "")
+    _print_sentence(console, title, "bold cyan")
+    _print_columns(_leaderboard_columns(rows), console, "`ser leaderboard --csv FILE`")
+    if len(rows) > 1 or math.isnan(first.uar_low):
+        _print_sentence(console, comparison_text(rows))
+    for sentence in sorted({leaks_text(row.leaks) for row in rows}):
+        _print_sentence(console, sentence)
 
 
-def _cells(row: Row, width: int) -> Iterable[str]:
-    scores = (f"{row.uar:.3f}", interval(row), f"{row.war:.3f}", f"{row.macro_f1:.3f}", f"{row.ece:.3f}")
-    wide = (f"{row.brier:.3f}", f"{row.fit_seconds:.2f}", f"{row.predict_ms:.3f}") if width >= WIDE else ()
-    return (str(row.rank), row.head, vectors(row.head, row.encoder, row.view), *scores, *wide)
+def _leaderboard_columns(rows: Sequence[Row]) -> list[Column]:
+    copies = [Column("copies", [str(row.copies) for row in rows])] if any(row.copies for row in rows) else []
+    return [
+        Column("#", [str(row.rank) for row in rows]),
+        Column("head", [row.head for row in rows], left=True),
+        Column("encoder", [vectors_name(row.head, row.encoder, row.view) for row in rows], left=True),
+        Column("UAR", [f"{row.uar:.3f}" for row in rows]),
+        Column("95 %", [interval_text(row) for row in rows]),
+        Column("WAR", [f"{row.war:.3f}" for row in rows], optional=True),
+        Column("F1", [f"{row.macro_f1:.3f}" for row in rows], optional=True),
+        Column("ECE", [f"{row.ece:.3f}" for row in rows], optional=True),
+        Column("Brier", [f"{row.brier:.3f}" for row in rows], optional=True),
+        Column("fit s", [f"{row.fit_seconds:.2f}" for row in rows], optional=True),
+        Column("ms/clip", [f"{row.predict_ms:.3f}" for row in rows], optional=True),
+        *copies,
+    ]
+
+
+def _cross_columns(rows: Sequence[CrossRow]) -> list[Column]:
+    return [
+        Column("trained on", [row.train for row in rows], left=True),
+        Column("tested on", [row.test for row in rows], left=True),
+        Column("UAR", [f"{row.uar:.3f}" for row in rows]),
+        Column("95 %", [interval_text(row) for row in rows]),
+        Column("chance", [f"{row.chance:.3f}" for row in rows], optional=True),
+        Column("WAR", [f"{row.war:.3f}" for row in rows], optional=True),
+        Column("most", [f"{row.majority_war:.3f}" for row in rows], optional=True),
+        Column("tested", [str(row.test_clips) for row in rows], optional=True),
+        Column("same", [str(row.excluded) for row in rows], optional=True),
+        Column("other", [str(row.test_other) for row in rows], optional=True),
+    ]
+
+
+def _cross_leaks(rows: Sequence[CrossRow]) -> list[str]:
+    """Return a sentence for each combination of leaks, with the pairs of datasets that have it."""
+    sentences = []
+    for leaks in sorted({row.leaks for row in rows if row.leaks}):
+        pairs = dict.fromkeys(f"{row.train}->{row.test}" for row in rows if row.leaks == leaks)
+        sentences.append(f"{leaks_text(leaks)[:-1]} ({', '.join(pairs)}).")
+    return sentences
+
+
+def _print_columns(columns: Sequence[Column], console: Console, source: str) -> None:
+    """Print columns as a table, or as records if no table fits. `source` is where left-out columns can be found."""
+    shown, gap = _fit(columns, console.width)
+    if not shown:
+        _print(console, _records(columns))
+        return
+    _print(console, _row_text(shown, [column.name for column in shown], gap), "bold")
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        _print(console, _row_text(shown, cells, gap))
+    names = {column.name for column in shown}
+    if left_out := ", ".join(column.name for column in columns if column.name not in names):
+        text = f"Left out at {console.width} columns: {left_out}. A wider terminal or {source} shows them."
+        _print_sentence(console, text)
+
+
+def _fit(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
+    """Return the columns that fit into a width, and the number of spaces between them; no column if no table fits.
+
+    Texts are wrapped if not all columns fit. Then optional columns are left out, the last one first, until the others
+    fit.
+    """
+    if width >= WIDE_TERMINAL and _table_width(columns, 2) <= width:
+        return list(columns), 2
+    if _table_width(columns, 1) <= width:
+        return list(columns), 1
+    shown = [column.wrapped() for column in columns]
+    while _table_width(shown, 1) > width:
+        optional = [column for column in shown if column.optional]
+        if not optional:
+            return [], 1
+        shown.remove(optional[-1])
+    return shown, 1
+
+
+def _table_width(columns: Sequence[Column], gap: int) -> int:
+    return sum(column.width for column in columns) + gap * (len(columns) - 1)
+
+
+def _row_text(columns: Sequence[Column], cells: Sequence[str], gap: int) -> str:
+    """Return the lines of a row, with a number of spaces between columns."""
+    lines = zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")
+    aligned = (map(Column.aligned, columns, line) for line in lines)
+    return "\n".join((" " * gap).join(texts).rstrip() for texts in aligned)
+
+
+def _records(columns: Sequence[Column]) -> str:
+    """Return for each row a line with the name and the text of each column, and an empty line between two rows."""
+    indent = max(cell_len(column.name) for column in columns) + 2
+    records = [
+        "\n".join(column.name.ljust(indent) + cell for column, cell in zip(columns, cells, strict=True))
+        for cells in zip(*(column.cells for column in columns), strict=True)
+    ]
+    return "\n\n".join(records)
+
+
+def _print_sentence(console: Console, sentence: str, style: str = "dim") -> None:
+    """Print a sentence, wrapped to the width of the terminal between words."""
+    lines = textwrap.wrap(sentence, console.width, break_long_words=False, break_on_hyphens=False)
+    _print(console, "\n".join(lines), style)
+
+
+def _print(console: Console, lines: str, style: str = "") -> None:
+    """Print lines as they are: rich must not wrap them, and must not read brackets in names as markup."""
+    console.print(Text(lines, style=style), overflow="ignore", crop=False)

@@ -1,11 +1,11 @@
-"""Recipe: a published system as data. The files lie in `recipes/`, one each.
+"""Published systems as data: one TOML file for each in `recipes/`.
 
-about, source            what it is, and where it is described
-stated, open             the settings that the source states; every choice that it left to us
-[claims]                 what it claims, in percent: `war` (accuracy), `macro_f1`; empty where it claims nothing
-[data]                   datasets, labels; the protocol of ours that is nearest to its own; `most` clips it used
-[system]                 encoder; a head with its view and frames, or `[system.finetune]`, settings of fine-tuning
-[quick]                  what a few minutes' version changes: `clips` of each speaker and label, folds, frames
+about, source    what the system is, and where it is described
+stated, open     settings that the source states; settings that it leaves open, with our choices
+[claims]         claimed scores in percent: `war` (accuracy), `macro_f1`; empty if the source claims none
+[data]           datasets, label view, our protocol nearest to that of the source, `most` (maximum number of clips)
+[system]         encoder; a head with its view and frames, or `[system.finetune]` with settings of fine-tuning
+[quick]          changes for a run of a few minutes: `clips` of each speaker and label, folds, frames, finetune
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 from embedcache import UnknownName
 from embedcache.finetune import FinetuneSettings
 
-BLOCKS = "blocks"  # the view of the frames of every layer but the input of the first block
+BLOCKS = "blocks"  # view: the frames of every layer except layer 0, the input of the first block
 ENDING = ".toml"
 
 
 @dataclass(frozen=True)
 class Quick:
-    """What a few minutes' version changes."""
+    """Changes of a recipe for a run of a few minutes."""
 
-    clips: int  # of each speaker and label
+    clips: int  # maximum number of clips of each speaker and label
     folds: int = 5
-    frames: int | None = None
-    finetune: Mapping[str, Any] = field(default_factory=dict)
+    frames: int | None = None  # frames of a clip; None for the recipe's own number
+    finetune: Mapping[str, Any] = field(default_factory=dict)  # settings of fine-tuning that differ
 
 
 @dataclass(frozen=True)
@@ -40,40 +40,40 @@ class Recipe:
     name: str
     about: str
     source: str
-    stated: tuple[str, ...]
-    open: tuple[str, ...]
-    claims: Mapping[str, float]  # metric -> percent
+    stated: tuple[str, ...]  # settings that the source states
+    open: tuple[str, ...]  # settings that the source leaves open, with our choices
+    claims: Mapping[str, float]  # metric -> claimed score in percent
     datasets: tuple[str, ...]
-    labels: str
-    protocol: str
+    labels: str  # label view
+    protocol: str  # our protocol that is nearest to that of the source
     encoder: str
     quick: Quick
-    head: str = ""
-    view: str = ""
-    frames: int | None = None
-    finetune: FinetuneSettings | None = None
-    most: int | None = None
+    head: str = ""  # "" if the encoder is fine-tuned
+    view: str = ""  # "" for the head's own view
+    frames: int | None = None  # frames to which clips are cut or padded
+    finetune: FinetuneSettings | None = None  # None for a frozen encoder with a head
+    most: int | None = None  # maximum number of clips; None for all
 
 
 def names() -> list[str]:
-    """The recipes there are."""
+    """Return the names of all recipes, sorted."""
     return sorted(path.name.removesuffix(ENDING) for path in _folder().iterdir() if path.name.endswith(ENDING))
 
 
 def recipe(name: str) -> Recipe:
-    """One recipe. Raises UnknownName."""
+    """Return the recipe of this name. Raises UnknownName if there is none."""
     if name not in names():
         raise UnknownName("recipe", name, names(), "`ser reproduce` lists them")
-    said = tomllib.loads((_folder() / f"{name}{ENDING}").read_text(encoding="utf-8"))
-    data, system = said["data"], said["system"]
-    tuning = system.get("finetune")
+    content = tomllib.loads((_folder() / f"{name}{ENDING}").read_text(encoding="utf-8"))
+    data, system = content["data"], content["system"]
+    finetune = system.get("finetune")
     return Recipe(
         name=name,
-        about=said["about"],
-        source=said["source"],
-        stated=tuple(said["stated"]),
-        open=tuple(said["open"]),
-        claims=said["claims"],
+        about=content["about"],
+        source=content["source"],
+        stated=tuple(content["stated"]),
+        open=tuple(content["open"]),
+        claims=content["claims"],
         datasets=tuple(data["datasets"]),
         labels=data["labels"],
         protocol=data["protocol"],
@@ -82,15 +82,15 @@ def recipe(name: str) -> Recipe:
         head=system.get("head", ""),
         view=system.get("view", ""),
         frames=system.get("frames"),
-        finetune=None if tuning is None else settings(tuning),
-        quick=Quick(**said["quick"]),
+        finetune=None if finetune is None else finetune_settings(finetune),
+        quick=Quick(**content["quick"]),
     )
 
 
-def settings(said: Mapping[str, Any]) -> FinetuneSettings:
-    """Settings as a file has them."""
-    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-    return FinetuneSettings(**given)
+def finetune_settings(content: Mapping[str, Any]) -> FinetuneSettings:
+    """Return the settings of fine-tuning that a TOML table holds; its lists become tuples."""
+    values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in content.items()}
+    return FinetuneSettings(**values)
 
 
 def _folder() -> Any:

@@ -1,26 +1,26 @@
-"""A published system's claim, what its own protocol gives here, and what is left when the test speakers are new.
+"""The reproduction of a published system: its claim, its score under its own protocol, and its score on new speakers.
 
-The system is run twice, under the protocol of ours that is nearest to its own and under one that keeps speakers apart,
-on the same clips and with the same settings. Both runs are on the leaderboard; the second one's folder also holds
-`reproduction.csv`, the table, and `reproduction.json`, with what the source states, what it left open, and what was
-missing. What was run on another encoder, other data or a few clips says that it is no reproduction.
+The system runs twice on the same clips with the same settings: under our protocol that is nearest to its own,
+and under a speaker-independent one. Both runs are on the leaderboard. The folder of the second run also holds the
+table, `reproduction.csv`, and `reproduction.json`: what the source states, what it leaves open, and which clips are
+missing. A result with another encoder, other data or a part of the clips says that it is not a reproduction.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, dataset_manifest, encoders, extract, load_encoder
+from embedcache import Artifacts, DataError, Encoder, encoders, load_encoder
 from embedcache import datasets as registry
-from embedcache.dataset import find_root
+from embedcache.cache.dataset_extraction import extract_manifest
 from embedcache.encoder import FRAMES, VIEWS, Log, no_log
 from embedcache.files.atomic import atomic_write
-from embedcache.manifest import KNOWN_FAULT, SKIPPED, Clip
+from embedcache.finetune import FinetuneSettings
 from embedcache.progress import Progress, silent
 from embedcache.text import count
 
@@ -28,285 +28,295 @@ from ..data.csv_text import csv_text
 from ..data.listed_clips import load_manifests
 from ..evaluation.intervals import intervals
 from ..evaluation.predictions import Predictions
-from ..workflows.comparison import ComparisonConfig, run_comparison
+from ..workflows.comparison import run_comparison
+from ..workflows.configurations import ComparisonConfig
 from ..workflows.finetuning import FinetuneConfig, finetune
-from .recipe import BLOCKS, Recipe, settings
+from .recipe import BLOCKS, Recipe, finetune_settings
+from .recipe_data import Gap, is_here, prepare_data
 
 METRICS = {"war": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
-FAULTY = "was published faulty"  # how a line ends on what nobody has otherwise
 CLAIMED, HONEST = "claimed protocol", "speakers held out"
+CSV_COLUMNS = ("recipe", "what", "protocol", "folds", "leaks", "metric", "percent", "low", "high", "run")
+
+
+@dataclass(frozen=True)
+class ReproductionConfig:
+    """How a recipe is run."""
+
+    encoder: str | None = None  # encoder instead of the recipe's; None for the recipe's
+    datasets: tuple[str, ...] = ()  # datasets instead of the recipe's; empty for the recipe's
+    root: Path | None = None  # folder of the dataset, if there is only one; None for the default folders
+    quick: bool = False  # use few clips and short training
+    device: str = "auto"
+    resume: bool = False  # continue a fine-tuning that was stopped
+    jobs: int | None = None  # processes of the cross-validation; None for all cores
 
 
 @dataclass(frozen=True)
 class Column:
-    """One run of a system: its protocol, what leaks, and each metric in percent with its 95 % interval."""
+    """The scores of a system under one protocol: a column of the table."""
 
-    what: str
+    title: str
     protocol: str
     folds: int
     leaks: str
-    scores: dict[str, tuple[float, float, float]]
-    run: str
+    scores: dict[str, tuple[float, float, float]]  # metric -> score and its 95 % interval over speakers, in percent
+    run: str  # name of the run folder
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of a recipe."""
+    """The result of running a recipe."""
 
     recipe: Recipe
-    columns: tuple[Column, Column]  # of the claimed protocol, and with speakers held out
-    differs: tuple[str, ...]  # why it is no reproduction; nothing where it is one
-    missing: tuple[str, ...]  # of the data
-    folder: Path
+    columns: tuple[Column, Column]  # under the claimed protocol, and with speakers held out
+    differences: tuple[str, ...]  # why the result is not a reproduction; empty if it is one
+    missing: tuple[str, ...]  # clips of the datasets that could not be used
+    folder: Path  # run folder with speakers held out
 
     def table(self) -> list[tuple[str, str, str, str]]:
-        """Rows of text: what, claimed, under the claimed protocol, with speakers held out."""
-        claims, (near, far) = self.recipe.claims, self.columns
-        rows = [("protocol", "its own", _protocol(near), _protocol(far)), ("leaks", "", near.leaks, far.leaks)]
-        for metric, called in METRICS.items():
+        """Return rows of text: name, claim, score under the claimed protocol, score with speakers held out."""
+        claims, (claimed, honest) = self.recipe.claims, self.columns
+        rows = [
+            ("protocol", "its own", _protocol_text(claimed), _protocol_text(honest)),
+            ("leaks", "", claimed.leaks, honest.leaks),
+        ]
+        for metric, name in METRICS.items():
             claim = f"{claims[metric]:.2f}" if metric in claims else ""
-            rows.append((f"{called}, %", claim, _score(near, metric), _score(far, metric)))
-        (war, *_), (new, *_) = near.scores["war"], far.scores["war"]
+            rows.append((f"{name}, %", claim, _score_text(claimed, metric), _score_text(honest, metric)))
+        known, new = claimed.scores["war"][0], honest.scores["war"][0]
         if "war" in claims:
-            below = [f"{value - claims['war']:+.1f}" for value in (war, new)]
-            rows.append(("points to the claim", "", below[0], below[1]))
-        rows.append(("points to its protocol", "", "", f"{new - war:+.1f}"))
+            rows.append(("points above the claim", "", f"{known - claims['war']:+.1f}", f"{new - claims['war']:+.1f}"))
+        rows.append(("points above its protocol", "", "", f"{new - known:+.1f}"))
         return rows
 
-    def told(self) -> list[str]:
-        """What must be known beside the table, in lines."""
-        lines = ["in brackets: 95 % over speakers", f"source: {self.recipe.source}"]
-        lines += [f"stated: {line}" for line in self.recipe.stated] + [
-            f"left open: {line}" for line in self.recipe.open
+    def notes(self) -> list[str]:
+        """Return the lines that belong under the table: source, settings, missing clips, and the verdict."""
+        verdict = "This is a reproduction: the system ran as its source states."
+        if self.differences:
+            verdict = f"This is not a reproduction: {'; '.join(self.differences)}."
+        return [
+            "in brackets: 95 % intervals over speakers",
+            f"source: {self.recipe.source}",
+            *(f"stated: {line}" for line in self.recipe.stated),
+            *(f"left open: {line}" for line in self.recipe.open),
+            *(f"missing: {line}" for line in self.missing),
+            verdict,
         ]
-        lines += [f"missing: {line}" for line in self.missing]
-        return [*lines, f"This is no reproduction: {'; '.join(self.differs)}." if self.differs else "As it was stated."]
 
 
 def reproduce(
     artifacts: Artifacts,
     recipe: Recipe,
-    encoder: str | None = None,
-    datasets: Sequence[str] = (),
-    root: Path | None = None,
-    quick: bool = False,
-    device: str = "auto",
-    resume: bool = False,
-    jobs: int | None = None,
+    config: ReproductionConfig | None = None,
     progress: Progress = silent,
     log: Log = no_log,
 ) -> Reproduction:
-    """Run a recipe under both protocols. `encoder` and `datasets` replace the recipe's own.
+    """Run a recipe under its own protocol and with speakers held out, and save the table.
 
-    Raises DataError where a dataset is not here, with the way to get it, and what the parts raise.
+    Raises DataError if a dataset is not on this machine, with the way to get it. Also raises what `load_encoder`,
+    `run_comparison` and `finetune` raise.
     """
-    used = recipe if encoder is None else replace(recipe, encoder=encoder)
-    used = replace(used, datasets=tuple(sorted(datasets or recipe.datasets)))
-    place, missing = _stocked(artifacts, used, root, quick, progress)
-    if quick:
-        used = _hurried(used)
-    way = _Way(place, recipe.quick.folds if quick else ComparisonConfig.folds, device, resume, jobs, progress, log)
-    run = _finetuned if used.finetune else _with_head
+    config = config or ReproductionConfig()
+    used = _replace_parts(recipe, config)
+    data = prepare_data(artifacts, used, config.root, config.quick, progress)
+    runner = _Runner(data.artifacts, _shorten(used) if config.quick else used, config, progress, log)
     columns = []
-    for what, protocol in ((CLAIMED, used.protocol), (HONEST, _honest(place, used, quick))):
-        log(f"{what}: {protocol}")
-        folder, predictions = run(used, protocol, way)
-        columns.append(_column(what, predictions, folder))
-    done = Reproduction(used, (columns[0], columns[1]), _differs(recipe, used, quick, missing), missing, folder)
-    _save(done)
-    return done
+    for title, protocol in ((CLAIMED, used.protocol), (HONEST, _honest_protocol(runner))):
+        log(f"{title}: {protocol}")
+        folder, predictions = runner.run(protocol)
+        columns.append(_column(title, predictions, folder))
+    result = Reproduction(
+        recipe=runner.recipe,
+        columns=(columns[0], columns[1]),
+        differences=_differences(recipe, used, config.quick, data.gaps),
+        missing=tuple(gap.text for gap in data.gaps),
+        folder=folder,
+    )
+    _save(result)
+    return result
 
 
 def state(artifacts: Artifacts, recipe: Recipe) -> tuple[str, str]:
-    """Whether the weights and the data of a recipe are on this machine, in words."""
+    """Return in words whether the weights and the datasets of a recipe are on this machine."""
     checkpoint = encoders.get(recipe.encoder).checkpoint
     weights = "here" if encoders.is_cached(checkpoint) else "not here"
-    absent = [name for name in recipe.datasets if not _is_here(artifacts, name)]
+    absent = [name for name in recipe.datasets if not is_here(artifacts, name)]
     return weights if checkpoint else "none needed", f"not here: {', '.join(absent)}" if absent else "here"
 
 
-def _is_here(artifacts: Artifacts, name: str) -> bool:
-    if artifacts.manifest(name).exists():
-        return True
-    try:
-        find_root(registry.get(name), None)
-    except DataError:
-        return False
-    return True
+def claims_text(claims: Mapping[str, float]) -> str:
+    """Return the claimed scores in percent, as in `accuracy 95.31, macro-F1 94.92`; `no score` if there are none."""
+    return ", ".join(f"{METRICS[metric]} {percent:.2f}" for metric, percent in claims.items()) or "no score"
 
 
-def _stocked(
-    artifacts: Artifacts, recipe: Recipe, root: Path | None, quick: bool, progress: Progress
-) -> tuple[Artifacts, tuple[str, ...]]:
-    """Where the manifests of a recipe lie, all clips or a part of them; what of the data is missing."""
-    if root and len(recipe.datasets) > 1:
-        raise DataError(
-            f"--root is one dataset's folder; {recipe.name} uses {', '.join(recipe.datasets)}. Set SER_DATA."
-        )
-    absent = [name for name in recipe.datasets if not root and not _is_here(artifacts, name)]
-    if absent:
-        here = [name for name in recipe.datasets if name not in absent]
-        ways = "\n".join(registry.get(name).how_to_get() for name in absent)
-        less = f" Or run it on what is here, --dataset {','.join(here)}: no reproduction." if here else ""
-        raise DataError(f"{recipe.name} needs {', '.join(absent)}, which is not here.{less}\n{ways}")
-    manifests = [dataset_manifest(name, artifacts, root, progress) for name in recipe.datasets]
-    missing = tuple(line for manifest in manifests for line in _missing(manifest))
-    each = recipe.quick.clips if quick else _each(manifests, recipe.most)
-    if each is None:
-        return artifacts, missing
-    place = Artifacts(artifacts.root / "reproduce" / (f"{recipe.name}-quick" if quick else recipe.name))
-    for manifest in manifests:
-        Manifest(manifest.dataset, _few(manifest.usable, each)).to_csv(place.manifest(manifest.dataset))
-    return place, missing
+def _replace_parts(recipe: Recipe, config: ReproductionConfig) -> Recipe:
+    """Return the recipe with the encoder and the datasets of the configuration."""
+    datasets = tuple(sorted(config.datasets or recipe.datasets))
+    return replace(recipe, encoder=recipe.encoder if config.encoder is None else config.encoder, datasets=datasets)
 
 
-def _missing(manifest: Manifest) -> list[str]:
-    spec = registry.find(manifest.dataset)
-    lines = []
-    if spec and spec.n_clips and len(manifest) < spec.n_clips:
-        lines.append(f"{manifest.dataset}: {spec.n_clips - len(manifest)} of {spec.n_clips} clips")
-    faulty = [clip for clip in manifest.skipped if clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
-    if bad := len(manifest.skipped) - len(faulty):
-        lines.append(f"{manifest.dataset}: {count(bad, 'clip')} that cannot be used")
-    if faulty:
-        lines.append(f"{manifest.dataset}: {count(len(faulty), 'clip')} that {FAULTY}")
-    return lines
-
-
-def _each(manifests: Sequence[Manifest], most: int | None) -> int | None:
-    """So many clips of each speaker and label that there are no more than `most` in all; None for all."""
-    counts = Counter((clip.dataset, clip.speaker, clip.label) for m in manifests for clip in m.usable)
-    if most is None or sum(counts.values()) <= most:
-        return None
-    each = 1
-    while sum(min(each + 1, count) for count in counts.values()) <= most:
-        each += 1
-    return each
-
-
-def _few(clips: Sequence[Clip], each: int) -> tuple[Clip, ...]:
-    taken: Counter[tuple[str, str]] = Counter()
-    kept = []
-    for clip in clips:
-        taken[clip.speaker, clip.label] += 1
-        if taken[clip.speaker, clip.label] <= each:
-            kept.append(clip)
-    return tuple(kept)
-
-
-def _hurried(recipe: Recipe) -> Recipe:
-    quick, tuned = recipe.quick, recipe.finetune
-    if tuned:
-        tuned = settings({**asdict(tuned), **quick.finetune})
-    return replace(recipe, frames=quick.frames or recipe.frames, finetune=tuned)
-
-
-def _honest(place: Artifacts, recipe: Recipe, quick: bool) -> str:
-    """The dataset's own folds by speaker, where all their speakers are here; ours else, and where time is short."""
-    manifests = load_manifests(place, recipe.datasets)
-    spec = registry.find(recipe.datasets[0]) if len(manifests) == 1 else None
-    official = {speaker for fold in (spec.official_folds if spec else ()) for speaker in fold}
-    here = {clip.speaker for clip in manifests[0].usable}
-    return "official" if official and official <= here and not (quick and recipe.finetune) else "speakers"
+def _shorten(recipe: Recipe) -> Recipe:
+    """Return the recipe with the settings of its quick run."""
+    quick, settings = recipe.quick, recipe.finetune
+    if settings:
+        settings = finetune_settings({**asdict(settings), **quick.finetune})
+    return replace(recipe, frames=quick.frames or recipe.frames, finetune=settings)
 
 
 @dataclass(frozen=True)
-class _Way:
-    """Where and how both runs of a recipe are made."""
+class _Runner:
+    """Runs one system: a head on a frozen encoder, or a fine-tuned encoder."""
 
-    place: Artifacts
-    folds: int
-    device: str
-    resume: bool
-    jobs: int | None
+    artifacts: Artifacts
+    recipe: Recipe
+    config: ReproductionConfig
     progress: Progress
     log: Log
 
+    @property
+    def folds(self) -> int:
+        """Number of folds, for the protocols `speakers` and `random`."""
+        return self.recipe.quick.folds if self.config.quick else ComparisonConfig.folds
 
-def _with_head(recipe: Recipe, protocol: str, way: _Way) -> tuple[Path, Predictions]:
-    """Embed what is not embedded yet, and cross-validate the head."""
-    place = way.place
-    encoder = load_encoder(recipe.encoder, way.device, log=way.log, memory=place.encoders)
-    store = EmbeddingStore.of(place.cache, encoder.info)
-    view = "+".join(f"{FRAMES}:{n}" for n in range(1, encoder.info.n_layers)) if recipe.view == BLOCKS else recipe.view
-    if recipe.view and not view:
-        raise DataError(f"{recipe.name} averages the blocks of a network; {recipe.encoder} has none. Use another one.")
-    for manifest in load_manifests(place, recipe.datasets):
-        done, _ = extract(manifest, encoder, store, view.split("+") if view else VIEWS, True, way.progress)
-        done.to_csv(place.manifest(done.dataset))
-    asked = ComparisonConfig(
-        recipe.datasets,
-        (store.folder.name,),
-        (recipe.head,),
-        protocol,
-        way.folds,
-        labels=recipe.labels,
-        views=(view,) if view else (),
-        frames=recipe.frames,
+    def run(self, protocol: str) -> tuple[Path, Predictions]:
+        """Run the system under a protocol. Returns the run folder and the predictions."""
+        settings = self.recipe.finetune
+        return self._run_head(protocol) if settings is None else self._run_finetuning(protocol, settings)
+
+    def _run_head(self, protocol: str) -> tuple[Path, Predictions]:
+        """Encode the clips that the cache lacks, and cross-validate the head."""
+        recipe = self.recipe
+        encoder = load_encoder(recipe.encoder, self.config.device, log=self.log, memory=self.artifacts.encoders)
+        view = _view(recipe, encoder)
+        for manifest in load_manifests(self.artifacts, recipe.datasets):
+            extraction = extract_manifest(
+                self.artifacts,
+                manifest,
+                encoder,
+                view.split("+") if view else VIEWS,
+                skip_bad=True,
+                progress=self.progress,
+            )
+        comparison = ComparisonConfig(
+            datasets=recipe.datasets,
+            encoders=(extraction.store.name,),
+            heads=(recipe.head,),
+            protocol=protocol,
+            folds=self.folds,
+            labels=recipe.labels,
+            views=(view,) if view else (),
+            frames=recipe.frames,
+        )
+        folder, (predictions,) = run_comparison(self.artifacts, comparison, self.config.jobs, self.progress, self.log)
+        return folder, predictions
+
+    def _run_finetuning(self, protocol: str, settings: FinetuneSettings) -> tuple[Path, Predictions]:
+        """Fine-tune the encoder once for each fold."""
+        recipe, config = self.recipe, self.config
+        finetuning = FinetuneConfig(
+            datasets=recipe.datasets,
+            encoder=recipe.encoder,
+            protocol=protocol,
+            folds=self.folds,
+            labels=recipe.labels,
+            settings=settings,
+        )
+        result = finetune(self.artifacts, finetuning, None, config.device, config.resume, self.progress, self.log)
+        if result.run is None:
+            raise DataError(f"{recipe.name}: protocol '{protocol}' gave no run. Use one of `ser protocols`.")
+        return result.run, result.predictions[0]
+
+
+def _view(recipe: Recipe, encoder: Encoder) -> str:
+    """Return the view that the head reads, `blocks` spelled out as `frames:1+frames:2+…`; "" for the head's own."""
+    if recipe.view != BLOCKS:
+        return recipe.view
+    if encoder.info.n_layers < 2:
+        raise DataError(
+            f"{recipe.name} averages the blocks of a network; '{recipe.encoder}' has none. Use another --encoder."
+        )
+    return "+".join(f"{FRAMES}:{layer}" for layer in range(1, encoder.info.n_layers))
+
+
+def _honest_protocol(runner: _Runner) -> str:
+    """Return the speaker-independent protocol: `official` if possible, otherwise `speakers`.
+
+    `official` needs one dataset with published folds and all their speakers. It is not used where encoders are
+    fine-tuned quickly, because its number of folds is fixed.
+    """
+    recipe = runner.recipe
+    manifests = load_manifests(runner.artifacts, recipe.datasets)
+    spec = registry.find(recipe.datasets[0]) if len(manifests) == 1 else None
+    published = {speaker for fold in (spec.official_folds if spec else ()) for speaker in fold}
+    here = {clip.speaker for clip in manifests[0].usable}
+    quick_finetuning = runner.config.quick and recipe.finetune
+    return "official" if published and published <= here and not quick_finetuning else "speakers"
+
+
+def _column(title: str, predictions: Predictions, folder: Path) -> Column:
+    scores = {
+        interval.metric: (100 * interval.value, 100 * interval.low, 100 * interval.high)
+        for interval in intervals(predictions)
+        if interval.metric in METRICS
+    }
+    return Column(
+        title=title,
+        protocol=predictions.protocol,
+        folds=len(set(predictions.folds.tolist())),
+        leaks=predictions.leaks or "none found",
+        scores=scores,
+        run=folder.name,
     )
-    folder, (predictions,) = run_comparison(place, asked, way.jobs, way.progress, way.log)
-    return folder, predictions
 
 
-def _finetuned(recipe: Recipe, protocol: str, way: _Way) -> tuple[Path, Predictions]:
-    """Fine-tune the encoder, fold by fold."""
-    if recipe.finetune is None:
-        raise DataError(f"{recipe.name} says nothing of fine-tuning.")
-    asked = FinetuneConfig(recipe.datasets, recipe.encoder, protocol, way.folds, recipe.labels, recipe.finetune)
-    done = finetune(way.place, asked, None, way.device, way.resume, way.progress, way.log)
-    if done.run is None:
-        raise DataError(f"{recipe.name}: protocol {protocol} gave no run.")
-    return done.run, done.predictions[0]
-
-
-def _column(what: str, p: Predictions, folder: Path) -> Column:
-    scores = {i.metric: (100 * i.value, 100 * i.low, 100 * i.high) for i in intervals(p) if i.metric in METRICS}
-    return Column(what, p.protocol, len(set(p.folds.tolist())), p.leaks or "none found", scores, folder.name)
-
-
-def _differs(recipe: Recipe, used: Recipe, quick: bool, missing: Sequence[str]) -> tuple[str, ...]:
-    lines = [f"without {line}" for line in missing if not line.endswith(FAULTY)]
+def _differences(recipe: Recipe, used: Recipe, quick: bool, gaps: Sequence[Gap]) -> tuple[str, ...]:
+    """Return in what a run differs from the published system. Clips that are faulty as published do not count."""
+    lines = [f"without {gap.text}" for gap in gaps if not gap.is_published]
     if used.encoder != recipe.encoder:
         lines.append(f"encoder {used.encoder} instead of {recipe.encoder}")
     if used.datasets != tuple(sorted(recipe.datasets)):
         lines.append(f"{', '.join(used.datasets)} instead of {', '.join(recipe.datasets)}")
     if quick:
-        changed = {"folds": recipe.quick.folds, "frames": recipe.quick.frames, **recipe.quick.finetune}
-        hurried = "".join(f", {name} {value}" for name, value in changed.items() if value is not None)
-        lines.append(f"quick: at most {count(recipe.quick.clips, 'clip')} of each speaker and label{hurried}")
+        changes = {"folds": recipe.quick.folds, "frames": recipe.quick.frames, **recipe.quick.finetune}
+        settings = "".join(f", {name} {value}" for name, value in changes.items() if value is not None)
+        lines.append(f"quick: at most {count(recipe.quick.clips, 'clip')} of each speaker and label{settings}")
     return tuple(lines)
 
 
-def _protocol(column: Column) -> str:
+def _protocol_text(column: Column) -> str:
     return f"{column.protocol}, {column.folds} folds" if column.folds > 1 else column.protocol
 
 
-def _score(column: Column, metric: str) -> str:
+def _score_text(column: Column, metric: str) -> str:
     value, low, high = column.scores[metric]
-    return f"{value:.1f}" if low != low else f"{value:.1f} ({low:.1f}–{high:.1f})"
+    return f"{value:.1f}" if math.isnan(low) else f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
-def _save(done: Reproduction) -> None:
-    """Lay the table and all that stands behind it into the folder of the honest run."""
-    rows: list[Sequence[Any]] = [
-        ("recipe", "what", "protocol", "folds", "leaks", "metric", "percent", "low", "high", "run")
-    ]
-    rows += [
-        (done.recipe.name, "claimed", "", "", "", metric, value, "", "", "")
-        for metric, value in done.recipe.claims.items()
-    ]
-    for c in done.columns:
-        rows += [
-            (done.recipe.name, c.what, c.protocol, c.folds, c.leaks, metric, *score, c.run)
-            for metric, score in c.scores.items()
-        ]
-    said = {
-        "recipe": asdict(done.recipe),
-        "is_reproduction": not done.differs,
-        "differs": done.differs,
-        "missing": done.missing,
-        "runs": {c.what: c.run for c in done.columns},
+def _save(result: Reproduction) -> None:
+    """Write `reproduction.csv` and `reproduction.json` into the folder of the run with speakers held out."""
+    content = {
+        "recipe": asdict(result.recipe),
+        "is_reproduction": not result.differences,
+        "differs": result.differences,
+        "missing": result.missing,
+        "runs": {column.title: column.run for column in result.columns},
     }
-    for name, text in (("reproduction.csv", csv_text(rows)), ("reproduction.json", json.dumps(said, indent=1))):
-        with atomic_write(done.folder / name) as file:
+    texts = {"reproduction.csv": csv_text(_csv_rows(result)), "reproduction.json": json.dumps(content, indent=1)}
+    for name, text in texts.items():
+        with atomic_write(result.folder / name) as file:
             file.write(text)
+
+
+def _csv_rows(result: Reproduction) -> list[Sequence[Any]]:
+    """Return the header, a row for each claimed score, and a row for each measured score."""
+    name = result.recipe.name
+    claims = [
+        (name, "claimed", "", "", "", metric, value, "", "", "") for metric, value in result.recipe.claims.items()
+    ]
+    measured = [
+        (name, column.title, column.protocol, column.folds, column.leaks, metric, *score, column.run)
+        for column in result.columns
+        for metric, score in column.scores.items()
+    ]
+    return [CSV_COLUMNS, *claims, *measured]

@@ -1,4 +1,4 @@
-"""Model folders: fitted heads written without pickle, read back only if every type is trusted, with a model card.
+"""Model folders: fitted heads saved without pickle, loaded only if all of their types are trusted, with a model card.
 
 May import: `evaluation`, `heads`, `data`, `embedcache`.
 """

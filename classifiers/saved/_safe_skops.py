@@ -1,9 +1,12 @@
-"""`head.skops` from a stranger: an estimator out of an archive of which nothing is believed.
+"""Safe loading of `head.skops`, the file of an estimator, from an untrusted source.
 
-skops writes an estimator as a zip of JSON and plain arrays, and reads it with a list of types that it may make. That
-is not enough: some of its nodes make something else than the type that they name, and C libraries take shapes on trust.
-So skops sees nothing but what was checked here and packed anew: the zip is measured before it is inflated, its schema
-names only the parts that our heads consist of, and the arrays of libsvm and the trees of LightGBM fit together.
+skops saves an estimator as a zip archive of JSON and plain arrays, and loads it with a list of trusted types. This is
+not sufficient: some of its nodes create an object of another type than the one they name, and C libraries trust the
+shapes of arrays. Therefore skops only loads an archive that this module has checked and packed again:
+
+- The sizes in the archive are checked before anything is decompressed.
+- The schema contains only the kinds of nodes and the types of which the heads of ser consist.
+- The arrays of libsvm and the trees of LightGBM are consistent.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from embedcache import ModelError
 from embedcache.errors import first_line
 from embedcache.files.untrusted import check_file
 
-from ..heads import HOTTEST
-from ._safe_lightgbm import sound_model
+from ..heads import MAX_TEMPERATURE
+from ._safe_lightgbm import checked_model
 
 HEADS = (
     "classifiers.heads._calibrated.Calibrated",
@@ -46,9 +49,9 @@ HEADS = (
 )
 BOOSTER, SVC = "lightgbm.basic.Booster", "sklearn.svm._classes.SVC"
 NEIGHBOURS = "sklearn.neighbors._classification.KNeighborsClassifier"
-# All that our heads consist of: the kinds of nodes in skops's schema, and the types that each may make. skops's own
-# list is longer by all of scikit-learn, and some of its nodes make something else than the type that they name.
-PARTS = {
+# The kinds of nodes in a schema of skops of which the heads of ser consist, each with the types that it may name. The
+# list of skops also has all of scikit-learn, and kinds of nodes that create another type than the one they name.
+NODE_TYPES = {
     "DefaultDictNode": ("collections.defaultdict",),
     "DictNode": ("builtins.dict",),
     "JsonNode": ("builtins.str",),
@@ -69,12 +72,14 @@ PARTS = {
     "TupleNode": ("builtins.tuple",),
     "TypeNode": ("builtins.str", "collections.OrderedDict"),
 }
-TRUSTED = (*HEADS, BOOSTER, "collections.OrderedDict", "collections.defaultdict")  # what of it skops must be told
+# The types that skops does not trust itself.
+TRUSTED = (*HEADS, BOOSTER, "collections.OrderedDict", "collections.defaultdict")
 
-# Sizes that no head of ours comes near. In bytes: an SVM of 32,000 support vectors of 1024 dimensions has 0.3 GB, trees
-# for 8 labels have 3 MB of JSON, and a zip's directory some 70 a member.
-MOST_BYTES, MOST_JSON, MOST_DIRECTORY = 1 << 29, 1 << 25, 1 << 16
-MOST_NODES = 100_000  # some hundred, and one a number of a learning curve
+# Maximum sizes in bytes of all members, of the schema, and of the directory of an archive. No head comes near them: an
+# SVM with 32,000 support vectors of 1024 dimensions has 0.3 GB, the trees for 8 labels have 3 MB of JSON, and the
+# directory has about 70 bytes per member.
+MAX_BYTES, MAX_JSON, MAX_DIRECTORY = 1 << 29, 1 << 25, 1 << 16
+MAX_NODES = 100_000  # a head has some hundred nodes, and one for each number of a learning curve
 
 SCHEMA = "schema.json"
 MEMBER = re.compile(r"schema\.json|\d+\.npy")
@@ -85,95 +90,106 @@ Members = dict[str, bytes]
 
 
 def load_head(path: Path) -> Any:
-    """The estimator in a file that skops wrote. Raises ModelError for anything that a head of ours has not."""
+    """Load the estimator of a file that `skops.io.dump` wrote.
+
+    Raises ModelError if the file holds anything that no head of ser has.
+    """
     import skops.io
 
-    check_file(path, MOST_BYTES, ModelError, ADVICE)
+    check_file(path, MAX_BYTES, ModelError, ADVICE)
     try:
-        estimator = skops.io.load(_packed_anew(path), trusted=list(TRUSTED))
+        estimator = skops.io.load(_repack(path), trusted=list(TRUSTED))
     except ModelError:
         raise
-    except Exception as error:  # zipfile, numpy and skops raise anything for a file that was made to break them
+    except Exception as error:  # a malicious file can raise any error in zipfile, numpy and skops
         raise ModelError(f"{path}: cannot be loaded ({reason(error)}). {ADVICE}") from error
     kind = type(estimator)
     if f"{kind.__module__}.{kind.__qualname__}" not in HEADS:
-        raise ModelError(f"{path}: is no head of ser: {kind.__name__}. Fit a head with `ser fit`.")
+        raise ModelError(f"{path}: got an estimator of the type {kind.__name__}; wanted a head of ser. {ADVICE}")
     return estimator
 
 
-def _packed_anew(path: Path) -> io.BytesIO:
-    """The archive with nothing in it but what was checked."""
+def _repack(path: Path) -> io.BytesIO:
+    """Return a new archive that contains only checked members and nodes."""
     _check_directory(path)
     with zipfile.ZipFile(path) as archive:
         members = _members(archive)
     schema = json.loads(members.pop(SCHEMA))
     _check_nodes(path, schema, members)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as anew:
+    repacked = io.BytesIO()
+    with zipfile.ZipFile(repacked, "w") as archive:
         for name, data in members.items():
-            anew.writestr(name, data)
-        anew.writestr(SCHEMA, json.dumps(schema))
-    return packed
+            archive.writestr(name, data)
+        archive.writestr(SCHEMA, json.dumps(schema))
+    return repacked
 
 
 def _check_directory(path: Path) -> None:
-    """zipfile makes an object of every entry in a zip's directory, whose size stands 10 bytes before the end.
+    """Raise ValueError if the directory of the archive is too large, before zipfile creates an object for each entry.
 
-    It stands elsewhere where the zip has a comment, or more entries than two bytes can count; skops writes neither.
+    The size of the directory is stored 10 bytes before the end of the file. It is stored elsewhere if the archive has a
+    comment, or more entries than two bytes can count (zip64); skops writes neither.
     """
     with path.open("rb") as file:
         file.seek(-42, os.SEEK_END)
         end = file.read()
     elsewhere = end[-22:-18] != b"PK\5\6" or end[-2:] != bytes(2) or end.startswith(b"PK\6\7")
-    if elsewhere or int.from_bytes(end[-10:-6], "little") > MOST_DIRECTORY:
-        raise ValueError("it is no archive that skops writes")
+    if elsewhere or int.from_bytes(end[-10:-6], "little") > MAX_DIRECTORY:
+        raise ValueError("it is not an archive as skops writes it")
 
 
 def _members(archive: zipfile.ZipFile) -> Members:
+    """Return the data of all members by name, after checking names, compression and declared sizes."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    if strange := [name for name in names if not MEMBER.fullmatch(name)]:
-        raise ValueError(f"its archive holds {strange[0]!r}")
+    if unknown := [name for name in names if not MEMBER.fullmatch(name)]:
+        raise ValueError(f"its archive holds the unknown member {unknown[0]!r}")
     if len(set(names)) < len(names):
-        raise ValueError("its archive holds two members of one name")
-    # The other methods inflate as much as their data say, whatever the directory does.
+        raise ValueError("its archive holds two members with the same name")
+    # Data of other methods decompress to any size, whatever size the directory declares.
     if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise ValueError("its archive is compressed by another method than deflate")
+        raise ValueError("its archive is compressed with a method other than deflate")
     json_size = sum(entry.file_size for entry in entries if entry.filename == SCHEMA)
-    if sum(entry.file_size for entry in entries) > MOST_BYTES or json_size > MOST_JSON:
-        raise ValueError("its archive inflates to more than any head has")
-    return {entry.filename: _inflated(archive, entry) for entry in entries}
+    if sum(entry.file_size for entry in entries) > MAX_BYTES or json_size > MAX_JSON:
+        raise ValueError("its archive decompresses to more bytes than any head has")
+    return {entry.filename: _decompress(archive, entry) for entry in entries}
 
 
-def _inflated(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """A member, by no more than it declares: `ZipFile.read` would inflate all that there is, and then cut it."""
+def _decompress(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Return the data of a member, reading at most one byte more than its declared size.
+
+    `ZipFile.read` would decompress all data before it cuts them to the declared size.
+    """
     with archive.open(entry) as file:
         data = file.read(entry.file_size + 1)
     if len(data) != entry.file_size:
-        raise ValueError(f"{entry.filename} has another size than its archive says")
+        raise ValueError(f"{entry.filename} has a different size than its archive declares")
     return data
 
 
 def _check_nodes(path: Path, schema: Any, members: Members) -> None:
-    """Hold a schema to our parts. Ids are taken out: by them one node could stand in for another that was checked."""
-    nodes = list(islice(_nodes(schema), MOST_NODES + 1))
-    if len(nodes) > MOST_NODES:
-        raise ValueError(f"it has more than {MOST_NODES:,} parts")
-    if strange := sorted({_name(node) for node in nodes if _name(node) not in PARTS.get(node["__loader__"], ())}):
-        listed = ", ".join(strange)[:500]
-        raise ModelError(f"{path}: holds types that a head of ser has not, and is not loaded: {listed}. {ADVICE}")
-    if sum(len(members[node["file"]]) for node in nodes if "file" in node) > MOST_BYTES:
-        raise ValueError("it names its arrays again and again")
+    """Check all nodes of a schema, and remove their ids.
+
+    skops loads nodes of the same id only once, so an unchecked object could take the place of a checked one.
+    """
+    nodes = list(islice(_nodes(schema), MAX_NODES + 1))
+    if len(nodes) > MAX_NODES:
+        raise ValueError(f"it has more than {MAX_NODES:,} nodes")
+    if unknown := sorted({_name(node) for node in nodes if _name(node) not in NODE_TYPES.get(node["__loader__"], ())}):
+        listed = ", ".join(unknown)[:500]
+        raise ModelError(f"{path}: is not loaded, because no head of ser contains the types {listed}. {ADVICE}")
+    if sum(len(members[node["file"]]) for node in nodes if "file" in node) > MAX_BYTES:
+        raise ValueError(f"its nodes refer to more than {MAX_BYTES:,} bytes of arrays")
     for node in nodes:
         node.pop("__id__", None)
-        _check_part(node, members)
+        _check_values(node, members)
 
 
-def _check_part(node: Node, members: Members) -> None:
-    """What a part holds beside its types: libraries in C take it on trust, and so would a reader of probabilities."""
+def _check_values(node: Node, members: Members) -> None:
+    """Check the values of a node that C libraries would trust, and those that would distort probabilities."""
     name = _name(node)
     if name == BOOSTER:
-        _mend_booster(_state(node))
+        _check_booster(_state(node))
     if name == SVC:
         _check_svc(_state(node), members)
     if name == NEIGHBOURS:
@@ -183,48 +199,54 @@ def _check_part(node: Node, members: Members) -> None:
 
 
 def _nodes(schema: Any) -> Iterator[Node]:
-    """Everything in a schema that skops could take for a node."""
-    waiting = [schema]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            waiting += part.values()
-            if "__loader__" in part:
-                yield part
-        elif isinstance(part, list):
-            waiting += part
+    """Iterate over all dictionaries in a schema that skops could read as a node."""
+    pending = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.values()
+            if "__loader__" in value:
+                yield value
+        elif isinstance(value, list):
+            pending += value
 
 
 def _name(node: Node) -> str:
+    """Return the full name of the type of a node."""
     return f"{node['__module__']}.{node['__class__']}"
 
 
 def _state(node: Node) -> Node:
-    """The attributes of an object. Raises ValueError where skops would read them from elsewhere."""
+    """Return the attributes of an object. Raises ValueError if skops would not read them from a plain dictionary."""
     if node["content"]["__loader__"] != "DictNode":
-        raise ValueError(f"the attributes of a {node['__class__']} are no plain dictionary")
+        raise ValueError(f"the attributes of a {node['__class__']} are not a plain dictionary")
     state: Node = node["content"]["content"]
     return state
 
 
 def _array(node: Node, members: Members) -> NDArray[Any]:
+    """Return the array of a node. Raises ValueError if the node is not a plain numpy array."""
     if (node["__loader__"], node["__class__"], node.get("type")) != ("NdArrayNode", "ndarray", "numpy"):
-        raise ValueError("it has something else where an array belongs")
+        raise ValueError("it has something else in the place of an array")
     array: NDArray[Any] = np.load(io.BytesIO(members[node["file"]]), allow_pickle=False)
     return array
 
 
 def _value(node: Node) -> Any:
+    """Return the value of a node of JSON. Raises ValueError for another kind of node."""
     if node["__loader__"] != "JsonNode":
-        raise ValueError("it has something else where text or a number belongs")
+        raise ValueError("it has something else in the place of a text or a number")
     return json.loads(node["content"])
 
 
 def _check_svc(state: Node, members: Members) -> None:
-    """libsvm is given these arrays without their lengths, and would read beyond the ends of shorter ones."""
+    """Check the shapes of the arrays of an SVC.
+
+    libsvm receives the arrays without their lengths, and would read past the end of an array that is too short.
+    """
     counts = _array(state["_n_support"], members)
     n, classes = int(counts.sum()), len(counts)
-    wanted = {
+    shapes = {
         "support_": (n,),
         "support_vectors_": (n, _value(state["n_features_in_"])),
         "_dual_coef_": (classes - 1, n),
@@ -232,36 +254,42 @@ def _check_svc(state: Node, members: Members) -> None:
         "_probA": (0,),
         "_probB": (0,),
     }
-    whole = all(_array(state[name], members).shape == shape for name, shape in wanted.items())
-    ours = _value(state["kernel"]) == "rbf" and _value(state["_sparse"]) is False and "_impl" not in state
-    if not (whole and ours and counts.min() >= 0):
-        raise ValueError("the arrays of its SVC do not fit together")
+    shapes_agree = all(_array(state[name], members).shape == shape for name, shape in shapes.items())
+    same_kind = _value(state["kernel"]) == "rbf" and _value(state["_sparse"]) is False and "_impl" not in state
+    if not (shapes_agree and same_kind and counts.min() >= 0):
+        raise ValueError("the arrays of its SVC are inconsistent")
 
 
 def _check_temperature(state: Node) -> None:
-    """One that no fit gives would turn probabilities round, or make them all the same."""
-    hottest = HOTTEST * (1 + 1e-9)
-    if "temperature_" in state and not 1 / hottest <= float(_value(state["temperature_"])) <= hottest:
-        raise ValueError("its temperature is none that a fit gives")
+    """Check that a temperature is one that a fit can give.
+
+    Others would reverse the order of the probabilities, or make all of them equal.
+    """
+    largest = MAX_TEMPERATURE * (1 + 1e-9)
+    if "temperature_" in state and not 1 / largest <= float(_value(state["temperature_"])) <= largest:
+        raise ValueError(f"its temperature is not between {1 / MAX_TEMPERATURE:g} and {MAX_TEMPERATURE:g}")
 
 
 def _check_neighbours(state: Node) -> None:
-    """Of other settings scikit-learn has compiled code, which would count votes beyond the ends of its arrays."""
-    ours = {"metric": "cosine", "effective_metric_": "cosine", "weights": "distance", "_fit_method": "brute"}
-    if any(_value(state[name]) != value for name, value in ours.items()):
-        raise ValueError("its nearest neighbours are not searched for as ours are")
+    """Check the settings of a nearest-neighbour classifier.
+
+    With other settings, scikit-learn uses compiled code that would count votes outside its arrays.
+    """
+    settings = {"metric": "cosine", "effective_metric_": "cosine", "weights": "distance", "_fit_method": "brute"}
+    if any(_value(state[name]) != value for name, value in settings.items()):
+        raise ValueError("its nearest neighbours have settings that no head of ser has")
 
 
-def _mend_booster(state: Node) -> None:
-    """Put the checked text of a LightGBM model where LightGBM reads it."""
-    if "handle" in state:  # where it would look second
+def _check_booster(state: Node) -> None:
+    """Replace the text of a LightGBM model by its checked text."""
+    if "handle" in state:  # LightGBM reads this one if `_handle` is missing
         raise ValueError("its Booster has two models")
-    text = json.dumps(sound_model(_value(state["_handle"])))
+    text = json.dumps(checked_model(_value(state["_handle"])))
     state["_handle"] = {"__module__": "builtins", "__class__": "str", "__loader__": "JsonNode", "content": text}
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in a line."""
+    """Return the message of an error in one line of at most 500 characters."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
     return first_line(error)[:500]

@@ -1,11 +1,12 @@
-"""What a model card says to people: data, protocol, scores with intervals, leaks, intended use and limits.
+"""The text of a model card: data, protocol, scores with intervals, leaks, intended use and limits.
 
-After Mitchell et al. (2019), Model Cards for Model Reporting. Everything is computed from the task and its predictions,
-or is a sentence that holds for every model of `ser`.
+The card follows Mitchell et al. (2019), Model Cards for Model Reporting. Every statement is either computed from the
+task and its predictions, or holds for every model of `ser`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,52 +23,63 @@ from ..evaluation.protocols import PROTOCOLS
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
 
+# The meaning of each leak, by name.
 MEANING = {
-    "none": "Training and test share no speaker, no recording and, as far as it is known, no sentence.",
-    "speaker": "The speakers tested on were heard in training: the scores are of known voices, and lower on new ones.",
-    "audio": "Some recordings stand in training and test alike: the scores are too high.",
-    "text": "Training and test share sentences: on other sentences the scores may be lower.",
-    "encoder": "The encoder was fine-tuned on speakers tested on: the scores are of known voices.",
+    "none": "No leak was found: training and test clips share no speaker, no recording and, where sentences are known, "
+    "no sentence.",
+    "speaker": "The test speakers also occur in the training clips. The scores hold for known speakers; expect lower "
+    "scores for new speakers.",
+    "audio": "Some recordings are both in the training and in the test clips. The scores are too high.",
+    "text": "Training and test clips share sentences. The scores may be lower for other sentences.",
+    "encoder": "The encoder was fine-tuned on test speakers. The scores hold for known speakers; expect lower scores "
+    "for new speakers.",
 }
+# The scores that are computed from a confusion matrix, with their descriptions.
 SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {
-    "uar": (uar, "unweighted average recall: the mean of the labels' recalls; a guess gives `chance`"),
-    "war": (war, "the share of clips that are labelled rightly"),
-    "macro_f1": (macro_f1, "the mean of the labels' F1"),
+    "uar": (uar, "unweighted average recall: the mean recall over the labels; random guessing gives `chance`"),
+    "war": (war, "weighted average recall: the share of clips whose label is predicted correctly"),
+    "macro_f1": (macro_f1, "the mean F1 score over the labels"),
 }
-INTERVAL = "`low` and `high`: 95 %, by a bootstrap over speakers; null with fewer than three"
-ECE = "expected calibration error: how far certainty is from the share that is right, on average; 0 is best"
+INTERVAL = (
+    "`low` and `high` are the ends of a 95 % confidence interval, by a bootstrap over speakers; null with fewer than "
+    "three speakers"
+)
+ECE = "expected calibration error: the mean absolute difference between confidence and accuracy; 0 is best"
 INTENDED_USE = (
-    "Research on speech emotion recognition, and prototypes whose users know that they are heard by a classifier.",
-    "One utterance of one speaker at a time, of speakers, languages and recordings like those of the training data.",
-    "Not for judging people: no decision on work, school, health, credit, insurance, law or borders.",
+    "Research on speech emotion recognition, and prototypes whose users know that a classifier analyses their voice.",
+    "One utterance of one speaker at a time, with speakers, languages and recordings like those of the training data.",
+    "Not for judging people: do not use it to decide about work, school, health, credit, insurance, law or borders.",
 )
 ACTED = (
-    "The emotions of the training data are acted, and labelled by what was intended or by what listeners heard: not by "
-    "what anybody felt."
+    "The emotions in the training data are acted. Their labels are the emotions that the speakers intended or that "
+    "listeners perceived, not emotions that the speakers felt."
 )
 UNKNOWN = (
-    "Whether the emotions of the training data were acted, told or rated by listeners is not known here: a label means "
-    "no more than it meant there."
+    "It is not known here whether the emotions in the training data were acted, reported by the speakers or rated by "
+    "listeners. A predicted label means no more than it means in the training data."
 )
 TUNED = (
-    "The settings were chosen by UAR in inner folds by speaker of all clips, and stand in `params`; `setting` is what "
-    "was drawn for them, and empty where the defaults did best. The UAR of the chosen is too high, for it is the best "
-    "of several: `scores` are of heads that chose anew in each fold, without the clips that they were tested on, but "
-    "for the folds without a choice, whose training clips allowed no inner folds."
+    "The settings were chosen by UAR in inner folds, split by speaker, of all clips. `params` lists the parameters of "
+    "the saved head; `setting` lists those that the search drew, and is empty if the defaults had the highest UAR. "
+    "`uar_of_the_chosen` is too high, because it is the best of several. `scores` are not affected: they were measured "
+    "with heads that chose their settings anew in each fold, without its test clips. In the folds without a choice, "
+    "the training clips allowed no inner folds, and the head had the default settings."
 )
-UNTUNED = "The clips allow no inner folds to choose settings in: they are the defaults."
+UNTUNED = "The clips allow no inner folds in which settings could be chosen, so the settings are the defaults."
 CALIBRATED = (
-    "The logarithms of the probabilities are divided by the temperature, then made to sum to 1: above 1 the head was "
-    "too certain, below 1 too uncertain. It was fitted in inner folds by speaker, and is 1 where the clips allow none. "
-    "No label changes by it."
+    "The logarithms of the probabilities are divided by the temperature, and the probabilities are then scaled to sum "
+    "to 1. A temperature above 1 means that the head was overconfident, below 1 that it was underconfident. The "
+    "temperature was fitted in inner folds, split by speaker; it is 1 if the clips allow no inner folds. It changes no "
+    "predicted label."
 )
 LAYER = (
-    "The layer, from 0, that did best in inner folds by speaker, and the UAR of each there; null without such folds."
+    "`kept` is the number of the layer, from 0, with the highest UAR in inner folds, split by speaker. `uar` lists the "
+    "UAR of each layer; it is null if the clips allow no inner folds."
 )
 
 
 def describe(task: Task, p: Predictions) -> dict[str, Any]:
-    """The fields of a card that are for people, by name."""
+    """Return the fields of `ModelCard` that describe data, protocol, scores, leaks, intended use and limits."""
     return {
         "data": _data(task),
         "protocol": _protocol(p),
@@ -79,25 +91,26 @@ def describe(task: Task, p: Predictions) -> dict[str, Any]:
 
 
 def fitting(estimator: Any, p: Predictions) -> dict[str, Any]:
-    """How a head chose its settings and became as certain as it is; empty where it did neither.
+    """Return how a head chose its settings, temperature and layer; an empty dictionary if it chose nothing.
 
-    `p` are the predictions behind the scores: of folds in which nothing could be chosen, the scores are of defaults.
+    `p` are the predictions from which the scores of the card are computed. The number of their folds in which settings
+    could not be chosen is part of the card.
     """
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if isinstance(estimator, Tuned):
         folds = {"folds": len(p.chosen), "folds_without_a_choice": sum(not chosen.get("tried") for chosen in p.chosen)}
-        said["tuned"] = _tuned(estimator.chosen_) | folds
+        fields["tuned"] = _tuned(estimator.chosen_) | folds
         estimator = estimator.model_
     if isinstance(estimator, Calibrated):
-        said["calibrated"] = {"about": CALIBRATED, "temperature": estimator.temperature_}
+        fields["calibrated"] = {"about": CALIBRATED, "temperature": estimator.temperature_}
         estimator = estimator.model_
     if isinstance(estimator, BestLayer):
-        said["layer"] = {
+        fields["layer"] = {
             "about": LAYER,
             "kept": estimator.layer_,
-            "uar": [uar if uar == uar else None for uar in estimator.layer_uar_.tolist()],
+            "uar": [None if math.isnan(uar) else uar for uar in estimator.layer_uar_.tolist()],
         }
-    return said
+    return fields
 
 
 def _tuned(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,51 +129,53 @@ def _data(task: Task) -> dict[str, Any]:
         "datasets": {name: _dataset(name) for name in task.dataset.split("+")},
         "clips_by_label": dict(zip(map(str, labels), map(int, counts), strict=True)),
         "clips_left_out": len(task.skipped) + len(task.dropped),
-        "copies_of_each_clip": task.copies.each if task.copies else 0,
+        "copies_of_each_clip": task.copies.per_clip if task.copies else 0,
         "copies_made_by": task.copies.recipe if task.copies else "",
     }
 
 
 def _dataset(name: str) -> dict[str, str]:
-    """The facts of a dataset that `ser` knows; nothing of a folder of one's own."""
+    """Return title, licence, citation, source and language of a dataset that `ser` supports, else a title only."""
     spec = datasets.find(name)
     if spec is None:
-        return {"title": "recordings of one's own: ask who made the model for licence and consent"}
-    said = {"title": spec.title, "licence": spec.licence, "citation": spec.citation, "source": spec.source}
-    return said | ({"language": spec.language} if spec.language else {})
+        return {"title": "recordings unknown to ser: ask the author of the model about licence and consent"}
+    fields = {"title": spec.title, "licence": spec.licence, "citation": spec.citation, "source": spec.source}
+    return fields | ({"language": spec.language} if spec.language else {})
 
 
 def _protocol(p: Predictions) -> dict[str, Any]:
-    known = PROTOCOLS.get(p.protocol)
+    protocol = PROTOCOLS.get(p.protocol)
     return {
         "name": p.protocol,
-        "about": known.about if known else "",
-        "speakers": "disjoint" if known and known.disjoint_speakers else "may be shared",
+        "about": protocol.about if protocol else "",
+        "speakers": "disjoint" if protocol and protocol.disjoint_speakers else "may be shared",
         "folds": len(np.unique(p.folds)),
         "seeds": len(np.unique(p.seeds)),
-        "then": "The head that is saved was fitted on all clips, and is itself not tested on any.",
+        "then": "The saved head was then fitted on all clips. It has not been tested itself.",
     }
 
 
 def _scores(p: Predictions) -> dict[str, Any]:
     by_speaker = p.matrices_by(p.speakers)
-    said: dict[str, Any] = {"chance": 1 / len(p.labels), "interval": INTERVAL}
+    fields: dict[str, Any] = {"chance": 1 / len(p.labels), "interval": INTERVAL}
     for name, (score, about) in SCORES.items():
         low, high = (None if np.isnan(bound) else bound for bound in speaker_bootstrap(by_speaker, score))
-        said[name] = {"value": float(score(p.matrix())), "low": low, "high": high, "about": about}
-    return said | {"ece": {"value": ece(p.proba, p.correct), "about": ECE}}
+        fields[name] = {"value": float(score(p.matrix())), "low": low, "high": high, "about": about}
+    return fields | {"ece": {"value": ece(p.proba, p.correct), "about": ECE}}
 
 
 def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     names = task.dataset.split("+")
     specs = [spec for name in names if (spec := datasets.find(name))]
     languages = sorted({spec.language for spec in specs if spec.language})
-    heard = f" ({', '.join(languages)})" if languages and len(specs) == len(names) else ""
+    language = f" ({', '.join(languages)})" if languages and len(specs) == len(names) else ""
+    n_speakers = len(set(task.speakers.tolist()))
     return (
         ACTED if len(specs) == len(names) and all(spec.acted for spec in specs) else UNKNOWN,
-        f"The scores hold for speakers like the {len(set(task.speakers.tolist()))} of the training data and for their "
-        f"language{heard}, recorded as they were; other microphones, rooms and noise cost accuracy.",
-        f"It always answers with one of its {len(p.labels)} labels: also to silence, noise, or another emotion.",
-        "A probability is no certainty: it was learned on the training data, and elsewhere it may be far off.",
-        "What a voice shows is not what a person feels; how it is shown differs between people and cultures.",
+        f"The scores hold for speakers like the {n_speakers} speakers of the training data, for their "
+        f"language{language} and for similar recordings. Other microphones, rooms and noise reduce accuracy.",
+        f"The model always predicts one of its {len(p.labels)} labels, even for silence, noise or another emotion.",
+        "The probabilities were learned on the training data and may be far off on other data.",
+        "The emotion that a voice expresses is not always the emotion that a person feels, and people and cultures "
+        "express emotions differently.",
     )

@@ -1,13 +1,13 @@
-"""Across datasets: heads trained on one and tested on another, over the emotions that both have.
+"""What `ser cross` does: train heads on one dataset and test them on another, over the labels that both have.
 
-A cell of the matrix is one training set and one test set. Where both are the same dataset, it is the score within it,
-in folds by speaker. Recordings that stand in both, byte for byte, are left out of the test and counted. A run folder
-holds `cross.csv`, a heat map for each head, and what every comparison holds.
+The result is a matrix with a row for each training set and a column for each test set. On the diagonal, a dataset is
+tested on itself in folds by speaker. Recordings that are in both datasets, byte for byte, are left out of the test and
+counted. The run folder holds `cross.csv`, a heat map for each head, and the files of every comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from embedcache import Artifacts, DataError, ProtocolError
+from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
 
 from ..data.csv_text import csv_text
@@ -27,27 +28,16 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.protocols import Fold, make_folds
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..reporting.figures import save_cross_figure
-from .comparison import ComparisonConfig, configured_heads, load_tasks
+from .comparison import load_tasks
+from .configurations import ComparisonConfig, CrossConfig
+from .head_choice import chosen_heads
 
-CROSS = "cross"  # the protocol of what is not within one dataset
-
-
-@dataclass(frozen=True)
-class CrossConfig:
-    """What a matrix was asked; saved beside its results. No datasets: all that are extracted."""
-
-    train: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
-    encoders: tuple[str, ...] = ()
-    heads: tuple[str, ...] = ()
-    labels: str = "emotion"
-    folds: int = 5
-    seeds: int = 1
+CROSS = "cross"  # protocol of a pair of two different datasets
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The clips of one cell, and the folds of each seed."""
+    """A training set and a test set: their clips, and the folds of each seed."""
 
     train: str
     test: str
@@ -64,83 +54,83 @@ class _Pair:
 
 def cross(
     artifacts: Artifacts,
-    asked: CrossConfig,
+    config: CrossConfig,
     jobs: int | None = None,
     progress: Progress = silent,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = no_log,
     cluster: str | None = None,
 ) -> tuple[Path, list[CrossRow]]:
-    """The matrix of some training sets and some test sets, for each head and encoder; the run folder, and its cells.
+    """Score each head and encoder on every pair of a training set and a test set; the run folder and its rows.
 
-    `log` receives pairs that are left out, and why. Raises UnknownName, DataError or
+    `log` receives a line for each pair that is left out, with the reason. Raises UnknownName, DataError or
     ProtocolError as `Task.load` and `make_folds` do, before anything is fitted.
     """
-    train, test = _datasets(artifacts, asked.train), _datasets(artifacts, asked.test)
-    specs = configured_heads(asked.heads)
+    train, test = _datasets(artifacts, config.train), _datasets(artifacts, config.test)
+    specs = chosen_heads(config.heads)
     named = [*dict.fromkeys([*train, *test])]
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
-    work = load_tasks(artifacts, ComparisonConfig(tuple(named), asked.encoders, labels=asked.labels), specs, log)
-    pairs = [(pair, some) for task, some in work for pair in _pairs(task, train, test, asked, log)]
+    work = load_tasks(
+        artifacts, ComparisonConfig(datasets=tuple(named), encoders=config.encoders, labels=config.labels), specs, log
+    )
+    pairs = [(pair, some) for task, some in work for pair in _pairs(task, train, test, config, log)]
     made = [
         (pair, p)
         for pair, some in pairs
         for p in run_folds(pair.task, some, pair.splits, pair.protocol, jobs, progress, cluster)
     ]
-    cells = [_cell(pair, p) for pair, p in made]
-    return _save(artifacts, asked, [p for _, p in made], cells, work[0][0]), cells
+    rows = [_row(pair, p) for pair, p in made]
+    return _save(artifacts, config, [p for _, p in made], rows, work[0][0]), rows
 
 
-def _datasets(artifacts: Artifacts, asked: Sequence[str]) -> list[str]:
-    """The names of extracted datasets, each once; all of them by default."""
-    names = asked or sorted(path.stem for path in artifacts.manifests.glob("*.csv"))
+def _datasets(artifacts: Artifacts, names: Sequence[str]) -> list[str]:
+    """The full names of extracted datasets, each once; all extracted datasets by default."""
+    names = names or sorted(path.stem for path in artifacts.manifests.glob("*.csv"))
     return list(dict.fromkeys(load_manifests(artifacts, name)[0].dataset for name in names or (None,)))
 
 
-def _pairs(
-    task: Task, train: Sequence[str], test: Sequence[str], asked: CrossConfig, log: Callable[[str], None]
-) -> list[_Pair]:
-    """The pairs that can be made; `log` receives why others cannot."""
+def _pairs(task: Task, train: Sequence[str], test: Sequence[str], config: CrossConfig, log: Log) -> list[_Pair]:
+    """The pairs that can be scored; `log` receives the reason for each that cannot."""
     owner = np.array([clip_id.partition(":")[0] for clip_id in task.ids])
     pairs = []
     for a, b in product(train, test):
         try:
-            pairs.append(_within(task, owner, a, asked) if a == b else _between(task, owner, a, b, asked.seeds))
+            pairs.append(_within(task, owner, a, config) if a == b else _between(task, owner, a, b, config.seeds))
         except ProtocolError as error:
             log(f"note: {a} and {b}: left out. {error}" if a != b else f"note: {a} alone: left out. {error}")
     if not pairs:
-        raise DataError("no pair of datasets can be compared: the notes say why.")
+        raise DataError("no pair of datasets can be compared; the notes above give the reasons.")
     return pairs
 
 
-def _within(task: Task, owner: Strings, name: str, asked: CrossConfig) -> _Pair:
-    """A dataset alone, as `ser compare` has it, in folds by speaker; fewer of them where there are fewer speakers."""
+def _within(task: Task, owner: Strings, name: str, config: CrossConfig) -> _Pair:
+    """A dataset tested on itself in folds by speaker, as `ser compare` does; at most one fold a speaker."""
     own = task.take(np.flatnonzero(owner == name))
     texts = None if own.texts is None else _bare(own.texts)
     own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(own.speakers), texts=texts)
-    folds = min(asked.folds, len(set(own.speakers.tolist())))
-    return _Pair(name, name, own, [make_folds(own, "speakers", folds, seed) for seed in range(asked.seeds)])
+    folds = min(config.folds, len(set(own.speakers.tolist())))
+    return _Pair(name, name, own, [make_folds(own, "speakers", folds, seed) for seed in range(config.seeds)])
 
 
 def _bare(names: Strings) -> Strings:
-    """Names without that of a dataset in front."""
+    """Names without the dataset in front: `ravdess:01` becomes `01`."""
     return np.array([name.partition(":")[2] for name in names.tolist()])
 
 
 def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
-    """All of one dataset for training, and for testing what of the other is not in it. Raises ProtocolError."""
+    """All of dataset `a` for training, and the clips of `b` that are not in `a` for testing. Raises ProtocolError."""
     keys = task.keys if task.keys is not None else task.ids
-    known = np.isin(keys, keys[owner == a])
-    labels = sorted(set(task.y[owner == a].tolist()) & set(task.y[(owner == b) & ~known].tolist()))
-    excluded = int(np.count_nonzero((owner == b) & known))
+    in_training = np.isin(keys, keys[owner == a])
+    labels = sorted(set(task.y[owner == a].tolist()) & set(task.y[(owner == b) & ~in_training].tolist()))
+    excluded = int(np.count_nonzero((owner == b) & in_training))
     if excluded == np.count_nonzero(owner == b):
-        raise ProtocolError(f"All {excluded} clips of {b} are, byte for byte, files of {a} too.")
+        raise ProtocolError(f"All {excluded} clips of {b} are also in {a}, byte for byte.")
     if len(labels) < 2:
-        same = f"; files of {b} that stand in {a}: {excluded}" if excluded else ""
-        raise ProtocolError(f"They share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
+        same = f"; {excluded} files of {b} are also in {a}" if excluded else ""
+        raise ProtocolError(f"The two share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
     shared = np.isin(task.y, labels)
     training = np.flatnonzero(shared & (owner == a))
-    testing = np.flatnonzero(shared & (owner == b) & ~known)
+    testing = np.flatnonzero(shared & (owner == b) & ~in_training)
     part = replace(task.take(np.concatenate([training, testing])), dataset=f"{a}->{b}")
     fold = Fold("1", np.arange(len(training)), np.arange(len(training), len(part)))
     return _Pair(
@@ -149,12 +139,12 @@ def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
         task=part,
         splits=[[fold]] * seeds,
         train_other=int(np.count_nonzero(~shared & (owner == a))),
-        test_other=int(np.count_nonzero(~shared & (owner == b) & ~known)),
+        test_other=int(np.count_nonzero(~shared & (owner == b) & ~in_training)),
         excluded=excluded,
     )
 
 
-def _cell(pair: _Pair, p: Predictions) -> CrossRow:
+def _row(pair: _Pair, p: Predictions) -> CrossRow:
     row, task = score(p), pair.task
     folds = [fold for split in pair.splits for fold in split]
     majority = [task.y[fold.test] == _most(task.y[fold.train]) for fold in folds]
@@ -191,19 +181,19 @@ def _most(labels: Strings) -> str:
 
 def _save(
     artifacts: Artifacts,
-    asked: CrossConfig,
+    config: CrossConfig,
     predictions: Sequence[Predictions],
-    cells: Sequence[CrossRow],
+    rows: Sequence[CrossRow],
     task: Task,
 ) -> Path:
-    folder = new_run_folder(artifacts.runs, f"{CROSS}-{Path(asked.labels).stem}")
-    write_run(folder, predictions, asdict(asked), task.labels_from, {"cross.csv": cells_csv(cells)})
-    for head, encoder in dict.fromkeys((cell.head, cell.encoder) for cell in cells):
-        mine = [cell for cell in cells if (cell.head, cell.encoder) == (head, encoder)]
+    folder = new_run_folder(artifacts.runs, f"{CROSS}-{Path(config.labels).stem}")
+    write_run(folder, predictions, asdict(config), task.labels_from, {"cross.csv": rows_csv(rows)})
+    for head, encoder in dict.fromkeys((row.head, row.encoder) for row in rows):
+        mine = [row for row in rows if (row.head, row.encoder) == (head, encoder)]
         save_cross_figure(folder, f"{head} on {encoder}", {(c.train, c.test): (c.uar, c.chance) for c in mine})
     return folder
 
 
-def cells_csv(cells: Sequence[CrossRow]) -> str:
+def rows_csv(rows: Sequence[CrossRow]) -> str:
     """The text of cross.csv."""
-    return csv_text([(field.name for field in fields(CrossRow)), *map(astuple, cells)])
+    return csv_text([(field.name for field in fields(CrossRow)), *map(astuple, rows)])

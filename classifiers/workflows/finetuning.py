@@ -1,7 +1,8 @@
-"""Fine-tuning under a protocol: one checkpoint a fold, and a row of the leaderboard beside the frozen heads'.
+"""What `ser finetune` does: fine-tune an encoder on all clips, or, under a protocol, once for each fold.
 
-Without a protocol, one checkpoint of all clips. In both, some training speakers are development speakers: the epoch
-that is kept is the one with the best UAR on them, and nothing is learned from them otherwise.
+Under a protocol, each fold's checkpoint is tested on the fold's test clips, which gives a row of the leaderboard. In
+both cases some training speakers are set aside as development speakers: the checkpoint of the epoch with the best UAR
+on them is kept, and the network is not trained on them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import Artifacts, EncoderInfo, ProtocolError, SerError
+from embedcache import Artifacts, ConfigError, EncoderInfo, ProtocolError
 from embedcache.cache.content_keys import listed_recording
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.finetune import CheckpointCard, Finetuned, FinetuneSettings, train
-from embedcache.finetune.training import WORK, TrainingJob, is_first, open_base, parent_of, refuse_short, scratch_of
+from embedcache.finetune.job import TrainingJob, open_base, parent_of, refuse_short
+from embedcache.finetune.scratch import WORK, scratch_of
+from embedcache.finetune.training import is_first
 from embedcache.progress import Progress, silent
 
 from ..data.listed_clips import LabelledClips
@@ -32,14 +35,14 @@ from ..evaluation.protocols import Fold, fold_hash, leaks, make_folds
 from ..heads import inner_folds
 from .comparison import save_run
 
-PARTS = 10  # of the training speakers, one is for development
-AT_ONCE = 64  # test clips that are held in memory
+DEVELOPMENT = 10  # one in so many training speakers is a development speaker
+AT_ONCE = 64  # test clips held in memory
 WAVEFORM = "waveform"  # the view that a fine-tuned encoder reads
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """What a fine-tuning was asked; saved beside its results. No protocol: one checkpoint of all clips."""
+    """What a fine-tuning was asked; saved beside its results. Protocol "": one checkpoint, trained on all clips."""
 
     datasets: tuple[str, ...] = ()
     encoder: str = "wav2vec2-base"
@@ -51,7 +54,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What came of it: the checkpoints, and under a protocol the run folder and the predictions on unseen clips."""
+    """The checkpoints; under a protocol also the run folder and the predictions on the test clips."""
 
     checkpoints: tuple[Path, ...]
     run: Path | None = None
@@ -60,42 +63,44 @@ class FinetuneResult:
 
 def finetune(
     artifacts: Artifacts,
-    asked: FinetuneConfig,
+    config: FinetuneConfig,
     out: Path | None = None,
     device: str = "auto",
     resume: bool = False,
     progress: Progress = silent,
     log: Log = no_log,
 ) -> FinetuneResult:
-    """Fine-tune an encoder on extracted or stocked datasets, whole or fold by fold.
+    """Fine-tune an encoder on datasets that have a manifest, on all clips or fold by fold.
 
-    `out` is the checkpoint's folder, or under a protocol that of all; by default below `artifacts/checkpoints`. With
-    `resume`, a run that was stopped goes on in its folder. Raises as `make_folds` and `embedcache.finetune.train`, and
-    ProtocolError where no development speakers can be had.
+    `out` is the folder of the checkpoint, or, under a protocol, of all its checkpoints; by default a new folder below
+    `artifacts/checkpoints`. With `resume`, a run that was stopped continues in its folder. Raises as `make_folds` and
+    `embedcache.finetune.train` do, and ProtocolError if no development speakers can be set aside.
     """
-    listed = LabelledClips.of(artifacts, asked.datasets, asked.labels)
-    base = open_base(asked.encoder)
-    refuse_short(listed.bare, base, asked.settings)
-    out = out.resolve() if out and out.name in ("", "..") else out  # an encoder is called by its folder
+    listed = LabelledClips.of(artifacts, config.datasets, config.labels)
+    base = open_base(config.encoder)
+    refuse_short(listed.source_clips, base, config.settings)
+    out = out.resolve() if out and out.name in ("", "..") else out  # the checkpoint's name is that of its folder
     task = Task.of_clips(listed, np.empty((len(listed.clips), 0), np.float32), parent_of(base))
     rows = np.arange(len(task))
-    folds = make_folds(task, asked.protocol, asked.folds) if asked.protocol else [Fold("", rows, rows[:0])]
-    works = [_work(listed, task, fold, asked) for fold in folds]
-    folder = out or _place(artifacts, f"{listed.name}-{base.info.name}-{asked.settings.called}", asked, resume)
-    if not asked.protocol:
-        train(works[0], folder, device, resume, progress, log)
+    folds = make_folds(task, config.protocol, config.folds) if config.protocol else [Fold("", rows, rows[:0])]
+    jobs = [_training_job(listed, task, fold, config) for fold in folds]
+    folder = out or _checkpoint_folder(
+        artifacts, f"{listed.name}-{base.info.name}-{config.settings.called}", config, resume
+    )
+    if not config.protocol:
+        train(jobs[0], folder, device, resume, progress, log)
         return FinetuneResult((folder,))
-    made = []
-    for fold, work in zip(folds, works, strict=True):
-        log(f"fold {fold.name}: {len(fold.train)} clips to train on, {len(work.development)} of them for development")
-        model = train(work, _of_fold(folder, fold), device, resume, progress, log)
+    results = []
+    for fold, job in zip(folds, jobs, strict=True):
+        log(f"fold {fold.name}: {len(fold.train)} training clips, {len(job.development)} of them for development")
+        model = train(job, _fold_folder(folder, fold), device, resume, progress, log)
         if is_first():
-            made.append(_tested(listed, task, fold, model))
-    checkpoints = tuple(_of_fold(folder, fold) for fold in folds)
+            results.append(_test_fold(listed, task, fold, model))
+    checkpoints = tuple(_fold_folder(folder, fold) for fold in folds)
     if not is_first():
         return FinetuneResult(checkpoints)
-    predictions = _gather(asked, base.info, task, folds, made)
-    run = save_run(artifacts, [predictions], asdict(asked), task.labels_from)
+    predictions = _gather(config, base.info, task, folds, results)
+    run = save_run(artifacts, [predictions], asdict(config), task.labels_from)
     return FinetuneResult(checkpoints, run, (predictions,))
 
 
@@ -106,36 +111,36 @@ def measures(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str
 
 
 @dataclass(frozen=True)
-class _Tested:
-    """What one fold's checkpoint says of its test clips."""
+class _FoldResult:
+    """The probabilities that one fold's checkpoint gives its test clips."""
 
-    proba: NDArray[np.float32]  # (n, C), in the order of the task's labels
+    proba: NDArray[np.float32]  # (n, C), columns in the order of the task's labels
     seconds: float
     card: CheckpointCard
 
 
-def _work(listed: LabelledClips, task: Task, fold: Fold, asked: FinetuneConfig) -> TrainingJob:
-    """A fold's training clips, some speakers of which are for development."""
+def _training_job(listed: LabelledClips, task: Task, fold: Fold, config: FinetuneConfig) -> TrainingJob:
+    """The training job of a fold: its training clips, split by speaker into training and development."""
     learn, held = fold.train, fold.train[:0]
-    if asked.settings.patience:
+    if config.settings.patience:
         classes = np.unique(task.y[fold.train], return_inverse=True)[1]
-        splits = inner_folds(classes, task.speakers[fold.train], PARTS, asked.settings.seed)
+        splits = inner_folds(classes, task.speakers[fold.train], DEVELOPMENT, config.settings.seed)
         if not splits:
             who = ", ".join(sorted(set(task.speakers[fold.train].tolist()))[:5])
             raise ProtocolError(
-                f"{listed.name}: no speakers can be set aside to stop early by, such that each label is left in "
-                f"training (speakers: {who}). Record more speakers, or use --patience 0, which runs every epoch."
+                f"{listed.name}: no development speakers can be set aside for early stopping, because each label must "
+                f"remain in training (speakers: {who}). Add speakers, or use --patience 0, which runs every epoch."
             )
         learn, held = (fold.train[part] for part in splits[0])
-    clips = [listed.bare[row] for row in learn], [listed.bare[row] for row in held]
-    return TrainingJob(asked.encoder, *clips, asked.settings, measures)
+    clips = [listed.source_clips[row] for row in learn], [listed.source_clips[row] for row in held]
+    return TrainingJob(config.encoder, *clips, config.settings, measures)
 
 
-def _place(artifacts: Artifacts, title: str, asked: FinetuneConfig, resume: bool) -> Path:
-    """The folder of that name, or the first of name-2, … that is free; to resume, the last that was stopped, or is."""
+def _checkpoint_folder(artifacts: Artifacts, title: str, config: FinetuneConfig, resume: bool) -> Path:
+    """A new folder: the title, or the first of title-2, … that is free. To resume, the last folder that was stopped."""
     if "WORLD_SIZE" in os.environ:
-        raise SerError("several processes must be told one folder: name it with --out.")
-    name = slug(f"{title}-{asked.protocol}" if asked.protocol else title)
+        raise ConfigError("several processes need a common folder. Name it with --out.")
+    name = slug(f"{title}-{config.protocol}" if config.protocol else title)
     names = [artifacts.checkpoints / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000)]
     if resume and (taken := [path for path in names if _is_taken(path)]):
         stopped = [path for path in taken if scratch_of(path).exists() or any(path.glob(f"*{WORK}"))]
@@ -147,42 +152,42 @@ def _is_taken(path: Path) -> bool:
     return path.exists() or scratch_of(path).exists()
 
 
-def _of_fold(folder: Path, fold: Fold) -> Path:
-    """A fold's checkpoint: an encoder is called by its folder, so it carries both names."""
+def _fold_folder(folder: Path, fold: Fold) -> Path:
+    """The folder of a fold's checkpoint. It carries both names, because a checkpoint's name is that of its folder."""
     return folder / f"{folder.name}-fold-{slug(fold.name)}"
 
 
-def _tested(listed: LabelledClips, task: Task, fold: Fold, model: Finetuned) -> _Tested:
+def _test_fold(listed: LabelledClips, task: Task, fold: Fold, model: Finetuned) -> _FoldResult:
     begin = perf_counter()
-    clips = [listed.bare[row] for row in fold.test]
+    clips = [listed.source_clips[row] for row in fold.test]
     parts = (clips[i : i + AT_ONCE] for i in range(0, len(clips), AT_ONCE))
     own = np.concatenate([model.proba([listed_recording(clip) for clip in part]) for part in parts])
     proba = np.zeros((len(own), len(task.labels)), np.float32)
     proba[:, [task.labels.index(label) for label in model.card.labels]] = own
-    return _Tested(proba, perf_counter() - begin, model.card)
+    return _FoldResult(proba, perf_counter() - begin, model.card)
 
 
 def _gather(
-    asked: FinetuneConfig, info: EncoderInfo, task: Task, folds: Sequence[Fold], made: Sequence[_Tested]
+    config: FinetuneConfig, info: EncoderInfo, task: Task, folds: Sequence[Fold], results: Sequence[_FoldResult]
 ) -> Predictions:
-    proba = np.concatenate([one.proba for one in made])
-    cards = [one.card for one in made]
+    proba = np.concatenate([result.proba for result in results])
+    cards = [result.card for result in results]
     params: dict[str, Any] = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(asked.settings).items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.settings).items()
     }
     return assemble(
         task,
         [(fold, 0) for fold in folds],  # the seed of the folds; that of the training is among the params
         proba,
-        head=f"finetune-{asked.settings.called}",
+        head=f"finetune-{config.settings.called}",
         encoder=info.name,
         view=WAVEFORM,
-        protocol=asked.protocol,
-        leaks=leaks(task, folds, asked.protocol),
+        protocol=config.protocol,
+        leaks=leaks(task, folds, config.protocol),
         fold_hash=fold_hash(task, folds),
         fingerprint=info.fingerprint,
         fit_seconds=float(np.mean([card.fit_seconds for card in cards])),
-        predict_ms=1000 * sum(one.seconds for one in made) / len(proba),
+        predict_ms=1000 * sum(result.seconds for result in results) / len(proba),
         params=params,
         histories=tuple(card.history for card in cards),
         chosen=tuple(map(_chosen, cards)),
@@ -190,7 +195,7 @@ def _gather(
 
 
 def _chosen(card: CheckpointCard) -> dict[str, Any]:
-    """The epoch that is kept, as heads say what they chose; its UAR is that of the development speakers."""
+    """The kept epoch, in the form of `chosen_` of heads; its UAR is that of the development speakers."""
     setting = {"epoch": card.best_epoch, "development": list(card.development)}
     measured = card.history.get("val_uar")
     return {"setting": setting, "uar": measured[card.best_epoch - 1] if measured else None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from embedcache import Artifacts, DataError, ModelError
+from embedcache import Artifacts, ConfigError, ModelError
 from embedcache.cache.store import slug
 from embedcache.progress import Progress, silent
 
@@ -21,30 +22,35 @@ from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
 from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
-from .comparison import ComparisonConfig, configured_heads, load_task, save_run
+from .comparison import load_task, save_run
+from .configurations import ComparisonConfig
+from .head_choice import chosen_heads
 
 
 def fit_model(
     artifacts: Artifacts,
-    asked: ComparisonConfig,
+    config: ComparisonConfig,
     out: Path | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, ModelCard, list[Predictions]]:
-    """Cross-validate one head, fit it on all clips, save it: the model folder, its card, the predictions.
+    """Cross-validate one head, fit it on all clips and save it; the model folder, its card and the predictions.
 
-    Raises DataError where several encoders are possible, ModelError where `out` is taken.
+    `out` is the model folder, by default a new one below `artifacts.models`. Raises ConfigError for several heads or
+    encoders, DataError if several encoders are extracted and none is named, ModelError if `out` exists.
     """
-    for option, given in (("head", asked.heads), ("encoder", asked.encoders)):
-        if len(given) > 1:
-            raise DataError(f"one model has one {option}; got {', '.join(given)}. Use `ser compare` for several.")
+    for option, names in (("head", config.heads), ("encoder", config.encoders)):
+        if len(names) > 1:
+            raise ConfigError(
+                f"got --{option} {','.join(names)}; a model has one {option}. Use `ser compare` for several."
+            )
     if out and out.exists():
-        raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
-    (spec,) = configured_heads(asked.heads, asked.views, asked.frames)
-    specs = wrapped([spec], asked.tune, asked.calibrate)
-    task = load_task(artifacts, asked, next(iter(asked.encoders), None), spec.view)
-    predictions = compare(task, specs, asked.protocol, asked.folds, asked.seeds, jobs, progress)
-    run = save_run(artifacts, predictions, asdict(asked), task.labels_from, jobs)
+        raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
+    (spec,) = chosen_heads(config.heads, config.views, config.frames)
+    specs = wrapped([spec], config.tune, config.calibrate)
+    task = load_task(artifacts, config, next(iter(config.encoders), None), spec.view)
+    predictions = compare(task, specs, config.protocol, config.folds, config.seeds, jobs, progress)
+    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs)
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
@@ -54,9 +60,9 @@ def fit_model(
 
 
 def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> ModelCard:
-    row = {name: value if value == value else None for name, value in asdict(score(p)).items()}  # NaN is no JSON
-    for among_others in ("rank", "p_vs_best"):
-        del row[among_others]
+    row = {name: None if _is_nan(value) else value for name, value in asdict(score(p)).items()}  # JSON has no NaN
+    for comparative in ("rank", "p_vs_best"):  # fields that describe a row among others
+        del row[comparative]
     info = asdict(task.encoder_info) if task.encoder_info else {}
     return ModelCard(
         head=p.head,
@@ -79,7 +85,11 @@ def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> 
     )
 
 
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 def _free(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, … that does not exist."""
+    """`folder` if it does not exist, else the first of folder-2, folder-3, … that does not."""
     names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 10_000))]
     return next(name for name in names if not name.exists())

@@ -1,4 +1,4 @@
-"""Audio: from a file's bytes to a waveform, and augmented copies of waveforms.
+"""Audio: decode files to waveforms, and make augmented copies of waveforms.
 
 May import: `embedcache.files` and the modules directly in `embedcache`.
 """

@@ -1,4 +1,4 @@
-"""`ser audit`: what is wrong with a dataset's recordings, found before anything is extracted.
+"""`ser audit`: check the recordings of a dataset before anything is extracted.
 
 May import: `audio`, `datasets`, `files` and the modules directly in `embedcache`.
 """

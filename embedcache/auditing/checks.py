@@ -1,4 +1,7 @@
-"""What an audit looks for: each check is a short function from what was heard to what it found; `CHECKS` lists them."""
+"""The checks of an audit.
+
+A check is a short function that takes an `AuditInput` and yields one `Hit` for each problem. `CHECKS` lists them all.
+"""
 
 from __future__ import annotations
 
@@ -17,256 +20,342 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 FAULT, NOTE = "fault", "note"
-SILENT = 1e-4  # of full scale: nothing that stays below is speech
-LOW = 400 / 32_768  # of full scale: a peak below is very quiet
-CLIPPED = 3  # samples at full scale in a row
-SECONDS = (0.25, 30.0)  # of an utterance, where the dataset's own range is not known
-SLACK = 0.1  # seconds beside a known range: a resampled or re-encoded copy may differ by a little
-PUBLISHED_AS = ".wav"  # what published checksums are of
-EXAMPLES = 3  # ids in one line
+SILENT = 1e-4  # a clip with a smaller half range is silent; 1 is full scale
+QUIET = 400 / 32_768  # a clip with a smaller peak is very quiet; 1 is full scale
+CLIPPED = 3  # a clip with at least this many consecutive samples at full scale is clipped
+SECONDS = (0.25, 30.0)  # shortest and longest clip if the dataset declares no range, in seconds
+TOLERANCE = 0.1  # seconds beyond a declared range: the duration of a resampled or re-encoded copy differs a little
+PUBLISHED_SUFFIX = ".wav"  # format of the files that published checksums belong to
+EXAMPLES = 3  # number of clip ids shown in one line
 
-Found = tuple[tuple[str, ...], str]  # the clips that one thing is about, and a line that names it
+Hit = tuple[tuple[str, ...], str]  # the ids of the clips that have the problem, and a line that describes it
 
 
 @dataclass(frozen=True)
 class AuditInput:
-    """What checks look at."""
+    """The data that the checks examine."""
 
     spec: Dataset
     root: Path
-    files: tuple[Measurement, ...]
+    files: tuple[Measurement, ...]  # all files
     clips: tuple[Measurement, ...]  # the files without second copies
-    checksums: Mapping[str, str]  # clip id -> published SHA-256; empty where none are known
-    others: tuple[Path, ...] = ()  # audio below the root that is no clip
+    checksums: Mapping[str, str]  # clip id -> published SHA-256; empty if none are published
+    other_audio: tuple[Path, ...] = ()  # audio files below the root that are not clips of the dataset
 
     @property
     def readable(self) -> Iterator[Measurement]:
-        """The clips that can be used."""
-        return (heard for heard in self.clips if not heard.fault)
+        """The clips that can be decoded."""
+        return (measurement for measurement in self.clips if not measurement.fault)
 
     @property
-    def listed(self) -> list[Clip]:
-        """One clip of each id."""
-        return [same[0].clip for same in by(self.clips, lambda heard: heard.clip_id).values()]
+    def unique_clips(self) -> list[Clip]:
+        """One clip for each clip id."""
+        return [group[0].clip for group in _group_by_id(self.clips).values()]
 
     @property
     def ids(self) -> set[str]:
         """The distinct clip ids."""
-        return {heard.clip_id for heard in self.clips}
+        return {measurement.clip_id for measurement in self.clips}
 
-    def place(self, path: str | Path) -> str:
-        """A path as seen from the root."""
+    def relative(self, path: str | Path) -> str:
+        """Return a path relative to the folder of the dataset."""
         return os.path.relpath(path, folder_of(self.root))
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look for, and what to say about it."""
+    """One kind of problem, how to find it, and how to explain it."""
 
     kind: str
-    severity: str
-    said: str
-    find: Callable[[AuditInput], Iterable[Found]]
-    of_the_publication: bool = False  # the register of known faults may explain it; else it is this copy's own
+    severity: str  # FAULT or NOTE
+    explanation: str  # what the problem means and what to do
+    find: Callable[[AuditInput], Iterable[Hit]]
+    may_be_published: bool = False  # whether a known fault of the dataset can explain a hit; False: only this copy can
 
 
 def folder_of(root: Path) -> Path:
-    """The folder of a tree, or that of a CSV."""
+    """Return `root` itself if it is a folder, or the folder of a CSV file."""
     return root if root.is_dir() else root.parent
 
 
-def _unreadable(case: AuditInput) -> Iterator[Found]:
-    for heard in case.clips:
-        if heard.fault:
-            yield (heard.clip_id,), f"{heard.clip_id}: {heard.fault}"
-
-
-def _clashing(case: AuditInput) -> Iterator[Found]:
-    for clip_id, same in by(case.clips, lambda heard: heard.clip_id).items():
-        if len(same) > 1:
-            places = [f"{case.place(heard.clip.path)} ({heard.clip.label})" for heard in same]
-            yield (clip_id,), f"{clip_id}: {' and '.join(places)}"
-
-
-def _copied(case: AuditInput) -> Iterator[Found]:
-    kept = {id(heard) for heard in case.clips}
-    for heard in case.files:
-        if id(heard) not in kept:
-            yield (heard.clip_id,), case.place(heard.clip.path)
-
-
-def _missing(case: AuditInput) -> Iterator[Found]:
-    spec, here = case.spec, case.ids
-    if case.checksums:
-        yield from (((clip_id,), clip_id) for clip_id in sorted(set(case.checksums) - here))
-    elif spec.n_clips and len(here) < spec.n_clips:
-        speakers = (spec.n_speakers or 0) - len({heard.clip.speaker for heard in case.clips})
-        lacking = f"; {speakers} of {spec.n_speakers} speakers have none" if speakers > 0 else ""
-        yield (), f"{spec.n_clips - len(here)} of {spec.n_clips} clips are not here{lacking}"
-
-
-def _extra(case: AuditInput) -> Iterator[Found]:
-    spec, here = case.spec, case.ids
-    if case.checksums:
-        yield from (((clip_id,), clip_id) for clip_id in sorted(here - set(case.checksums)))
-    elif spec.n_clips and len(here) > spec.n_clips:
-        yield (), f"{len(here)} clips, {spec.n_clips} were published"
-
-
-def _uneven(case: AuditInput) -> Iterator[Found]:
-    """Speakers with more or fewer clips of a label than most have.
-
-    Said only where what most have, times the speakers, makes the published number of clips: then all should be equal.
-    """
-    spec = case.spec
-    cells = Counter((clip.label, clip.speaker) for clip in case.listed)
-    speakers = sorted({speaker for _, speaker in cells})
-    usual = {label: _most([cells[label, speaker] for speaker in speakers]) for label in sorted({c[0] for c in cells})}
-    if case.checksums or not spec.n_clips or sum(usual.values()) * (spec.n_speakers or 0) != spec.n_clips:
-        return
-    for speaker in speakers:
-        for label, wanted in usual.items():
-            if (have := cells[label, speaker]) != wanted:
-                yield (), f"speaker {speaker}, {label}: has {have}, others have {wanted}"
-
-
-def _one_label(case: AuditInput) -> Iterator[Found]:
-    labels = sorted({clip.label for clip in case.listed})
-    if len(labels) == 1:
-        yield (), f"all {len(case.listed)} clips are '{labels[0]}'"
-
-
-def _altered(case: AuditInput) -> Iterator[Found]:
-    for heard in case.clips:
-        published = case.checksums.get(heard.clip_id)
-        if published and heard.key and _is_original(heard) and heard.key != published.lower():
-            yield (heard.clip_id,), f"{heard.clip_id}: SHA-256 {heard.key[:12]}…, published {published[:12]}…"
-
-
-def _converted(case: AuditInput) -> Iterator[Found]:
-    for heard in case.clips:
-        if heard.clip_id in case.checksums and not _is_original(heard):
-            yield (heard.clip_id,), case.place(heard.clip.path)
-
-
-def _contradicting(case: AuditInput) -> Iterator[Found]:
-    yield from (_pair(same) for same in _identical(case) if len(_tags(same)) > 1)
-
-
-def _repeated(case: AuditInput) -> Iterator[Found]:
-    yield from (_pair(same) for same in _identical(case) if len(_tags(same)) == 1)
-
-
-def _silent(case: AuditInput) -> Iterator[Found]:
-    for heard in case.readable:
-        if heard.swing < SILENT:
-            yield (heard.clip_id,), f"{heard.clip_id}: {heard.seconds:.2f} s, peak {heard.peak:.6f}"
-
-
-def _quiet(case: AuditInput) -> Iterator[Found]:
-    for heard in case.readable:
-        if heard.peak < LOW and heard.swing >= SILENT:
-            yield (heard.clip_id,), f"{heard.clip_id}: peak {heard.peak * 32_768:.0f} of 32768"
-
-
-def _clipped(case: AuditInput) -> Iterator[Found]:
-    for heard in case.readable:
-        if heard.clipped >= CLIPPED:
-            yield (heard.clip_id,), f"{heard.clip_id}: {heard.clipped} samples in a row"
-
-
-def _odd_lengths(case: AuditInput) -> Iterator[Found]:
-    shortest, longest = case.spec.seconds or SECONDS
-    slack = SLACK if case.spec.seconds else 0.0
-    for heard in case.readable:
-        if not shortest - slack <= heard.seconds <= longest + slack:
-            yield (heard.clip_id,), f"{heard.clip_id}: {heard.seconds:.2f} s, wanted {shortest:g} to {longest:g} s"
-
-
-def _odd_rates(case: AuditInput) -> Iterator[Found]:
-    rates = by(case.readable, lambda heard: heard.rate)
-    wanted = case.spec.rates or _largest(rates)
-    said = f"{'published at' if case.spec.rates else 'most have'} {' or '.join(map(str, wanted))} Hz"
-    for rate in sorted(set(rates) - set(wanted)):
-        yield _group(rates[rate], f"at {rate} Hz, {said}")
-
-
-def _odd_channels(case: AuditInput) -> Iterator[Found]:
-    channels = by(case.readable, lambda heard: heard.channels)
-    usual = _largest(channels)
-    for count in sorted(set(channels) - set(usual)):
-        yield _group(channels[count], f"{_channels(count)}, most are {_channels(usual[0])}")
-
-
-def _other_audio(case: AuditInput) -> Iterator[Found]:
-    yield from (((), case.place(path)) for path in case.others)
-
-
-AGAIN = "Copy or download them again"
-CHECKS = (
-    Check("unreadable", FAULT, f"{AGAIN}, or leave them out with `ser extract --skip-bad`.", _unreadable),
-    Check("missing", FAULT, "This copy is not complete; `ser datasets` says where to get the rest.", _missing),
-    Check("extra", FAULT, "Not part of what was published: move it away, or use --dataset folder.", _extra),
-    Check("uneven", FAULT, "Published, every speaker has as many: look for what is lost or added.", _uneven),
-    Check("one label", FAULT, "Nothing to tell apart: see whether labels are taken from the right place.", _one_label),
-    Check("altered", FAULT, f"Not the bytes that were published. {AGAIN}.", _altered),
-    Check("clashing ids", FAULT, "Two files or labels under one clip id: remove or rename one of each.", _clashing),
-    Check("contradiction", FAULT, "One recording, byte for byte, under two labels or speakers.", _contradicting, True),
-    Check(
-        "silent", FAULT, f"Nothing moves by more than {SILENT:g} of full scale. {AGAIN}, or remove them.", _silent, True
-    ),
-    Check("duration", FAULT, "Too short or too long for a clip: cut, mend or remove them.", _odd_lengths, True),
-    Check("identical", NOTE, "One recording, byte for byte: an example that counts twice.", _repeated, True),
-    Check("second copy", NOTE, "The same clip once more, as in a nested tree; left out.", _copied),
-    Check("very quiet", NOTE, "Peak below 400 of 32768; used as they are.", _quiet, True),
-    Check("clipped", NOTE, f"{CLIPPED} or more samples in a row at full scale; used as they are.", _clipped, True),
-    Check("rate", NOTE, "Resampled when they are encoded.", _odd_rates, True),
-    Check("channels", NOTE, "Unlike the rest; mixed down to one when they are encoded.", _odd_channels, True),
-    Check("not compared", NOTE, f"Checksums are of {PUBLISHED_AS[1:].upper()}; a converted copy differs.", _converted),
-    Check("other audio", NOTE, "Below the root, but no clips of this dataset; passed over.", _other_audio),
-)
-
-
-def _identical(case: AuditInput) -> Iterator[list[Measurement]]:
-    for same in by((heard for heard in case.clips if heard.key), lambda heard: heard.key).values():
-        if len({heard.clip_id for heard in same}) > 1:
-            yield same
-
-
-def _tags(same: Iterable[Measurement]) -> set[tuple[str, str]]:
-    return {(heard.clip.label, heard.clip.speaker) for heard in same}
-
-
-def _pair(same: Sequence[Measurement]) -> Found:
-    said = [f"{heard.clip_id} ({heard.clip.label}, speaker {heard.clip.speaker})" for heard in same]
-    return tuple(heard.clip_id for heard in same), " = ".join(said)
-
-
-def _group(same: Sequence[Measurement], said: str) -> Found:
-    ids = tuple(heard.clip_id for heard in same)
-    more = f", … and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
-    return ids, f"{len(ids)} {said}: {', '.join(ids[:EXAMPLES])}{more}"
-
-
-def _channels(count: int) -> str:
-    return {1: "mono", 2: "stereo"}.get(count, f"of {count} channels")
-
-
-def _is_original(heard: Measurement) -> bool:
-    return Path(heard.clip.path).suffix.lower() == PUBLISHED_AS
-
-
-def by(things: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Things in groups of equal `key`, in the order of their first."""
+def group_by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Group items by `key`. The groups are in the order of their first items."""
     groups: defaultdict[K, list[T]] = defaultdict(list)
-    for thing in things:
-        groups[key(thing)].append(thing)
+    for item in items:
+        groups[key(item)].append(item)
     return dict(groups)
 
 
-def _largest(groups: Mapping[int, Sequence[Measurement]]) -> tuple[int, ...]:
+def _find_unreadable(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.clips:
+        if clip.fault:
+            yield (clip.clip_id,), f"{clip.clip_id}: {clip.fault}"
+
+
+def _find_clashing_ids(data: AuditInput) -> Iterator[Hit]:
+    for clip_id, group in _group_by_id(data.clips).items():
+        if len(group) > 1:
+            files = [f"{data.relative(member.clip.path)} ({member.clip.label})" for member in group]
+            yield (clip_id,), f"{clip_id}: {' and '.join(files)}"
+
+
+def _find_second_copies(data: AuditInput) -> Iterator[Hit]:
+    kept = {id(clip) for clip in data.clips}
+    for file in data.files:
+        if id(file) not in kept:
+            yield (file.clip_id,), data.relative(file.clip.path)
+
+
+def _find_missing(data: AuditInput) -> Iterator[Hit]:
+    spec, present = data.spec, data.ids
+    if data.checksums:
+        yield from (((clip_id,), clip_id) for clip_id in sorted(set(data.checksums) - present))
+    elif spec.n_clips and len(present) < spec.n_clips:
+        absent_speakers = (spec.n_speakers or 0) - len({clip.clip.speaker for clip in data.clips})
+        speakers = f"; {absent_speakers} of {spec.n_speakers} speakers have no clips" if absent_speakers > 0 else ""
+        yield (), f"{spec.n_clips - len(present)} of {spec.n_clips} clips are missing{speakers}"
+
+
+def _find_extra(data: AuditInput) -> Iterator[Hit]:
+    spec, present = data.spec, data.ids
+    if data.checksums:
+        yield from (((clip_id,), clip_id) for clip_id in sorted(present - set(data.checksums)))
+    elif spec.n_clips and len(present) > spec.n_clips:
+        yield (), f"{len(present)} clips, but only {spec.n_clips} were published"
+
+
+def _find_uneven(data: AuditInput) -> Iterator[Hit]:
+    """Find speakers that have more or fewer clips of a label than most speakers have.
+
+    The check applies only if the published dataset is even: the usual number of clips of each label, summed over the
+    labels and multiplied by the number of speakers, must give the published number of clips. Example: if most speakers
+    have 2 clips of each of 3 labels, 4 speakers have 24 clips; a dataset of 24 clips is even, one of 25 clips is not.
+    """
+    spec = data.spec
+    cells = Counter((clip.label, clip.speaker) for clip in data.unique_clips)
+    speakers = sorted({speaker for _, speaker in cells})
+    labels = sorted({label for label, _ in cells})
+    usual = {label: _most_common([cells[label, speaker] for speaker in speakers]) for label in labels}
+    if data.checksums or not spec.n_clips or sum(usual.values()) * (spec.n_speakers or 0) != spec.n_clips:
+        return
+    for speaker in speakers:
+        for label, expected in usual.items():
+            if (n_clips := cells[label, speaker]) != expected:
+                yield (), f"speaker {speaker}, {label}: has {n_clips}, others have {expected}"
+
+
+def _find_one_label(data: AuditInput) -> Iterator[Hit]:
+    labels = sorted({clip.label for clip in data.unique_clips})
+    if len(labels) == 1:
+        yield (), f"all {len(data.unique_clips)} clips have the label '{labels[0]}'"
+
+
+def _find_altered(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.clips:
+        published = data.checksums.get(clip.clip_id)
+        if published and clip.key and _has_published_format(clip) and clip.key != published.lower():
+            yield (clip.clip_id,), f"{clip.clip_id}: SHA-256 {clip.key[:12]}…, published {published[:12]}…"
+
+
+def _find_converted(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.clips:
+        if clip.clip_id in data.checksums and not _has_published_format(clip):
+            yield (clip.clip_id,), data.relative(clip.clip.path)
+
+
+def _find_contradictions(data: AuditInput) -> Iterator[Hit]:
+    yield from (_describe_identical(group) for group in _identical_groups(data) if len(_tags(group)) > 1)
+
+
+def _find_identical(data: AuditInput) -> Iterator[Hit]:
+    yield from (_describe_identical(group) for group in _identical_groups(data) if len(_tags(group)) == 1)
+
+
+def _find_silent(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.readable:
+        if clip.half_range < SILENT:
+            yield (clip.clip_id,), f"{clip.clip_id}: {clip.seconds:.2f} s, peak {clip.peak:.6f}"
+
+
+def _find_quiet(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.readable:
+        if clip.peak < QUIET and clip.half_range >= SILENT:
+            yield (clip.clip_id,), f"{clip.clip_id}: peak {clip.peak * 32_768:.0f} of 32768"
+
+
+def _find_clipped(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.readable:
+        if clip.clipped_run >= CLIPPED:
+            yield (clip.clip_id,), f"{clip.clip_id}: {clip.clipped_run} consecutive samples"
+
+
+def _find_odd_durations(data: AuditInput) -> Iterator[Hit]:
+    shortest, longest = data.spec.seconds or SECONDS
+    tolerance = TOLERANCE if data.spec.seconds else 0.0
+    for clip in data.readable:
+        if not shortest - tolerance <= clip.seconds <= longest + tolerance:
+            yield (clip.clip_id,), f"{clip.clip_id}: {clip.seconds:.2f} s, wanted {shortest:g} to {longest:g} s"
+
+
+def _find_odd_rates(data: AuditInput) -> Iterator[Hit]:
+    groups = group_by(data.readable, lambda clip: clip.rate)
+    expected = data.spec.rates or _largest_group(groups)
+    source = "the published rate is" if data.spec.rates else "most have"
+    for rate in sorted(set(groups) - set(expected)):
+        yield _describe_group(groups[rate], f"at {rate} Hz, {source} {' or '.join(map(str, expected))} Hz")
+
+
+def _find_odd_channels(data: AuditInput) -> Iterator[Hit]:
+    groups = group_by(data.readable, lambda clip: clip.channels)
+    usual = _largest_group(groups)
+    for channels in sorted(set(groups) - set(usual)):
+        yield _describe_group(groups[channels], f"{_channel_name(channels)}, most are {_channel_name(usual[0])}")
+
+
+def _find_other_audio(data: AuditInput) -> Iterator[Hit]:
+    yield from (((), data.relative(path)) for path in data.other_audio)
+
+
+FETCH_AGAIN = "Copy or download these files again"
+CHECKS = (
+    Check("unreadable", FAULT, f"{FETCH_AGAIN}, or leave them out with `ser extract --skip-bad`.", _find_unreadable),
+    Check("missing", FAULT, "This copy is incomplete. `ser datasets` says where to get the rest.", _find_missing),
+    Check(
+        "extra",
+        FAULT,
+        "These clips are not part of the published dataset. Move them away, or use --dataset folder.",
+        _find_extra,
+    ),
+    Check(
+        "uneven",
+        FAULT,
+        "In the published dataset all speakers have equally many clips of a label. Look for lost or added clips.",
+        _find_uneven,
+    ),
+    Check(
+        "one label",
+        FAULT,
+        "A classifier needs two labels or more. Check that the labels are taken from the right place.",
+        _find_one_label,
+    ),
+    Check("altered", FAULT, f"These files differ from the published files. {FETCH_AGAIN}.", _find_altered),
+    Check(
+        "clashing ids",
+        FAULT,
+        "One clip id has two different files or labels. Remove or rename one file of each pair.",
+        _find_clashing_ids,
+    ),
+    Check(
+        "contradiction",
+        FAULT,
+        "The same recording, byte for byte, has two labels or speakers. Remove the wrong copy.",
+        _find_contradictions,
+        may_be_published=True,
+    ),
+    Check(
+        "silent",
+        FAULT,
+        f"The signal varies by less than {SILENT:g} of full scale. {FETCH_AGAIN}, or remove them.",
+        _find_silent,
+        may_be_published=True,
+    ),
+    Check(
+        "duration",
+        FAULT,
+        "These clips are too short or too long. Cut, repair or remove them.",
+        _find_odd_durations,
+        may_be_published=True,
+    ),
+    Check(
+        "identical",
+        NOTE,
+        "The same recording, byte for byte, has two clip ids, so it counts twice.",
+        _find_identical,
+        may_be_published=True,
+    ),
+    Check(
+        "second copy",
+        NOTE,
+        "The same clip again, for example in a nested copy of the tree. The second copy is left out.",
+        _find_second_copies,
+    ),
+    Check(
+        "very quiet",
+        NOTE,
+        "The peak is below 400 of 32768. These clips are used unchanged.",
+        _find_quiet,
+        may_be_published=True,
+    ),
+    Check(
+        "clipped",
+        NOTE,
+        f"{CLIPPED} or more consecutive samples are at full scale. These clips are used unchanged.",
+        _find_clipped,
+        may_be_published=True,
+    ),
+    Check("rate", NOTE, "These clips are resampled when they are encoded.", _find_odd_rates, may_be_published=True),
+    Check(
+        "channels",
+        NOTE,
+        "These clips differ from the others. They are mixed down to mono when they are encoded.",
+        _find_odd_channels,
+        may_be_published=True,
+    ),
+    Check(
+        "not compared",
+        NOTE,
+        f"The published checksums belong to {PUBLISHED_SUFFIX[1:].upper()} files. A converted copy always differs.",
+        _find_converted,
+    ),
+    Check(
+        "other audio",
+        NOTE,
+        "These audio files are below the root but are not clips of this dataset. They are ignored.",
+        _find_other_audio,
+    ),
+)
+
+
+def _group_by_id(clips: Iterable[Measurement]) -> dict[str, list[Measurement]]:
+    return group_by(clips, lambda clip: clip.clip_id)
+
+
+def _identical_groups(data: AuditInput) -> Iterator[list[Measurement]]:
+    """Yield groups of clips that have the same bytes but different ids."""
+    for group in group_by((clip for clip in data.clips if clip.key), lambda clip: clip.key).values():
+        if len({clip.clip_id for clip in group}) > 1:
+            yield group
+
+
+def _tags(clips: Iterable[Measurement]) -> set[tuple[str, str]]:
+    """Return the distinct pairs of label and speaker."""
+    return {(clip.clip.label, clip.clip.speaker) for clip in clips}
+
+
+def _describe_identical(group: Sequence[Measurement]) -> Hit:
+    names = [f"{clip.clip_id} ({clip.clip.label}, speaker {clip.clip.speaker})" for clip in group]
+    return tuple(clip.clip_id for clip in group), " = ".join(names)
+
+
+def _describe_group(group: Sequence[Measurement], text: str) -> Hit:
+    """Describe many clips with the same problem in one line that names the first few of them."""
+    ids = tuple(clip.clip_id for clip in group)
+    rest = f", … and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
+    return ids, f"{len(ids)} {text}: {', '.join(ids[:EXAMPLES])}{rest}"
+
+
+def _channel_name(channels: int) -> str:
+    return {1: "mono", 2: "stereo"}.get(channels, f"{channels}-channel")
+
+
+def _has_published_format(clip: Measurement) -> bool:
+    return Path(clip.clip.path).suffix.lower() == PUBLISHED_SUFFIX
+
+
+def _largest_group(groups: Mapping[int, Sequence[Measurement]]) -> tuple[int, ...]:
+    """Return the value that most clips have, as a tuple of one; an empty tuple if there are no clips."""
     return (max(groups, key=lambda value: len(groups[value])),) if groups else ()
 
 
-def _most(counts: Sequence[int]) -> int:
+def _most_common(counts: Sequence[int]) -> int:
     return Counter(counts).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""What there is to say of one file's sound, from one reading: key, duration, rate, channels, level, clipping."""
+"""Measure one audio file in a single read: key, duration, sample rate, channels, level and clipping."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ..errors import AudioError
 from ..manifest import Clip
 from ..progress import Progress, silent
 
-FULL_SCALE = 1 - 2**-15  # the largest positive number of 16 bits; the largest negative one is -1
+FULL_SCALE = 1 - 2**-15  # the largest positive value of 16-bit audio; the largest negative value is -1
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one reading of a clip's file told. Of a faulty one, the numbers are 0."""
+    """The measurements of one audio file. All numbers are 0 if the file cannot be used."""
 
     clip: Clip
-    key: str = ""  # SHA-256 of the bytes, "" where they cannot be had
-    fault: str = ""  # why it cannot be used, without the path
-    seconds: float = 0.0
-    rate: int = 0  # Hz
-    channels: int = 0
-    peak: float = 0.0  # the largest absolute sample; 1 is full scale
-    swing: float = 0.0  # half of what lies between the lowest and the highest sample: 0 where all are equal
-    clipped: int = 0  # the longest row of samples at full scale
+    key: str = ""  # SHA-256 of the file's bytes; "" if they cannot be read
+    fault: str = ""  # why the file cannot be used, without its path; "" if it can be used
+    seconds: float = 0.0  # duration
+    rate: int = 0  # sample rate, in Hz
+    channels: int = 0  # number of channels
+    peak: float = 0.0  # largest absolute sample; 1 is full scale
+    half_range: float = 0.0  # half the distance from the lowest to the highest sample; 0 if all samples are equal
+    clipped_run: int = 0  # longest run of consecutive samples at full scale
 
     @property
     def clip_id(self) -> str:
-        """The clip's id."""
+        """The id of the clip."""
         return self.clip.clip_id
 
 
 def measure(clip: Clip) -> Measurement:
-    """Read and decode a clip's file once; what is wrong with it is in `fault`, and raises nothing."""
+    """Read and decode the file of a clip once. An unusable file raises nothing: `fault` says what is wrong with it."""
     key = ""
     try:
         recording = Recording.load(clip.path)
@@ -47,7 +47,7 @@ def measure(clip: Clip) -> Measurement:
         sound, rate = recording.sound()
     except AudioError as error:
         return Measurement(clip, key, str(error).removeprefix(f"{clip.path}: "))
-    low, high = sound.min(axis=0), sound.max(axis=0)  # of each channel
+    low, high = sound.min(axis=0), sound.max(axis=0)  # (channels,)
     return Measurement(
         clip,
         key,
@@ -55,30 +55,35 @@ def measure(clip: Clip) -> Measurement:
         rate=rate,
         channels=sound.shape[1],
         peak=float(max(high.max(), -low.min())),
-        swing=float((high - low).max() / 2),
-        clipped=longest_row(sound),
+        half_range=float((high - low).max() / 2),
+        clipped_run=longest_clipped_run(sound),
     )
 
 
-def listen_all(clips: Sequence[Clip], progress: Progress = silent) -> tuple[Measurement, ...]:
-    """`listen` to every clip, in threads: a thread holds one file's sound at a time."""
+def measure_all(clips: Sequence[Clip], progress: Progress = silent) -> tuple[Measurement, ...]:
+    """Measure every clip, in threads. Each thread holds the sound of one file at a time."""
     with (
         progress("reading", total=len(clips), unit="clips") as advance,
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
     ):
-        heard = []
-        for one in pool.map(measure, clips):
-            heard.append(one)
+        measurements = []
+        for measurement in pool.map(measure, clips):
+            measurements.append(measurement)
             advance(1)
-    return tuple(heard)
+    return tuple(measurements)
 
 
-def longest_row(sound: NDArray[np.float32]) -> int:
-    """The most samples at full scale that follow each other in one channel of (frames, channels)."""
-    full = np.abs(sound) >= FULL_SCALE
-    return max(_longest_run(channel) for channel in full.T) if full.any() else 0
+def longest_clipped_run(sound: NDArray[np.float32]) -> int:
+    """Return the length of the longest run of full-scale samples in any one channel of `sound` (samples, channels)."""
+    at_full_scale = np.abs(sound) >= FULL_SCALE
+    return max(_longest_run(channel) for channel in at_full_scale.T) if at_full_scale.any() else 0
 
 
-def _longest_run(true: NDArray[np.bool_]) -> int:
-    stops = np.flatnonzero(~np.concatenate([[False], true, [False]]))
-    return int(np.diff(stops).max()) - 1
+def _longest_run(flags: NDArray[np.bool_]) -> int:
+    """Return the length of the longest run of True.
+
+    The run lies between two neighbouring False values, so a False is added at each end. Example: [T, T, F, T] becomes
+    [F, T, T, F, T, F] with False at 0, 3 and 5; the largest distance is 3, and the run has 3 - 1 = 2 values.
+    """
+    false_positions = np.flatnonzero(~np.concatenate([[False], flags, [False]]))
+    return int(np.diff(false_positions).max()) - 1

@@ -1,8 +1,9 @@
-"""Content keys of a manifest's files, remembered so that a warm run reads no audio.
+"""Content keys of the files of a manifest, stored in a memo so that a second run reads no audio.
 
-A key is remembered under (path, size, modification time, change time), all in nanoseconds: the change time catches a
-file that was replaced and dated back. As git does with its index, a file that was touched within the last two seconds
-is not remembered, for it could change again within the clock's grain. Only files that decode without a fault are.
+The memo stores the key of a file together with its path, size, modification time and change time, both times in
+nanoseconds. The change time detects a file that was replaced and dated back. A file that was changed within the last
+two seconds is not stored, as in git's index, because it could change again within the resolution of the clock. Only
+files that decode without a fault are stored.
 """
 
 from __future__ import annotations
@@ -24,89 +25,92 @@ from ..files.untrusted import read_json
 from ..manifest import SKIPPED, Clip, Manifest
 from ..progress import Progress, silent
 
-LARGEST = 1 << 28  # bytes of a memo that is read: some 200 a file, so that of a million files fits
+MAX_MEMO_BYTES = 1 << 28  # largest memo that is read; a file takes about 200 bytes, so one million files fit
+MAX_THREADS = 8  # files that are read at the same time
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What is known of a file whose bytes were read: its key and duration, or why it is unusable."""
+    """The key and duration of a file, or the reason why it cannot be used."""
 
-    key: str
-    seconds: float
-    fault: str = ""
+    key: str  # "" for a faulty file
+    seconds: float  # 0 for a faulty file
+    fault: str = ""  # "" for a sound file
 
 
 class KeyMemo:
-    """Remembered keys, in one JSON file. A lost or foreign file costs time, never correctness."""
+    """The content keys of files, stored in one JSON file. If that file is lost or foreign, all audio is read again."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._known: dict[str, list[object]] = self._read() if path else {}
+        self._entries: dict[str, list[object]] = self._read() if path else {}
 
-    def look(self, path: str) -> FileFacts:
-        """The file's key and duration, from memory where nothing about the file has changed."""
+    def look_up(self, path: str) -> FileFacts:
+        """Return the key and duration of a file; the file is read only if it has changed or is new."""
         try:
-            now = stamp(path)
+            current = stamp(path)
         except OSError as error:
             return FileFacts("", 0.0, f"{path}: cannot be read: {error.strerror or error}.")
-        match self._known.get(path):
-            case [*known, str(key), float(seconds)] if tuple(known) == now:
+        match self._entries.get(path):
+            case [*stored, str(key), float(seconds)] if tuple(stored) == current:
                 return FileFacts(key, seconds)
-        seen = _inspect(path)
-        if not seen.fault and is_settled(now):
-            self._known[path] = [*now, seen.key, seen.seconds]
-        return seen
+        facts = _read_facts(path)
+        if not facts.fault and is_settled(current):
+            self._entries[path] = [*current, facts.key, facts.seconds]
+        return facts
 
     def save(self) -> None:
-        """Write what was learnt, atomically; of two writers the later one wins, which is harmless."""
+        """Write the memo atomically. If two processes write it, the later version stays, which is harmless."""
         if self.path:
             with atomic_write(self.path) as file:
-                json.dump(self._known, file)
+                json.dump(self._entries, file)
 
     def _read(self) -> dict[str, list[object]]:
         try:
-            known = read_json(Path(self.path or ""), LARGEST, DataError)
+            entries = read_json(Path(self.path or ""), MAX_MEMO_BYTES, DataError)
         except DataError:
             return {}
-        return known if isinstance(known, dict) else {}
+        return entries if isinstance(entries, dict) else {}
 
 
 def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress = silent) -> Manifest:
-    """The manifest with `key` and `seconds` filled; files that are faulty get the reason in `extra["skipped"]`.
+    """Return the manifest with `key` and `seconds` filled in.
 
-    A second copy of a clip (same id, same bytes) is left out, as in Kaggle's RAVDESS, which holds its tree twice.
-    Raises DataError where two different files have one id.
+    A faulty file gets the reason in `extra["skipped"]`. A second copy of a clip (same id, same bytes) is left out:
+    Kaggle's RAVDESS, for example, contains its tree twice. Raises DataError if two different files have the same id.
     """
     memo = memo or KeyMemo()
     with (
         progress("reading", total=len(manifest), unit="clips") as advance,
-        ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool,
     ):
         clips = []
-        for clip, seen in zip(manifest.clips, pool.map(memo.look, [c.path for c in manifest.clips]), strict=True):
-            extra = {**clip.extra, SKIPPED: seen.fault} if seen.fault else clip.extra
-            clips.append(replace(clip, key=seen.key, seconds=seen.seconds, extra=extra))
+        for clip, facts in zip(manifest.clips, pool.map(memo.look_up, [c.path for c in manifest.clips]), strict=True):
+            clips.append(_with_facts(clip, facts))
             advance(1)
     memo.save()
-    return Manifest(manifest.dataset, tuple(_first_copies(clips)))
+    return Manifest(manifest.dataset, tuple(_without_duplicates(clips)))
 
 
 def keyed_manifest(manifest: Manifest, artifacts: Artifacts, progress: Progress = silent) -> Manifest:
-    """`add_keys` with the memory of an output folder: remembered keys, and what an earlier manifest there knows.
+    """Return the manifest with keys, as `add_keys` does, with the memo of an output folder.
 
-    Raises DataError as `add_keys`, `Manifest.check` and `Manifest.succeed` do.
+    Clips that the stored manifest of that folder marks as skipped are skipped again. Raises DataError as `add_keys`,
+    `Manifest.check` and `Manifest.inherit_skips` do.
     """
     keyed = add_keys(manifest, KeyMemo(artifacts.keys(manifest.dataset)), progress).check()
-    before = artifacts.manifest(manifest.dataset)
-    return keyed.succeed(Manifest.from_csv(before)) if before.exists() else keyed
+    stored = artifacts.manifest(manifest.dataset)
+    return keyed.inherit_skips(Manifest.from_csv(stored)) if stored.exists() else keyed
 
 
 def dataset_manifest(
     dataset: str, artifacts: Artifacts, root: str | Path | None = None, progress: Progress = silent
 ) -> Manifest:
-    """A dataset's manifest as it lies in an output folder; with `root`, or where none does, as its folder has it now.
+    """Return the manifest of a dataset that an output folder stores.
 
-    `folder` is the only one of one's own. Raises DataError as `Dataset.manifest` and `take_stock` do, UnknownName.
+    With `root`, or if no manifest is stored, the dataset's folder is scanned and the new manifest is stored. The name
+    `folder` stands for the stored manifest `folder-*.csv`, if there is exactly one. Raises DataError as
+    `Dataset.manifest` and `keyed_manifest` do, and UnknownName if there is no such dataset.
     """
     own = [*artifacts.manifests.glob("folder-*.csv")] if dataset == "folder" else []
     path = own[0] if len(own) == 1 else artifacts.manifest(dataset)
@@ -118,14 +122,14 @@ def dataset_manifest(
 
 
 def listed_recording(clip: Clip) -> Recording:
-    """A keyed clip's file. Raises AudioError for one that changed: what is said of a key is said of its bytes."""
+    """Return the recording of a keyed clip. Raises AudioError if the bytes of the file do not have the clip's key."""
     recording = Recording.load(clip.path)
     if recording.key != clip.key:
-        raise AudioError(f"{clip.path}: is another file than the manifest lists. Run again with --root.")
+        raise AudioError(f"{clip.path}: is not the file that the manifest lists. Run again with --root.")
     return recording
 
 
-def _inspect(path: str) -> FileFacts:
+def _read_facts(path: str) -> FileFacts:
     try:
         recording = Recording.load(path)
         return FileFacts(recording.key, recording.seconds())
@@ -133,7 +137,13 @@ def _inspect(path: str) -> FileFacts:
         return FileFacts("", 0.0, str(error))
 
 
-def _first_copies(clips: Iterable[Clip]) -> list[Clip]:
+def _with_facts(clip: Clip, facts: FileFacts) -> Clip:
+    extra = {**clip.extra, SKIPPED: facts.fault} if facts.fault else clip.extra
+    return replace(clip, key=facts.key, seconds=facts.seconds, extra=extra)
+
+
+def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:
+    """Return the first clip of each id. Raises DataError if clips with the same id differ in file, label or speaker."""
     first: dict[str, Clip] = {}
     clashes = []
     for clip in clips:
@@ -141,6 +151,6 @@ def _first_copies(clips: Iterable[Clip]) -> list[Clip]:
         if (kept.key, kept.label, kept.speaker) != (clip.key, clip.label, clip.speaker):
             clashes.append(f"{clip.clip_id}: {kept.path} ({kept.label}) and {clip.path} ({clip.label})")
     if clashes:
-        what = "different files or labels have the same clip id"
-        raise DataError(complain(what, clashes, "Remove one of each pair, or rename it."))
+        summary = "different files or labels have the same clip id"
+        raise DataError(complain(summary, clashes, "Remove one file of each pair, or rename it."))
     return list(first.values())

@@ -1,12 +1,13 @@
-"""The loop: manifest -> what is missing -> packs of waveforms -> encoder -> shards.
+"""The extraction loop: from a manifest to shards with the embeddings that the store lacks.
 
-Three stages overlap: decoding in threads, encoding, and writing in a thread. A pack is as many clips as last for
-`encoder.pack` seconds together, the longest first, so that a clip lies among its likes.
+Clips are sorted by duration and grouped into packs of up to `encoder.pack` seconds of audio, the longest clips first,
+so that clips of similar duration are encoded together. Three stages run at the same time: decoding in threads,
+encoding, and writing in a thread.
 
-Memory does not grow with the number of clips. At once there are AHEAD packs of waveforms besides those being encoded
-(64 kB a second of audio at 16 kHz), the rows of a shard that is being written, and those that wait for the next, which
-is due when it is large enough or when losing it to a kill would hurt. Whatever ends the loop, rows that came back from
-the encoder are committed first.
+Memory does not grow with the number of clips. It holds the packs that are being encoded, PACKS_AHEAD decoded packs
+(64 kB for a second of audio at 16 kHz), the rows of one shard that is being written and the rows collected for the next
+shard. A shard is written when it is large enough or when losing its rows to a kill would cost too much work. If the
+loop ends early, for whatever reason, the rows that the encoder has returned are committed first.
 """
 
 from __future__ import annotations
@@ -30,83 +31,30 @@ from ..encoders import folder_of
 from ..errors import AudioError, EncoderError, SerError, StoreError, complain
 from ..manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
 from ..progress import Advance, Progress, silent
-from ..provenance import LIST, lay, of_checkpoint
+from ..provenance import LIST, read_checkpoint_training_list, write_training_list
 from .store import EmbeddingStore
 
-SHARD_BYTES = 64 << 20
+SHARD_BYTES = 64 << 20  # rows of this size are written as a shard
 # A kill costs at most this many seconds of work, or this share of the run so far: long runs make fewer, larger shards.
 LOSS_SECONDS, LOSS_SHARE = 5.0, 0.02
-AHEAD = 2  # packs that are decoded before their turn
+PACKS_AHEAD = 2  # packs that are decoded before the encoder needs them
+MAX_DECODERS = 8  # threads that decode, unless the caller sets their number
 
 Item = TypeVar("Item")
-Loop = Callable[[Sequence[Clip], Encoder, Sequence[str], EmbeddingStore, Advance], None]  # encode, store, tell seconds
+# Encodes clips, stores the given views and reports the seconds of audio that are done.
+Loop = Callable[[Sequence[Clip], Encoder, Sequence[str], EmbeddingStore, Advance], None]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one extraction did."""
+    """The result of one extraction."""
 
-    clips: int  # with a vector, after it
-    encoded: int  # distinct recordings, by this run
-    cached: int  # clips whose vector was stored before; the rest are copies of encoded ones
-    audio_seconds: float  # encoded
-    wall_seconds: float
-    skipped: tuple[Clip, ...] = ()
-
-
-@dataclass
-class _Shelf:
-    """Rows that wait for their shard. One shard is written, in a thread, while the next one's rows gather."""
-
-    store: EmbeddingStore
-    keys: list[str] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
-    last: float = field(default_factory=time.monotonic)
-    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    writing: Future[None] | None = None
-
-    def add(self, keys: Sequence[str], batch: Batch) -> None:
-        self.keys += keys
-        self.batches.append(batch)
-        if self.writing and self.writing.done():
-            self._wait()  # a full disk is heard of now, not with the next shard
-        held = sum(rows.nbytes for batch in self.batches for rows in batch.values())
-        now = time.monotonic()
-        if held >= SHARD_BYTES or now - self.last >= max(LOSS_SECONDS, LOSS_SHARE * (now - self.begun)):
-            self.commit()
-
-    def commit(self) -> None:
-        """Start to write what is held, once the shard before is written; its error, if any, is raised here."""
-        self._wait()
-        if self.keys:
-            self.writing = self.writer.submit(_write, self.store, self.keys, self.batches)
-        self.keys, self.batches, self.last = [], [], time.monotonic()
-
-    def __enter__(self) -> _Shelf:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Commit what is held, and wait for it. What ended the loop is not hidden by a shard that cannot be written."""
-        try:
-            self.commit()
-            self._wait()
-        except StoreError as second:
-            if error is None:
-                raise
-            if isinstance(error, SerError):
-                raise type(error)(f"{error}\n{second}") from second
-        finally:
-            self.writer.shutdown()
-
-    def _wait(self) -> None:
-        writing, self.writing = self.writing, None
-        if writing:
-            writing.result()
-
-
-def _write(store: EmbeddingStore, keys: Sequence[str], batches: Sequence[Batch]) -> None:
-    store.write(keys, {view: join([batch[view] for batch in batches]) for view in batches[0]})
+    clips: int  # clips that have a vector after the extraction
+    encoded: int  # distinct recordings that this extraction encoded
+    cached: int  # clips whose vector was stored before; the remaining clips are copies of encoded ones
+    audio_seconds: float  # duration of the encoded recordings, in seconds
+    wall_seconds: float  # wall time of the extraction, in seconds
+    skipped: tuple[Clip, ...] = ()  # clips without a vector; `extra["skipped"]` holds the reason
 
 
 def extract(
@@ -118,125 +66,176 @@ def extract(
     progress: Progress = silent,
     loop: Loop | None = None,
 ) -> tuple[Manifest, Report]:
-    """Encode every clip of a keyed manifest (see `add_keys`) that the store lacks; in this process, or by a `loop`.
+    """Encode every clip of a keyed manifest (see `add_keys`) whose views the store lacks.
 
-    Gives the manifest, in which clips that were skipped say why, and a report. Raises AudioError, before anything is
-    encoded, where a clip cannot be read or is too short or too long for the encoder, unless `skip_bad`; EncoderError
-    for a view that the encoder does not give, and where a vector is not finite.
+    The clips are encoded in this process, or by `loop`. Returns the manifest, in which each skipped clip holds the
+    reason, and a report. Before anything is encoded, raises AudioError if a clip cannot be read or is too short or too
+    long for the encoder, unless `skip_bad`. Raises EncoderError for a view that the encoder does not provide, and if a
+    vector is not finite.
     """
     begin = time.monotonic()
-    asked = resolve_views(views, encoder)
-    manifest = _set_aside(manifest, encoder, skip_bad)
-    usable = manifest.usable
-    keys = [clip.key for clip in usable]
-    lacking = {view: store.missing(keys, [view]) for view in asked}
-    wanted = {key for missing in lacking.values() for key in missing}
-    todo = list({clip.key: clip for clip in usable if clip.key in wanted}.values())
-    seconds = sum(clip.seconds for clip in todo)
-    _lay_provenance(encoder.info, store.folder)  # before the first shard: none is ever without
-    if todo:
-        needed = [view for view in asked if lacking[view]]
-        with progress("encoding", total=seconds, unit="s of audio") as advance:
-            (loop or _here)(todo, encoder, needed, store, advance)
-    cached = sum(clip.key not in wanted for clip in usable)
-    return manifest, Report(len(usable), len(todo), cached, seconds, time.monotonic() - begin, manifest.skipped)
+    names = resolve_views(views, encoder)
+    manifest = _mark_unusable(manifest, encoder, skip_bad)
+    work = _MissingRows.of(manifest.usable, names, store)
+    _store_provenance(encoder.info, store.folder)  # before the first shard, so that no shard is ever without it
+    if work.clips:
+        with progress("encoding", total=work.seconds, unit="s of audio") as advance:
+            (loop or _extract_here)(work.clips, encoder, work.views, store, advance)
+    wall = time.monotonic() - begin
+    report = Report(len(manifest.usable), len(work.clips), work.cached, work.seconds, wall, manifest.skipped)
+    return manifest, report
 
 
-def _here(
-    clips: Sequence[Clip], encoder: Encoder, views: Sequence[str], store: EmbeddingStore, advance: Advance
-) -> None:
-    """The loop in this process."""
-    with _Shelf(store) as shelf, closing(encoded(clips, encoder, views)) as batches:
-        for pack, batch in batches:
-            shelf.add([clip.key for clip in pack], batch)
-            advance(sum(clip.seconds for clip in pack))
+def _mark_unusable(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest:
+    """Return the manifest with a reason at each clip that the encoder cannot take.
 
-
-def _set_aside(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest:
-    """The manifest with a reason at each clip that this encoder cannot take; or AudioError with all of them."""
+    Raises AudioError with all reasons if there are any, unless `skip_bad`, and if no clip is usable. The known faults
+    of a dataset are reasons to leave a clip out, but no error.
+    """
+    limits = encoder.info.name, encoder.shortest, encoder.longest
     clips = []
     for clip in manifest.clips:
-        fault = clip.extra.get(SKIPPED) or misfit(clip.path, clip.seconds, encoder)
+        fault = clip.extra.get(SKIPPED) or too_short_or_long(clip.path, clip.seconds, *limits)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
     checked = Manifest(manifest.dataset, tuple(clips))
     faults = [clip.extra[SKIPPED] for clip in checked.skipped if not clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
     if (faults and not skip_bad) or not checked.usable:
-        what = f"{len(faults)} of {len(clips)} clips of {manifest.dataset} cannot be used"
-        raise AudioError(complain(what, faults, "Mend or remove them, or leave them out with --skip-bad."))
+        summary = f"{len(faults)} of {len(clips)} clips of {manifest.dataset} cannot be used"
+        raise AudioError(complain(summary, faults, "Repair or remove them, or leave them out with --skip-bad."))
     return checked
 
 
-def _lay_provenance(info: EncoderInfo, store: Path) -> None:
-    """Lay the list of a fine-tuned encoder into its store. Raises EncoderError where the checkpoint has lost it."""
-    if info.trained_on and not (store / LIST).exists():
-        found = of_checkpoint(folder_of(info.checkpoint), info.trained_on)
-        if found:
-            lay(found, store)
-
-
-def misfit(path: str, seconds: float, encoder: Encoder) -> str:
-    """Why an encoder cannot take a clip that lasts so long; "" where it can."""
-    return too_short_or_long(path, seconds, encoder.info.name, encoder.shortest, encoder.longest)
-
-
 def too_short_or_long(
-    path: str, seconds: float, who: str, shortest: float, longest: float, else_: str = "Cut it into utterances."
+    path: str,
+    seconds: float,
+    name: str,
+    shortest: float,
+    longest: float,
+    advice: str = "Cut it into utterances.",
 ) -> str:
-    """Why `who` cannot take a clip that lasts so long, and what to do; "" where it can."""
+    """Return why a clip of this duration is too short or too long for a model, and what to do; "" if it fits.
+
+    `name` is the name of the encoder or model; `shortest` and `longest` are its limits in seconds. `advice` says what
+    to do with a clip that is too long.
+    """
     if seconds < shortest:
-        needs = f"{who} needs {shortest * 1000:.0f} ms for one frame. Remove it, or record it again."
-        return f"{path}: lasts {seconds * 1000:.0f} ms, {needs}"
+        limit = f"{name} needs {shortest * 1000:.0f} ms for one frame. Remove it, or record it again."
+        return f"{path}: lasts {seconds * 1000:.0f} ms, {limit}"
     if seconds > longest:
-        return f"{path}: lasts {seconds:.0f} s, {who} takes clips of up to {longest:.0f} s. {else_}"
+        return f"{path}: lasts {seconds:.0f} s, {name} takes clips of up to {longest:.0f} s. {advice}"
     return ""
 
 
-def encoded(
+@dataclass(frozen=True)
+class _MissingRows:
+    """The clips and views that a store lacks."""
+
+    clips: list[Clip]  # one clip for each distinct recording
+    views: list[str]  # views that at least one of these clips lacks
+    cached: int  # usable clips that lack no view
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the clips, in seconds."""
+        return sum(clip.seconds for clip in self.clips)
+
+    @classmethod
+    def of(cls, usable: Sequence[Clip], views: Sequence[str], store: EmbeddingStore) -> _MissingRows:
+        """Look up every clip and view in the store."""
+        keys = [clip.key for clip in usable]
+        missing = {view: store.missing(keys, [view]) for view in views}
+        incomplete = {key for lacking in missing.values() for key in lacking}
+        distinct = {clip.key: clip for clip in usable if clip.key in incomplete}
+        cached = sum(clip.key not in incomplete for clip in usable)
+        return cls(list(distinct.values()), [view for view in views if missing[view]], cached)
+
+
+def _store_provenance(info: EncoderInfo, folder: Path) -> None:
+    """Write the training list of a fine-tuned encoder to its store. Raises EncoderError if the checkpoint has none."""
+    if info.trained_on and not (folder / LIST).exists():
+        trained_on = read_checkpoint_training_list(folder_of(info.checkpoint), info.trained_on)
+        if trained_on:
+            write_training_list(trained_on, folder)
+
+
+def _extract_here(
+    clips: Sequence[Clip], encoder: Encoder, views: Sequence[str], store: EmbeddingStore, advance: Advance
+) -> None:
+    """Run the extraction loop in this process."""
+    with _ShardBuffer(store) as buffer, closing(encode_packs(clips, encoder, views)) as batches:
+        for pack, batch in batches:
+            buffer.add([clip.key for clip in pack], batch)
+            advance(sum(clip.seconds for clip in pack))
+
+
+def encode_packs(
     clips: Sequence[Clip], encoder: Encoder, views: Sequence[str], threads: int | None = None
 ) -> Generator[tuple[list[Clip], Batch]]:
-    """Packs of clips with their rows, in order; decoded and encoded in so many threads, all that help by default.
+    """Yield packs of clips with their rows, in order.
 
-    One lane is the caller's own thread: in any other, the C library returns large buffers to the system after each use.
+    `threads` is the number of threads that decode, and the largest number of threads that encode. By default up to
+    MAX_DECODERS threads decode, and `encoder.lanes` threads encode. A single lane encodes in the caller's own thread,
+    because in any other thread the C library returns large buffers to the system after each use.
     """
-    rate, lanes = encoder.info.sample_rate, min(encoder.lanes, threads or encoder.lanes)
-    decoders, encoders = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)), ThreadPoolExecutor(lanes)
-    begun = ((p, [decoders.submit(_waveform, clip, rate) for clip in p]) for p in packs(clips, encoder.pack))
-    decoded = _ahead(begun, AHEAD)
+    lanes = min(encoder.lanes, threads or encoder.lanes)
+    decoders = ThreadPoolExecutor(threads or min(MAX_DECODERS, os.cpu_count() or 1))
+    encoders = ThreadPoolExecutor(lanes)
+    decoded = _prefetch(_decode_packs(clips, encoder, decoders), PACKS_AHEAD)
     try:
         if lanes == 1:
             for pack, waves in decoded:
                 yield pack, _encode(encoder, pack, waves, views)
         else:
-            work = ((pack, encoders.submit(_encode, encoder, pack, waves, views)) for pack, waves in decoded)
-            for pack, batch in _ahead(work, lanes):
+            batches = ((pack, encoders.submit(_encode, encoder, pack, waves, views)) for pack, waves in decoded)
+            for pack, batch in _prefetch(batches, lanes):
                 yield pack, batch.result()
     finally:
         for pool in (encoders, decoders):
             pool.shutdown(cancel_futures=True)
 
 
-def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
-    """The same items, `count` of them taken before they are asked for."""
-    held: deque[Item] = deque()
-    for item in items:
-        held.append(item)
-        if len(held) > count:
-            yield held.popleft()
-    yield from held
+def _decode_packs(
+    clips: Sequence[Clip], encoder: Encoder, decoders: ThreadPoolExecutor
+) -> Iterator[tuple[list[Clip], list[Future[Waveform]]]]:
+    """Yield packs of clips, and start to decode each pack when it is taken."""
+    for pack in packs(clips, encoder.pack):
+        yield pack, [decoders.submit(_waveform, clip, encoder.info.sample_rate) for clip in pack]
 
 
 def packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
-    """Clips in groups that last up to `seconds`, the longest first; a longer clip is a group of its own."""
+    """Yield packs of clips of up to `seconds` together, the longest clips first; a longer clip is a pack of its own.
+
+    For example, clips of 1, 9, 2 and 3 seconds make packs of 9, 3 and 2 + 1 seconds if `seconds` is 4.
+    """
     pack: list[Clip] = []
-    held = 0.0
+    total = 0.0
     for clip in sorted(clips, key=lambda clip: -clip.seconds):
-        if pack and held + clip.seconds > seconds:
+        if pack and total + clip.seconds > seconds:
             yield pack
-            pack, held = [], 0.0
+            pack, total = [], 0.0
         pack.append(clip)
-        held += clip.seconds
+        total += clip.seconds
     if pack:
         yield pack
+
+
+def _prefetch(items: Iterator[Item], count: int) -> Iterator[Item]:
+    """Yield the items in order, but take up to `count` items from the iterator before they are needed."""
+    taken: deque[Item] = deque()
+    for item in items:
+        taken.append(item)
+        if len(taken) > count:
+            yield taken.popleft()
+    yield from taken
+
+
+def _waveform(clip: Clip, rate: int) -> Waveform:
+    """Return the waveform of a clip at `rate` Hz. Raises AudioError if the file no longer has the clip's key."""
+    recording = Recording.load(clip.path)
+    if recording.key != clip.extra.get(COPY_OF, clip.key):
+        raise AudioError(f"{clip.path}: changed while it was being extracted. Run again once it is complete.")
+    wave = recording.waveform(rate)
+    return transformed(wave, rate, clip) if COPY_OF in clip.extra else wave
 
 
 def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Waveform]], views: Sequence[str]) -> Batch:
@@ -245,21 +244,69 @@ def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Wave
     return batch
 
 
-def _waveform(clip: Clip, rate: int) -> Waveform:
-    """The waveform that the clip's key belongs to: a file that changed since must not be stored under it."""
-    recording = Recording.load(clip.path)
-    if recording.key != clip.extra.get(COPY_OF, clip.key):
-        raise AudioError(f"{clip.path}: changed while it was being extracted. Run again once it is complete.")
-    wave = recording.waveform(rate)
-    return transformed(wave, rate, clip) if COPY_OF in clip.extra else wave
-
-
 def refuse_nan(paths: Sequence[str], batch: Batch) -> None:
-    """Raise EncoderError, naming the clip, for a row that is not finite."""
+    """Raise EncoderError with the path of the clip if a row of the batch is not finite."""
     for view, rows in batch.items():
         for path, row in zip(paths, rows, strict=True):
             if not np.isfinite(row).all():
-                ways = ["leave the clip out", "check the checkpoint"]
+                advice = ["leave the clip out", "check the checkpoint"]
                 if row.dtype == np.float16:
-                    ways.insert(0, "do without this view, for float16 ends at 65504")
-                raise EncoderError(f"{path}: its vector is not finite ('{view}'). Either {', or '.join(ways)}.")
+                    advice.insert(0, "do without this view, because float16 ends at 65504")
+                raise EncoderError(f"{path}: its vector is not finite ('{view}'). Either {', or '.join(advice)}.")
+
+
+@dataclass
+class _ShardBuffer:
+    """Rows that wait for their shard. One shard is written in a thread while the rows of the next are collected."""
+
+    store: EmbeddingStore
+    keys: list[str] = field(default_factory=list)  # content keys of the rows that wait
+    batches: list[Batch] = field(default_factory=list)  # these rows
+    started: float = field(default_factory=time.monotonic)  # start of the run, in seconds
+    committed: float = field(default_factory=time.monotonic)  # last commit, in seconds
+    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    writing: Future[None] | None = None  # the shard that is being written
+
+    def add(self, keys: Sequence[str], batch: Batch) -> None:
+        """Add rows, and commit if the shard is large enough or losing it would cost too much work."""
+        self.keys += keys
+        self.batches.append(batch)
+        if self.writing and self.writing.done():
+            self._wait()  # raises the error of a full disk now and not with the next shard
+        nbytes = sum(rows.nbytes for batch in self.batches for rows in batch.values())
+        now = time.monotonic()
+        allowed = max(LOSS_SECONDS, LOSS_SHARE * (now - self.started))
+        if nbytes >= SHARD_BYTES or now - self.committed >= allowed:
+            self.commit()
+
+    def commit(self) -> None:
+        """Wait for the shard before, then start to write the rows that wait. Raises the error of the shard before."""
+        self._wait()
+        if self.keys:
+            self.writing = self.writer.submit(_write_batches, self.store, self.keys, self.batches)
+        self.keys, self.batches, self.committed = [], [], time.monotonic()
+
+    def __enter__(self) -> _ShardBuffer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Commit the rows that wait. If the loop was ended by an error, a failed commit does not hide that error."""
+        try:
+            self.commit()
+            self._wait()
+        except StoreError as failed_commit:
+            if error is None:
+                raise
+            if isinstance(error, SerError):
+                raise type(error)(f"{error}\n{failed_commit}") from failed_commit
+        finally:
+            self.writer.shutdown()
+
+    def _wait(self) -> None:
+        writing, self.writing = self.writing, None
+        if writing:
+            writing.result()
+
+
+def _write_batches(store: EmbeddingStore, keys: Sequence[str], batches: Sequence[Batch]) -> None:
+    store.write(keys, {view: join([batch[view] for batch in batches]) for view in batches[0]})

@@ -1,12 +1,12 @@
 """The extraction loop on many machines, as plain Ray tasks: the extra [cluster].
 
-A task is a batch of clips: it decodes them, encodes them and writes one shard into the store's folder, which all
-machines share. The shard is named after its clips and views, so a task that is run again, because its machine was lost,
-finds it there or writes the same. Plain tasks, because they survive the loss of a whole machine; actors lost work or
-hung.
+A task decodes and encodes one batch of clips and writes one shard into the store's folder, which all machines share.
+The shard is named after its clips and views. If a task runs again because its machine was lost, it finds that shard or
+writes the same one. Plain tasks are used because they survive the loss of a whole machine; actors lost work or hung.
 
-    ser extract --cluster local      a Ray of its own on this machine, gone afterwards
-    ser extract --cluster auto       the Ray that this machine belongs to; or HOST:PORT
+    ser extract --cluster local      start Ray on this machine, and stop it afterwards
+    ser extract --cluster auto       use the Ray cluster that this machine belongs to
+    ser extract --cluster HOST:PORT  use the Ray cluster at this address
 """
 
 from __future__ import annotations
@@ -28,44 +28,47 @@ from ..encoders import load_encoder
 from ..errors import EncoderError, SerError, first_line
 from ..manifest import Clip
 from ..progress import Advance
-from .extract import Loop, encoded, packs
+from ..text import install_hint
+from .extract import Loop, encode_packs, packs
 from .shard import SUFFIX, write_shard
 from .store import EmbeddingStore
 
 LOCAL = "local"
-# A lost machine, or Ctrl-C, costs this much audio of each task: half a minute of a core's work, a second of a GPU's.
+# Longest audio of one task, in seconds. A lost machine or Ctrl-C costs this much work of each task: half a minute for a
+# CPU core, one second for a GPU.
 CPU_SECONDS, GPU_SECONDS = 200.0, 7200.0
-TURNS = 4  # batches a slot of the cluster at least, so that the last one to finish keeps few waiting
-KNOCK_SECONDS = 5.0
-AHEAD = 2  # batches in flight for each slot: the next is there when one ends, and the driver holds no long list
+TASKS_PER_SLOT = 4  # least number of tasks for each slot of the cluster, so that few slots wait for the last task
+CONNECT_SECONDS = 5.0  # how long to wait for an answer at HOST:PORT
+BATCHES_AHEAD = 2  # batches submitted for each slot: the next is ready when one ends, and the list of them stays short
 
 
 @dataclass(frozen=True)
 class RayWork:
-    """What every task of an extraction is told."""
+    """The settings that all tasks of an extraction share."""
 
-    encoder: str
+    encoder: str  # name, checkpoint folder or hub id
     device: str
     precision: str
-    fingerprint: str
-    folder: Path
+    fingerprint: str  # fingerprint of the encoder on the machine that started the extraction
+    folder: Path  # folder of the store
     views: tuple[str, ...]
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster, or one of this machine's own for `local`; left, or ended, afterwards.
+    """Connect to a Ray cluster, or start Ray on this machine for `local`; disconnect or stop Ray afterwards.
 
-    Raises SerError where Ray is not installed or the cluster cannot be reached.
+    The value of the context is the module `ray`. A connection that exists already is used and kept. Raises SerError if
+    Ray is not installed or the cluster cannot be reached.
     """
-    ray = _ray()
+    ray = _import_ray()
     if ray.is_initialized():
         yield ray
         return
-    own = {"include_dashboard": False} if address == LOCAL else {}
+    options = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        _check_reachable(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise SerError(
             f"--cluster {address}: cannot be reached ({first_line(error)}). Start one with `ray start --head` "
@@ -78,36 +81,47 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def on_cluster(address: str, encoder: str, device: str = "auto", precision: str = "fp32") -> Loop:
-    """What `extract` takes as its `loop`: the batches run on a cluster, where the encoder is loaded by these names.
+    """Return a `loop` for `extract` that runs the batches on a cluster.
 
-    Raises SerError where Ray is not installed; the cluster is asked for only when there is something to encode.
+    Each machine loads the encoder by these arguments of `load_encoder`. Raises SerError if Ray is not installed. The
+    cluster is contacted only when there are clips to encode.
     """
-    _need_ray()
+    _check_ray()
 
     def loop(
-        clips: Sequence[Clip], loaded: Encoder, views: Sequence[str], store: EmbeddingStore, tell: Advance
+        clips: Sequence[Clip], loaded: Encoder, views: Sequence[str], store: EmbeddingStore, advance: Advance
     ) -> None:
         name = str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder
         work = RayWork(name, device, precision, loaded.info.fingerprint, store.folder.resolve(), tuple(views))
         with connected(address) as ray:
-            slots, gpus = _slots(ray, device)
-            batch_seconds = _batch_seconds(clips, loaded, slots, GPU_SECONDS if gpus else CPU_SECONDS)
-            task = ray.remote(num_cpus=1, num_gpus=min(gpus, 1), max_retries=-1)(_extract)
-            calls = (functools.partial(task.remote, work, batch) for batch in packs(clips, batch_seconds))
+            results = _run_batches(ray, work, clips, loaded.pack)
             try:
-                for seconds in _bounded(ray, calls, AHEAD * slots):
-                    tell(seconds)
+                for seconds in results:
+                    advance(seconds)
             finally:
                 store.refresh()
 
     return loop
 
 
+def _run_batches(ray: Any, work: RayWork, clips: Sequence[Clip], pack: float) -> Iterator[float]:
+    """Return an iterator that extracts the clips in batches on a cluster and yields the seconds of each batch.
+
+    `pack` is the duration that a batch of the encoder should have at least, in seconds.
+    """
+    slots, gpus = _slots(ray, work.device)
+    seconds = _batch_seconds(clips, pack, slots, GPU_SECONDS if gpus else CPU_SECONDS)
+    task = ray.remote(num_cpus=1, num_gpus=min(gpus, 1), max_retries=-1)(_extract)
+    calls = (functools.partial(task.remote, work, batch) for batch in packs(clips, seconds))
+    return _bounded(ray, calls, BATCHES_AHEAD * slots)
+
+
 @contextmanager
 def ray_pool(address: str, jobs: int | None = None) -> Iterator[tuple[Any, int, Callable[[Any], Callable[[], Any]]]]:
-    """joblib's pool on a cluster, how many calls are a round of it, and what stores a value once on each machine.
+    """Yield a joblib pool on a cluster, the number of calls in one round of it, and a function that shares a value.
 
-    What it stores is fetched by calling what it gives. Raises SerError as `connected` does.
+    The function stores a value once on each machine and returns a callable that fetches it. Raises SerError as
+    `connected` does.
     """
     import joblib
 
@@ -117,48 +131,53 @@ def ray_pool(address: str, jobs: int | None = None) -> Iterator[tuple[Any, int, 
         register_ray()
         cores = int(ray.cluster_resources().get("CPU", 1))
         with joblib.parallel_config(backend="ray", n_jobs=min(jobs or cores, cores)), joblib.Parallel() as pool:
-            yield pool, TURNS * pool.n_jobs, lambda value: functools.partial(ray.get, ray.put(value))
+            yield pool, TASKS_PER_SLOT * pool.n_jobs, lambda value: functools.partial(ray.get, ray.put(value))
 
 
-def _need_ray() -> None:
+def _check_ray() -> None:
     if find_spec("ray") is None:
-        raise SerError("--cluster needs Ray: `pip install ray`, or leave --cluster out.")
+        raise SerError(f"--cluster needs Ray. Install it with `{install_hint('cluster')}`, or leave out --cluster.")
 
 
-def _ray() -> Any:
-    _need_ray()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request to anywhere else
+def _import_ray() -> Any:
+    _check_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
     import ray
 
     return ray
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nobody answers at HOST:PORT: Ray itself would try for minutes. ValueError for no address."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError if nothing answers at HOST:PORT, where Ray would try for minutes; ValueError for no address."""
     if address in (LOCAL, "auto"):
         return
-    found = re.fullmatch(r"\[?([^/\]]+)\]?:(\d{1,5})", address)
-    if not found:
+    match = re.fullmatch(r"\[?([^/\]]+)\]?:(\d{1,5})", address)
+    if not match:
         raise ValueError("wanted local, auto or HOST:PORT")
-    socket.create_connection((found[1], int(found[2])), timeout=KNOCK_SECONDS).close()
+    socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
 
 
 def _slots(ray: Any, device: str) -> tuple[int, int]:
-    """How many tasks the cluster runs at once, and how many GPUs they have."""
-    has = ray.cluster_resources()
-    gpus = 0 if device == "cpu" else int(has.get("GPU", 0))
+    """Return the number of tasks that the cluster runs at once, and the number of its GPUs that they use."""
+    resources = ray.cluster_resources()
+    gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
     if device.startswith("cuda") and not gpus:
-        raise EncoderError(f"--device {device}: no machine of the cluster has a GPU that Ray knows. Use --device cpu.")
-    return max(1, gpus or int(has.get("CPU", 1))), gpus
+        raise EncoderError(
+            f"--device {device}: no machine of the cluster has a GPU that Ray can use. Use --device cpu."
+        )
+    return max(1, gpus or int(resources.get("CPU", 1))), gpus
 
 
-def _batch_seconds(clips: Sequence[Clip], encoder: Encoder, slots: int, most: float) -> float:
-    """Seconds of audio of one task."""
-    return min(most, max(encoder.pack, sum(clip.seconds for clip in clips) / (TURNS * slots)))
+def _batch_seconds(clips: Sequence[Clip], pack: float, slots: int, most: float) -> float:
+    """Return the audio of one task, in seconds: at least `pack` if `most` allows, and at most `most`."""
+    return min(most, max(pack, sum(clip.seconds for clip in clips) / (TASKS_PER_SLOT * slots)))
 
 
 def _bounded(ray: Any, calls: Iterable[Callable[[], Any]], most: int) -> Iterator[Any]:
-    """The results of remote calls, as they come, with at most so many under way. Raises what a task raised."""
+    """Yield the results of remote calls as they arrive; at most `most` calls run or wait at once.
+
+    Raises the error of a call that fails, and cancels the calls that are left then.
+    """
     pending: list[Any] = []
     try:
         for call in calls:
@@ -175,6 +194,7 @@ def _bounded(ray: Any, calls: Iterable[Callable[[], Any]], most: int) -> Iterato
 
 
 def _result(ray: Any, done: Any) -> Any:
+    """Return the result of a remote call that has ended. Raises SerError if the call failed."""
     try:
         return ray.get(done)
     except ray.exceptions.RayError as error:
@@ -185,29 +205,32 @@ def _result(ray: Any, done: Any) -> Any:
 
 
 def _extract(work: RayWork, clips: Sequence[Clip]) -> float:
-    """One task: the seconds of audio of these clips, whose rows are in the store's folder afterwards."""
-    encoder = _loaded(work.encoder, work.device, work.precision)
+    """Write the shard of a batch of clips unless it exists, and return the seconds of audio of the batch.
+
+    This is the Ray task. Raises EncoderError if the encoder of this machine has another fingerprint than `work`.
+    """
+    encoder = _load_cached(work.encoder, work.device, work.precision)
     if encoder.info.fingerprint != work.fingerprint:
         raise EncoderError(
-            f"{work.encoder} is another encoder on {os.uname().nodename} ({encoder.info.preprocessing}) than where the "
-            "extraction was started. All machines need the same files and the same versions."
+            f"{work.encoder} on {os.uname().nodename} is not the encoder that the extraction was started with "
+            f"({encoder.info.preprocessing}). All machines need the same files and the same versions."
         )
-    name = _name(work, clips)
+    name = _shard_name(work, clips)
     if not (work.folder / f"{name}{SUFFIX}").exists():
-        with closing(encoded(clips, encoder, work.views, threads=1)) as batches:
-            done = list(batches)
-        rows = {view: join([batch[view] for _, batch in done]) for view in work.views}
-        write_shard(work.folder, encoder.info, [clip.key for pack, _ in done for clip in pack], rows, name)
+        with closing(encode_packs(clips, encoder, work.views, threads=1)) as batches:
+            encoded = list(batches)
+        rows = {view: join([batch[view] for _, batch in encoded]) for view in work.views}
+        write_shard(work.folder, encoder.info, [clip.key for pack, _ in encoded for clip in pack], rows, name)
     return sum(clip.seconds for clip in clips)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(encoder: str, device: str, precision: str) -> Encoder:
-    """One encoder a worker, whatever tasks it runs."""
+def _load_cached(encoder: str, device: str, precision: str) -> Encoder:
+    """Load an encoder once in each worker process, for all of its tasks."""
     return load_encoder(encoder, device, precision)
 
 
-def _name(work: RayWork, clips: Sequence[Clip]) -> str:
-    """The name of a batch's shard: the same for the same clips and views, wherever and whenever it is made."""
-    said = "\n".join([*work.views, "", *sorted(clip.key for clip in clips)])
-    return f"batch-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
+def _shard_name(work: RayWork, clips: Sequence[Clip]) -> str:
+    """Return the name of a batch's shard, which depends only on the keys of the clips and on the views."""
+    text = "\n".join([*work.views, "", *sorted(clip.key for clip in clips)])
+    return f"batch-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -1,4 +1,4 @@
-"""One file a dataset: its facts and its parse function. `embedcache.dataset` says what they expose.
+"""The datasets. Each has a module with its facts and its parse function, as `embedcache.dataset.Dataset` defines them.
 
 datasets.get("ravdess")    datasets.names()    datasets.all()
 """

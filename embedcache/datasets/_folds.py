@@ -1,7 +1,8 @@
-"""The folds of the datasets, as `folds.json` lists them: what is tested in each; the rest is for training.
+"""The folds of the datasets, read from `folds.json`. A fold lists its test set; all other clips are for training.
 
-`official` are by speaker: EmoBox's where it has such, else ours, stratified and seeded. `published` are EmoBox's where
-those cut speakers in two. The file is plain, so that others can test on the same clips.
+The `official` folds are speaker-independent: those of EmoBox if it has such folds, otherwise our own, stratified and
+with a fixed seed. The `published` folds are those of EmoBox that put clips of one speaker into training and test. The
+file is plain JSON so that other projects can test on the same clips.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ from ..dataset import Folds
 
 
 def official(dataset: str) -> Folds:
-    """The test speakers of each fold."""
-    return _folds("official", dataset)
+    """Return the test speakers of each official fold."""
+    return _load_folds("official", dataset)
 
 
 def published(dataset: str) -> Folds:
-    """The test clips of each fold."""
-    return _folds("published", dataset)
+    """Return the ids of the test clips of each published fold."""
+    return _load_folds("published", dataset)
 
 
 def source(dataset: str) -> str:
-    """Who made the official folds, and how."""
-    said: str = _read()["official"][dataset]["source"]
-    return said
+    """Return who made the official folds, and how."""
+    text: str = _read_json()["official"][dataset]["source"]
+    return text
 
 
-def _folds(kind: str, dataset: str) -> Folds:
-    return tuple(tuple(fold) for fold in _read()[kind][dataset]["folds"])
+def _load_folds(kind: str, dataset: str) -> Folds:
+    return tuple(tuple(fold) for fold in _read_json()[kind][dataset]["folds"])
 
 
 @functools.cache
-def _read() -> Any:
+def _read_json() -> Any:
     return json.loads(Path(__file__).with_name("folds.json").read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
 """CREMA-D: 91 actors, twelve sentences, six emotions (Cao et al. 2014).
 
-A name is `<actor>_<sentence>_<emotion>_<level>`; only the sentence IEO was recorded at three levels. The actors' sex
-stands in `VideoDemographics.csv`, which is read where it lies beside the recordings; most copies lack it.
+A file name is `<actor>_<sentence>_<emotion>_<level>`; only the sentence IEO was recorded at three levels. The sex of
+the actors is in `VideoDemographics.csv`, which is read if it is next to the recordings. Most copies lack this table, so
+this module has a list of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from . import _folds, _remotes
 NAME = re.compile(r"/(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{2})$")
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
-LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}  # XX: not specified
+LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}  # XX: unspecified
 WOMEN = frozenset(
     re.findall(
         r"\d+",
@@ -34,7 +35,7 @@ FAULTS = (
     *(
         KnownFault(
             clips=tuple(f"{clip}_XX" for clip in pair.split()),
-            what="one recording, byte for byte, under two labels",
+            description="the same recording, byte for byte, with two labels",
             source="the published checksums, which are equal",
             left_out=True,
         )
@@ -44,29 +45,32 @@ FAULTS = (
 
 
 def clip(match: re.Match[str], path: Path, genders: dict[str, str]) -> Clip | None:
-    """The clip that a name describes; None for the repository's MP3s beside it; ValueError for an unknown code."""
+    """Return the clip that a file name describes. Raises ValueError for an unknown code.
+
+    Returns None for a file in `AudioMP3` if the folder `AudioWAV` is next to it, as in the repository of the dataset,
+    which holds each clip in both formats.
+    """
     if path.parent.name == "AudioMP3" and path.parent.with_name("AudioWAV").is_dir():
         return None
     actor, sentence, emotion, level = match.groups()
-    for code, known in ((actor, genders), (sentence, SENTENCES), (emotion, EMOTIONS), (level, LEVELS)):
-        if code not in known:
-            raise ValueError(f"code {code}, wanted one of {', '.join(known)}")
-    extra = {"text": sentence, "intensity": LEVELS[level]}
-    given = {name: value for name, value in extra.items() if value}
-    return Clip("cremad", path.stem, str(path), EMOTIONS[emotion], actor, genders[actor], given)
+    for code, codes in ((actor, genders), (sentence, SENTENCES), (emotion, EMOTIONS), (level, LEVELS)):
+        if code not in codes:
+            raise ValueError(f"code {code}, wanted one of {', '.join(codes)}")
+    extra = {"text": sentence} | ({"intensity": LEVELS[level]} if LEVELS[level] else {})
+    return Clip("cremad", path.stem, str(path), EMOTIONS[emotion], actor, genders[actor], extra)
 
 
 def scan(root: Path) -> list[Clip]:
-    """All clips below `root`. Raises DataError for names that are not CREMA-D's."""
-    return scan_names(root, LAYOUT, NAME, functools.partial(clip, genders=ACTORS | _demographics(root)))
+    """Return all clips below `root`. Raises DataError if a file name is not one of CREMA-D."""
+    return scan_names(root, LAYOUT, NAME, functools.partial(clip, genders=ACTORS | _read_demographics(root)))
 
 
-def _demographics(root: Path) -> dict[str, str]:
-    """Actor -> gender, as the dataset's own table says, if it is there: in `root`, or beside it."""
-    table = next((place / DEMOGRAPHICS for place in (root, root.parent) if (place / DEMOGRAPHICS).is_file()), None)
+def _read_demographics(root: Path) -> dict[str, str]:
+    """Return actor -> gender from the table of the dataset, if it is in `root` or in the folder above; else nothing."""
+    table = next((folder / DEMOGRAPHICS for folder in (root, root.parent) if (folder / DEMOGRAPHICS).is_file()), None)
     rows = read_rows(table, ("ActorID", "Sex")) if table else []
-    said = {row["ActorID"]: row["Sex"].strip().lower() for row in rows}
-    return {actor: sex for actor, sex in said.items() if actor in ACTORS and sex in ("female", "male")}
+    sexes = {row["ActorID"]: row["Sex"].strip().lower() for row in rows}
+    return {actor: sex for actor, sex in sexes.items() if actor in ACTORS and sex in ("female", "male")}
 
 
 dataset = Dataset(
@@ -76,7 +80,7 @@ dataset = Dataset(
     licence="ODbL 1.0",
     citation="Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). IEEE Trans. Affective Computing 5(4): "
     "377-390. doi:10.1109/TAFFC.2014.2336244",
-    source="https://github.com/CheyneyComputerScience/CREMA-D, AudioWAV (0.6 GB; a git-LFS repository)",
+    source="https://github.com/CheyneyComputerScience/CREMA-D, AudioWAV (0.6 GB; a Git LFS repository)",
     layout=LAYOUT,
     scan=scan,
     names=NAME,
@@ -84,7 +88,7 @@ dataset = Dataset(
     labels=tuple(sorted(EMOTIONS.values())),
     n_clips=7442,
     n_speakers=91,
-    seconds=(1.26, 5.01),  # by the published sizes
+    seconds=(1.26, 5.01),  # computed from the published file sizes
     rates=(16_000,),
     known_faults=FAULTS,
     official_folds=_folds.official("cremad"),

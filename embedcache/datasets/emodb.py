@@ -1,6 +1,6 @@
 """EMO-DB, the Berlin database: ten speakers, ten German sentences, seven emotions, 535 clips (Burkhardt et al. 2005).
 
-A name is `<speaker><text><emotion><version>`: `03a01Fa` is speaker 03, sentence a01, Freude, version a.
+A file name is `<speaker><text><emotion><version>`: `03a01Fa` is speaker 03, sentence a01, Freude (joy), version a.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..dataset import Dataset, scan_names
 from ..manifest import Clip
 from . import _folds, _remotes
 
-EMOTIONS = {  # Wut, Langeweile, Ekel, Angst, Freude, Trauer
+EMOTIONS = {  # initials of the German words Wut, Langeweile, Ekel, Angst, Freude, Trauer and neutral
     "W": "angry",
     "L": "boredom",
     "E": "disgust",
@@ -29,7 +29,7 @@ LAYOUT = "names like wav/03a01Fa.wav (speaker, text, emotion, version)"
 
 
 def clip(match: re.Match[str], path: Path) -> Clip:
-    """The clip that a name describes; ValueError for a speaker that there is not."""
+    """Return the clip that a file name describes. Raises ValueError for an unknown speaker."""
     speaker, text, emotion, version = match.groups()
     if speaker not in SPEAKERS:
         raise ValueError(f"speaker {speaker}, wanted one of {', '.join(SPEAKERS)}")
@@ -41,7 +41,7 @@ dataset = Dataset(
     name="emodb",
     title="EMO-DB",
     acted=True,
-    licence="free for research, with its citation",
+    licence="free for research if cited",
     citation="Burkhardt F, Paeschke A, Rolfes M, Sendlmeier W, Weiss B (2005). A database of German emotional speech. "
     "Interspeech 2005: 1517-1520",
     source="http://emodb.bilderbar.info",

@@ -1,8 +1,8 @@
 """RAVDESS, speech and song: 24 actors, two sentences, up to eight emotions (Livingstone & Russo 2018).
 
-A name is seven numbers, `MM-CC-EE-II-SS-RR-AA`: modality (03 is audio alone), vocal channel (01 speech, 02 song),
-emotion, intensity, statement, repetition, actor (odd: male, even: female). Folders do not count. Kaggle's copy holds
-the tree twice; the second copy of a clip is recognised by name and content when the clips are keyed.
+A file name is seven numbers, `MM-CC-EE-II-SS-RR-AA`: modality (03 is audio only), vocal channel (01 speech, 02 song),
+emotion, intensity, statement, repetition, actor (odd: male, even: female). Folder names are ignored. The copy on Kaggle
+holds the tree twice; the second copy of a clip is recognised by name and content when the keys are computed.
 """
 
 from __future__ import annotations
@@ -28,29 +28,32 @@ EMOTIONS = {
     "08": "surprised",
 }
 INTENSITIES = {"01": "normal", "02": "strong"}
-STATEMENTS = {"01": "kids", "02": "dogs"}  # are talking by the door; are sitting by the door
+STATEMENTS = {"01": "kids", "02": "dogs"}  # "Kids are talking by the door", "Dogs are sitting by the door"
 REPETITIONS = {"01": "1", "02": "2"}
 ACTORS = {f"{n:02d}": "male" if n % 2 else "female" for n in range(1, 25)}
 LAYOUT = "names like 03-01-05-02-01-01-12.wav (modality-channel-emotion-intensity-statement-repetition-actor)"
 TWINS = KnownFault(
     clips=("03-01-03-01-02-01-07", "03-01-03-01-02-02-07"),
-    what="the two repetitions are one recording, byte for byte",
-    source="found in the published archive by comparing checksums",
+    description="the two repetitions are the same recording, byte for byte",
+    source="the checksums of the files in the published archive, which are equal",
     treatment="kept together in one fold",
 )
 
 
-def clip(match: re.Match[str], path: Path, dataset: str, wanted: str) -> Clip | None:
-    """The clip that a name describes; None for the other vocal channel; ValueError for a code that there is not."""
+def clip(match: re.Match[str], path: Path, dataset: str, vocal_channel: str) -> Clip | None:
+    """Return the clip that a file name describes, or None for the other vocal channel.
+
+    `vocal_channel` is "speech" or "song". Raises ValueError for an unknown code.
+    """
     modality, *codes = match.groups()
     if modality != "03":
-        raise ValueError(f"modality {modality}, wanted 03 (audio alone)")
+        raise ValueError(f"modality {modality}, wanted 03 (audio only)")
     tables = (CHANNELS, EMOTIONS, INTENSITIES, STATEMENTS, REPETITIONS, ACTORS)
     for code, table in zip(codes, tables, strict=True):
         if code not in table:
             raise ValueError(f"code {code}, wanted one of {', '.join(table)}")
     channel, emotion, intensity, statement, repetition, actor = codes
-    if CHANNELS[channel] != wanted:
+    if CHANNELS[channel] != vocal_channel:
         return None
     extra = {
         "intensity": INTENSITIES[intensity],
@@ -60,8 +63,9 @@ def clip(match: re.Match[str], path: Path, dataset: str, wanted: str) -> Clip | 
     return Clip(dataset, path.stem, str(path), EMOTIONS[emotion], actor, ACTORS[actor], extra)
 
 
-def _scan(dataset: str, wanted: str) -> functools.partial[list[Clip]]:
-    parse = functools.partial(clip, dataset=dataset, wanted=wanted)
+def _make_scan(dataset: str, vocal_channel: str) -> functools.partial[list[Clip]]:
+    """Return a function that scans a tree for one vocal channel."""
+    parse = functools.partial(clip, dataset=dataset, vocal_channel=vocal_channel)
     return functools.partial(scan_names, layout=LAYOUT, names=NAME, parse=parse)
 
 
@@ -71,7 +75,7 @@ Ravdess = functools.partial(
     licence="CC BY-NC-SA 4.0",
     citation="Livingstone SR, Russo FA (2018). PLoS ONE 13(5): e0196391. doi:10.1371/journal.pone.0196391",
     layout=LAYOUT,
-    corpus="ravdess",  # the same actors and sentences
+    corpus="ravdess",  # speech and song share actors and sentences
     language="English",
     rates=(48_000,),
 )
@@ -81,7 +85,7 @@ dataset = (
         name="ravdess",
         title="RAVDESS, speech",
         source="https://zenodo.org/records/1188976, Audio_Speech_Actors_01-24.zip (208 MB)",
-        scan=_scan("ravdess", "speech"),
+        scan=_make_scan("ravdess", "speech"),
         names=re.compile(r"/03-01(-\d\d){5}$"),
         remotes=_remotes.ravdess_speech,
         labels=tuple(sorted(EMOTIONS.values())),
@@ -96,7 +100,7 @@ dataset = (
         name="ravdess-song",
         title="RAVDESS, song",
         source="https://zenodo.org/records/1188976, Audio_Song_Actors_01-24.zip (226 MB)",
-        scan=_scan("ravdess-song", "song"),
+        scan=_make_scan("ravdess-song", "song"),
         names=re.compile(r"/03-02(-\d\d){5}$"),
         remotes=_remotes.ravdess_song,
         labels=tuple(sorted(list(EMOTIONS.values())[:6])),

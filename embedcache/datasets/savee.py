@@ -1,6 +1,7 @@
 """SAVEE: four men, seven emotions, 480 clips (Haq & Jackson 2009).
 
-A name is `<emotion><number>` in the speaker's folder (`DC/sa01.wav`), or `<speaker>_<emotion><number>` in one folder.
+A file name is `<emotion><number>` in a folder for each speaker (`DC/sa01.wav`), or `<speaker>_<emotion><number>` if all
+files are in one folder (`DC_sa01.wav`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..manifest import Clip
 from . import _folds
 
 SPEAKERS = ("DC", "JE", "JK", "KL")
-EMOTIONS = {  # the longer codes first: `sa01` is no `s`, and `su01` neither
+EMOTIONS = {  # two-letter codes first, because NAME tries the codes in this order
     "sa": "sad",
     "su": "surprise",
     "a": "angry",
@@ -28,7 +29,10 @@ LAYOUT = "names like AudioData/DC/sa01.wav, or DC_sa01.wav (speaker, emotion, nu
 
 
 def clip(match: re.Match[str], path: Path) -> Clip:
-    """The clip that a name describes. Each emotion has sentences of its own, so that a text is emotion and number."""
+    """Return the clip that a file name describes.
+
+    Each emotion has its own sentences, so the text is identified by emotion and number.
+    """
     speaker, emotion, number = match.groups()
     text = f"{emotion}{number}"
     return Clip("savee", f"{speaker}_{text}", str(path), EMOTIONS[emotion], speaker, "male", {"text": text})
@@ -38,11 +42,11 @@ dataset = Dataset(
     name="savee",
     title="SAVEE",
     acted=True,
-    licence="research only, on registration",
+    licence="research only, after registration",
     citation="Haq S, Jackson PJB (2009). Speaker-dependent audio-visual emotion recognition. AVSP 2009: 53-58",
-    source="http://kahlan.eps.surrey.ac.uk/savee, on registration",
-    apply="Register at http://kahlan.eps.surrey.ac.uk/savee/Download.html; a password is sent. The folder AudioData, "
-    "or a copy with all files in one folder, is what is read.",
+    source="http://kahlan.eps.surrey.ac.uk/savee, after registration",
+    how_to_apply="Register at http://kahlan.eps.surrey.ac.uk/savee/Download.html to be sent a password. `ser` reads "
+    "the folder AudioData, or a copy with all files in one folder.",
     layout=LAYOUT,
     scan=functools.partial(scan_names, layout=LAYOUT, names=NAME, parse=clip),
     names=NAME,

@@ -1,7 +1,8 @@
 """TESS: two women, 200 words, seven emotions, 2,800 clips (Pichora-Fuller & Dupuis 2020).
 
-A name is `<speaker>_<word>_<emotion>`; folders, whose spelling varies, do not count. Some copies call a clip
-`OA_bite_neutral`. Kaggle's copy holds the tree twice, which is recognised when the clips are keyed.
+A file name is `<speaker>_<word>_<emotion>`. Folder names are ignored, because their spelling varies between copies.
+Some copies misspell one clip as `OA_bite_neutral`. The copy on Kaggle holds the tree twice; the second copy of a clip
+is recognised when the keys are computed.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ EMOTIONS = {
     "ps": "surprise",  # pleasant surprise
     "sad": "sad",
 }
-SPEAKERS = {"OAF": "OAF", "YAF": "YAF", "OA": "OAF"}
+SPEAKERS = {"OAF": "OAF", "YAF": "YAF", "OA": "OAF"}  # spelling in file names -> speaker
 NAME = re.compile(rf"/({'|'.join(SPEAKERS)})_([A-Za-z]+)_({'|'.join(EMOTIONS)})$")
 LAYOUT = "names like OAF_bite_neutral.wav (speaker_word_emotion)"
 
 
 def clip(match: re.Match[str], path: Path) -> Clip:
-    """The clip that a name describes."""
-    said, word, emotion = match.groups()
-    speaker = SPEAKERS[said]
+    """Return the clip that a file name describes."""
+    spelling, word, emotion = match.groups()
+    speaker = SPEAKERS[spelling]
     clip_id = f"{speaker}_{word}_{emotion}"
     return Clip("tess", clip_id, str(path), EMOTIONS[emotion], speaker, "female", {"text": word.lower()})
 
@@ -50,7 +51,7 @@ dataset = Dataset(
     labels=tuple(sorted(EMOTIONS.values())),
     n_clips=2800,
     n_speakers=2,
-    rates=(24_414, 96_000),  # the second of one clip, OAF_food_fear
+    rates=(24_414, 96_000),  # 96 kHz is the rate of one clip, OAF_food_fear
     official_folds=_folds.official("tess"),
     official_source=_folds.source("tess"),
     published_folds=functools.partial(_folds.published, "tess"),

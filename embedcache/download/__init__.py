@@ -1,4 +1,4 @@
-"""`ser download`: fetch a dataset over HTTP, check its checksums, unpack it.
+"""`ser download`: fetch a dataset over HTTP, check its checksums and unpack it.
 
 May import: `files` and the modules directly in `embedcache`.
 """

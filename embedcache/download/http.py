@@ -1,8 +1,8 @@
-"""One file from a server: complete, checked and synced under its name, or a part that the next try goes on from.
+"""Fetch one file from a server: the result is a complete and checked file, or a part that the next try continues.
 
-A part lies beside the file's place, hidden, as `.<name>.part`, with a note `.<name>.part.json` of the address that it
-came from and of the version (ETag or Last-Modified) that the server had. What a server says of lengths is not trusted:
-nothing is written beyond the size that is known, and a file gets its name only with the right size and checksum.
+The part is a hidden file `.<name>.part` next to the target. A note `.<name>.part.json` records the URL of the part and
+the version of the file on the server (ETag or Last-Modified). Lengths given by a server are not trusted: nothing is
+written beyond the known size, and a file gets its final name only if its size and checksum are right.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ from ..errors import DataError
 from ..files.atomic import sync_folder
 from ..files.untrusted import check_file, read_json
 
-CHUNK = 1 << 18  # bytes that are read at once, at most
-STEP = 1 << 20  # bytes after which a file counts as coming along, so that the tries are counted anew
-LARGEST = 4 << 30  # bytes of a file whose size nobody has published
-LARGEST_DOCUMENT = 64 << 20  # bytes of a listing
-LONGEST_PAUSE = 120.0  # seconds, whatever a server asks for
-PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504})  # answers that another try may mend
-AGAIN = "The same command goes on from there."
+CHUNK = 1 << 18  # maximum number of bytes in one read
+STEP = 1 << 20  # number of new bytes after which earlier failed tries no longer count
+LARGEST = 4 << 30  # maximum size of a file without a published size, in bytes
+LARGEST_DOCUMENT = 64 << 20  # maximum size of a list of files, in bytes
+LONGEST_PAUSE = 120.0  # maximum pause between two tries, in seconds, whatever the server asks for
+TEMPORARY_STATUSES = frozenset({202, 408, 425, 429, 500, 502, 503, 504})  # status codes after which a retry may help
+RESUME_ADVICE = "Run the same command again to continue."
 
-Got = TypeVar("Got")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How a server is dealt with."""
+class ConnectionConfig:
+    """How servers are contacted: timeout, retries and number of connections."""
 
-    timeout: float = 30.0  # seconds without a byte, after which a connection counts as cut
-    tries: int = 5  # in a row that bring no file forward
-    pause: float = 1.0  # seconds before the second try; it doubles with each further one
-    at_once: int = 4  # connections
+    timeout: float = 30.0  # seconds without data after which a connection counts as cut
+    tries: int = 5  # maximum number of failed tries in a row without progress
+    pause: float = 1.0  # seconds before the second try; doubles with each further try
+    connections: int = 4  # number of files fetched at the same time
 
 
-class _Again(Exception):
-    """A fault that another try may mend; `pause` is how many seconds the server wants to be left alone."""
+class _TemporaryError(Exception):
+    """An error that may not occur in the next try. `pause` is the wait that the server asks for, in seconds."""
 
-    def __init__(self, what: str, pause: float = 0.0) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, pause: float = 0.0) -> None:
+        super().__init__(message)
         self.pause = pause
 
 
-class _PastTheEnd(Exception):
-    """The server has nothing from the asked offset on; `total` is what it says the whole has, in bytes."""
+class _RangeNotSatisfiable(Exception):
+    """The server has no bytes after the requested offset. `total` is the size of the file in bytes, None if unknown."""
 
     def __init__(self, total: int | None) -> None:
         super().__init__(total)
@@ -70,199 +70,213 @@ class _PastTheEnd(Exception):
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https alone, and never from https to http: at most ten times, as urllib counts."""
+    """A handler that follows redirects to http and https, but never from https to http. urllib limits them to ten."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        """The next request. Raises DataError where it would lead elsewhere, or lose the encryption."""
+        """Return the next request. Raises DataError if it uses another scheme or loses the encryption."""
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if after not in ("http", "https") or (before, after) == ("https", "http"):
-            raise DataError(
-                f"{req.full_url}: leads to {_plain(newurl)}; wanted https, or http where it began with http."
-            )
+            wanted = "an https address" if before == "https" else "an http or https address"
+            raise DataError(f"{req.full_url}: redirects to {_printable(newurl)}; wanted {wanted}.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @dataclass(frozen=True)
 class PartialFile:
-    """The beginning of a file, and the note of where it came from."""
+    """The first part of a remote file, and a note of its URL and version."""
 
     path: Path
     remote: Remote
 
     @classmethod
     def of(cls, target: Path, remote: Remote) -> PartialFile:
-        """The part of the file that is to be `target`."""
+        """Return the part of the remote file that will become `target`."""
         return cls(target.with_name(f".{target.name}.part"), remote)
 
     @property
-    def note(self) -> Path:
-        """What is known of the part."""
+    def note_path(self) -> Path:
+        """The path of the note."""
         return self.path.with_name(f"{self.path.name}.json")
 
-    def validator(self) -> str | None:
-        """The version that the part is of, "" where the server named none; None where the part is of no use.
+    def read_validator(self) -> str | None:
+        """Return the version of the part, "" if the server gave none, or None if the part cannot be continued.
 
-        Without a version only a checksum can tell that two halves belong together.
+        Without a version, only a checksum can show that two pieces belong to the same file. A part that has neither is
+        not continued.
         """
         try:
-            noted = read_json(self.note, 1 << 16, DataError)
+            note = read_json(self.note_path, 1 << 16, DataError)
         except DataError:
             return None
-        if not isinstance(noted, dict) or noted.get("url") != self.remote.url:
+        if not isinstance(note, dict) or note.get("url") != self.remote.url:
             return None
-        validator = noted.get("validator")
+        validator = note.get("validator")
         return validator if isinstance(validator, str) and (validator or self.remote.checksum) else None
 
-    def size(self) -> int:
-        """Bytes that need not be fetched again."""
-        return self.path.stat().st_size if self.path.exists() and self.validator() is not None else 0
+    def usable_size(self) -> int:
+        """Return the number of bytes that need not be fetched again."""
+        return self.path.stat().st_size if self.path.exists() and self.read_validator() is not None else 0
 
-    def headers(self) -> dict[str, str]:
-        """What to ask the server, so that it sends the rest, or all of it where it has another version now."""
-        size, validator = self.size(), self.validator()
-        asked = {"Range": f"bytes={size}-"} if size else {}
-        return asked | ({"If-Range": validator} if size and validator else {})
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers that request the rest of the file, or all of it if the server has another version now."""
+        size, validator = self.usable_size(), self.read_validator()
+        headers = {"Range": f"bytes={size}-"} if size else {}
+        return headers | ({"If-Range": validator} if size and validator else {})
 
-    def begin(self, validator: str) -> None:
-        """Empty, of this version. First emptied, then noted: a kill between the two leaves no wrong beginning."""
+    def restart(self, validator: str) -> None:
+        """Empty the part and note its version.
+
+        The part is emptied before the note is written, so that a kill between the two leaves no part with a wrong note.
+        """
         self.path.write_bytes(b"")
-        self.note.write_text(json.dumps({"url": self.remote.url, "validator": validator}), encoding="utf-8")
+        self.note_path.write_text(json.dumps({"url": self.remote.url, "validator": validator}), encoding="utf-8")
 
-    def drop(self) -> None:
-        """Leave nothing of it."""
+    def delete(self) -> None:
+        """Delete the part and its note."""
         self.path.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+        self.note_path.unlink(missing_ok=True)
 
-    def become(self, target: Path) -> None:
-        """Give it its name, durably."""
+    def move_to(self, target: Path) -> None:
+        """Rename the part to `target`, durably, and delete the note."""
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
         self.path.replace(target)
-        self.note.unlink(missing_ok=True)
+        self.note_path.unlink(missing_ok=True)
         sync_folder(target.parent)
 
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Gets documents and files. Setting `stop` makes each of its threads end soon, with what it has on disk."""
+    """A client that fetches documents and files. When `stop` is set, all threads end soon; parts stay on disk."""
 
-    patience: Patience
+    config: ConnectionConfig
     stop: threading.Event
 
     @functools.cached_property
     def _opener(self) -> urllib.request.OpenerDirector:
-        """One for all files, for reading the certificates takes longer than to fetch a clip."""
+        # One opener for all files, because reading the certificates takes longer than fetching a clip.
         return urllib.request.build_opener(Redirects, urllib.request.HTTPSHandler(context=ssl.create_default_context()))
 
     def get(self, url: str) -> bytes:
-        """A small document. Raises DataError where it cannot be had, or has more than 64 MiB."""
+        """Return a small document. Raises DataError if it cannot be fetched, or is larger than 64 MiB."""
 
-        def once() -> bytes:
+        def fetch_document() -> bytes:
             body = bytearray()
             with self._open(url, {}) as response:
-                for chunk in _chunks(response):
+                for chunk in _read_chunks(response):
                     body += chunk
-                    self._heed()
+                    self._raise_if_stopped()
                     if len(body) > LARGEST_DOCUMENT:
-                        raise DataError(f"{url}: sends more than {LARGEST_DOCUMENT:,} bytes; wanted a listing.")
+                        wanted = "wanted a list of files"
+                        raise DataError(f"{url}: the server sent more than {LARGEST_DOCUMENT:,} bytes; {wanted}.")
             return bytes(body)
 
-        return self._patiently(url, once, lambda: 0)
+        return self._retry(url, fetch_document, lambda: 0)
 
     def fetch(self, remote: Remote, target: Path, report: Callable[[int], None]) -> None:
-        """`remote` as the file `target`; `report` is called with how many bytes are there.
+        """Fetch `remote` as the file `target`. `report` is called with the number of bytes on disk.
 
-        Raises DataError where it cannot be had (the part stays), or is not what was published (the part goes).
+        Raises DataError if the file cannot be fetched, in which case its part stays on disk, or if the file is not the
+        published one, in which case it is removed.
         """
         part = PartialFile.of(target, remote)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        self._patiently(remote.url, lambda: self._go_on(part, report), part.size)
+        self._retry(remote.url, lambda: self._fetch_rest(part, report), part.usable_size)
         with writing(target):
             if fault := mismatch(part.path, remote):
-                part.drop()
-                raise DataError(f"{remote.url}: {fault}. It was removed; the same command fetches it anew.")
-            part.become(target)
+                part.delete()
+                raise DataError(f"{remote.url}: {fault}. The file was removed. Run the same command to fetch it again.")
+            part.move_to(target)
 
-    def _go_on(self, part: PartialFile, report: Callable[[int], None]) -> None:
-        """One try: ask for what is missing, and write what comes."""
-        have = part.size()
-        if have and have == part.remote.size:  # killed just before it got its name
+    def _fetch_rest(self, part: PartialFile, report: Callable[[int], None]) -> None:
+        """Try once to request the missing bytes and append them to the part."""
+        size = part.usable_size()
+        if size and size == part.remote.size:  # an earlier run was killed just before it renamed the part
             return
         try:
-            with self._open(part.remote.url, part.headers()) as response:
-                total = _total(response, part.remote)
+            with self._open(part.remote.url, part.request_headers()) as response:
+                total = _expected_size(response, part.remote)
                 with writing(part.path):
-                    _take_up(part, response, have)
-                    self._write(part, response, total, report)
-        except _PastTheEnd as error:
-            if have and error.total == have:  # all of a file whose size nobody knew
+                    _prepare_part(part, response, size)
+                    self._append(part, response, total, report)
+        except _RangeNotSatisfiable as error:
+            if size and error.total == size:  # the part is complete, and the size was not published
                 return
-            part.drop()
-            raise _Again("the server has less than what was fetched before") from error
+            part.delete()
+            raise _TemporaryError("the file on the server is shorter than the part fetched before") from error
 
-    def _write(
+    def _append(
         self, part: PartialFile, response: HTTPResponse, total: int | None, report: Callable[[int], None]
     ) -> None:
+        """Append the body of a response to the part. Raises _TemporaryError if it stays shorter than `total`."""
         limit = LARGEST if total is None else total
         with part.path.open("ab") as file:
             report(file.tell())
-            for chunk in _chunks(response):
+            for chunk in _read_chunks(response):
                 if file.tell() + len(chunk) > limit:
-                    part.drop()
-                    raise DataError(f"{part.remote.url}: sends more than {limit:,} bytes. It was removed.")
+                    part.delete()
+                    raise DataError(
+                        f"{part.remote.url}: the server sent more than {limit:,} bytes. The part was removed."
+                    )
                 file.write(chunk)
                 report(file.tell())
-                self._heed()
+                self._raise_if_stopped()
             size = file.tell()
         if total is not None and size < total:
-            raise _Again(f"the server ended after {size:,} of {total:,} bytes")
+            raise _TemporaryError(f"the server stopped after {size:,} of {total:,} bytes")
 
-    def _patiently(self, url: str, once: Callable[[], Got], reached: Callable[[], int]) -> Got:
-        """`once`, and again after faults that pass; `reached` tells how far a file has come, in bytes."""
-        failures, best = 0, reached()
+    def _retry(self, url: str, action: Callable[[], T], get_size: Callable[[], int]) -> T:
+        """Call `action` until it succeeds. Raises DataError after too many temporary errors in a row.
+
+        `get_size` returns the number of bytes fetched so far. After `STEP` new bytes, the count of errors restarts.
+        """
+        failures, best = 0, get_size()
         while True:
             try:
-                return once()
-            except _Again as error:
-                failures = 1 if reached() >= best + STEP else failures + 1
-                best = max(best, reached())
-                if failures >= self.patience.tries:
-                    raise DataError(f"{url}: {error}, {failures} times in a row. {AGAIN}") from error
-                pause = max(error.pause, self.patience.pause * 2 ** (failures - 1))
+                return action()
+            except _TemporaryError as error:
+                failures = 1 if get_size() >= best + STEP else failures + 1
+                best = max(best, get_size())
+                if failures >= self.config.tries:
+                    raise DataError(f"{url}: {error}, {failures} times in a row. {RESUME_ADVICE}") from error
+                pause = max(error.pause, self.config.pause * 2 ** (failures - 1))
             self.stop.wait(min(pause, LONGEST_PAUSE))
-            self._heed()
+            self._raise_if_stopped()
 
-    def _heed(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.stop.is_set():
-            raise DataError(f"stopped. {AGAIN}")
+            raise DataError(f"stopped. {RESUME_ADVICE}")
 
     def _open(self, url: str, headers: dict[str, str]) -> HTTPResponse:
-        """The answer 200 or 206. Raises DataError, _Again or _PastTheEnd for all others."""
+        """Return a response with status 200 or 206.
+
+        Raises DataError, _TemporaryError or _RangeNotSatisfiable for every other status.
+        """
         if urlsplit(url).scheme not in ("http", "https"):
             raise DataError(f"{url}: wanted an address with http or https.")
         request = urllib.request.Request(url, headers={"User-Agent": f"ser/{__version__}", **headers})
         try:
-            response: HTTPResponse = self._opener.open(request, timeout=self.patience.timeout)
+            response: HTTPResponse = self._opener.open(request, timeout=self.config.timeout)
         except HTTPError as error:
             with error:
-                raise _refusal(url, error.code, str(error.reason), error.headers) from error
-        except (ValueError, InvalidURL) as error:  # a redirection can hold anything
-            raise DataError(f"{url}: leads to what is no address: {_plain(str(error))}.") from error
+                raise _status_error(url, error.code, str(error.reason), error.headers) from error
+        except (ValueError, InvalidURL) as error:  # the target of a redirect can be any text
+            raise DataError(f"{url}: is or redirects to an invalid address: {_printable(str(error))}.") from error
         except (OSError, HTTPException) as error:
-            raise _Again(_reason(error)) from error
+            raise _TemporaryError(_describe_error(error)) from error
         if response.status not in (200, 206):
             with response:
-                raise _refusal(url, response.status, response.reason, response.headers)
+                raise _status_error(url, response.status, response.reason, response.headers)
         return response
 
 
 def mismatch(path: Path, remote: Remote) -> str:
-    """What is wrong with a file that is to be `remote`; "" where size and checksum, as far as known, are right.
+    """Return how a file differs from `remote`, or "" if its size and checksum are right as far as they are published.
 
-    Raises DataError for what is no file, or cannot be read.
+    Raises DataError if `path` is not a regular file or cannot be read.
     """
     size = check_file(path, sys.maxsize, DataError)
     if remote.size not in (None, size):
@@ -275,88 +289,100 @@ def mismatch(path: Path, remote: Remote) -> str:
             got = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    return "" if got == wanted.lower() else f"got the {kind} {got}, wanted {_plain(wanted)}"
+    return "" if got == wanted.lower() else f"got the {kind} {got}, wanted {_printable(wanted)}"
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes an OSError a DataError that says what to do."""
+    """Turn an OSError raised inside the block into a DataError that says that `path` cannot be written."""
     try:
         yield
     except OSError as error:
-        advice = f"Make room, or choose another --root. {AGAIN}"
+        advice = f"Make room, or choose another --root. {RESUME_ADVICE}"
         raise DataError(f"cannot write {path}: {error.strerror or error}. {advice}") from error
 
 
-def _take_up(part: PartialFile, response: HTTPResponse, have: int) -> None:
-    """Make the part end where the body begins. Raises _Again where the body belongs to another version."""
-    validator = _validator(response.headers)
+def _prepare_part(part: PartialFile, response: HTTPResponse, size: int) -> None:
+    """Make the part end at the byte where the body of the response begins.
+
+    `size` is the usable size of the part. Raises _TemporaryError if the body does not begin there or belongs to another
+    version of the file.
+    """
+    validator = _get_validator(response.headers)
     if response.status == 200:
-        part.begin(validator)
+        part.restart(validator)
         return
-    noted = part.validator()
+    part_validator = part.read_validator()
     start = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
-    if not have or start is None or int(start[1]) != have or (noted and validator and noted != validator):
-        part.drop()
-        raise _Again("the server sent another piece than was asked for")
+    is_other_version = part_validator and validator and part_validator != validator
+    if not size or start is None or int(start[1]) != size or is_other_version:
+        part.delete()
+        raise _TemporaryError("the server sent another range or version than requested")
 
 
-def _total(response: HTTPResponse, remote: Remote) -> int | None:
-    """The bytes of the whole file; None where nobody says. Raises DataError where it cannot be the one wanted."""
-    total = response.length  # what this answer's header says; None where it says nothing
+def _expected_size(response: HTTPResponse, remote: Remote) -> int | None:
+    """Return the size of the whole file in bytes, or None if it is not known.
+
+    Raises DataError if the size differs from the published one or exceeds the limit, or if nothing would show that the
+    file is incomplete.
+    """
+    offered = response.length  # the Content-Length header; None if there is none
     if response.status == 206:
         match = re.search(r"/(\d{1,18})$", response.headers.get("Content-Range", ""))
-        total = int(match[1]) if match else None
-    if remote.size is not None and total not in (None, remote.size):
-        kind = _plain(response.headers.get_content_type())
-        advice = "Try again later; where it stays so, the published file has changed."
-        raise DataError(f"{remote.url}: the server offers {total:,} bytes ({kind}), wanted {remote.size:,}. {advice}")
-    known = remote.size if total is None else total
-    if known is None and not (response.chunked or remote.checksum):
-        raise DataError(f"{remote.url}: the server does not say how long the file is: a cut would not be seen.")
-    if known is not None and known > max(LARGEST, remote.size or 0):
-        raise DataError(f"{remote.url}: the server offers {known:,} bytes; at most {LARGEST:,} are fetched.")
-    return known
+        offered = int(match[1]) if match else None
+    if remote.size is not None and offered not in (None, remote.size):
+        kind = _printable(response.headers.get_content_type())
+        advice = "Try again later. If the error stays, the published file has changed."
+        raise DataError(f"{remote.url}: the server offers {offered:,} bytes ({kind}), wanted {remote.size:,}. {advice}")
+    size = remote.size if offered is None else offered
+    if size is None and not (response.chunked or remote.checksum):
+        reason = "so an incomplete download would go unnoticed"
+        raise DataError(f"{remote.url}: the server does not give the size of the file, {reason}.")
+    if size is not None and size > max(LARGEST, remote.size or 0):
+        raise DataError(f"{remote.url}: the server offers {size:,} bytes; the maximum is {LARGEST:,}.")
+    return size
 
 
-def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body as it comes, as far as its header says that it goes. Raises _Again where it ends before."""
+def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
+    """Yield the body as it arrives, up to the length in its header. Raises _TemporaryError if the body ends earlier."""
     left = response.length
     while left is None or left:
         try:
-            chunk = response.read1(CHUNK if left is None else min(CHUNK, left))  # `read` loses what came before a cut
+            # `read` would lose the bytes that arrived before a cut; `read1` returns them
+            chunk = response.read1(CHUNK if left is None else min(CHUNK, left))
         except (OSError, HTTPException) as error:
-            raise _Again(_reason(error)) from error
+            raise _TemporaryError(_describe_error(error)) from error
         if not chunk:
             break
         left = None if left is None else left - len(chunk)
         yield chunk
     if left:
-        raise _Again(f"the connection was cut {left:,} bytes before the end")
+        raise _TemporaryError(f"the connection was cut {left:,} bytes before the end")
 
 
-def _validator(headers: Message) -> str:
-    """What tells one version of a file from another: a strong ETag, else the date, else ""."""
+def _get_validator(headers: Message) -> str:
+    """Return the text that identifies one version of a file: a strong ETag, else the modification date, else ""."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
-def _refusal(url: str, status: int, reason: str, headers: Message) -> Exception:
+def _status_error(url: str, status: int, reason: str, headers: Message) -> Exception:
+    """Return the exception for a response whose status is neither 200 nor 206."""
     if status == 416:
         match = re.fullmatch(r"bytes \*/(\d{1,18})", headers.get("Content-Range", ""))
-        return _PastTheEnd(int(match[1]) if match else None)
-    said = f"the server answers {status} {_plain(reason)}"
-    if status in PASSING:
+        return _RangeNotSatisfiable(int(match[1]) if match else None)
+    message = f"the server responded with {status} {_printable(reason)}"
+    if status in TEMPORARY_STATUSES:
         wait = headers.get("Retry-After", "")
-        return _Again(said, float(wait) if wait.isdecimal() else 0.0)
-    return DataError(f"{url}: {said}. See whether the address still holds, with a browser; try again later.")
+        return _TemporaryError(message, float(wait) if wait.isdecimal() else 0.0)
+    return DataError(f"{url}: {message}. Check the address in a browser, or try again later.")
 
 
-def _plain(text: str) -> str:
-    """What a server says, on one line and without what a terminal would obey."""
+def _printable(text: str) -> str:
+    """Return text from a server as one line of at most 200 characters, without terminal control characters."""
     return "".join(character if character.isprintable() else " " for character in text)[:200].strip()
 
 
-def _reason(error: Exception) -> str:
-    inner = error.reason if isinstance(error, URLError) else error
-    return "the connection was cut" if isinstance(inner, HTTPException) else str(inner) or type(inner).__name__
+def _describe_error(error: Exception) -> str:
+    cause = error.reason if isinstance(error, URLError) else error
+    return "the connection was cut" if isinstance(cause, HTTPException) else str(cause) or type(cause).__name__

@@ -1,4 +1,7 @@
-"""A zip file into a folder: everything in it, or nothing; no file that is there is changed, none leaves the folder."""
+"""Unpack a zip file into a folder, completely or not at all.
+
+No existing file is changed, and no file is written outside the folder.
+"""
 
 from __future__ import annotations
 
@@ -16,117 +19,120 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError, complain
 from ..files.atomic import sync_folder
-from .http import AGAIN, writing
+from .http import RESUME_ADVICE, writing
 
-LARGEST = 20 << 30  # bytes, unpacked
-MEMBERS = 200_000
-RATIO = 100  # unpacked to packed: sound shrinks to a half, a bomb to a thousandth
-UNREADABLE = (  # what the reader of zips raises for damage: it says BadZipFile for most of it, not for all
+LARGEST = 20 << 30  # maximum size of all files after unpacking, in bytes
+MEMBERS = 200_000  # maximum number of files in an archive
+RATIO = 100  # maximum ratio of unpacked to packed size: audio shrinks to about a half, a zip bomb to a thousandth
+SMALL = 100 << 20  # unpacked size in bytes up to which any ratio is accepted, because so little data does no harm
+DAMAGE_ERRORS = (  # what zipfile raises for damaged archives: mostly BadZipFile, but not always
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError),
 )
-SMALL = 100 << 20  # bytes that are unpacked whatever their ratio: nobody is hurt by them
 
 
-class Unsound(DataError):
-    """An archive that is damaged, or that no honest packer has made."""
+class BadArchive(DataError):
+    """An archive that is damaged or has contents that no dataset has."""
 
 
 def unpack(archive: Path, folder: Path) -> dict[str, int]:
-    """Put the files of a zip below `folder`; gives their paths in it, with their sizes in bytes.
+    """Unpack the files of a zip archive below `folder`. Return their sizes in bytes by path relative to `folder`.
 
-    Hidden files are left out, as where clips are read. Raises Unsound for an archive that cannot be used, and
-    DataError where a file of that name with another content is there, or nothing can be written.
+    Hidden files are left out, as they are when clips are read. Raises BadArchive if the archive cannot be used, and
+    DataError if a file of the same name with different content exists, or if a file cannot be written.
     """
-    hidden = folder / f".unpacking-{archive.name.lstrip('.')}"  # beside its place, so that a rename suffices
+    # Files are unpacked into a hidden folder on the same file system, so that a rename puts them in place.
+    hidden = folder / f".unpacking-{archive.name.lstrip('.')}"
     with writing(folder):
-        shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(hidden, ignore_errors=True)  # a killed run may have left it
         try:
-            with _opened(archive) as packed:
-                members = _members(packed, archive)
+            with _open_archive(archive) as packed:
+                members = _check_members(packed, archive)
                 for name, member in members.items():
                     _extract(packed, member, hidden / name)
             _refuse_to_overwrite(hidden, folder, members)
-            for name in members:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (hidden / name).replace(folder / name)
-            for place in {(folder / name).parent for name in members}:
-                sync_folder(place)
+            _move_into_place(hidden, folder, members)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
     return {name: member.file_size for name, member in members.items()}
 
 
-def stray(path: str, root: Path) -> str:
-    """Why a path that a stranger wrote is not one of a file below `root`; "" where it is."""
+def path_fault(path: str, root: Path) -> str:
+    """Return why a path from an untrusted source cannot name a file below `root`, or "" if it can."""
     if not path or not path.isprintable() or any(character in path for character in '\\:*?"<>|'):
-        return "holds characters that no name has"
-    parts = path.split("/")  # not PurePath, which makes "a//b" and "./a" good
+        return "contains characters that are not allowed in a file name"
+    parts = path.split("/")  # not PurePath, which accepts "a//b" and "./a"
     if any(part in ("", ".", "..") or part != part.strip() or part.endswith(".") for part in parts):
-        return "is not a plain path below a folder"
+        return "is not a plain relative path"
     try:
         inside = (root / path).resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+    except (OSError, RuntimeError):  # RuntimeError: links that form a circle
         inside = False
-    return "" if inside else "leads out of the folder"
+    return "" if inside else "leads outside the folder"
 
 
-def clashes(paths: Sequence[str]) -> list[str]:
-    """The paths that stand for one file, at least where a system does not tell `a` from `A`."""
+def duplicates(paths: Sequence[str]) -> list[str]:
+    """Return the paths that name the same file as another path, on a file system that treats `a` and `A` as equal."""
     counts = Counter(path.casefold() for path in paths)
     return [path for path in paths if counts[path.casefold()] > 1]
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive. Whatever the reader of zips finds wrong becomes Unsound."""
+def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive. An error of zipfile inside the block becomes a BadArchive."""
     try:
         with zipfile.ZipFile(archive) as packed:
             yield packed
-    except UNREADABLE as error:
+    except DAMAGE_ERRORS as error:
         with archive.open("rb") as file:
-            begin = file.read(40)
-        raise Unsound(
-            f"{archive.name}: not a sound zip: {str(error).rstrip('.')}; it begins with {begin!r}. It was removed; "
-            "the same command fetches it anew. Where it stays so, see with a browser what the address gives."
+            start = file.read(40)
+        raise BadArchive(
+            f"{archive.name}: not a valid zip file: {str(error).rstrip('.')}; it begins with {start!r}. The file was "
+            "removed. Run the same command to fetch it again. If the error stays, open the address in a browser."
         ) from error
 
 
-def _members(packed: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
-    """The files to unpack, by path. Raises Unsound where any is not what a dataset holds."""
+def _check_members(packed: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return the files to unpack, by path. Raises BadArchive if the archive has contents that no dataset has."""
     files = [member for member in packed.infolist() if not member.is_dir()]
-    faults = [f"{member.orig_filename!r}: {fault}" for member in files if (fault := _fault(member, archive.parent))]
-    faults += [f"{name!r}: stands there more than once" for name in clashes([member.filename for member in files])]
+    faults = [
+        f"{member.orig_filename!r}: {fault}" for member in files if (fault := _member_fault(member, archive.parent))
+    ]
+    faults += [f"{name!r}: is listed more than once" for name in duplicates([member.filename for member in files])]
     total = sum(member.file_size for member in files)
-    allowed = min(LARGEST, max(RATIO * archive.stat().st_size, SMALL))
-    if total > allowed:
-        faults.append(f"{total:,} bytes when unpacked; from this archive at most {allowed:,} are")
+    limit = min(LARGEST, max(RATIO * archive.stat().st_size, SMALL))
+    if total > limit:
+        faults.append(f"{total:,} bytes after unpacking; the maximum for this archive is {limit:,}")
     if len(files) > MEMBERS:
-        faults.append(f"{len(files):,} files; at most {MEMBERS:,} are unpacked")
+        faults.append(f"{len(files):,} files; the maximum is {MEMBERS:,}")
     if faults:
-        advice = "Nothing was unpacked, the archive was removed. Get it by hand from where it is published, and look."
-        raise Unsound(complain(f"{archive.name} holds what a dataset does not", faults, advice))
-    return {member.filename: member for member in files if not _hidden(member.filename)}
+        advice = "Nothing was unpacked, and the archive was removed. Download it by hand and check its contents."
+        raise BadArchive(complain(f"{archive.name} has contents that no dataset has", faults, advice))
+    return {member.filename: member for member in files if not _is_hidden(member.filename)}
 
 
-def _fault(member: zipfile.ZipInfo, folder: Path) -> str:
+def _member_fault(member: zipfile.ZipInfo, folder: Path) -> str:
+    """Return why a member of an archive is refused, or ""."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
-        return "is a link or a device; wanted plain files"
+        return "is a link or a device; wanted a regular file"
     if member.flag_bits & 1:
         return "is encrypted"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"is packed by method {member.compress_type}; wanted stored or deflated"
-    return stray(member.orig_filename, folder)  # `filename` ends at a NUL
+        return f"has compression method {member.compress_type}; wanted stored or deflated"
+    return path_fault(member.orig_filename, folder)  # not `filename`, which ends at a NUL character
 
 
-def _hidden(path: str) -> bool:
+def _is_hidden(path: str) -> bool:
     parts = PurePosixPath(path).parts
     return "__MACOSX" in parts or any(part.startswith(".") for part in parts)
 
 
 def _extract(packed: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """One file, synced. The reader gives no byte beyond the declared size, and then compares the checksum."""
+    """Write one file and sync it to disk.
+
+    zipfile reads at most the declared size, and then compares the checksum. A shorter file is an error here.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with packed.open(member) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 18)
@@ -137,11 +143,19 @@ def _extract(packed: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> 
 
 
 def _refuse_to_overwrite(hidden: Path, folder: Path, names: Iterable[str]) -> None:
-    other = [name for name in names if _is_other(hidden / name, folder / name)]
-    if other:
-        advice = f"Nothing was unpacked. Move them away, or choose another --root. {AGAIN}"
-        raise DataError(complain(f"{folder}: files of the same name with another content are there", other, advice))
+    different = [name for name in names if _exists_with_other_content(hidden / name, folder / name)]
+    if different:
+        advice = f"Nothing was unpacked. Move these files away, or choose another --root. {RESUME_ADVICE}"
+        raise DataError(complain(f"{folder}: files with these names exist with different content", different, advice))
 
 
-def _is_other(new: Path, old: Path) -> bool:
+def _exists_with_other_content(new: Path, old: Path) -> bool:
     return os.path.lexists(old) and not (old.is_file() and filecmp.cmp(new, old, shallow=False))
+
+
+def _move_into_place(hidden: Path, folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (hidden / name).replace(folder / name)
+    for parent in {(folder / name).parent for name in names}:
+        sync_folder(parent)

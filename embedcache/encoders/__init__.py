@@ -1,6 +1,11 @@
-"""One file an encoder family. `embedcache.encoder` says what they expose; `packed` is an engine that they share.
+"""The encoders, one module for each family. `embedcache.encoder` defines what an encoder and its spec provide.
 
-encoders.load_encoder("wav2vec2-base")    encoders.get("mfcc")    encoders.names()    encoders.all()
+    encoders.load_encoder("wav2vec2-base")    load a built-in encoder, a checkpoint folder or a hub id
+    encoders.get("mfcc")                      return the spec of an encoder
+    encoders.names()                          return the names of all encoders, those of plug-ins included
+    encoders.all()                            return the specs of all encoders
+
+The module `packed` is no family of its own: it is the engine for wav2vec 2.0 and HuBERT.
 """
 
 import functools
@@ -9,33 +14,38 @@ from pathlib import Path
 from ..encoder import PRECISIONS, Encoder, EncoderSpec, Log, check_device, no_log
 from ..errors import EncoderError
 from ..registry import Registry
-from ._checkpoint import UNTRAINED, is_cached, locate
 from ._lazy import load_lazily
+from .checkpoint import UNTRAINED, is_cached, locate
 from .wav2vec2 import encoder as built_in
 from .wav2vec2 import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
-_registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=("packed",))
+SHARED = ("checkpoint", "convolutions", "packed")  # modules of this folder that hold no encoder
+_registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=SHARED)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
 
 def load_encoder(
     name: str, device: str = "auto", precision: str = "fp32", log: Log = no_log, memory: Path | None = None
 ) -> Encoder:
-    """An encoder by built-in name, checkpoint folder or hub id, on `auto`, `cpu`, `cuda` or `cuda:N`.
+    """Load an encoder by its built-in name, its checkpoint folder or its hub id.
 
-    `precision` is that of its matrix products: `fp32`, `bf16` or `fp16`. `log` receives, in a line each, what a person
-    would want to know: an engine that does not support the checkpoint, a precision that is slow on this processor.
-    With `memory`, a file, an encoder that was loaded before is loaded again only when it encodes.
-    Raises UnknownName for a name that is none of these, EncoderError where it cannot be loaded.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `auto` uses a GPU if there is one. `precision` is the precision of
+    the matrix products: `fp32`, `bf16` or `fp16`. `log` receives a line for each note: that the packed engine does not
+    support the checkpoint, or that the precision is slow on this processor.
+
+    `memory` is a JSON file of facts about the encoders that were loaded before. With it, such an encoder is loaded only
+    when it encodes. Without it, the encoder is loaded at once.
+
+    Raises UnknownName if `name` is none of the three, and EncoderError if the encoder cannot be loaded.
     """
     if precision not in PRECISIONS:
         raise EncoderError(f"no precision '{precision}'; have {', '.join(PRECISIONS)}.")
     check_device(device)
     spec = find(name)
     if spec is None and not (Path(name).is_dir() or "/" in name):
-        spec = get(name)  # raises, with a suggestion
+        spec = get(name)  # raises UnknownName, which suggests a similar name
     load = spec.load if spec else functools.partial(load_checkpoint, name)
     if memory and (spec is None or spec in built_in):
         checkpoint = name if spec is None or name == UNTRAINED else spec.checkpoint
@@ -44,5 +54,5 @@ def load_encoder(
 
 
 def folder_of(checkpoint: str) -> Path:
-    """The folder of a checkpoint's files. Raises EncoderError where there is none."""
+    """Return the folder that holds the files of a checkpoint. Raises EncoderError if there is none."""
     return locate(checkpoint)[1]

@@ -1,9 +1,13 @@
-"""What is known of an encoder without loading it: a run that finds every vector stored needs no network.
+"""Encoders that are loaded only when they encode: a run whose vectors are all stored needs no weights.
 
-An encoder's facts are remembered under its name and precision, with all that decides them: its files (name, size,
-modification and change time, in nanoseconds) and the versions of what reads them. A file touched within the last two
-seconds is not trusted, as in `keys`. A lost or foreign memory costs time, never correctness: what is loaded later must
-be what was remembered.
+`load_lazily` keeps the facts about an encoder (its `EncoderInfo`, views, shortest and longest clip) in a JSON file, the
+*memory*, under the encoder's name and precision. Each entry also holds the encoder's identity, which is everything that
+decides the facts: the names, sizes, and modification and change times (in nanoseconds) of its files, and the versions
+of the libraries that read them. The facts are used only while the identity is the same. Files that changed within the
+last two seconds are not trusted, as in `cache.content_keys`.
+
+A lost or manipulated memory costs time, never correctness: an encoder that is loaded later must have the fingerprint in
+the memory.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -24,41 +28,41 @@ from ..errors import EncoderError
 from ..files.atomic import atomic_write
 from ..files.stamps import is_settled, stamp
 from ..files.untrusted import read_json
-from ._checkpoint import RECIPE, UNTRAINED, files_here
+from .checkpoint import RECIPE, UNTRAINED, local_files
 
 LIBRARIES = ("torch", "transformers")
-FACTS = ("views", "shortest", "longest")  # besides `info`
-MOST_BYTES = 1 << 24  # of the memory: some 2 kB an encoder
-MOST_LAYERS = 10_000
+FACTS = ("views", "shortest", "longest")  # attributes of an encoder that are stored, `info` aside
+MAX_MEMORY_BYTES = 1 << 24  # size of the memory; an encoder takes about 2 kB
+MAX_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
 class LazyEncoder:
-    """An encoder that is loaded when it is first asked to encode."""
+    """An encoder that is loaded when it is first needed."""
 
     info: EncoderInfo
     views: tuple[str, ...]
-    shortest: float
-    longest: float
+    shortest: float  # shortest clip that gives a frame, in seconds
+    longest: float  # longest clip the encoder accepts, in seconds
     load: Callable[[], Encoder]
 
     @property
     def pack(self) -> float:
-        """Seconds of audio for one call."""
+        """Seconds of audio that one call of `encode` should get."""
         return self.loaded.pack
 
     @property
     def lanes(self) -> int:
-        """Calls of `encode` that run side by side."""
+        """Number of calls of `encode` to run side by side."""
         return self.loaded.lanes
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """The views of each waveform."""
+        """Return the views of each waveform."""
         return self.loaded.encode(waveforms, views)
 
     @cached_property
     def loaded(self) -> Encoder:
-        """The encoder itself. Raises EncoderError where it is not the one that was remembered."""
+        """The loaded encoder. Raises EncoderError if its fingerprint is not the one in the memory."""
         encoder = self.load()
         if encoder.info.fingerprint != self.info.fingerprint:
             raise EncoderError(f"{self.info.name}: its checkpoint changed while it was used. Run again.")
@@ -66,28 +70,28 @@ class LazyEncoder:
 
 
 def load_lazily(memory: Path, name: str, checkpoint: str, precision: str, load: Callable[[], Encoder]) -> Encoder:
-    """The encoder called `name`, loaded only where nothing is remembered of it.
+    """Return a `LazyEncoder` if the memory holds the encoder's facts; otherwise load the encoder and store its facts.
 
-    What it turns out to be is remembered where its files were there, and old enough, before they were read.
+    Facts are stored only if the checkpoint's files were on this machine, and old enough, before the encoder was loaded.
     """
-    known, entry, identity = _read(memory), f"{name} {precision}", _identity(checkpoint)
+    stored, entry_name, identity = _read(memory), f"{name} {precision}", _identity(checkpoint)
 
-    def fresh() -> Encoder:
+    def load_and_store() -> Encoder:
         encoder = load()
         if identity:
             facts = {fact: getattr(encoder, fact) for fact in FACTS}
-            _write(memory, {**known, entry: {"identity": identity, "info": encoder.info.to_json(), **facts}})
+            _write(memory, {**stored, entry_name: {"identity": identity, "info": encoder.info.to_json(), **facts}})
         return encoder
 
-    remembered = known.get(entry)
-    if identity and remembered and remembered["identity"] == identity:
-        return LazyEncoder(**_facts(remembered), load=fresh)
-    return fresh()
+    entry = stored.get(entry_name)
+    if identity and entry and entry["identity"] == identity:
+        return LazyEncoder(**_facts(entry), load=load_and_store)
+    return load_and_store()
 
 
 def _identity(checkpoint: str) -> str:
-    """All that decides what loading a checkpoint gives; empty where that cannot be told, or not yet."""
-    stamps = {} if checkpoint == UNTRAINED else {path.name: stamp(str(path)) for path in files_here(checkpoint)}
+    """Return everything that decides an encoder's facts, as JSON; empty if it is unknown or its files are too new."""
+    stamps = {} if checkpoint == UNTRAINED else {path.name: stamp(str(path)) for path in local_files(checkpoint)}
     if not all(map(is_settled, stamps.values())) or (not stamps and checkpoint != UNTRAINED):
         return ""
     place = str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint
@@ -95,21 +99,22 @@ def _identity(checkpoint: str) -> str:
     return json.dumps([place, __version__, RECIPE, pipeline(), libraries, stamps])
 
 
-def _write(memory: Path, known: dict[str, Any]) -> None:
+def _write(memory: Path, entries: dict[str, Any]) -> None:
     with atomic_write(memory) as file:
-        json.dump(known, file, indent=1)
+        json.dump(entries, file, indent=1)
 
 
 def _read(memory: Path) -> dict[str, Any]:
+    """Return the valid entries of a memory; none if it cannot be read."""
     try:
-        known = read_json(memory, MOST_BYTES, EncoderError)
+        entries = read_json(memory, MAX_MEMORY_BYTES, EncoderError)
     except EncoderError:
         return {}
-    return {name: entry for name, entry in known.items() if _facts(entry)} if isinstance(known, dict) else {}
+    return {name: entry for name, entry in entries.items() if _facts(entry)} if isinstance(entries, dict) else {}
 
 
 def _facts(entry: Any) -> dict[str, Any]:
-    """The remembered facts, or nothing where they are not what this version writes."""
+    """Return the facts of an entry, or an empty dict if the entry is not valid."""
     try:
         info, longest = EncoderInfo.from_json(entry["info"]), float(entry["longest"])
         facts: dict[str, Any] = {
@@ -124,7 +129,5 @@ def _facts(entry: Any) -> dict[str, Any]:
 
 
 def _is_plausible(info: EncoderInfo) -> bool:
-    """Whether an encoder's facts have their types, and a name that is no path: its store's folder is called by it."""
-    kinds = {"str": str, "int": int}
-    typed = all(isinstance(getattr(info, f.name), kinds[str(f.type)]) for f in fields(info))
-    return typed and Path(info.name).name == info.name != ".." and 0 < info.n_layers <= MOST_LAYERS
+    """Whether the name, which names the folder of a store, is not a path, and the number of layers is sensible."""
+    return Path(info.name).name == info.name != ".." and 0 < info.n_layers <= MAX_LAYERS

@@ -1,8 +1,10 @@
-"""Layers at the machine's limit: y = x W' + b, with the exact GELU in the same pass where there is one; layer norms.
+"""Linear layers and layer norms, at the speed of the hardware.
 
-On a CPU the product is oneDNN's own, the one that `torch.compile` emits: it keeps the weights in the layout that the
-kernel wants, applies the bias and GELU while a tile is in registers, and reads rows that overlap without a copy.
-`torch.nn.functional.linear` goes to MKL for float32, which on AMD's processors runs at half of oneDNN's rate.
+A linear layer computes y = x W' + b, followed by the exact GELU in the same pass if the network has one there.
+
+On a CPU the product is oneDNN's own, which `torch.compile` also emits: it keeps the weights in the memory layout of its
+kernel, applies bias and GELU while a tile of the result is in registers, and reads overlapping rows without a copy.
+For float32, `torch.nn.functional.linear` uses MKL instead, which reaches half of oneDNN's speed on AMD processors.
 """
 
 from __future__ import annotations
@@ -17,33 +19,34 @@ from torch import Tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Instructions by their names in torch.cpu.get_capabilities().
-FAST = {"bf16": ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16"), "fp16": ("amx_fp16", "avx512_fp16")}
+# The instruction sets that make a precision fast, as torch.cpu.get_capabilities() names them.
+FAST_INSTRUCTIONS = {"bf16": ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16"), "fp16": ("amx_fp16", "avx512_fp16")}
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A layer whose weights lie ready."""
+    """A linear layer whose weights are in the layout that the processor reads fastest."""
 
     weight: Tensor  # (out, in), possibly in oneDNN's own layout
     bias: Tensor | None  # (out,)
-    gelu: bool
+    gelu: bool  # whether a GELU follows
 
     @classmethod
     def prepare(cls, weight: Tensor, bias: Tensor | None, like: Tensor, gelu: bool = False) -> Linear:
-        """Weights in the dtype and on the device of `like`, laid out for its processor."""
-        ready = weight.detach().to(like).contiguous()
+        """Return the layer in the dtype and on the device of `like`."""
+        prepared = weight.detach().to(like).contiguous()
         if fused(like.device.type, like.dtype):
-            ready = torch.ops.mkldnn._reorder_linear_weight(ready)
-        return cls(ready, None if bias is None else bias.detach().to(like), gelu)
+            prepared = torch.ops.mkldnn._reorder_linear_weight(prepared)
+        return cls(prepared, None if bias is None else bias.detach().to(like), gelu)
 
     def __call__(self, x: Tensor) -> Tensor:  # (rows, in) -> (rows, out)
+        """Apply the layer to each row."""
         return product(x, self.weight, self.bias, self.gelu)
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A layer norm over the last axis, in float32 whatever comes in."""
+    """A layer norm over the last axis, computed in float32 for inputs of any dtype."""
 
     weight: Tensor
     bias: Tensor
@@ -51,14 +54,16 @@ class Norm:
 
     @classmethod
     def of(cls, norm: Any, device: torch.device) -> Norm:
+        """Take the weights of a `torch.nn.LayerNorm`."""
         return cls(norm.weight.detach().float().to(device), norm.bias.detach().float().to(device), norm.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return the normalised input, in float32."""
         return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
-    """(rows, in) x (out, in) -> (rows, out)."""
+    """Return x W' + b, with a GELU if `gelu`: (rows, in) and (out, in) give (rows, out)."""
     if fused(x.device.type, x.dtype):
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none")
         return y
@@ -68,7 +73,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tenso
 
 @functools.cache
 def fused(device: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's fused product is there for a dtype; asked of the library itself, by one small product."""
+    """Whether oneDNN's fused product is available for a device and a dtype; a small product is computed to find out."""
     if device != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     x: Any = torch.ones(16, 16, dtype=dtype)
@@ -80,8 +85,8 @@ def fused(device: str, dtype: torch.dtype) -> bool:
 
 
 def is_fast(device: str, precision: str) -> bool:
-    """Whether a processor has instructions for a precision; without them it is slower than float32."""
+    """Whether a processor has instructions for a precision. Without them the precision is slower than float32."""
     if device != "cpu" or precision == "fp32":
         return True
-    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(has.get(name) for name in FAST[precision])
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in FAST_INSTRUCTIONS[precision])

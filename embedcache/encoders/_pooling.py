@@ -1,4 +1,4 @@
-"""Views out of hidden states: what is kept of each layer's frames, clip by clip."""
+"""The views of an encoder (`pooled`, `layers`, `std`, `frames:N`), computed from hidden states clip by clip."""
 
 from __future__ import annotations
 
@@ -13,69 +13,80 @@ from torch import Tensor
 from ..encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers, is_ragged, join
 
 
-def runs(values: Sequence[int]) -> list[tuple[int, int]]:
-    """(begin, end) of each stretch of equal values."""
+def equal_spans(values: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (begin, end) of each span of equal neighbours: [5, 5, 3, 3, 3, 5] gives [(0, 2), (2, 5), (5, 6)]."""
     changes = [i for i in range(1, len(values)) if values[i] != values[i - 1]]
     return list(pairwise([0, *changes, len(values)]))
 
 
 @dataclass
 class Collector:
-    """Takes the hidden states of some clips, laid end to end, layer by layer, and gives their views."""
+    """Collects the views of several clips from their hidden states, one layer after the other.
+
+    A hidden state holds the frames of all clips, one clip after the other. With `lengths` = [2, 3], rows 0 and 1 of
+    each hidden state belong to the first clip and rows 2 to 4 to the second.
+    """
 
     views: Sequence[str]
-    lengths: Sequence[int]  # frames of each clip
-    means: list[Tensor] = field(default_factory=list)
-    deviations: list[Tensor] = field(default_factory=list)
-    frames: dict[str, Frames] = field(default_factory=dict)
+    lengths: Sequence[int]  # number of frames of each clip
+    means: list[Tensor] = field(default_factory=list)  # (clips, D) of each layer added so far
+    deviations: list[Tensor] = field(default_factory=list)  # the same, only for the view `std`
+    frames: dict[str, Frames] = field(default_factory=dict)  # of each view `frames:N`
 
     def add(self, state: Tensor) -> None:
-        """The next layer's hidden state, (sum of frames, dim)."""
+        """Add the next layer's hidden state, (sum of `lengths`, D)."""
         layer = len(self.means)
-        means, spreads = [], []
-        for group in self._groups(state.float()):  # (clips, T, dim)
+        means, deviations = [], []
+        for group in self._split(state.float()):  # (clips, T, D)
             means.append(group.mean(1))
             if "std" in self.views:
-                spreads.append((group - means[-1][:, None]).square_().mean(1).sqrt_())
+                deviations.append((group - means[-1][:, None]).square_().mean(1).sqrt_())
         self.means.append(torch.cat(means))
-        if spreads:
-            self.deviations.append(torch.cat(spreads))
-        for view, chosen in frame_layers(self.views).items():
-            if chosen == layer:
+        if deviations:
+            self.deviations.append(torch.cat(deviations))
+        for view, wanted in frame_layers(self.views).items():
+            if wanted == layer:
                 self.frames[view] = Frames.of(state.to(torch.float16).cpu().numpy(), self.lengths)
 
-    def _groups(self, state: Tensor) -> list[Tensor]:
-        """The frames of clips of one length that lie side by side."""
-        groups = runs(self.lengths)
-        parts = state.split([sum(self.lengths[a:b]) for a, b in groups])
-        return [part.unflatten(0, (b - a, -1)) for part, (a, b) in zip(parts, groups, strict=True)]
+    def _split(self, state: Tensor) -> list[Tensor]:
+        """Split a hidden state into groups of neighbouring clips of one length, each (clips, T, D).
+
+        Lengths of [2, 2, 3] frames give (2, 2, D) and (1, 3, D).
+        """
+        spans = equal_spans(self.lengths)
+        parts = state.split([sum(self.lengths[begin:end]) for begin, end in spans])
+        return [part.unflatten(0, (end - begin, -1)) for part, (begin, end) in zip(parts, spans, strict=True)]
 
     def batch(self) -> Batch:
-        """Each view, one row a clip."""
-        made: dict[str, Rows] = {**self.frames}
+        """Return each view, with one row for each clip."""
+        batch: dict[str, Rows] = {**self.frames}
         if "layers" in self.views:
-            made["layers"] = _array(torch.stack(self.means, 1))
+            batch["layers"] = _to_array(torch.stack(self.means, 1))
         if "pooled" in self.views:
-            made["pooled"] = _array(self.means[-1])
+            batch["pooled"] = _to_array(self.means[-1])
         if "std" in self.views:
-            made["std"] = _array(torch.stack(self.deviations, 1))
-        return {view: made[view] for view in self.views}
+            batch["std"] = _to_array(torch.stack(self.deviations, 1))
+        return {view: batch[view] for view in self.views}
 
 
-def in_order(info: EncoderInfo, views: Sequence[str], groups: Sequence[tuple[Sequence[int], Batch]]) -> Batch:
-    """One batch out of several, each of the clips with the numbers beside it."""
+def restore_order(info: EncoderInfo, views: Sequence[str], groups: Sequence[tuple[Sequence[int], Batch]]) -> Batch:
+    """Join the batches of several groups of clips into one batch in the order of the clips.
+
+    Each group is a pair of clip numbers and their batch. Example: the groups ([2, 0], …) and ([3, 1], …) are joined to
+    rows of the clips 2, 0, 3, 1; rows 1, 3, 0, 2 of these are the clips 0, 1, 2, 3.
+    """
     if not groups:
-        return {view: _none(info, view) for view in views}
-    back = np.argsort(np.concatenate([numbers for numbers, _ in groups]))
+        return {view: _empty_rows(info, view) for view in views}
+    order = np.argsort(np.concatenate([numbers for numbers, _ in groups]))
     joined = {view: join([batch[view] for _, batch in groups]) for view in views}
-    return {view: rows.take(back) if isinstance(rows, Frames) else rows[back] for view, rows in joined.items()}
+    return {view: rows.take(order) if isinstance(rows, Frames) else rows[order] for view, rows in joined.items()}
 
 
-def _none(info: EncoderInfo, view: str) -> Rows:
+def _empty_rows(info: EncoderInfo, view: str) -> Rows:
     if is_ragged(view):
         return Frames.of(np.empty((0, info.dim), np.float16), [])
     return np.empty((0, info.dim) if view == "pooled" else (0, info.n_layers, info.dim), np.float32)
 
 
-def _array(rows: Tensor) -> Vectors:
+def _to_array(rows: Tensor) -> Vectors:
     return np.ascontiguousarray(rows.cpu().numpy())

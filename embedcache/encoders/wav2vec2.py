@@ -1,8 +1,10 @@
-"""Any Hugging Face speech encoder through transformers' own forward: the oracle that the packed engine is held to.
+"""Any Hugging Face speech encoder, computed by transformers' own forward pass; and the list of built-in checkpoints.
 
-Waveforms go through the checkpoint's own feature extractor and `AutoModel`, together only where they are of one
-length, so that nothing is padded and no clip can change another's vector. `layers` is the mean over time of every
-hidden state, `pooled` that of the last. wav2vec 2.0 and HuBERT go to `packed`, which gives the same numbers faster.
+Waveforms go through the checkpoint's own feature extractor and `AutoModel`. Only waveforms of one length share a
+forward pass, so nothing is padded and no clip changes the vector of another. `layers` is the mean over time of every
+hidden state, `pooled` that of the last one.
+
+wav2vec 2.0 and HuBERT use `packed` instead, which gives the same numbers faster; the tests compare it with this module.
 """
 
 from __future__ import annotations
@@ -17,29 +19,32 @@ import numpy as np
 
 from ..audio.decode import Waveform
 from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Log, no_log, pick_device, refuse_short
-from ._checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
+from .checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
 
-LONGEST = 120.0  # seconds; the first convolution of wav2vec2-base then takes about 3 GB
+LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
-WHISPER_SECONDS = 30.0  # Whisper's encoder takes spectrograms of this length, silence at the end
-ONE_FRAME = 400  # samples, where a config does not say: 25 ms at 16 kHz, the window of every family here
+WHISPER_SECONDS = 30.0  # length of the spectrograms that Whisper's encoder takes; silence fills the end
+ONE_FRAME = 400  # samples of one frame if a config has no convolutions: 25 ms at 16 kHz, as in every family here
 
 
 @dataclass(frozen=True)
 class HuggingFaceEncoder:
-    """A frozen model and its feature extractor."""
+    """A frozen model of transformers and its feature extractor."""
 
     info: EncoderInfo
     model: Any
-    features: Any
+    features: Any  # the feature extractor
     device: Any
     views: tuple[str, ...] = ("pooled", "layers", "std", "frames")
-    pack: float = 60.0
-    lanes: int = 1
+    pack: float = 60.0  # seconds of audio that one call of `encode` should get
+    lanes: int = 1  # number of calls of `encode` to run side by side
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, device: Any) -> HuggingFaceEncoder:
-        """Below float32, transformers' forward runs under autocast, which the fingerprint says."""
+        """Build the encoder from a checkpoint.
+
+        In bf16 and fp16 the forward pass runs under autocast, which becomes part of the fingerprint.
+        """
         info = checkpoint.info
         if info.precision != "fp32":
             info = replace(info, preprocessing=f"{info.preprocessing}; autocast")
@@ -47,31 +52,34 @@ class HuggingFaceEncoder:
 
     @property
     def shortest(self) -> float:
-        """Seconds of audio that give one frame: the receptive field of the convolutions."""
-        from ._convolutions import receptive_field
+        """Shortest clip that gives a frame, in seconds: the receptive field of the convolutions."""
+        from .convolutions import receptive_field
 
         samples = receptive_field(self.model.config)
         return (samples if samples > 1 else ONE_FRAME) / self.info.sample_rate
 
     @property
     def longest(self) -> float:
-        """Seconds: what memory allows, or what Whisper takes."""
-        return WHISPER_SECONDS if self._whisper else LONGEST
+        """Longest clip the encoder accepts, in seconds: limited by memory, or by Whisper's input."""
+        return WHISPER_SECONDS if self._is_whisper else LONGEST
 
     @property
-    def _whisper(self) -> bool:
+    def _is_whisper(self) -> bool:
         return bool(self.model.config.model_type == "whisper")
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """The views of each waveform. Raises AudioError for one that is too short for a frame."""
-        from ._pooling import in_order
+        """Return the views of each waveform. Raises AudioError if a waveform is too short for a frame."""
+        from ._pooling import restore_order
 
         refuse_short(self, waveforms)
         groups = list(self._groups(waveforms))
-        return in_order(self.info, views, [(group, self._encode(waveforms, group, views)) for group in groups])
+        return restore_order(self.info, views, [(group, self._encode(waveforms, group, views)) for group in groups])
 
     def _groups(self, waveforms: Sequence[Waveform]) -> Iterator[list[int]]:
-        """Numbers of waveforms of one length, as many as fit one forward pass."""
+        """Yield the numbers of waveforms of one length that share a forward pass.
+
+        Example: lengths of 5 s, 9 s, 5 s, 5 s and 5 s give [0, 2, 3], [4] and [1], as 16 s hold three clips of 5 s.
+        """
         lengths = np.array([len(wave) for wave in waveforms], dtype=np.int64)
         for length in np.unique(lengths):
             same = np.flatnonzero(lengths == length).tolist()
@@ -86,16 +94,20 @@ class HuggingFaceEncoder:
         waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
         with torch.inference_mode(), self._autocast():
-            states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, dim)
-            frames = self._frames(len(waves[0]), states[0].shape[1])
+            states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, D)
+            frames = self._count_frames(len(waves[0]), states[0].shape[1])
             collector = Collector(views, [frames] * len(waves))
             for state in states:
-                collector.add(state[:, :frames].flatten(0, 1))
+                collector.add(state[:, :frames].flatten(0, 1))  # (n * frames, D)
             return collector.batch()
 
-    def _frames(self, samples: int, given: int) -> int:
-        """Frames that belong to the clip: all, but for those of the silence that Whisper's input ends with."""
-        return min(given, -(-samples // (2 * self.features.hop_length))) if self._whisper else given
+    def _count_frames(self, samples: int, computed: int) -> int:
+        """Return how many of the computed frames belong to a clip: all of them, except for Whisper.
+
+        Whisper's input ends with silence. One frame is two hops of its spectrogram, so a clip of 8,000 samples has
+        8000 / (2 * 160) = 25 frames.
+        """
+        return min(computed, -(-samples // (2 * self.features.hop_length))) if self._is_whisper else computed
 
     def _autocast(self) -> Any:
         import torch
@@ -110,37 +122,47 @@ class HuggingFaceEncoder:
 def load_checkpoint(
     checkpoint: str, device: str = "auto", precision: str = "fp32", log: Log = no_log, name: str = ""
 ) -> Encoder:
-    """The encoder in a local folder or on the hub. Raises EncoderError where it cannot be had or is not whole."""
-    place = pick_device(device)
-    return fastest(open_checkpoint(checkpoint, name, precision), place, log)
+    """Load the encoder in a local folder or on the hub.
+
+    Raises EncoderError if the checkpoint cannot be found or downloaded, or is not complete.
+    """
+    picked = pick_device(device)
+    return build_encoder(open_checkpoint(checkpoint, name, precision), picked, log)
 
 
 def load_untrained(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Encoder:
-    """wav2vec2-base with seeded random weights."""
-    place = pick_device(device)
-    return fastest(untrained(precision), place, log)
+    """Load wav2vec2-base with random weights from a fixed seed."""
+    picked = pick_device(device)
+    return build_encoder(untrained(precision), picked, log)
 
 
-def fastest(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Encoder:
-    """The packed engine where it knows the network, else transformers' own forward; `log` receives why."""
-    from .packed import Packed, unsupported
+def build_encoder(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Encoder:
+    """Build the packed engine if it supports the network, else transformers' own forward pass.
 
-    if reason := unsupported(checkpoint):
-        log(f"note: {checkpoint.info.name}: {reason}, so transformers' own forward encodes it, clip by clip.")
+    `log` receives the reason if the packed engine does not support the network.
+    """
+    from .packed import Packed, unsupported_reason
+
+    if reason := unsupported_reason(checkpoint):
+        log(
+            f"note: {checkpoint.info.name}: {reason}, so the packed engine cannot run it; transformers' own forward "
+            "pass is used instead, which is slower."
+        )
         return HuggingFaceEncoder.of(checkpoint, device)
     return Packed.of(checkpoint, device, log)
 
 
-# name, checkpoint, what it is, licence
+APACHE, CARD = "Apache-2.0", "see the model card"
+# name, checkpoint, description, licence
 HUB = (
-    ("wav2vec2-base", "facebook/wav2vec2-base", "wav2vec 2.0, 95 M weights, 960 h of English", "Apache-2.0"),
-    ("wav2vec2-base-960h", "facebook/wav2vec2-base-960h", "the same, fine-tuned to transcribe", "Apache-2.0"),
-    ("wav2vec2-large", "facebook/wav2vec2-large", "wav2vec 2.0, 317 M weights, 960 h of English", "Apache-2.0"),
-    ("hubert-base", "facebook/hubert-base-ls960", "HuBERT, 95 M weights, 960 h of English", "Apache-2.0"),
-    ("hubert-large", "facebook/hubert-large-ll60k", "HuBERT, 317 M weights, 60,000 h of English", "Apache-2.0"),
-    ("wavlm-base", "microsoft/wavlm-base", "WavLM, 95 M weights, 960 h of English", "see the model's card"),
-    ("wavlm-base-plus", "microsoft/wavlm-base-plus", "WavLM, 95 M weights, 94,000 h", "see the model's card"),
-    ("wavlm-large", "microsoft/wavlm-large", "WavLM, 317 M weights, 94,000 h", "see the model's card"),
+    ("wav2vec2-base", "facebook/wav2vec2-base", "wav2vec 2.0, 95M parameters, trained on 960 h of English", APACHE),
+    ("wav2vec2-base-960h", "facebook/wav2vec2-base-960h", "wav2vec2-base, fine-tuned for speech recognition", APACHE),
+    ("wav2vec2-large", "facebook/wav2vec2-large", "wav2vec 2.0, 317M parameters, trained on 960 h of English", APACHE),
+    ("hubert-base", "facebook/hubert-base-ls960", "HuBERT, 95M parameters, trained on 960 h of English", APACHE),
+    ("hubert-large", "facebook/hubert-large-ll60k", "HuBERT, 317M parameters, trained on 60,000 h of English", APACHE),
+    ("wavlm-base", "microsoft/wavlm-base", "WavLM, 95M parameters, trained on 960 h of English", CARD),
+    ("wavlm-base-plus", "microsoft/wavlm-base-plus", "WavLM, 95M parameters, trained on 94,000 h of speech", CARD),
+    ("wavlm-large", "microsoft/wavlm-large", "WavLM, 317M parameters, trained on 94,000 h of speech", CARD),
 )
 
 encoder = (
@@ -148,5 +170,5 @@ encoder = (
         EncoderSpec(name, about, functools.partial(load_checkpoint, checkpoint, name=name), checkpoint, licence)
         for name, checkpoint, about, licence in HUB
     ),
-    EncoderSpec(UNTRAINED, "wav2vec2-base with seeded random weights: a control, and offline", load_untrained),
+    EncoderSpec(UNTRAINED, "wav2vec2-base with random weights (fixed seed): a control, no download", load_untrained),
 )

@@ -1,4 +1,4 @@
-"""Files: written so that they are complete or absent, read within bounds, told apart by their stamps.
+"""Files: written so that each file is complete or absent, read within size limits, and compared by their stamps.
 
 May import: `embedcache.errors`.
 """

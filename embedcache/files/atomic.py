@@ -1,4 +1,4 @@
-"""Files that are complete or absent, however the machine stops."""
+"""Write files that are complete or absent, even if the process is killed or the machine stops."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ def atomic_write(
     kind: type[SerError] = SerError,
     advice: str = "Make room, or choose another --artifacts.",
 ) -> Iterator[IO[Any]]:
-    """Write a file that is complete or absent: a `.part` neighbour, flushed and synced, then renamed.
+    """Open a file for writing that is complete or absent afterwards.
 
-    Raises `kind`, with `advice`, where the folder cannot be written or the disk is full; an old file stays as it was.
+    The data go to a temporary `.part` file in the same folder, which is flushed, synced to disk and then renamed to
+    `path`. Text is encoded as UTF-8 and newlines are not translated. Raises an error of the class `kind`, whose message
+    ends with `advice`, if the folder cannot be written or the disk is full; an existing file at `path` is then
+    unchanged.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
@@ -41,7 +44,7 @@ def atomic_write(
 
 
 def sync_files(folder: Path) -> None:
-    """Make what other libraries wrote into a folder durable: every file, then their names."""
+    """Sync every file in a folder to disk, and then the folder itself; for files that other libraries wrote."""
     for path in folder.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -49,7 +52,10 @@ def sync_files(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; where a folder cannot be opened (Windows) the system sees to it."""
+    """Sync a folder to disk, so that the renaming of its files survives a power failure.
+
+    Does nothing where a folder cannot be opened: Windows makes renames durable itself.
+    """
     with suppress(PermissionError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,6 +1,7 @@
-"""Clips as the network takes them: decoded, transformed, cropped, normalised; then padded to a batch.
+"""Clips as the network takes them: decoded, augmented, cropped and normalised, then padded to a batch.
 
-All that is random here follows from seed, epoch and clip: a run that was stopped and goes on hears the same.
+Crops and augmentation are random, but follow from the seed, the epoch and the clip. A resumed run trains on the same
+samples as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ Item = dict[str, Any]
 
 
 class ClipDataset(torch.utils.data.Dataset[Item]):
-    """Clips with the numbers of their labels. In training, `epoch` decides crops and transforms."""
+    """Clips with their classes, which are positions in `labels`.
+
+    In training, clips are augmented and cropped at random, differently in each `epoch`; otherwise the middle of a clip
+    is taken.
+    """
 
     def __init__(
         self, clips: Sequence[Clip], labels: Sequence[str], features: Any, settings: FinetuneSettings, training: bool
     ) -> None:
         self.clips, self.features, self.training = clips, features, training
         self.rate, self.seed = int(features.sampling_rate), settings.seed
-        self.longest = round(settings.seconds * self.rate)
+        self.longest = round(settings.seconds * self.rate)  # longest crop, in samples
         self.recipe = Augmentation(settings.augment, seed=settings.seed) if settings.augment and training else None
         self.classes = [labels.index(clip.label) for clip in clips]
         self.epoch = 0
@@ -44,27 +49,29 @@ class ClipDataset(torch.utils.data.Dataset[Item]):
             wave = transformed(wave, self.rate, copy_of(clip, self.recipe, self.epoch + 1))
         start = None
         if self.training and len(wave) > self.longest:
-            draw = np.random.default_rng([self.seed, self.epoch, number])
-            start = int(draw.integers(len(wave) - self.longest + 1))
+            rng = np.random.default_rng([self.seed, self.epoch, number])
+            start = int(rng.integers(len(wave) - self.longest + 1))
         wave = crop(wave, self.longest, start)
-        return {"input_values": normalised(self.features, wave), "labels": self.classes[number]}
+        return {"input_values": normalise(self.features, wave), "labels": self.classes[number]}
 
 
 def crop(wave: Waveform, longest: int, start: int | None = None) -> Waveform:
-    """At most `longest` samples from `start` on, or from the middle."""
+    """Return at most `longest` samples, from `start` on; None takes them from the middle."""
     return middle(wave, longest) if start is None else wave[start : start + longest]
 
 
-def normalised(features: Any, wave: Waveform) -> NDArray[np.float32]:
-    """What the checkpoint's feature extractor makes of one waveform."""
-    values: NDArray[np.float32] = features(wave, sampling_rate=features.sampling_rate, return_tensors="np")[
-        "input_values"
-    ][0]
+def normalise(features: Any, wave: Waveform) -> NDArray[np.float32]:
+    """Apply a checkpoint's feature extractor to one waveform: the input of the network, (samples,)."""
+    extracted = features(wave, sampling_rate=features.sampling_rate, return_tensors="np")
+    values: NDArray[np.float32] = extracted["input_values"][0]
     return values
 
 
 def collate(items: Sequence[Item]) -> dict[str, torch.Tensor]:
-    """A batch: input_values (n, S), zero behind a clip's end; lengths (n,) in samples; labels (n,)."""
+    """Pad items to a batch of `input_values` (n, S), `lengths` (n,) in samples, and `labels` (n,).
+
+    Example: waveforms of 3 and 2 samples give `input_values` [[a, b, c], [d, e, 0]] and `lengths` [3, 2].
+    """
     lengths = torch.tensor([len(item["input_values"]) for item in items])
     batch = torch.zeros(len(items), int(lengths.max()))
     for row, item in zip(batch, items, strict=True):

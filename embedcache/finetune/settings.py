@@ -1,88 +1,102 @@
-"""What a fine-tuning run is asked. Everything here decides the weights that come out."""
+"""The settings of a fine-tuning run: everything that decides the weights that come out.
+
+The fields are the options of `ser finetune`; this module imports nothing heavy, so that `ser --help` is quick.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from ..audio.augment import Augmentation
-from ..encoder import PRECISIONS
-from ..errors import SerError
+from ..configuration import option
+from ..errors import ConfigError, SerError
+from ..text import install_hint
 
-WHOLE = "whole"  # the file in a checkpoint of training that says that the others are on the disk
+WHOLE = "whole"  # file in a training checkpoint; it is written last, so it says that all other files are on the disk
 MLP, SEQUENCE = "mlp", "sequence"
 CLASSIFIERS = (MLP, SEQUENCE)
 POOLINGS = ("mean", "attention")
 SCHEDULES = ("linear", "cosine", "constant")
 ENCODER, ALL, TOP = "encoder", "all", "top:"
-MOST_UNITS, MOST_LAYERS = 4096, 4  # of the layers between
-HIDDEN = f"numbers of units from 1 to {MOST_UNITS}, of at most {MOST_LAYERS} layers"
-LONGEST = 60.0  # seconds of a crop: attention over more frames is a matter of hours
+MOST_UNITS, MOST_LAYERS = 4096, 4  # of the hidden layers
+HIDDEN = f"1 to {MOST_UNITS} units in each of at most {MOST_LAYERS} layers"
+LONGEST = 60.0  # longest crop in seconds: attention over more frames takes hours
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a checkpoint is fine-tuned. Raises SerError for what makes no sense, or needs an extra that is not here.
+    """How a checkpoint is fine-tuned. Raises ConfigError for values that are out of range or exclude each other.
 
-    `classifier` is `mlp`, `pooling` over the frames of the last layer and layers of `hidden` units with ReLU and
-    `dropout`; or `sequence`, transformers' own `…ForSequenceClassification`, which has no such choices.
+    The classifier `mlp` pools the frames of the last layer and applies layers of `hidden` units with ReLU and
+    `dropout`. The classifier `sequence` is transformers' own `…ForSequenceClassification`, which has no such choices.
     """
 
-    classifier: str = MLP
-    pooling: str = "mean"  # "attention": softmax over frames of w·tanh(V h)
-    hidden: tuple[int, ...] = (256,)
-    dropout: float = 0.1
-    unfreeze: str = ENCODER  # all but the convolutions; "all"; "top:N": the last N blocks
-    seconds: float = 5.0  # longer clips are cropped: anywhere in training, to their middle elsewhere
-    epochs: int = 15
-    batch_size: int = 16
-    accumulate: int = 1  # batches before a step
-    lr: float = 3e-5
-    layer_decay: float = 1.0  # of the rate, a block further down
-    weight_decay: float = 0.01
-    warmup: float = 0.1  # share of the steps in which the rate grows
-    schedule: str = "linear"  # how it falls then
-    patience: int = 5  # epochs without a better UAR on the development speakers; 0: there are none
-    class_weights: bool = False  # each label counts the same, however many clips it has
-    spec_augment: float = 0.05  # share of frames that are masked in training, in spans, as transformers does; 0: none
-    augment: tuple[str, ...] = ()  # transforms of `augment.py`; each epoch hears another copy of each clip
-    precision: str = "fp32"
-    gradient_checkpointing: bool = False
-    seed: int = 0
+    classifier: str = option(MLP, "Classifier on the encoder: mlp, or sequence (that of transformers).")
+    pooling: str = option("mean", "Pooling over frames: mean or attention.")  # attention: softmax of w·tanh(V h)
+    hidden: tuple[int, ...] = option(
+        (256,), "Units of the hidden layers, separated by commas; none for no hidden layer."
+    )
+    dropout: float = option(0.1, "Dropout after each hidden layer.")
+    unfreeze: str = option(ENCODER, "Part that is trained: encoder (all but the convolutions), all, or top:N blocks.")
+    # A random crop in training, the middle of a clip elsewhere.
+    seconds: float = option(5.0, "Length in seconds to which longer clips are cropped.")
+    epochs: int = option(15, "Maximum number of epochs.")
+    batch_size: int = option(16, "Clips in a batch.")
+    accumulate: int = option(1, "Batches whose gradients are summed before a step.")
+    lr: float = option(3e-5, "Learning rate of AdamW.")
+    layer_decay: float = option(1.0, "Factor on the learning rate from each block to the one below.")
+    weight_decay: float = option(0.01, "Weight decay of AdamW.")
+    warmup: float = option(0.1, "Share of the steps over which the learning rate rises.")
+    schedule: str = option("linear", "Learning rate after the warm-up: linear, cosine or constant.")
+    patience: int = option(
+        5, "Epochs without a better UAR on the development speakers before training stops; 0 runs every epoch."
+    )
+    class_weights: bool = option(False, "Weight the loss so that each label counts the same.")
+    # Frames are masked in spans, as transformers does.
+    spec_augment: float = option(0.05, "Share of the frames that SpecAugment masks in training; 0 for none.")
+    augment: tuple[str, ...] = option(
+        (),
+        "Train on an augmented copy of each clip, another one each epoch: noise, pitch, stretch, gain.",
+        shown="none",
+    )
+    precision: str = option("fp32", "Precision of the matrix products: fp32, bf16, or fp16 on a GPU.")
+    gradient_checkpointing: bool = option(False, "Use less memory; training takes a third longer.")
+    seed: int = option(0, "Random seed.")
 
     def __post_init__(self) -> None:
         for name, choice, choices in _choices(self):
             if choice not in choices:
-                raise SerError(f"{name}: got '{choice}'; wanted one of {', '.join(choices)}.")
+                raise ConfigError(f"{name}: got '{choice}'; wanted one of {', '.join(choices)}.")
         for name, fits, wanted in _ranges(self):
             if not fits:
                 got = getattr(self, name)
                 shown = ",".join(map(str, got)) if isinstance(got, tuple) else f"{got:g}"
-                raise SerError(f"{name.replace('_', '-')}: got {shown}; wanted {wanted}.")
+                raise ConfigError(f"{name.replace('_', '-')}: got {shown}; wanted {wanted}.")
         if self.unfreeze not in (ENCODER, ALL) and self.top is None:
-            raise SerError(f"unfreeze: got '{self.unfreeze}'; wanted encoder, all, or top:N with N from 1.")
-        if self.classifier == SEQUENCE and (self.pooling, self.hidden) != (
-            FinetuneSettings.pooling,
-            FinetuneSettings.hidden,
-        ):
-            raise SerError("transformers' sequence classifier pools in its own way: leave --pooling and --hidden out.")
+            raise ConfigError(f"unfreeze: got '{self.unfreeze}'; wanted encoder, all, or top:N with N from 1.")
+        if self.classifier == SEQUENCE and (self.pooling, self.hidden) != ("mean", (256,)):
+            raise ConfigError("the classifier `sequence` pools in its own way. Leave out --pooling and --hidden.")
         if self.augment:
-            Augmentation(self.augment, seed=self.seed)  # raises for what it does not know
+            from ..audio.augment import Augmentation
+
+            Augmentation(self.augment, seed=self.seed)  # raises for an unknown transform
 
     @property
     def top(self) -> int | None:
-        """The N of `top:N`."""
+        """The N of `top:N`; None otherwise."""
         number = self.unfreeze.removeprefix(TOP)
         good = self.unfreeze.startswith(TOP) and number.isdecimal() and int(number) > 0
         return int(number) if good else None
 
     @property
     def called(self) -> str:
-        """What sets the classifier apart: `mean`, `attention` or `sequence`."""
+        """Name of the classifier in runs and checkpoints: `mean`, `attention` or `sequence`."""
         return SEQUENCE if self.classifier == SEQUENCE else self.pooling
 
 
 def _choices(s: FinetuneSettings) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    from ..encoder import PRECISIONS
+
     return (
         ("classifier", s.classifier, CLASSIFIERS),
         ("pooling", s.pooling, POOLINGS),
@@ -102,14 +116,14 @@ def _ranges(s: FinetuneSettings) -> tuple[tuple[str, bool, str], ...]:
         ("lr", 0 < s.lr < 1, "above 0, below 1"),
         ("layer_decay", 0 < s.layer_decay <= 1, "above 0, up to 1"),
         ("weight_decay", 0 <= s.weight_decay < 1, "0 or more, below 1"),
-        ("warmup", 0 <= s.warmup < 1, "a share of the steps, 0 or more, below 1"),
+        ("warmup", 0 <= s.warmup < 1, "a share of the steps from 0 to below 1"),
         ("patience", s.patience >= 0, "0 or more"),
-        ("spec_augment", 0 <= s.spec_augment < 1, "a share of the frames, 0 or more, below 1"),
+        ("spec_augment", 0 <= s.spec_augment < 1, "a share of the frames from 0 to below 1"),
         ("seed", 0 <= s.seed < 2**32, "0 or more, below 2^32"),
     )
 
 
 def need_finetune() -> None:
-    """Raise SerError where the packages of the extra are not here."""
+    """Raise SerError if the packages of the extra `finetune` are not installed."""
     if find_spec("accelerate") is None:
-        raise SerError("fine-tuning needs accelerate: `pip install 'ser[finetune]'`.")
+        raise SerError(f"Fine-tuning needs accelerate. Install it with `{install_hint('finetune')}`.")

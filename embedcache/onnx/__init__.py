@@ -1,4 +1,4 @@
-"""Encoders as ONNX graphs, and the runtime that checks them. Needs the extra `onnx`.
+"""Encoders as ONNX files, and the sessions that run and check such files. Needs the extra `onnx`.
 
 May import: `encoders` and the modules directly in `embedcache`.
 """

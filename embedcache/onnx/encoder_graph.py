@@ -1,7 +1,7 @@
-"""A Hugging Face encoder as one ONNX file: waveform in, the vector that a head reads out.
+"""Write a Hugging Face encoder as one ONNX file, which turns a waveform into the vector that a head reads.
 
-torch's exporter follows transformers' own forward once, with the number of samples left open. What the feature
-extractor does before the network is part of the graph, and the time means after it are, too.
+torch's exporter traces transformers' own forward pass with a waveform of variable length. The graph also contains the
+normalisation that the feature extractor does before the network, and the time means after it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..encoders._checkpoint import Checkpoint
+from ..encoders.checkpoint import Checkpoint
 from ..errors import EncoderError, first_line
 from ..files.atomic import atomic_write
 
 WAVEFORM, EMBEDDING = "waveform", "embedding"
-VIEWS = ("pooled", "layers", "std")  # that have one row a clip
-EXTRACTOR = "Wav2Vec2FeatureExtractor"  # the one that hands the waveform on; others make spectrograms outside the graph
-MOST_BYTES = 2**31 - 2**26  # of weights: an ONNX file ends at 2 GiB, and its nodes need room
-# Seconds of the waveform that is followed through the network; its length is left open as `Dim.DYNAMIC`. Under a named
-# Dim with bounds, torch 2.13 takes for granted, without a word, that the length is a multiple of the hop.
+VIEWS = ("pooled", "layers", "std")  # views with one row for each clip
+# The feature extractor that passes the waveform on. Others compute spectrograms, which happens outside the graph.
+EXTRACTOR = "Wav2Vec2FeatureExtractor"
+MOST_BYTES = 2**31 - 2**26  # maximum size of the weights: an ONNX file ends at 2 GiB, and its nodes need space too
+# Length of the traced waveform, in seconds. The graph leaves the length open as `Dim.DYNAMIC`: with a named Dim that
+# has bounds, torch 2.13 silently assumes that the length is a multiple of the hop.
 TRACED = 1.37
 
 
-class _Whole(torch.nn.Module):
-    """waveform (1, samples) -> embedding (1, d): normalisation, network, time means."""
+class _EncoderModule(torch.nn.Module):
+    """Normalisation, network and time means as one module: waveform (1, samples) -> embedding (1, d)."""
 
     def __init__(self, checkpoint: Checkpoint, view: str) -> None:
         super().__init__()
@@ -39,29 +40,30 @@ class _Whole(torch.nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         wave = _normalise(waveform) if self.normalised else waveform
-        states = self.model(wave, output_hidden_states=True).hidden_states  # n_layers x (1, T, dim)
-        return torch.cat([_part(states, part) for part in self.parts], 1)
+        states = self.model(wave, output_hidden_states=True).hidden_states  # n_layers x (1, T, D)
+        return torch.cat([_pool(states, part) for part in self.parts], 1)
 
 
-def _part(states: Sequence[Tensor], part: str) -> Tensor:
-    """One of VIEWS out of hidden states (1, T, dim): (1, dim), or (1, n_layers * dim)."""
-    if part == "pooled":
+def _pool(states: Sequence[Tensor], view: str) -> Tensor:
+    """Return a view of the hidden states (1, T, D): (1, D) for `pooled`, else (1, n_layers * D)."""
+    if view == "pooled":
         return states[-1].mean(1)
-    return torch.cat([_deviation(state) if part == "std" else state.mean(1) for state in states], 1)
+    return torch.cat([_deviation(state) if view == "std" else state.mean(1) for state in states], 1)
 
 
 def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
-    """Write the ONNX file of a checkpoint, for waveforms of any length that gives a frame; the opset that it is in.
+    """Write a checkpoint as an ONNX file and return its opset version.
 
-    Raises EncoderError for a network whose input is no waveform, that is too large, or that torch cannot export.
+    The file takes waveforms of any length that gives at least one frame. `view` is one of `VIEWS`, or several joined by
+    `+`. Raises EncoderError if the network does not read waveforms, is too large, or cannot be exported by torch.
     """
-    _refuse(checkpoint, view)
+    _check_exportable(checkpoint, view)
     samples = round(TRACED * checkpoint.info.sample_rate)
     example = torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
     try:
         with _quiet():
             program: Any = torch.onnx.export(
-                _Whole(checkpoint, view).eval(),
+                _EncoderModule(checkpoint, view).eval(),
                 (example,),
                 input_names=[WAVEFORM],
                 dynamic_shapes={WAVEFORM: {1: torch.export.Dim.DYNAMIC}},
@@ -69,8 +71,8 @@ def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
                 external_data=False,
                 verbose=False,
             )
-            model = _cleaned(program)
-    except Exception as error:  # for a network that it does not understand, the exporter raises anything
+            model = _clean(program)
+    except Exception as error:  # the exporter raises exceptions of any type
         raise EncoderError(
             f"{checkpoint.info.name}: cannot be exported by torch {torch.__version__} ({first_line(error)[:300]}). "
             "Export the head alone: leave --encoder out."
@@ -80,17 +82,17 @@ def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
     return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _refuse(checkpoint: Checkpoint, view: str) -> None:
-    name, features = checkpoint.info.name, type(checkpoint.features).__name__
-    if features != EXTRACTOR:
+def _check_exportable(checkpoint: Checkpoint, view: str) -> None:
+    name, extractor = checkpoint.info.name, type(checkpoint.features).__name__
+    if extractor != EXTRACTOR:
         raise EncoderError(
-            f"{name}: cannot be exported: its {features} prepares the audio outside of the network. Export the head "
-            "alone, without --encoder, or fit one on wav2vec2, HuBERT or WavLM."
+            f"{name}: cannot be exported, because its {extractor} prepares the audio outside of the network. Export "
+            "the head alone, without --encoder, or fit a head on wav2vec2, HuBERT or WavLM."
         )
     if not set(view.split("+")) <= set(VIEWS):
         raise EncoderError(
-            f"{name}: the view '{view}' cannot be exported; wanted {', '.join(VIEWS)}, joined by + or not. Export the "
-            "head alone, without --encoder, or fit one on such a view."
+            f"{name}: the view '{view}' cannot be exported; wanted {', '.join(VIEWS)}, or several joined by +. Export "
+            "the head alone, without --encoder, or fit a head on such a view."
         )
     size = sum(4 * tensor.numel() for tensor in checkpoint.model.parameters())
     if size > MOST_BYTES:
@@ -101,45 +103,45 @@ def _refuse(checkpoint: Checkpoint, view: str) -> None:
 
 
 def _normalise(waveform: Tensor) -> Tensor:
-    """Zero mean and unit variance, as Wav2Vec2FeatureExtractor has them; in float64, for the sums are long."""
+    """Return the waveform (1, samples) with zero mean and unit variance, as Wav2Vec2FeatureExtractor does.
+
+    The sums are long, so they are computed in float64.
+    """
     wide = waveform.double()
     centred = wide - wide.mean(1, keepdim=True)
     return (centred / torch.sqrt(centred.square().mean(1, keepdim=True) + 1e-7)).float()
 
 
-def _deviation(state: Tensor) -> Tensor:  # (1, T, dim) -> (1, dim)
+def _deviation(state: Tensor) -> Tensor:  # (1, T, D) -> (1, D)
     return (state - state.mean(1, keepdim=True)).square().mean(1).sqrt()
 
 
-def _cleaned(program: Any) -> Any:
-    """The exporter's model under our names, without the paths and lines of the code that it was traced from."""
+def _clean(program: Any) -> Any:
+    """Return the exported model with our input and output names, without paths and line numbers of the traced code."""
     graph = program.model.graph
     for node in graph:
         for value in node.outputs:
-            if value.name == EMBEDDING:  # the exporter names values after operators, and WavLM looks one up
+            if value.name == EMBEDDING:  # the exporter names values after operators, and WavLM has an embedding table
                 value.name = f"{EMBEDDING}_of_table"
     graph.outputs[0].name = EMBEDDING
     model = program.model_proto
     del model.graph.value_info[:]
-    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *_ends(model)):
+    tensors = (*model.graph.initializer, *model.graph.input, *model.graph.output)
+    for part in (model, model.graph, *model.graph.node, *tensors):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
     return model
 
 
-def _ends(model: Any) -> list[Any]:
-    return [*model.graph.input, *model.graph.output]
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that it would know, and on what it leaves as it is."""
-    before = logging.root.manager.disable
+    """Hide the exporter's notes on optional packages, and on operators that it does not optimise."""
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        logging.disable(level)

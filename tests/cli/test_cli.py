@@ -13,9 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers.permissions import nobody, public_folder
 from helpers.places import REPOSITORY, Ser
-from helpers.sounds import noise, write
+from helpers.sounds import noise, ravdess_tree, write
 
+import cli
 from embedcache import Artifacts, EmbeddingStore, Manifest
 
 EXTRACT = ("extract", "--dataset", "ravdess", "--encoder", "mfcc", "--root", "tree")
@@ -38,7 +40,7 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     fitted = ser("fit", "--head", "mlp", "--folds", "2")
     assert fitted.returncode == 0, fitted.stderr
     assert "ravdess, protocol speakers: 2 folds, 24 clips, 4 speakers, 3 labels (chance 0.333)" in fitted.stdout
-    assert "Leaks: text: train and test share sentences." in fitted.stdout
+    assert "Leaks: text: training and test clips share sentences." in fitted.stdout
     model = next((tmp_path / "artifacts" / "models").iterdir())
     assert f"model: {model.relative_to(tmp_path)}, fitted on all 24 clips" in fitted.stdout
     wavs = sorted(tree.rglob("*.wav"))[:2]
@@ -145,11 +147,11 @@ def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoi
     assert "encoded now: 0;" in ser(*network, "--views", "pooled,layers,std,frames:2").stdout
     fails(
         ser(*network, "--views", "sdt"),
-        "tiny-wav2vec2: gives no view 'sdt'; have pooled, layers, std, frames, frames:0",
+        "tiny-wav2vec2: has no view 'sdt'; have pooled, layers, std, frames, frames:0",
     )
     fails(ser(*network[:4], "./nope", *network[5:]), "./nope: no such checkpoint on the hub, and no such folder here")
     fails(ser(*network, "--precision", "int8"), "no precision 'int8'; have fp32, bf16, fp16")
-    fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 alone. Leave --precision out")
+    fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 only. Leave --precision out")
 
 
 @pytest.mark.long
@@ -174,10 +176,10 @@ def test_names_and_places_that_are_not_there(ser: Ser, tree: Path, tmp_path: Pat
         ser(*EXTRACT[:4], "hubrt", "--root", "tree"), "(did you mean 'hubert-base'?). A folder or a hub id works too."
     )
     write(tree / "hello.wav", noise(0.1))
-    fails(ser(*EXTRACT), f"{tree / 'hello.wav'}: is not called as its clips are")
-    fails(ser("fit", "--head", "mlp"), "nothing is extracted there. Run `ser extract")
+    fails(ser(*EXTRACT), f"{tree / 'hello.wav'}: the name does not match the dataset's file names")
+    fails(ser("fit", "--head", "mlp"), "has no extracted dataset. Run `ser extract")
     fails(ser("fit", "--head", "mpl"), "no head 'mpl'; have attention", "(did you mean 'mlp'?)")
-    fails(ser("leaderboard"), "no runs yet. `ser compare` makes one")
+    fails(ser("leaderboard"), "no runs yet. Run `ser compare` first")
     fails(ser("predict", "void", "hello.wav"), "no model here (model.json is missing)")
 
 
@@ -250,10 +252,24 @@ def test_a_full_disk(ser: Ser, tree: Path, tmp_path: Path) -> None:
     assert ser(*EXTRACT).returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder(ser: Ser, tree: Path, tmp_path: Path) -> None:
-    (tmp_path / "artifacts").mkdir(mode=0o555)
-    fails(ser(*EXTRACT), "cannot write", "Permission denied")
+def test_a_read_only_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process, which gives up root's rights where it has them."""
+    with public_folder() as place:
+        ravdess_tree(place / "tree", actors=1)
+        (place / "artifacts").mkdir(mode=0o555)
+        command = ["ser", *EXTRACT[:-1], str(place / "tree"), "--artifacts"]
+        monkeypatch.setattr("sys.argv", [*command, str(place / "first")])
+        with pytest.raises(SystemExit):
+            cli.main()  # loads what nobody may not read, where Python itself is root's
+        capsys.readouterr()
+        monkeypatch.setattr("sys.argv", [*command, str(place / "artifacts")])
+        with nobody(), pytest.raises(SystemExit) as end:
+            cli.main()
+        message = capsys.readouterr().err
+        assert end.value.code == 1
+        assert "cannot write" in message
+        assert "Permission denied" in message
+        assert not list((place / "artifacts").iterdir())
 
 
 def test_an_output_folder_that_is_a_file(ser: Ser, tree: Path, tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ def test_check_names_every_fault() -> None:
     [
         ("", "its first line holds nothing"),
         ("path,label\na,b\n", "no column dataset, clip_id, speaker"),
-        ("dataset,clip_id,path,label,speaker,gender,key,seconds\nd,a,a,l,s,,,long\n", "seconds is 'long', no number"),
+        (
+            "dataset,clip_id,path,label,speaker,gender,key,seconds\nd,a,a,l,s,,,long\n",
+            "seconds is 'long'; wanted a duration",
+        ),
         ("dataset,clip_id,path,label,speaker,gender,key,seconds\n", "lists no clips"),
     ],
 )

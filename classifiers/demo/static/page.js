@@ -1,50 +1,54 @@
-// What the page does: records, sends, shows. Sound goes to this page's own server alone, and is kept nowhere.
+// The page's script: it records, sends sound to the page's own server, and shows the predictions.
 //
-// A recording goes out whole, as WAV. Live sound goes out each half second, in order and without gaps: what the desk was
-// too busy for goes with the next piece. Answers come as HTML, in which every text is escaped.
-const EVERY = 500; // milliseconds between pieces
-const SHOWN = 10; // seconds of sound in the pictures
-const FIVE = 5000; // milliseconds
-const LONGEST = 300; // seconds of a recording
-const MOST = 64 * 2 ** 20; // bytes of a file
-const FAULTS = {
+// A recording is sent whole, as a WAV file. Live sound is sent every half second, in order and without gaps: a chunk
+// that the server was too busy for is sent again with the next chunk. Live sound has the microphone's sample rate; the
+// server resamples it (classifiers/inference/live_resampling.py). Predictions come as HTML, every text in it escaped.
+const CHUNK_INTERVAL = 500; // milliseconds between two chunks of live sound
+const SECONDS_SHOWN = 10; // in the live pictures
+const SHORT_RECORDING = 5000; // milliseconds, of the button "Record 5 seconds"
+const MAX_SECONDS = 300; // of a recording
+const MAX_BYTES = 64 * 2 ** 20; // of a file
+const MICROPHONE_FAULTS = {
   NotAllowedError: "The microphone was refused. Allow it for this page in the browser's address bar, then try again.",
   NotFoundError: "No microphone was found. Plug one in, or choose a recording instead.",
-  NotReadableError: "The microphone is in use by another program. Close that, then try again.",
+  NotReadableError: "The microphone is in use by another program. Close that program, then try again.",
 };
-const INSECURE = "Browsers give a page the microphone on this machine (localhost) or over HTTPS alone.";
+const INSECURE = "Browsers give a page the microphone only on this machine (localhost) or over HTTPS.";
+const NO_MODEL = "Choose a model above.";
 
 const $ = (id) => document.getElementById(id);
-let live = null;
-let recording = null;
+let live = null; // the live session, if one is running
+let recording = null; // the recording, if one is running
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.("button");
-  if (button?.id === "ser-listen") live ? stopListening(live) : listen();
-  if (button?.id === "ser-record") recording ? stopRecording(recording) : record();
-  if (button?.id === "ser-five" && !recording) record(FIVE);
-  if (button?.dataset.example) tryOut(button.dataset.example);
+  if (button?.id === "ser-listen") live ? stopLive(live) : startLive();
+  if (button?.id === "ser-record") recording ? stopRecording(recording) : startRecording();
+  if (button?.id === "ser-five" && !recording) startRecording(SHORT_RECORDING);
+  if (button?.dataset.example) predictExample(button.dataset.example);
 });
 document.addEventListener("change", (event) => {
-  if (event.target.id === "ser-file" && event.target.files[0]) send(event.target.files[0], event.target.files[0].name);
+  const file = event.target.id === "ser-file" && event.target.files[0];
+  if (file) predictRecording(file, file.name);
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
-    const place = event.target.closest?.(".ser-drop");
-    if (!place) return;
+    const area = event.target.closest?.(".ser-drop");
+    if (!area) return;
     event.preventDefault();
-    place.classList.toggle("ser-over", kind === "dragover");
+    area.classList.toggle("ser-over", kind === "dragover");
     const file = kind === "drop" && event.dataTransfer.files[0];
-    if (file) send(file, file.name);
+    if (file) predictRecording(file, file.name);
   });
 }
-window.addEventListener("pagehide", () => live && stopListening(live));
+window.addEventListener("pagehide", () => live && stopLive(live));
 
-// Opens the microphone; `samples` is called with each block. Gives what closes it.
-async function open(samples) {
+// Opens the microphone and calls `onSamples` with each block of samples.
+// Returns its sample rate, an analyser for the live pictures, and a function that closes it.
+async function openMicrophone(onSamples) {
   if (!navigator.mediaDevices) throw new Error(INSECURE);
-  const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+  const unprocessed = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: unprocessed });
   const context = new AudioContext();
   const close = () => {
     stream.getTracks().forEach((track) => track.stop());
@@ -59,220 +63,228 @@ async function open(samples) {
   const source = context.createMediaStreamSource(stream);
   const recorder = new AudioWorkletNode(context, "ser-recorder");
   const analyser = new AnalyserNode(context, { fftSize: 1024, smoothingTimeConstant: 0 });
-  recorder.port.onmessage = ({ data }) => samples(data);
+  recorder.port.onmessage = ({ data }) => onSamples(data);
   source.connect(analyser);
   source.connect(recorder);
   return { rate: context.sampleRate, analyser, close };
 }
 
-async function record(length) {
-  const mine = (recording = { pieces: [], microphone: null });
-  say("clip", "Asking for the microphone …");
+async function startRecording(milliseconds) {
+  const current = (recording = { blocks: [], microphone: null });
+  showState("clip", "Waiting for the microphone …");
   try {
-    mine.microphone = await open((piece) => mine.pieces.push(piece));
+    current.microphone = await openMicrophone((block) => current.blocks.push(block));
   } catch (error) {
     recording = null;
-    return fault("clip", FAULTS[error.name] ?? error.message);
+    return showFault("clip", MICROPHONE_FAULTS[error.name] ?? error.message);
   }
-  if (recording !== mine) return mine.microphone.close();
+  if (recording !== current) return current.microphone.close(); // stopped while the microphone was opening
   $("ser-record").textContent = "Stop";
-  say("clip", "Recording …");
-  setTimeout(() => recording === mine && stopRecording(mine), length ?? LONGEST * 1000 - 1000);
+  showState("clip", "Recording …");
+  setTimeout(() => recording === current && stopRecording(current), milliseconds ?? MAX_SECONDS * 1000 - 1000);
 }
 
-async function stopRecording(mine) {
+async function stopRecording(current) {
   recording = null;
   $("ser-record").textContent = "Record";
-  if (!mine.microphone) return say("clip", "");
-  mine.microphone.close();
-  await send(wav(pcm(mine.pieces), mine.microphone.rate), "the recording");
+  if (!current.microphone) return showState("clip", "");
+  current.microphone.close();
+  await predictRecording(toWav(toPcm16(current.blocks), current.microphone.rate), "the recording");
 }
 
-async function tryOut(name) {
-  const answer = await fetch(`/page/example?${new URLSearchParams({ name })}`);
-  await send(await answer.blob(), name);
+async function predictExample(name) {
+  const response = await fetch(`/page/example?${new URLSearchParams({ name })}`);
+  await predictRecording(await response.blob(), name);
 }
 
-async function send(sound, name) {
-  if (sound.size > MOST) return fault("clip", `${name} has ${sound.size.toLocaleString("en")} bytes; wanted ${MOST.toLocaleString("en")} at most.`);
-  if (!chosen().length) return fault("clip", "Choose a model above.");
+async function predictRecording(sound, name) {
+  const [size, limit] = [sound.size.toLocaleString("en"), MAX_BYTES.toLocaleString("en")];
+  if (sound.size > MAX_BYTES) return showFault("clip", `${name} has ${size} bytes; wanted at most ${limit}.`);
+  if (!chosenModels().length) return showFault("clip", NO_MODEL);
   const player = $("ser-player");
   URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(sound);
   player.hidden = false;
-  say("clip", "Listening …");
-  const said = await ask("/page/answer", { name }, sound);
-  if (said.html === undefined) return fault("clip", said.fault);
-  say("clip", "");
-  show("clip", said.html);
+  showState("clip", "Predicting …");
+  const result = await post("/page/answer", { name }, sound);
+  if (result.html === undefined) return showFault("clip", result.fault);
+  showState("clip", "");
+  showHtml("clip", result.html);
 }
 
-async function listen() {
-  if (!chosen().length) return fault("live", "Choose a model above.");
-  const mine = (live = { id: crypto.randomUUID?.() ?? String(Math.random()), waiting: [], unsent: [], sending: null });
-  say("live", "Asking for the microphone …");
+// A session keeps `waiting`, blocks from the microphone that were not sent yet, and `unsent`, blocks that were refused.
+async function startLive() {
+  if (!chosenModels().length) return showFault("live", NO_MODEL);
+  const id = crypto.randomUUID?.() ?? String(Math.random());
+  const session = (live = { id, waiting: [], unsent: [], sending: null });
+  showState("live", "Waiting for the microphone …");
   try {
-    mine.microphone = await open((piece) => mine.waiting.push(piece));
+    session.microphone = await openMicrophone((block) => session.waiting.push(block));
   } catch (error) {
     live = null;
-    return fault("live", FAULTS[error.name] ?? error.message);
+    return showFault("live", MICROPHONE_FAULTS[error.name] ?? error.message);
   }
-  if (live !== mine) return mine.microphone.close();
-  show("live", "");
+  if (live !== session) return session.microphone.close(); // stopped while the microphone was opening
+  showHtml("live", "");
   $("ser-listen").textContent = "Stop";
-  say("live", "Listening. The first answer takes three seconds of sound.");
-  requestAnimationFrame(() => draw(mine));
-  mine.timer = setTimeout(() => next(mine), EVERY);
+  showState("live", "Listening. The first prediction needs three seconds of sound.");
+  requestAnimationFrame(() => drawLive(session));
+  session.timer = setTimeout(() => sendNextChunk(session), CHUNK_INTERVAL);
 }
 
-async function next(mine) {
-  const began = performance.now();
-  mine.sending = piece(mine, "hear");
-  const said = await mine.sending;
-  if (live !== mine) return;
-  if (said.fault) return finish(mine, said.fault);
-  if (!chosen().length) return finish(mine, "Choose a model above, then press Listen again.");
-  if (said.html) {
-    show("live", said.html);
-    say("live", "Listening.");
+async function sendNextChunk(session) {
+  const start = performance.now();
+  session.sending = sendChunk(session, "hear");
+  const result = await session.sending;
+  if (live !== session) return;
+  if (result.fault) return abortLive(session, result.fault);
+  if (!chosenModels().length) return abortLive(session, "Choose a model above, then press Listen again.");
+  if (result.html) {
+    showHtml("live", result.html);
+    showState("live", "Listening.");
   }
-  mine.timer = setTimeout(() => next(mine), Math.max(0, EVERY - (performance.now() - began)));
+  const pause = Math.max(0, CHUNK_INTERVAL - (performance.now() - start));
+  session.timer = setTimeout(() => sendNextChunk(session), pause);
 }
 
-// Sends what was heard since the last piece, and before it what was not taken.
-async function piece(mine, what) {
-  const whole = [...mine.unsent, ...mine.waiting.splice(0)];
-  mine.unsent = [];
-  const said = await ask(`/page/${what}`, { id: mine.id, rate: mine.microphone.rate }, pcm(whole));
-  if (said.status !== 503) return said;
-  mine.unsent = whole;
-  say("live", said.fault);
+// Sends the sound since the last chunk, after the sound that the server was too busy for. `route` is "hear" or "end".
+async function sendChunk(session, route) {
+  const blocks = [...session.unsent, ...session.waiting.splice(0)];
+  session.unsent = [];
+  const result = await post(`/page/${route}`, { id: session.id, rate: session.microphone.rate }, toPcm16(blocks));
+  if (result.status !== 503) return result;
+  session.unsent = blocks;
+  showState("live", result.fault);
   return {};
 }
 
-async function stopListening(mine) {
-  clearTimeout(mine.timer);
-  release(mine);
-  if (!mine.microphone) return say("live", "");
-  say("live", "");
-  await mine.sending;
-  const said = await piece(mine, "end");
-  if (!live && said.html) show("live", said.html);
-  if (!live && said.fault) fault("live", said.fault);
+async function stopLive(session) {
+  clearTimeout(session.timer);
+  closeLive(session);
+  showState("live", "");
+  if (!session.microphone) return;
+  await session.sending;
+  const result = await sendChunk(session, "end");
+  if (!live && result.html) showHtml("live", result.html);
+  if (!live && result.fault) showFault("live", result.fault);
 }
 
-function finish(mine, said) {
-  release(mine);
-  fault("live", said);
+function abortLive(session, message) {
+  closeLive(session);
+  showFault("live", message);
 }
 
-function release(mine) {
-  if (live === mine) live = null;
-  mine.microphone?.close();
+function closeLive(session) {
+  if (live === session) live = null;
+  session.microphone?.close();
   $("ser-listen").textContent = "Listen";
 }
 
-async function ask(path, facts, body) {
-  const asked = new URLSearchParams({ ...facts, abstain_below: bound() });
-  chosen().forEach((name) => asked.append("model", name));
+// Posts a body with the choices of the page. Returns {html}, or {fault, status}; without a response, {fault}.
+async function post(path, parameters, body) {
+  const query = new URLSearchParams({ ...parameters, abstain_below: abstainBelow() });
+  chosenModels().forEach((name) => query.append("model", name));
   try {
-    const answer = await fetch(`${path}?${asked}`, { method: "POST", body });
-    const text = await answer.text();
-    return answer.ok ? { html: text } : { fault: JSON.parse(text).error, status: answer.status };
+    const response = await fetch(`${path}?${query}`, { method: "POST", body });
+    const text = await response.text();
+    return response.ok ? { html: text } : { fault: JSON.parse(text).error, status: response.status };
   } catch (error) {
     return { fault: `The connection was lost (${error.message}). Is ser demo still running?` };
   }
 }
 
-function chosen() {
+function chosenModels() {
   const boxes = [...document.querySelectorAll("#ser-models input[type=checkbox]")];
   const names = JSON.parse($("ser-names").textContent);
   if (names.length < 2) return names;
-  return names.filter((_, number) => boxes[number]?.checked);
+  return names.filter((_, index) => boxes[index]?.checked);
 }
 
-function bound() {
+function abstainBelow() {
   return document.querySelector("#ser-bound input[type=number]")?.value ?? 0;
 }
 
-function say(tab, text) {
+// In the next three functions, `tab` is "clip" or "live".
+function showState(tab, text) {
   $(`ser-${tab}-state`).textContent = text;
 }
 
-function show(tab, html) {
+function showHtml(tab, html) {
   $(`ser-${tab}-out`).innerHTML = html;
 }
 
-function fault(tab, text) {
-  say(tab, "");
-  const place = document.createElement("div");
-  place.className = "ser-fault";
-  place.setAttribute("role", "alert");
-  place.textContent = text;
-  $(`ser-${tab}-out`).replaceChildren(place);
+function showFault(tab, text) {
+  showState(tab, "");
+  const box = document.createElement("div");
+  box.className = "ser-fault";
+  box.setAttribute("role", "alert");
+  box.textContent = text;
+  $(`ser-${tab}-out`).replaceChildren(box);
 }
 
-function pcm(pieces) {
-  const whole = new Int16Array(pieces.reduce((length, piece) => length + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) for (const x of piece) whole[at++] = Math.max(-32768, Math.min(32767, Math.round(32768 * x)));
-  return whole;
+function toPcm16(blocks) {
+  const samples = new Int16Array(blocks.reduce((length, block) => length + block.length, 0));
+  const scale = (x) => Math.max(-32768, Math.min(32767, Math.round(32768 * x)));
+  let index = 0;
+  for (const block of blocks) for (const x of block) samples[index++] = scale(x);
+  return samples;
 }
 
-function wav(samples, rate) {
+function toWav(samples, rate) {
   const header = new DataView(new ArrayBuffer(44));
-  const word = (at, text) => [...text].forEach((letter, number) => header.setUint8(at + number, letter.charCodeAt(0)));
-  word(0, "RIFF");
+  const setText = (at, text) => [...text].forEach((letter, i) => header.setUint8(at + i, letter.charCodeAt(0)));
+  setText(0, "RIFF");
   header.setUint32(4, 36 + samples.byteLength, true);
-  word(8, "WAVEfmt ");
-  header.setUint32(16, 16, true);
-  header.setUint16(20, 1, true);
-  header.setUint16(22, 1, true);
+  setText(8, "WAVEfmt ");
+  header.setUint32(16, 16, true); // bytes of the format chunk
+  header.setUint16(20, 1, true); // PCM
+  header.setUint16(22, 1, true); // channels
   header.setUint32(24, rate, true);
-  header.setUint32(28, 2 * rate, true);
-  header.setUint16(32, 2, true);
-  header.setUint16(34, 16, true);
-  word(36, "data");
+  header.setUint32(28, 2 * rate, true); // bytes a second
+  header.setUint16(32, 2, true); // bytes a frame
+  header.setUint16(34, 16, true); // bits a sample
+  setText(36, "data");
   header.setUint32(40, samples.byteLength, true);
   return new Blob([header, samples], { type: "audio/wav" });
 }
 
-// A column of pixels for each frame of the screen: the loudest sample, and the levels up to 8 kHz.
-function draw(mine) {
-  if (live !== mine) return;
-  const { analyser, rate } = mine.microphone;
+// Draws one column of both live pictures in each animation frame: the loudest sample, and the levels up to 8 kHz.
+function drawLive(session) {
+  if (live !== session) return;
+  const { analyser, rate } = session.microphone;
   const wave = new Float32Array(analyser.fftSize);
   const levels = new Uint8Array(analyser.frequencyBinCount);
   analyser.getFloatTimeDomainData(wave);
   analyser.getByteFrequencyData(levels);
   const top = Math.min(levels.length, Math.ceil((8000 / rate) * analyser.fftSize));
-  paint($("ser-live-wave"), wave);
-  burn($("ser-live-spectrum"), levels.subarray(0, top));
-  requestAnimationFrame(() => draw(mine));
+  drawLoudness($("ser-live-wave"), wave);
+  drawSpectrum($("ser-live-spectrum"), levels.subarray(0, top));
+  requestAnimationFrame(() => drawLive(session));
 }
 
-function scrolled(canvas) {
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const step = Math.max(1, Math.round(canvas.width / (SHOWN * 60)));
-  pen.globalCompositeOperation = "copy"; // what was there goes with the shift
-  pen.drawImage(canvas, -step, 0);
-  pen.globalCompositeOperation = "source-over";
-  return [pen, canvas.width - step, step];
+// Shifts a picture to the left by a column. Returns its context, and the position and the width of the free column.
+function scroll(canvas) {
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const step = Math.max(1, Math.round(canvas.width / (SECONDS_SHOWN * 60))); // 60 animation frames a second
+  context.globalCompositeOperation = "copy"; // clears the free column, too
+  context.drawImage(canvas, -step, 0);
+  context.globalCompositeOperation = "source-over";
+  return [context, canvas.width - step, step];
 }
 
-function paint(canvas, wave) {
-  const [pen, x, step] = scrolled(canvas);
+function drawLoudness(canvas, wave) {
+  const [context, x, step] = scroll(canvas);
   const loudest = wave.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const height = Math.max(1, loudest * canvas.height);
-  pen.fillStyle = getComputedStyle(canvas).color;
-  pen.fillRect(x, (canvas.height - height) / 2, step, height);
+  context.fillStyle = getComputedStyle(canvas).color;
+  context.fillRect(x, (canvas.height - height) / 2, step, height);
 }
 
-function burn(canvas, levels) {
-  const [pen, x, step] = scrolled(canvas);
-  const tall = canvas.height / levels.length;
+function drawSpectrum(canvas, levels) {
+  const [context, x, step] = scroll(canvas);
+  const binHeight = canvas.height / levels.length;
   levels.forEach((level, bin) => {
-    pen.fillStyle = `hsl(${270 + level / 3} 80% ${(level / 255) * 75}%)`;
-    pen.fillRect(x, canvas.height - (bin + 1) * tall, step, tall + 1);
+    context.fillStyle = `hsl(${270 + level / 3} 80% ${(level / 255) * 75}%)`;
+    context.fillRect(x, canvas.height - (bin + 1) * binHeight, step, binHeight + 1);
   });
 }

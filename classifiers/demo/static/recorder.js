@@ -1,4 +1,4 @@
-// The samples of the microphone's first channel, as they come.
+// Posts the samples of the microphone's first channel, at the sample rate of the audio context. The server resamples.
 class Recorder extends AudioWorkletProcessor {
   process(inputs) {
     const samples = inputs[0][0];

@@ -1,1 +1,1 @@
-"""Published systems, one small file each: what was claimed, what was stated, what was left open; see `recipe`."""
+"""Published systems, one TOML file for each: claims, stated settings and open settings. See `recipe` for the format."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from classifiers import Task, compare
 from classifiers.data.labels import EMOTIONS, VIEWS, view_labels
-from classifiers.workflows.comparison import ComparisonConfig, run_comparison
+from classifiers.workflows.comparison import run_comparison
+from classifiers.workflows.configurations import ComparisonConfig
 from embedcache import Artifacts, Clip, DataError, UnknownName, datasets
 
 
@@ -66,7 +67,7 @@ def test_every_clip_is_counted_once(listed: list[tuple[str, str]]) -> None:
 
 def test_a_word_that_no_table_knows_is_said(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="--labels emotion6 does not say what becomes of: hapy .of d.. Use --labels FILE.csv"
+        DataError, match="--labels emotion6 has no target for: 'hapy' .dataset 'd'.. Use --labels FILE.csv"
     ):
         view_labels(clips("happy", "hapy"), "emotion6")
     assert view_labels(clips("hapy"), "native").labels == ("hapy",)
@@ -78,7 +79,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "my.csv"
     path.write_text("from,to\nhappy ,positive\nsad,negative\nsad,negative\ncalm,Drop\n")
     assert view_labels(clips("happy", "calm", "sad"), str(path)).labels == ("positive", "", "negative")
-    with pytest.raises(DataError, match="does not say what becomes of: angry"):
+    with pytest.raises(DataError, match="has no target for: 'angry'"):
         view_labels(clips("angry"), str(path))
     path.write_text("from,to\nhappy,positive\nhappy,negative\nsad,\n")
     with pytest.raises(DataError, match="'sad' has no target\n  'happy' has 2 targets"):
@@ -120,14 +121,14 @@ def test_a_union_keeps_speakers_apart(two: Artifacts) -> None:
 def test_two_words_for_one_emotion_are_said(two: Artifacts) -> None:
     said: list[str] = []
     run_comparison(two, ComparisonConfig(("cremad", "ravdess"), heads=("logreg",), folds=2), jobs=1, log=said.append)
-    assert said == ["note: fear and fearful are one emotion in two words; --labels emotion joins them."]
+    assert said == ["note: the labels 'fear' and 'fearful' name one emotion; use --labels emotion to join them."]
     run_comparison(two, ComparisonConfig(("cremad",), heads=("logreg",), folds=2), jobs=1, log=said.append)
     assert len(said) == 1
 
 
 def test_labels_that_leave_nothing_are_said(two: Artifacts, tmp_path: Path) -> None:
     (tmp_path / "none.csv").write_text("from,to\n" + "".join(f"{label},drop\n" for label in EMOTIONS))
-    with pytest.raises(DataError, match="leaves no clip of ravdess"):
+    with pytest.raises(DataError, match="leaves no clip of 'ravdess'"):
         Task.load("ravdess", artifacts=two, labels=str(tmp_path / "none.csv"))
 
 

@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memmap, "BLOCK", 2**12)
     monkeypatch.setattr(lgbm, "SAMPLE", 100)
     monkeypatch.setattr(memmap, "IN_MEMORY", 2**12)
-    monkeypatch.setattr(stored_vectors, "STREAMED", 2**15)
+    monkeypatch.setattr(stored_vectors, "BYTES_PER_READ", 2**15)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_choosing_reads_nothing_and_reading_says_when_the_file_is_gone(tmp_path:
     rows = in_file(matrix(), tmp_path)
     rows.path.unlink()
     some = rows[10:][:, :3]
-    with pytest.raises(DataError, match="cannot read .*No such file.* Load the task again: that writes it anew"):
+    with pytest.raises(DataError, match="cannot read .*No such file.* Load the task again to write the file anew"):
         np.asarray(some)
 
 
@@ -198,7 +198,7 @@ def test_a_task_is_mapped_where_it_is_large(artifacts: Artifacts, monkeypatch: p
     plain = {view: Task.load(view=view, artifacts=artifacts) for view in ("pooled", "layers")}
     assert all(isinstance(t.X, np.ndarray) for t in plain.values())
     monkeypatch.setattr(memmap, "IN_MEMORY", plain["layers"].X.nbytes - 1)
-    monkeypatch.setattr(stored_vectors, "STREAMED", 5 * 4 * 970)
+    monkeypatch.setattr(stored_vectors, "BYTES_PER_READ", 5 * 4 * 970)
     asked: list[int] = []
     original = EmbeddingStore.rows
     monkeypatch.setattr(

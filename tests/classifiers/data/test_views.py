@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifiers import Task, compare, heads
-from classifiers.data.views import about_view, check_view, fitted, layers_in, rows_of
+from classifiers.data.views import about_view, check_view, crop_or_pad, layers_in, rows_of
 from classifiers.heads.layer_cnn import LayerCNN
-from classifiers.workflows.comparison import ComparisonConfig, configured_heads, load_tasks, run_comparison
+from classifiers.workflows.comparison import load_tasks, run_comparison
+from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
-from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, datasets, extract, load_encoder
+from classifiers.workflows.head_choice import chosen_heads
+from embedcache import Artifacts, ConfigError, DataError, EmbeddingStore, Manifest, datasets, extract, load_encoder
 from embedcache.cache.content_keys import add_keys
 from embedcache.encoder import Frames
 from embedcache.encoders import mfcc
@@ -65,7 +67,7 @@ def test_a_view_is_told_in_words() -> None:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 12))
 def test_clips_are_cut_at_both_ends_or_followed_by_nan(lengths: list[int], n_frames: int) -> None:
     values = np.arange(2 * sum(lengths), dtype=np.float16).reshape(-1, 2)
-    X = fitted(Frames.of(values, lengths), n_frames)
+    X = crop_or_pad(Frames.of(values, lengths), n_frames)
     assert X.shape == (len(lengths), n_frames, 2)
     assert X.dtype == np.float32
     for row, clip in zip(X, Frames.of(values, lengths), strict=True):
@@ -127,7 +129,7 @@ def test_frames_of_some_layers_are_those_that_are_stored(tree: Path, tmp_path: P
 def test_frames_larger_than_memory_lie_in_a_file(deep: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Task.load("ravdess", "net", "frames:all", deep, frames=5)
     monkeypatch.setattr("classifiers.data.memmap.IN_MEMORY", 0)
-    monkeypatch.setattr("classifiers.data.stored_vectors.STREAMED", 5000)
+    monkeypatch.setattr("classifiers.data.stored_vectors.BYTES_PER_READ", 5000)
     np.testing.assert_array_equal(np.asarray(Task.load("ravdess", "net", "frames:all", deep, frames=5).X), here.X)
 
 
@@ -142,17 +144,19 @@ def test_frames_of_mfcc_are_the_first_thirty_coefficients(tmp_path: Path) -> Non
 
 
 def test_heads_read_the_view_that_is_asked_for(deep: Artifacts) -> None:
-    specs = configured_heads(("logreg", "layer_weighted"), ("layers+std",))
+    specs = chosen_heads(("logreg", "layer_weighted"), ("layers+std",))
     assert [spec.view for spec in specs] == ["layers+std"] * 2
     ((task, some),) = load_tasks(deep, ComparisonConfig(encoders=("net",)), specs, print)
     assert [head.name for head in some] == ["logreg", "layer_weighted"]
     assert task.X.shape == (24, 6 * 32)
-    with pytest.raises(DataError, match="got the views pooled, std; wanted one, joined by"):
-        configured_heads((), ("pooled", "std"))
+    with pytest.raises(
+        ConfigError, match="got --view pooled, std; wanted one view for heads that read one vector a clip"
+    ):
+        chosen_heads((), ("pooled", "std"))
 
 
 def test_by_default_heads_read_one_vector_a_clip() -> None:
-    assert {head.view for head in configured_heads(())} == {"pooled", "layers"}
+    assert {head.view for head in chosen_heads(())} == {"pooled", "layers"}
 
 
 def test_an_encoder_without_the_view_is_left_out_and_said_to_be(deep: Artifacts) -> None:
@@ -180,17 +184,17 @@ def test_a_model_predicts_files_in_the_view_that_it_was_fitted_on(deep: Artifact
 @pytest.mark.parametrize(
     ("named", "views", "frames", "said"),
     [
-        (("logreg",), ("frames:1",), None, "--view frames:1: none of logreg reads frames"),
-        (("cnn",), ("pooled",), None, "--view pooled: none of cnn reads one vector a clip"),
-        (("logreg", "svm"), (), 100, "--frames 100: none of logreg, svm reads frames"),
-        (("cnn",), ("frames:all",), None, "cnn reads one layer's frames; got --view frames:all"),
+        (("logreg",), ("frames:1",), None, "got --view frames:1, but none of the heads logreg reads frames"),
+        (("cnn",), ("pooled",), None, "got --view pooled, but none of the heads cnn reads one vector a clip"),
+        (("logreg", "svm"), (), 100, "got --frames 100, but none of the heads logreg, svm reads frames"),
+        (("cnn",), ("frames:all",), None, "got --view frames:all, but cnn reads the frames of one layer"),
     ],
 )
 def test_what_no_head_reads_is_refused(named: tuple, views: tuple, frames: int | None, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        configured_heads(named, views, frames)
+    with pytest.raises(ConfigError, match=said):
+        chosen_heads(named, views, frames)
 
 
 def test_frames_that_no_memory_could_hold_are_refused(deep: Artifacts) -> None:
-    with pytest.raises(DataError, match=r"--frames 1000000000: at most 65,536 frames of 32 numbers are read"):
+    with pytest.raises(DataError, match=r"got --frames 1000000000; wanted at most 65,536 frames of 32 values each"):
         Task.load("ravdess", "net", "frames", deep, frames=10**9)

@@ -24,16 +24,17 @@ from helpers.browser import ARGUMENTS, BROWSERS, HOSTILE, Tags
 from helpers.extraction import extracted
 from helpers.places import REPOSITORY, Ser, needs_ravdess
 from helpers.sounds import noise, ravdess_tree, write
+from helpers.tolerance import close_to
 
 from classifiers import Predictor, Windows
-from classifiers.demo import service as bounds
-from classifiers.demo.answer_html import about_html, answer_html, live_html, spectrogram
+from classifiers.demo import service as service_module
+from classifiers.demo.answer_html import about_html, live_html, recording_html, spectrogram
 from classifiers.demo.choose_models import SYNTHETIC, latest_model, models_for
 from classifiers.demo.examples import EXAMPLES
 from classifiers.demo.live_sessions import LiveSessions
-from classifiers.demo.service import Busy, PredictionService, steps
+from classifiers.demo.service import Busy, PredictionService, timeline_windows
 from classifiers.inference.model import Attribution, Model, load_models
-from classifiers.workflows.comparison import ComparisonConfig
+from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, AudioError, ModelError, Recording, SerError, UnknownName
 from embedcache.synthetic import wav_bytes
@@ -60,24 +61,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, ...]:
 
 
 @pytest.fixture
-def desk(models: tuple[Model, ...]) -> PredictionService:
+def service(models: tuple[Model, ...]) -> PredictionService:
     return PredictionService(models)
 
 
 @contextlib.contextmanager
-def client_of(desk: PredictionService, **asked: Any) -> Iterator[Any]:
+def client_of(service: PredictionService, **asked: Any) -> Iterator[Any]:
     """Who asks the whole application, without a network."""
     from fastapi.testclient import TestClient
 
     from classifiers.demo.server import build_app
 
-    with TestClient(build_app(desk, **asked), base_url=HERE) as client:
+    with TestClient(build_app(service, **asked), base_url=HERE) as client:
         yield client
 
 
 @pytest.fixture
-def client(desk: PredictionService) -> Iterator[Any]:
-    with client_of(desk) as client:
+def client(service: PredictionService) -> Iterator[Any]:
+    with client_of(service) as client:
         yield client
 
 
@@ -90,8 +91,8 @@ def test_the_api_answers_as_the_command_does(models: tuple[Model, ...], client: 
     wanted = [{**json.loads(line), "path": "sound", "model": models[0].name} for line in said.splitlines()]
     assert (answer.status_code, len(answer.json()["predictions"])) == (200, len(wanted))
     for a, b in zip(answer.json()["predictions"], wanted, strict=True):
-        assert a.pop("probabilities") == pytest.approx(b.pop("probabilities"))
-        assert a.pop("certainty") == pytest.approx(b.pop("certainty"))
+        assert a.pop("probabilities") == close_to(b.pop("probabilities"))
+        assert a.pop("certainty") == close_to(b.pop("certainty"))
         assert a == b
 
 
@@ -103,12 +104,12 @@ def test_every_model_that_is_named_answers(models: tuple[Model, ...], client: An
     known = client.get("/api/models").json()
     assert [one["model"] for one in known] == [model.name for model in models]
     assert known[0]["labels"] == list(models[0].labels)
-    assert known[0]["scores"]["uar"]["value"] == models[0].about["scores"]["uar"]["value"]
+    assert known[0]["scores"]["uar"]["value"] == models[0].card["scores"]["uar"]["value"]
 
 
 def test_sound_that_arrives_is_answered_as_the_file_is(models: tuple[Model, ...], client: Any) -> None:
-    timeline = Predictor.of(models[:1]).answer(
-        Predictor.of(models[:1]).hear(Recording.of(SOUND, "the sound"), Windows(0.5, 0.2))
+    timeline = Predictor.of(models[:1]).predict_clips(
+        Predictor.of(models[:1]).clips(Recording.of(SOUND, "the sound"), Windows(0.5, 0.2))
     )
 
     def pieces() -> Iterator[bytes]:
@@ -133,7 +134,7 @@ BAD = {
     "too short": (wav_bytes(noise(0.01)), {}, 422, "lasts 10 ms, ravdess-mfcc-logreg-calibrated needs 25 ms"),
     "too short a window": (SOUND, {"window": "0.02"}, 422, "lasts 20 ms, ravdess-mfcc-logreg-calibrated needs 25 ms"),
     "too long a window": (SOUND, {"window": "1e308"}, 400, "wanted 0.01 <= hop <= window <= 3600"),
-    "too long": (wav_bytes(np.zeros(100 * 1801), 100), {}, 422, "lasts 1801 s; here a recording may last 300 s"),
+    "too long": (wav_bytes(np.zeros(100 * 1801), 100), {}, 422, "lasts 1801 s; wanted at most 300 s"),
     "no such model": (SOUND, {"model": "x"}, 404, "no model 'x'; have ravdess-mfcc-lda"),
     "no number": (SOUND, {"window": "x"}, 400, "window: Input should be a valid number"),
     "no hop": (SOUND, {"hop": "0"}, 400, "wanted 0.01 <= hop <= window"),
@@ -143,7 +144,7 @@ BAD = {
         wav_bytes(noise(8.0)),
         {"window": "0.03", "hop": "0.01"},
         422,
-        "windows; wanted 600 at most. Ask for a longer hop",
+        "windows; wanted at most 600. Choose a longer hop",
     ),
 }
 
@@ -157,23 +158,23 @@ def test_bad_input_gets_a_sentence_and_the_next_request_an_answer(what: str, cli
 
 
 def test_a_long_recording_is_refused_before_it_is_decoded(
-    desk: PredictionService, monkeypatch: pytest.MonkeyPatch
+    service: PredictionService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decoded(self: Recording, *_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Recording, "heard", decoded)
-    with pytest.raises(AudioError, match="lasts 1801 s; here"):
-        desk.answer(desk.read(wav_bytes(np.zeros(100 * 1801), 100), "long.wav"))
-    monkeypatch.setattr(bounds, "BYTES", 1000)
-    with pytest.raises(AudioError, match=r"a.wav: has 41,644 bytes; here a file may have 1,000"):
-        desk.read(SOUND, "a.wav")
+    monkeypatch.setattr(Recording, "waveform_and_rate", decoded)
+    with pytest.raises(AudioError, match="lasts 1801 s; wanted at most 300 s"):
+        service.predict_recording(service.read(wav_bytes(np.zeros(100 * 1801), 100), "long.wav"))
+    monkeypatch.setattr(service_module, "MAX_BYTES", 1000)
+    with pytest.raises(AudioError, match=r"a.wav: has 41,644 bytes; wanted at most 1,000"):
+        service.read(SOUND, "a.wav")
 
 
 def test_a_body_that_goes_on_is_cut_off(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from classifiers.demo import api
 
-    monkeypatch.setattr(api, "BYTES", 10_000)
+    monkeypatch.setattr(api, "MAX_BYTES", 10_000)
     taken = []
 
     def endless() -> Iterator[bytes]:
@@ -194,24 +195,24 @@ def test_past_the_bound_a_caller_hears_busy(models: tuple[Model, ...]) -> None:
         release.wait(30)
         return models[0].proba(waves, batch)
 
-    desk = PredictionService([replace(models[0], proba=slow)], waiting=1)
-    with client_of(desk) as client, ThreadPoolExecutor(2) as pool:
+    service = PredictionService([replace(models[0], proba=slow)], max_waiting=1)
+    with client_of(service) as client, ThreadPoolExecutor(2) as pool:
         let_in = [pool.submit(client.post, "/api/predict", content=SOUND) for _ in range(2)]
         began.acquire(timeout=30)
-        while desk._places._value:
+        while service._slots._value:
             time.sleep(0.01)
         refused = client.post("/api/predict", content=SOUND)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        assert refused.json()["error"].startswith("busy: 2 others are being answered or wait")
+        assert refused.json()["error"].startswith("busy: 2 other requests are running or waiting")
         release.set()
         assert [answer.result().status_code for answer in let_in] == [200, 200]
         assert client.post("/api/predict", content=SOUND).status_code == 200
 
 
-def test_strangers_are_kept_out(desk: PredictionService) -> None:
+def test_strangers_are_kept_out(service: PredictionService) -> None:
     """By the name that they call this machine, by where they come from, and by the password, on every way in."""
     ways = ("/", "/api/models", "/page/static/page.js", "/page/example", "/theme.css", "/static/x", "/nothing")
-    with client_of(desk, auth="ann:secret é") as client:
+    with client_of(service, auth="ann:secret é") as client:
         known = {"authorization": "basic " + base64.b64encode("ann:secret é".encode()).decode()}
         wrong = {"authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}
         for way in ways:
@@ -228,7 +229,7 @@ def test_this_machine_has_several_names(host: str, client: Any) -> None:
     assert client.get("/api/models", headers={"host": host}).status_code == 200
 
 
-def test_another_page_may_not_ask(client: Any, desk: PredictionService) -> None:
+def test_another_page_may_not_ask(client: Any, service: PredictionService) -> None:
     for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
         for way in ("/api/predict", "/page/answer", "/page/hear?id=a&rate=16000"):
             assert client.post(way, content=SOUND, headers=headers).status_code == 403
@@ -257,7 +258,10 @@ def test_gradios_ways_into_the_machine_are_closed(client: Any, tmp_path: Path) -
         assert client.post(way, json=asked).status_code == 404
     assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
     for way in (f"/gradio_api/file={file['path']}", "/gradio_api/deep_link", "/config", "/gradio_api/info", "/docs"):
-        assert (client.get(way).status_code, client.get(way).json()) == (404, {"error": "nothing is here."})
+        assert (client.get(way).status_code, client.get(way).json()) == (
+            404,
+            {"error": "there is no page at this address."},
+        )
     for way in (
         "/static/../server.py",
         "/page/static/../server.py",
@@ -269,22 +273,22 @@ def test_gradios_ways_into_the_machine_are_closed(client: Any, tmp_path: Path) -
 
 def test_nothing_is_kept_unless_it_was_asked_for(models: tuple[Model, ...], tmp_path: Path) -> None:
     said: list[str] = []
-    kept = PredictionService(models[:1], keep=tmp_path / "kept", complain=said.append)
-    kept.answer(kept.read(SOUND, "a.wav"))
+    kept = PredictionService(models[:1], keep=tmp_path / "kept", log=said.append)
+    kept.predict_recording(kept.read(SOUND, "a.wav"))
     sound, answer = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix, reverse=True)
     assert sound.read_bytes() == SOUND
     assert json.loads(answer.read_text())[0]["model"] == models[0].name
     assert (sound.suffix, answer.suffix, sound.stem) == (".wav", ".json", answer.stem)
     with client_of(kept) as client:
         assert f"kept in {tmp_path / 'kept'}" in client.get("/").text
-        LiveSessions(kept).hear("a", 16_000, [], None, noise(4.0).astype(np.float32))
+        LiveSessions(kept).push("a", 16_000, [], None, noise(4.0).astype(np.float32))
     assert len(list((tmp_path / "kept").iterdir())) == 2
     with client_of(PredictionService(models[:1])) as client:
         assert "Nothing that you say or upload is kept" in client.get("/").text
     shutil.rmtree(tmp_path / "kept")
     (tmp_path / "kept").write_text("in the way")
-    assert kept.answer(kept.read(SOUND, "a.wav")).said[0].whole.label
-    assert said[0].startswith("note: a recording was answered and could not be kept")
+    assert kept.predict_recording(kept.read(SOUND, "a.wav")).results[0].whole.label
+    assert said[0].startswith("note: a recording was predicted, but could not be kept")
     with pytest.raises(SerError, match=r"--keep .*: cannot be written"):
         PredictionService(models[:1], keep=tmp_path / "kept")
 
@@ -303,15 +307,17 @@ def test_the_page_answers_and_has_examples(client: Any, models: tuple[Model, ...
 
 def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> None:
     torn = [replace(model, proba=lambda waves, _: np.tile([0.5, 0.3, 0.2], (len(waves), 1))) for model in models]
-    desk = PredictionService(torn)
-    answer = desk.answer(desk.read(wav_bytes(noise(4.3)), "a.wav"), windows=steps(4.3), abstain_below=0.6)
-    page = Tags(answer_html(answer))
+    service = PredictionService(torn)
+    result = service.predict_recording(
+        service.read(wav_bytes(noise(4.3)), "a.wav"), windows=timeline_windows(4.3), abstain_below=0.6
+    )
+    page = Tags(recording_html(result))
     assert page.crossed == []
-    for spoken in answer.said:
-        assert spoken.model.name in page.text
-        assert spoken.whole.label is None
-        assert len(spoken.timeline) == 3
-        for value in spoken.whole.probabilities.values():
+    for one in result.results:
+        assert one.model.name in page.text
+        assert one.whole.label is None
+        assert len(one.timeline) == 3
+        for value in one.whole.probabilities.values():
             assert f"{value:.3f}" in page.text
     assert page.text.count("not sure") == 2
     pictures = [attributes for tag, attributes in page.found if attributes.get("role") == "img" or tag == "img"]
@@ -321,14 +327,14 @@ def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> No
 
 def test_nothing_that_a_model_or_a_file_says_is_run(models: tuple[Model, ...]) -> None:
     labels = (HOSTILE, "calm", "sad")
-    about = {**models[0].about, "labels": labels, "limits": [HOSTILE], "leaks": {HOSTILE: HOSTILE}, "about": HOSTILE}
-    model = replace(models[0], folder=Path(f"/x/{HOSTILE.replace('/', '')}"), labels=labels, about=about)
-    counting = replace(model, counted=lambda wave, batch: Attribution((0.25, 0.75), (0.1, 0.9)))
-    desk = PredictionService([counting])
-    answer = desk.answer(desk.read(SOUND, HOSTILE), explained=True)
-    ear = desk.ear(16_000)
-    ear.push(noise(4.0).astype(np.float32), None)
-    parts = (answer_html(answer), live_html(ear.heard), about_html([counting]))
+    card = {**models[0].card, "labels": labels, "limits": [HOSTILE], "leaks": {HOSTILE: HOSTILE}, "about": HOSTILE}
+    model = replace(models[0], folder=Path(f"/x/{HOSTILE.replace('/', '')}"), labels=labels, card=card)
+    counting = replace(model, attribution=lambda wave, batch: Attribution((0.25, 0.75), (0.1, 0.9)))
+    service = PredictionService([counting])
+    result = service.predict_recording(service.read(SOUND, HOSTILE), attribution=True)
+    stream = service.open_stream(16_000)
+    stream.push(noise(4.0).astype(np.float32), None)
+    parts = (recording_html(result), live_html(stream.timelines), about_html([counting]))
     for part in parts:
         page = Tags(part)
         assert page.crossed == []
@@ -336,58 +342,58 @@ def test_nothing_that_a_model_or_a_file_says_is_run(models: tuple[Model, ...]) -
         assert not [tag for tag, _ in page.found if tag == "script"]
         assert not [name for _, attributes in page.found for name in attributes if name.startswith("on")]
     assert "layer 0: 0.25, layer 1: 0.75" in parts[0]
-    assert "Attention over time: the most at 1.0 s" in parts[0]
+    assert "Attention over time, highest at 1.0 s" in parts[0]
 
 
-def test_a_visitor_is_heard_in_order_and_forgotten(desk: PredictionService, models: tuple[Model, ...]) -> None:
-    visitors, sound = LiveSessions(desk), noise(4.2, 48_000).astype(np.float32)
-    said = [visitors.hear("a", 48_000, [], None, piece) for piece in np.array_split(sound, 9)]
+def test_a_visitor_is_heard_in_order_and_forgotten(service: PredictionService, models: tuple[Model, ...]) -> None:
+    sessions, sound = LiveSessions(service), noise(4.2, 48_000).astype(np.float32)
+    said = [sessions.push("a", 48_000, [], None, piece) for piece in np.array_split(sound, 9)]
     assert [bool(part) for part in said] == [False] * 6 + [True] * 3
-    last = visitors.end("a", None)
+    last = sessions.end("a", None)
     assert "4.2 s" in Tags(last).text
-    assert visitors.end("a", None) == ""
-    assert visitors._held == {}
+    assert sessions.end("a", None) == ""
+    assert sessions._sessions == {}
     for number in range(64):
-        visitors.hear(str(number), 16_000, [], None, sound[:10])
-    with pytest.raises(Busy, match="busy: 64 others are listened to"):
-        visitors.hear("one more", 16_000, [], None, sound[:10])
-    visitors._held["0"].last -= 61
-    assert visitors.hear("one more", 16_000, [], None, sound[:10]) == ""
-    again = LiveSessions(desk)
+        sessions.push(str(number), 16_000, [], None, sound[:10])
+    with pytest.raises(Busy, match="busy: 64 live sessions are open"):
+        sessions.push("one more", 16_000, [], None, sound[:10])
+    sessions._sessions["0"].last_used -= 61
+    assert sessions.push("one more", 16_000, [], None, sound[:10]) == ""
+    again = LiveSessions(service)
     for rate, chosen in ((16_000, []), (16_000, [models[0].name]), (8000, [])):  # each begins anew
-        assert again.hear("a", rate, chosen, None, sound[: 2 * rate]) == ""
+        assert again.push("a", rate, chosen, None, sound[: 2 * rate]) == ""
     with pytest.raises(ValueError, match="wanted a probability"):
-        again.hear("a", 8000, [], 99.0, sound)
+        again.push("a", 8000, [], 99.0, sound)
     with pytest.raises(UnknownName):
-        LiveSessions(desk).hear("a", 16_000, ["x"], None, sound[:10])
+        LiveSessions(service).push("a", 16_000, ["x"], None, sound[:10])
 
 
 def test_who_hears_busy_may_send_the_same_again(models: tuple[Model, ...]) -> None:
     """Nothing of it was heard, then."""
-    desk, second = PredictionService(models[:1], waiting=0), (noise(1.0) * 32_767).astype("<i2").tobytes()
-    with client_of(desk) as client:
+    service, second = PredictionService(models[:1], max_waiting=0), (noise(1.0) * 32_767).astype("<i2").tobytes()
+    with client_of(service) as client:
         asked = {"id": "a", "rate": 16_000}
         client.post("/page/hear", params=asked, content=second)
-        with desk.place():
+        with service.reserve_slot():
             assert client.post("/page/hear", params=asked, content=second).status_code == 503
         for _ in range(2):
             client.post("/page/hear", params=asked, content=second)
-        assert client.app.state.visitors._held["a"].ear.arriving.length == 3 * 16_000
+        assert client.app.state.live_sessions._sessions["a"].stream.window_stream.length == 3 * 16_000
         assert client.post("/page/hear", params=asked, content=31 * second).status_code == 413
         assert "5.0" in Tags(client.post("/page/end", params=asked, content=2 * second).text).text
 
 
-def test_a_model_that_is_named_twice_answers_once(desk: PredictionService, models: tuple[Model, ...]) -> None:
-    assert len(desk.answer(desk.read(SOUND, "a"), [models[0].name] * 200).said) == 1
+def test_a_model_that_is_named_twice_answers_once(service: PredictionService, models: tuple[Model, ...]) -> None:
+    assert len(service.predict_recording(service.read(SOUND, "a"), [models[0].name] * 200).results) == 1
 
 
 def test_the_page_shows_models_whose_cards_say_little(models: tuple[Model, ...]) -> None:
-    bare = {**models[0].about, "scores": {}, "data": {}, "leaks": {}, "fitting": {}, "protocol": {}}
+    bare = {**models[0].card, "scores": {}, "data": {}, "leaks": {}, "fitting": {}, "protocol": {}}
     tuned = {"base": "net", "labels": models[0].labels, "trained_on": {"keys": [], "speakers": []}, "history": {}}
-    cards = [replace(models[0], about=bare), replace(models[0], folder=Path("/x/tuned"), about=tuned)]
+    cards = [replace(models[0], card=bare), replace(models[0], folder=Path("/x/tuned"), card=tuned)]
     text = Tags(about_html(cards)).text
-    assert "None is written in this model's card" in text
-    assert "None is kept in the checkpoint" in text
+    assert "The model card has no score" in text
+    assert "The checkpoint has no score" in text
     with client_of(PredictionService(cards)) as client:
         assert client.get("/").status_code == 200
 
@@ -399,7 +405,7 @@ def test_a_spectrogram_of_any_rate() -> None:
 
 
 def test_two_models_of_one_name_are_refused(models: tuple[Model, ...]) -> None:
-    with pytest.raises(ModelError, match="two models have one name"):
+    with pytest.raises(ModelError, match="two models have the same name"):
         PredictionService([models[0], models[0]])
 
 
@@ -407,7 +413,7 @@ def test_without_a_model_the_latest_is_taken_or_one_is_fitted(tmp_path: Path, mo
     said: list[str] = []
     place = Artifacts(tmp_path / "a")
     (fitted,), banner = models_for([], place, "cpu", said.append)
-    assert (fitted.about["dataset"], banner) == ("sample", SYNTHETIC)
+    assert (fitted.card["dataset"], banner) == ("sample", SYNTHETIC)
     assert "fitting one on the quickstart's synthetic sample" in said[0]
     (again,), _ = models_for([], place, "cpu", said.append)
     assert again.folder == fitted.folder
@@ -437,8 +443,8 @@ def test_the_command_says_what_is_wrong(models: tuple[Model, ...], ser: Ser, tmp
                 "--port",
                 port,
             ): f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another",
-            (tmp_path,): "no model here (model.json is missing)",
-            (newer,): "has model format 99",
+            (tmp_path,): "no model found (model.json is missing)",
+            (newer,): "got the model format 99",
         }.items():
             done = ser("demo", *arguments)
             assert (done.returncode, said in done.stderr) == (1, True), done.stderr

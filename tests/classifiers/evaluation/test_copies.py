@@ -88,7 +88,9 @@ def test_no_copy_of_a_tested_clip_is_trained_on(protocol: str) -> None:
 
 
 def test_a_head_that_splits_without_asking_for_copies_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="head 'spy' splits its training data and knows of no copies"):
+    with pytest.raises(
+        ProtocolError, match="head 'spy' splits its training data, but its `fit` lacks the parameter `copy_of`"
+    ):
         compare(copied(), [spying(Unaware)], "speakers", n_folds=2, jobs=1)
     compare(replace(copied(), copies=None), [spying(Unaware)], "speakers", n_folds=2, jobs=1)
 
@@ -145,24 +147,26 @@ def test_a_task_with_copies_is_loaded_as_they_were_extracted(
     ravdess_tree(tmp_path / "tree")
     place = Artifacts(tmp_path / "artifacts")
     assert ser(*EXTRACT).returncode == 0
-    with pytest.raises(DataError, match="ravdess has no augmented copies. Run `ser extract --augment"):
+    with pytest.raises(DataError, match="dataset 'ravdess' has no augmented copies. Run `ser extract --augment"):
         Task.load(artifacts=place, copies=1)
     assert ser(*EXTRACT, *AUGMENT).returncode == 0
     plain, whole = Task.load(artifacts=place), Task.load(artifacts=place, copies=2)
-    assert (whole.copies.X.shape, whole.copies.each) == ((48, 970), 2)
+    assert (whole.copies.X.shape, whole.copies.per_clip) == ((48, 970), 2)
     np.testing.assert_array_equal(whole.X, plain.X)
     assert not np.array_equal(whole.copies.X[:24], plain.X)  # the first copy of each
     np.testing.assert_allclose(whole.copies.X[:24].mean(), plain.X.mean(), rtol=0.5)
-    np.testing.assert_array_equal(whole.copies.of, np.tile(np.arange(24), 2))
+    np.testing.assert_array_equal(whole.copies.clip_rows, np.tile(np.arange(24), 2))
     assert (whole.copies.recipe, whole.skipped) == ("noise+gain, seed 0", ())
     listed = Manifest.from_csv(place.copies("ravdess"))
     short = replace(listed.clips[0], extra={**listed.clips[0].extra, "skipped": "too short"})
     replace(listed, clips=(short, *listed.clips[1:])).to_csv(place.copies("ravdess"))
     fewer = Task.load(artifacts=place, copies=1)
-    assert (len(fewer.copies.of), fewer.skipped) == (23, (short.clip_id,))
-    assert 0 not in fewer.copies.of
+    assert (len(fewer.copies.clip_rows), fewer.skipped) == (23, (short.clip_id,))
+    assert 0 not in fewer.copies.clip_rows
     listed.to_csv(place.copies("ravdess"))
-    with pytest.raises(DataError, match="lacks 24 of 96 copies, the first 03-01-01-01-01-01-01#4.*with --copies 4"):
+    with pytest.raises(
+        DataError, match="24 of 96 copies are missing, the first is '03-01-01-01-01-01-01#4'.*with --copies 4"
+    ):
         Task.load(artifacts=place, copies=4)
     layers = Task.load(artifacts=place, view="layers", copies=2)
     np.testing.assert_array_equal(layers.to_view("pooled").copies.X, whole.copies.X)
@@ -181,7 +185,7 @@ def test_copies_of_an_earlier_recording_are_not_taken(ser: Ser, tmp_path: Path) 
     listed = Manifest.from_csv(place.copies("ravdess"))
     old = replace(listed.clips[0], extra={**listed.clips[0].extra, "copy_of": "f" * 64})
     replace(listed, clips=(old, *listed.clips[1:])).to_csv(place.copies("ravdess"))
-    with pytest.raises(DataError, match="lacks 1 of 24 copies"):
+    with pytest.raises(DataError, match="1 of 24 copies are missing"):
         Task.load(artifacts=place, copies=1)
 
 

@@ -14,11 +14,11 @@ from classifiers import Row, compare, leaderboard, save_predictions
 from classifiers.checks import toy_task
 from classifiers.evaluation.critical_difference import (
     average_ranks,
-    critical,
     critical_difference,
     friedman,
+    rank_heads,
+    summary_lines,
     tied,
-    told,
 )
 from classifiers.reporting.figures import save_critical_figure
 from embedcache import DataError
@@ -79,7 +79,7 @@ def test_the_statistic_is_scipys(n: int, k: int, seed: int) -> None:
     """Ties included; p is its own, and near scipy's where datasets are many."""
     scores = np.random.default_rng(seed).integers(0, 6, (n, k))
     wanted = friedmanchisquare(*scores.T)
-    statistic, p = friedman(scores, most=500)
+    statistic, p = friedman(scores, permutations=500)
     if np.isfinite(wanted.statistic):
         assert statistic == pytest.approx(wanted.statistic, abs=1e-9)
     assert 0 < p <= 1
@@ -87,8 +87,8 @@ def test_the_statistic_is_scipys(n: int, k: int, seed: int) -> None:
 
 def test_p_repeats_itself_and_drawn_orders_come_near_all() -> None:
     scores = np.random.default_rng(0).normal(size=(5, 3)) + np.array([0, 0.7, 1])
-    assert friedman(scores)[1] == pytest.approx(friedman(scores, most=5000)[1], abs=0.02)
-    assert friedman(scores, most=5000) == friedman(scores, most=5000)
+    assert friedman(scores)[1] == pytest.approx(friedman(scores, permutations=5000)[1], abs=0.02)
+    assert friedman(scores, permutations=5000) == friedman(scores, permutations=5000)
     assert friedman(np.ones((4, 3))) == (0, 1)
 
 
@@ -123,31 +123,32 @@ def test_heads_are_ranked_over_the_datasets_that_have_them(row: Row) -> None:
     rows = board(row, ALIKE) + board(row, {"one": {"d": 0.9}, "one+two": {"a": 0, "b": 1}, "one->two": {"a": 0}})
     rows += board(row, {"one": {"a": 0.1, "b": 0.9, "c": 0.95, "d": 1, "e": 1}}, leaks="speaker", protocol="random")
     rows += board(row, {"two": {"b": 0.9}}, protocol="loso")  # two's table under `speakers` has more heads
-    found = critical(rows)
+    found = rank_heads(rows)
     assert (found.names, found.ranks) == (("a", "b", "c"), (1, 2, 3))
     assert found.tables == ("one (speakers)", "three (speakers)", "two (speakers)")
-    assert (found.p, found.blind, found.left_out) == (pytest.approx(1 / 36), False, 10)
+    assert (found.p, found.speaker_dependent, found.left_out) == (pytest.approx(1 / 36), False, 10)
     assert found.groups == ((0, 1), (1, 2))
-    assert told(found) == [
-        "used: 3 heads on one (speakers), three (speakers), two (speakers), none blind to speakers; rows left out: 10.",
+    assert summary_lines(found) == [
+        "used: 3 heads on one (speakers), three (speakers), two (speakers), all speaker-independent; "
+        "rows left out: 10.",
         "average ranks: a 1.00, b 2.00, c 3.00.",
         "Friedman p = 0.0278 (permutation); Nemenyi's critical difference: 1.91 ranks.",
-        "cannot be told apart: a and b; b and c.",
-        "3 datasets have little power: heads that are not told apart may well differ.",
+        "no significant difference: a and b; b and c.",
+        "3 datasets have little power: heads without a significant difference may differ.",
     ]
 
 
 def test_nothing_is_told_apart_where_friedman_finds_nothing(row: Row) -> None:
     """Two heads, four datasets that agree: Nemenyi's difference of 0.98 would do, the exact p of 1/8 does not."""
-    found = critical(board(row, {name: {"a": 0.6, "b": 0.5} for name in "wxyz"}))
+    found = rank_heads(board(row, {name: {"a": 0.6, "b": 0.5} for name in "wxyz"}))
     assert found.distance < 1
     assert (found.p, found.differ, found.groups) == (0.125, False, ((0, 1),))
 
 
 def test_rows_blind_to_speakers_count_where_there_are_no_others(row: Row) -> None:
-    found = critical(board(row, ALIKE, leaks="speaker+text"))
-    assert found.blind
-    assert "all blind to speakers" in told(found)[0]
+    found = rank_heads(board(row, ALIKE, leaks="speaker+text"))
+    assert found.speaker_dependent
+    assert "all speaker-dependent" in summary_lines(found)[0]
 
 
 def test_names_tell_encoders_and_copies_apart_and_the_later_run_counts(row: Row) -> None:
@@ -156,29 +157,29 @@ def test_names_tell_encoders_and_copies_apart_and_the_later_run_counts(row: Row)
         for one in board(row, {name: {"a": 0.6} for name in ("one", "three", "two")})
         for encoder, copies, run in (("e", 0, "1"), ("f", 3, "1"), ("f", 3, "2"))
     ]
-    assert critical(rows).names == ("a on f, 3 copies", "a on e")
+    assert rank_heads(rows).names == ("a on f, 3 copies", "a on e")
     rows = board(row, ALIKE, run="1") + board(row, {name: {"c": 0.9} for name in ALIKE}, run="2")
-    assert critical(rows).names == ("c", "a", "b")
+    assert rank_heads(rows).names == ("c", "a", "b")
 
 
 def test_speech_and_song_of_the_same_actors_count_once(row: Row) -> None:
     both = {"ravdess": ALIKE["one"], "ravdess-song": ALIKE["one"] | {"d": 0.3}, "tess": ALIKE["one"] | {"d": 0.3}}
     with pytest.raises(DataError, match=r"got 2 datasets \(ravdess-song, tess\)"):
-        critical(board(row, both))
+        rank_heads(board(row, both))
 
 
 def test_too_little_is_refused_with_its_reason(row: Row) -> None:
     two = {name: ALIKE[name] for name in ("one", "two")}
-    with pytest.raises(DataError, match=r"got 2 datasets \(one, two\) that heads can be ranked on; wanted 3. Run"):
-        critical(board(row, two))
+    with pytest.raises(DataError, match=r"got 2 datasets \(one, two\) for ranking heads; wanted at least 3. Run"):
+        rank_heads(board(row, two))
     with pytest.raises(DataError, match=r"got 0 datasets \(none\)"):
-        critical([])
+        rank_heads([])
     one_head = board(row, two | {"three": {"a": 1, "z": 1}})
     many = {name: {str(head): head / 60 for head in range(60)} for name in ALIKE}
-    with pytest.raises(DataError, match=r"got 60 heads; wanted 50 at most"):
-        critical(board(row, many))
-    with pytest.raises(DataError, match=r"got 1 head run on every dataset; wanted 2: one has a.*three has"):
-        critical(one_head)
+    with pytest.raises(DataError, match=r"got 60 heads; wanted at most 50"):
+        rank_heads(board(row, many))
+    with pytest.raises(DataError, match=r"got 1 head run on every dataset; wanted at least 2: one has a.*three has"):
+        rank_heads(one_head)
 
 
 @pytest.mark.parametrize("k", [2, 6, 12])
@@ -188,7 +189,7 @@ def test_the_picture_holds_every_name(row: Row, tmp_path: Path, k: int) -> None:
 
     rng = np.random.default_rng(k)
     heads = [f"head_number_{n}_of_a_name_that_is_$long$" for n in range(k)]
-    found = critical(board(row, {name: dict(zip(heads, rng.random(k), strict=True)) for name in "vwxyz"}))
+    found = rank_heads(board(row, {name: dict(zip(heads, rng.random(k), strict=True)) for name in "vwxyz"}))
     figure = critical_figure(found)
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
@@ -205,7 +206,7 @@ def test_a_name_without_end_does_not_blow_up_the_picture(row: Row) -> None:
     from classifiers.reporting.figures import critical_figure
 
     scores = {f"{n}{'d' * 50_000}": {"a" + "x" * 50_000: 0.5 + n / 10, "b": 0.4} for n in range(3)}
-    width, height = critical_figure(critical(board(row, scores))).get_size_inches()
+    width, height = critical_figure(rank_heads(board(row, scores))).get_size_inches()
     assert width < 20
     assert height < 10
 
@@ -218,7 +219,7 @@ def test_the_command(ser: Ser, tmp_path: Path) -> None:
         if name == "three":
             failed = ser("leaderboard", "--critical", "c.png")
             assert failed.returncode == 1
-            assert "got 2 datasets (one, two) that heads can be ranked on; wanted 3" in failed.stderr
+            assert "got 2 datasets (one, two) for ranking heads; wanted at least 3" in failed.stderr
             assert not (tmp_path / "c.png").exists()
         renamed = [replace(p, dataset=name, fold_hash=name) for p in made]
         save_predictions(tmp_path / "artifacts" / "runs" / name, renamed, {})

@@ -20,7 +20,8 @@ from classifiers.data.memmap import MappedRows, write_rows
 from classifiers.evaluation.leaderboard import COLUMNS, latest, per_label_csv, to_csv
 from classifiers.evaluation.run_folder import load_runs
 from classifiers.reporting.figures import save_pictures
-from classifiers.workflows.comparison import ComparisonConfig, run_comparison
+from classifiers.workflows.comparison import run_comparison
+from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, SerError, StoreError, UnknownName, load_encoder
 from embedcache.manifest import Clip
@@ -116,7 +117,7 @@ def test_predictions_survive_their_file(noisy: Task, tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(noisy: Task, tmp_path: Path, text: str) -> None:
     save_predictions(tmp_path, compare(noisy, ["logreg"], "random", n_folds=2, jobs=1), {})
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(DataError, match="is no run that can be read"):
+    with pytest.raises(DataError, match="cannot be read as a run"):
         load_predictions(tmp_path)
 
 
@@ -165,6 +166,17 @@ def test_repeats_are_left_out_and_other_parameters_are_not(noisy: Task) -> None:
     (p,) = compare(noisy, ["logreg"], "speakers", n_folds=2, jobs=1)
     runs = [replace(p, run="1"), replace(p, run="3"), replace(p, run="2", params={"C": 1}), replace(p, run="2")]
     assert sorted((q.run, q.params["C"]) for q in latest(runs)) == [("2", 1), ("3", 0.01)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "f" * 64}, {"view": "layers"}, {"fold_hash": "0" * 12}, {"copies": 2}]
+)
+def test_what_differs_in_vectors_or_folds_is_no_repeat(change: dict[str, object]) -> None:
+    """The same encoder's name with other weights, or other folds: both rows stay."""
+    (p,) = compare(toy_task(), ["logreg"], n_folds=2, jobs=1)
+    first, second = replace(p, run="1", fingerprint="a" * 64), replace(p, run="2", fingerprint="a" * 64)
+    assert [q.run for q in latest([first, second])] == ["2"]
+    assert sorted(q.run for q in latest([first, replace(second, **change)])) == ["1", "2"]
 
 
 def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
@@ -237,17 +249,17 @@ def test_two_stores_of_one_name_are_never_guessed_between(artifacts: Artifacts) 
 
 
 def test_pooled_cannot_become_layers() -> None:
-    with pytest.raises(DataError, match="this task has the view 'pooled', the head reads 'layers'"):
+    with pytest.raises(DataError, match="this task has the view 'pooled', but the head reads 'layers'"):
         compare(toy_task(), ["layer_weighted"], "random")
 
 
 def test_columns_must_agree() -> None:
-    with pytest.raises(DataError, match="speakers has 1 rows, X has 2"):
+    with pytest.raises(DataError, match="got speakers with 1 rows and X with 2 rows; wanted one row per clip"):
         Task(np.zeros((2, 3), np.float32), np.array(["a", "b"]), np.array(["s"]))
 
 
 def test_nothing_extracted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing is extracted there. Run `ser extract"):
+    with pytest.raises(DataError, match="has no extracted dataset. Run `ser extract"):
         Task.load(artifacts=tmp_path)
     with pytest.raises(SerError, match="no runs yet"):
         load_runs(Artifacts(tmp_path))
@@ -267,7 +279,7 @@ def test_only_peers_are_ranked_against_each_other(noisy: Task) -> None:
 
 def test_predictions_that_could_not_be_told_apart_are_refused(noisy: Task, tmp_path: Path) -> None:
     predictions = compare(noisy, ["logreg"], "random", n_folds=2, jobs=1)
-    with pytest.raises(DataError, match="predictions of toy, toy, logreg stand twice in one run"):
+    with pytest.raises(DataError, match="got several predictions of toy, toy, logreg for one run; wanted one"):
         save_predictions(tmp_path / "run", predictions * 2, {})
 
 
@@ -277,7 +289,9 @@ def test_a_predictions_file_that_lacks_rows_is_refused(noisy: Task, tmp_path: Pa
     lines = path.read_text().splitlines(keepends=True)
     for text in (lines[0], "".join(lines).replace(",right,", ",strange,")):
         path.write_text(text)
-        with pytest.raises(DataError, match="predictions.csv has no rows of toy, toy, logreg, or other labels"):
+        with pytest.raises(
+            DataError, match="predictions.csv has no rows of toy, toy, logreg, or rows with other labels"
+        ):
             load_predictions(tmp_path)
 
 

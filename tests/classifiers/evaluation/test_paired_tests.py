@@ -16,7 +16,7 @@ from classifiers.evaluation.leaderboard import tables
 from classifiers.evaluation.metrics import uar
 from classifiers.evaluation.paired_tests import against_best, paired_csv
 from classifiers.evaluation.statistics import holm, resampled_t, speaker_permutation
-from classifiers.reporting.terminal_tables import told_apart
+from classifiers.reporting.terminal_tables import comparison_text
 
 differences = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=3, max_size=8)
 
@@ -116,15 +116,17 @@ def test_one_head_twice_cannot_be_told_apart(made: list[Predictions]) -> None:
     twin = replace(made[0], head="twin")
     (one,) = against_best([made[0], twin])
     assert (one.difference, one.p_speakers, one.p_folds) == (0, 1, 1)
-    said = told_apart(leaderboard([made[0], twin]))
-    assert said == "logreg and twin cannot be told apart on 8 speakers (permutation over speakers, Holm, 0.05)."
+    said = comparison_text(leaderboard([made[0], twin]))
+    assert said == (
+        "no significant difference between logreg and twin (8 speakers, Holm-corrected permutation test, alpha 0.05)."
+    )
 
 
 def test_a_head_that_is_always_right_is_better(made: list[Predictions]) -> None:
     right = replace(made[0], head="oracle", predicted=made[0].truth)
-    said = told_apart(leaderboard([*made, right]))
-    assert said.startswith("oracle is better than ")
-    assert said.endswith("on 8 speakers (permutation over speakers, Holm, 0.05).")
+    said = comparison_text(leaderboard([*made, right]))
+    assert said.startswith("oracle has a higher UAR than ")
+    assert said.endswith(" (8 speakers, Holm-corrected permutation test, alpha 0.05).")
 
 
 def test_other_clips_and_too_few_speakers_have_no_p(made: list[Predictions]) -> None:
@@ -133,5 +135,5 @@ def test_other_clips_and_too_few_speakers_have_no_p(made: list[Predictions]) -> 
     two = [replace(p, speakers=np.where(p.speakers < "s4", "a", "b")) for p in made[:2]]
     rows = leaderboard(two)
     assert np.isnan(rows[1].p_vs_best)
-    few = "2 speakers: too few for an interval, or to tell whether a difference would hold on others."
-    assert told_apart(rows) == told_apart(rows[:1]) == few
+    few = "2 speakers: too few for an interval, and for a test of whether a difference holds for other speakers."
+    assert comparison_text(rows) == comparison_text(rows[:1]) == few

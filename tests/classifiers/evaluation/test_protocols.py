@@ -71,7 +71,7 @@ def test_published_folds_by_clip_test_the_published_clips(name: str, folds: int)
     assert [sorted(t.ids[fold.test]) for fold in made] == [sorted(f) for f in datasets.get(name).published_folds()]
     assert len(made) == folds
     assert leaks(t, made, "published") == "speaker"
-    with pytest.raises(ProtocolError, match="published folds of .* test 1 clips that are not here"):
+    with pytest.raises(ProtocolError, match="published folds of .* test 1 clip that the task lacks"):
         make_folds(t.take(np.arange(1, len(t))), "published")
     missing = replace(t.take(np.arange(1, len(t))), skipped=(str(t.ids[0]),))
     assert len(make_folds(missing, "published")) == folds  # it is known why
@@ -80,17 +80,17 @@ def test_published_folds_by_clip_test_the_published_clips(name: str, folds: int)
 def test_published_folds_count_what_a_view_of_the_labels_leaves_out() -> None:
     t = published("emodb")
     gone = t.take(np.arange(20, len(t)))
-    with pytest.raises(ProtocolError, match="test 20 clips that are not here"):
+    with pytest.raises(ProtocolError, match="test 20 clips that the task lacks"):
         make_folds(gone, "published")
     assert len(make_folds(replace(gone, dropped=tuple(t.ids[:20].tolist())), "published")) == 5
     first = datasets.get("emodb").published_folds()[0]
     kept = t.take(np.flatnonzero(~np.isin(t.ids, first)))
-    with pytest.raises(ProtocolError, match="fold 1: nothing to test"):
+    with pytest.raises(ProtocolError, match="fold 1: no test clips"):
         make_folds(replace(kept, dropped=first), "published")
 
 
 def test_folds_of_fewer_clips_than_folds_are_refused() -> None:
-    with pytest.raises(ProtocolError, match="5 folds needs a label with 5 clips; the most that one of toy has is 3"):
+    with pytest.raises(ProtocolError, match="5 folds needs a label with 5 clips; no label of toy has more than 3"):
         make_folds(replace(task(6, 1, 1), y=np.array(list("aabbab"))), "speakers", n_folds=5)
 
 
@@ -102,7 +102,9 @@ def test_other_recordings_under_the_same_ids_have_another_hash() -> None:
 
 
 def test_where_published_folds_are_by_speaker_official_is_the_word() -> None:
-    with pytest.raises(ProtocolError, match="no folds by clip .* 'ravdess', only for cremad, emodb, tess. .*official"):
+    with pytest.raises(
+        ProtocolError, match="no folds by clip are known for 'ravdess', only for cremad, emodb, tess. .*official"
+    ):
         make_folds(replace(task(), dataset="ravdess"), "published")
 
 
@@ -127,11 +129,11 @@ def test_official_folds_of_ravdess_are_emobox_s() -> None:
 
 def test_official_folds_need_every_speaker_they_test() -> None:
     with pytest.raises(
-        ProtocolError, match=r"no published folds are known for 'toy', only for cremad, emodb, esd, iemocap, ravdess"
+        ProtocolError, match=r"no official folds are known for 'toy', only for cremad, emodb, esd, iemocap, ravdess"
     ):
         make_folds(task(), "official")
     with pytest.raises(
-        ProtocolError, match=r"published fold 1 of ravdess tests speakers 01, 11, 20, 21, whose clips are not"
+        ProtocolError, match=r"official fold 1 of ravdess tests the speakers 01, 11, 20, 21, who have no clips in"
     ):
         make_folds(replace(task(), dataset="ravdess"), "official")
 
@@ -144,13 +146,18 @@ def one_speaker_label() -> Task:
 @pytest.mark.parametrize(
     ("t", "protocol", "folds", "said"),
     [
-        (task(3), "speakers", 5, r"'speakers' with 5 folds needs 5 speakers; toy has 3 \(s0, s1, s2\).*--folds 3"),
+        (
+            task(3),
+            "speakers",
+            5,
+            r"'speakers' with 5 folds needs 5 speakers; toy has 3 \(s0, s1, s2\).*, use --folds 3",
+        ),
         (task(1), "loso", 5, r"'loso' with 2 folds needs 2 speakers; toy has 1 \(s0\)"),
-        (task(1), "speakers", 5, r"needs 5 speakers; toy has 1 \(s0\). Record more, or use --protocol random"),
-        (one_speaker_label(), "speakers", 2, r"fold \d: 'rare' has no clip to train on \(speakers: s1\)"),
-        (one_speaker_label(), "loso", 2, r"fold s1: 'rare' has no clip to train on"),
-        (task(4, labels=1), "speakers", 2, r"toy: one label only, \('l0',\); wanted at least two"),
-        (task(2, 2, 1), "random", 5, r"'random' needs 5 clips a label; 'l0' has 2"),
+        (task(1), "speakers", 5, r"needs 5 speakers; toy has 1 \(s0\). Record more speakers, or use --protocol random"),
+        (one_speaker_label(), "speakers", 2, r"fold \d: 'rare' has no training clip \(speakers: s1\)"),
+        (one_speaker_label(), "loso", 2, r"fold s1: 'rare' has no training clip"),
+        (task(4, labels=1), "speakers", 2, r"toy: got 1 label \(l0\); wanted at least two"),
+        (task(2, 2, 1), "random", 5, r"'random' needs 5 clips of each label; 'l0' has 2"),
         (task(2, 3, 2), "holdout", 5, r"'holdout' tests a tenth of 12 clips, fewer than the 3 labels"),
     ],
 )
@@ -161,7 +168,7 @@ def test_what_cannot_be_kept_is_refused(t: Task, protocol: str, folds: int, said
 
 def test_unknown_speakers_cannot_be_kept_apart() -> None:
     t = task()
-    with pytest.raises(ProtocolError, match="needs the speaker of every clip; toy lacks some"):
+    with pytest.raises(ProtocolError, match="needs the speaker of every clip; toy has clips without a speaker"):
         make_folds(replace(t, speakers=np.where(t.speakers == "s0", "", t.speakers)), "speakers")
 
 
@@ -173,7 +180,7 @@ def test_an_unknown_protocol() -> None:
 def test_a_broken_promise_is_an_error() -> None:
     t = task(2)
     folds = [Fold("1", np.arange(0, 20), np.arange(10, 24))]
-    with pytest.raises(ProtocolError, match="fold 1: speakers s0, s1 in train and test"):
+    with pytest.raises(ProtocolError, match="fold 1: speakers s0, s1 are in training and test"):
         check_folds(t, folds, "official")
     check_folds(t, folds, "random")
 
@@ -190,6 +197,20 @@ def test_the_guard_finds_speakers_audio_and_text() -> None:
     keys[across] = "same"
     assert leaks(replace(said, keys=keys), folds, "speakers") == "audio+text"
     assert leaks(replace(t, texts=np.full(len(t), ""), keys=np.full(len(t), "")), folds, "speakers") == ""
+
+
+def test_an_encoder_leaks_where_what_it_was_tuned_on_is_tested_and_nowhere_else() -> None:
+    """It may be fine-tuned on every training clip of a fold: that is what a fold's own checkpoint is."""
+    t = task(4)
+    (first, second) = make_folds(t, "speakers", 2)
+    trained_on = np.zeros(len(t), bool)
+    trained_on[first.train] = True
+    assert leaks(replace(t, seen=trained_on), [first], "speakers") == ""
+    assert leaks(replace(t, seen=trained_on), [second], "speakers") == "encoder"
+    one = np.zeros(len(t), bool)
+    one[first.test[-1]] = True
+    assert leaks(replace(t, seen=one), [first], "speakers") == "encoder"
+    assert leaks(replace(t, seen=one), [second], "speakers") == ""
 
 
 def test_a_blind_protocol_always_says_speaker() -> None:

@@ -1,12 +1,16 @@
 """Heads: scikit-learn's common tests, and ours. No failure of the common tests is expected of any head."""
 
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 
 import numpy as np
 import pytest
 import sklearn
 from helpers.places import REPOSITORY
+from helpers.tolerance import close_to
 from lightgbm import LGBMClassifier
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
@@ -18,12 +22,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers import head, heads
 from classifiers.checks import check_head, toy_task, toy_task_of
-from classifiers.heads import _base as _inner
+from classifiers.heads import _base
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._scikit import ScoreHead
 from classifiers.heads._tuned import Tuned
 from classifiers.heads.layer_weighted import LayerWeighted
 from classifiers.heads.mlp import MLP
+from classifiers.heads.stack import Stack
 from classifiers.heads.svm import SVM
 
 NAMES = heads.names()
@@ -77,29 +82,49 @@ def test_a_head_is_at_home_in_plain_scikit_learn(name: str) -> None:
     assert scores["test_score"].mean() > 0.9
 
 
-def test_speakers_are_routed_to_heads_that_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With scikit-learn's metadata routing a head gets the speakers without being asked to."""
+SPLITTING = {
+    **{name: head(name) for name in ("mlp", "svm", "ridge", "lda", "attention")},
+    "layer_weighted": head("layer_weighted", n_layers=2),
+    "best_layer": head("best_layer", n_layers=2),
+    "stack": Stack(members=("logreg", "svm"), final="logistic"),
+    "calibrated": Calibrated(head("logreg")),
+    "tuned": Tuned(head("logreg"), {"C": (0.1, 0.01)}),
+}
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+def test_a_head_that_splits_its_training_clips_splits_them_by_speaker(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With metadata routing a head gets the speakers; every inner fold that it asks for gets them from it."""
     task = toy_task()
     seen = []
-    original = _inner.inner_folds
-    for module in ("_scikit", "_neural", "_calibrated", "_tuned"):
-        monkeypatch.setattr(
-            f"classifiers.heads.{module}.inner_folds",
-            lambda y, groups, *rest: (seen.append(groups), original(y, groups, *rest))[1],
-        )
-    around = [Calibrated(head("logreg")), Tuned(head("logreg"), {"C": (0.1, 0.01)})]
-    for estimator in (*map(head, ("mlp", "svm", "layer_weighted", "attention")), *around):
-        with sklearn.config_context(enable_metadata_routing=True):
-            cross_validate(estimator, task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
-    assert len(seen) == 8 * 6
-    assert all(groups is not None and len(set(groups)) == 7 for groups in seen)
+    original = _base.inner_folds
+
+    def watched(y: object, groups: object, *rest: object) -> object:
+        seen.append(groups)
+        return original(y, groups, *rest)
+
+    for module in pkgutil.iter_modules(heads.__path__):
+        imported = importlib.import_module(f"classifiers.heads.{module.name}")
+        if hasattr(imported, "inner_folds"):
+            monkeypatch.setattr(imported, "inner_folds", watched)
+    with sklearn.config_context(enable_metadata_routing=True):
+        cross_validate(SPLITTING[name], task.X, task.y, params={"groups": task.speakers}, cv=LeaveOneGroupOut())
+    assert len(seen) >= 8
+    assert all(groups is not None and len(set(groups)) in (5, 6, 7) for groups in seen)
+
+
+def test_every_head_that_takes_groups_is_watched() -> None:
+    taking = {n for n in heads.names() if "groups" in inspect.signature(heads.get(n).build().fit).parameters}
+    assert taking - {"cnn", "layer_cnn"} <= set(SPLITTING), "its inner folds are tested above"
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_inner_folds_never_cut_a_speaker_in_two(seed: int) -> None:
     rng = np.random.default_rng(seed)
     y, speakers = rng.integers(0, 3, 120), rng.integers(0, 9, 120).astype(str)
-    folds = _inner.inner_folds(y, speakers, 4, seed)
+    folds = _base.inner_folds(y, speakers, 4, seed)
     assert folds
     for train, held in folds:
         assert not set(speakers[train]) & set(speakers[held])
@@ -109,7 +134,7 @@ def test_inner_folds_never_cut_a_speaker_in_two(seed: int) -> None:
 
 def test_inner_folds_go_without_where_a_label_has_one_speaker() -> None:
     y = np.array([0, 0, 1, 1, 0, 0])
-    assert _inner.inner_folds(y, np.array(["a", "a", "b", "b", "c", "c"]), 3, 0) == []
+    assert _base.inner_folds(y, np.array(["a", "a", "b", "b", "c", "c"]), 3, 0) == []
 
 
 def test_early_stopping_holds_out_whole_speakers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +183,7 @@ def test_the_optimizer_is_torchs_own() -> None:
         theirs.step()
         theirs.zero_grad(set_to_none=True)
         loss = float(a[0].detach().square().mean()) * (1 + 0.1 * (epoch % 4))
-        ours.measured(loss)
+        ours.adapt_rates(loss)
         plateau.step(loss)
     assert ours.scale == theirs.param_groups[0]["lr"] / 1e-2 < 1
     for mine, other in zip(a + b, c + d, strict=True):
@@ -172,7 +197,7 @@ def test_layer_weights_find_the_layer_that_knows() -> None:
     X[:, 3, :4] += np.where(y == "b", 1.0, -1.0)[:, None]
     fitted = LayerWeighted(n_layers=5, lr=1e-3, layer_lr=3e-2, epochs=20, random_state=0).fit(X.reshape(400, -1), y)
     assert fitted.layer_weights_.shape == (5,)
-    assert fitted.layer_weights_.sum() == pytest.approx(1)
+    assert fitted.layer_weights_.sum() == close_to(1)
     assert fitted.layer_weights_.argmax() == 3
     linear = LayerWeighted(n_layers=5, hidden=None, random_state=0).fit(X.reshape(400, -1), y)
     assert [coef.shape for coef in linear.coefs_] == [(8, 2)]
@@ -222,7 +247,7 @@ def test_svm_is_calibrated_on_what_libsvm_gives_with_its_own_kernel(gamma: float
     y[:40] = 2
     svm = SVM(gamma=gamma, class_weight={0: 2}).set_params(C=1)
     svm.classes_ = np.arange(3)
-    fast, plain = (kind._outside(svm, X[20:], y[20:], X[:20]) for kind in (SVM, ScoreHead))
+    fast, plain = (kind._held_out_scores(svm, X[20:], y[20:], X[:20]) for kind in (SVM, ScoreHead))
     np.testing.assert_allclose(fast, plain, atol=1e-6)
 
 

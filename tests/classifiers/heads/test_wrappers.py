@@ -20,7 +20,8 @@ from classifiers.heads import _tuned
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._tuned import Tuned
 from classifiers.heads._wrappers import calibrated, tuned, wrapped
-from classifiers.workflows.comparison import ComparisonConfig, run_comparison, unchosen
+from classifiers.workflows.comparison import run_comparison, without_inner_folds
+from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts
 
@@ -212,8 +213,8 @@ def test_where_nothing_could_be_chosen_it_is_said(noisy: Task) -> None:
     """Two speakers, one held out: the other makes no inner folds."""
     two = replace(noisy, speakers=np.where(noisy.speakers < "s4", "a", "b"))
     predictions = compare(two, wrapped([heads.get("logreg")], 3, True), "loso", jobs=1)
-    assert unchosen(predictions) == [
-        f"{name}: the training clips of 2 of 2 folds allow no inner folds, it stays as it is there"
+    assert without_inner_folds(predictions) == [
+        f"{name}: in 2 of 2 folds the training clips allow no inner folds; the head keeps its defaults there"
         for name in ("logreg-calibrated", "logreg-tuned-calibrated")
     ]
-    assert unchosen(compare(noisy, wrapped([heads.get("logreg")], 3, True), n_folds=2, jobs=1)) == []
+    assert without_inner_folds(compare(noisy, wrapped([heads.get("logreg")], 3, True), n_folds=2, jobs=1)) == []

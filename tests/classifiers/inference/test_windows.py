@@ -6,8 +6,8 @@ from helpers.sounds import noise, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifiers.inference.input_checks import audible, input_notes, nothing_audible
-from classifiers.inference.windows import Windows, WindowStream, sound_of, sound_of_file, spans
+from classifiers.inference.input_checks import audible_seconds, input_notes, nothing_audible
+from classifiers.inference.windows import Windows, WindowStream, clip_from_recording, clip_from_waveform, spans
 from embedcache import AudioError, Recording
 
 
@@ -29,9 +29,9 @@ def test_sound_in_pieces_gives_the_windows_of_the_whole(native: int, seconds: fl
     windows = Windows(0.3, data.draw(st.sampled_from([0.3, 0.1, 0.07])))
     wave = noise(seconds, native).astype(np.float32)
     edges = sorted(data.draw(st.lists(st.integers(0, len(wave)), max_size=6)))
-    arriving = WindowStream(native, 16_000, windows)
-    came = [sound for piece in np.split(wave, edges) for sound in arriving.push(piece)] + arriving.close()
-    whole = sound_of(wave, native, 16_000).wave
+    stream = WindowStream(native, 16_000, windows)
+    came = [sound for piece in np.split(wave, edges) for sound in stream.push(piece)] + stream.close()
+    whole = clip_from_waveform(wave, native, 16_000).wave
     expected = spans(len(whole), *windows.samples(16_000))
     assert [round(sound.begin * 16_000) for sound in came] == [a for a, _ in expected]
     for sound, (a, b) in zip(came, expected, strict=True):
@@ -39,20 +39,20 @@ def test_sound_in_pieces_gives_the_windows_of_the_whole(native: int, seconds: fl
 
 
 def test_what_arrives_is_forgotten_once_it_was_heard() -> None:
-    arriving = WindowStream(48_000, 16_000, Windows(0.5, 0.25))
+    stream = WindowStream(48_000, 16_000, Windows(0.5, 0.25))
     for _ in range(200):
-        arriving.push(noise(0.1, 48_000).astype(np.float32))
-        assert len(arriving._held) <= 0.5 * 16_000 + 0.25 * 16_000 + 2000
-    assert arriving.length > 19 * 16_000
-    windows = arriving.push(noise(60.0, 48_000).astype(np.float32))
+        stream.push(noise(0.1, 48_000).astype(np.float32))
+        assert len(stream._buffer) <= 0.5 * 16_000 + 0.25 * 16_000 + 2000
+    assert stream.length > 19 * 16_000
+    windows = stream.push(noise(60.0, 48_000).astype(np.float32))
     assert all(sound.wave.base is None or sound.wave.base.size == sound.wave.size for sound in windows)
-    assert len(arriving._held) <= 2 * 16_000
+    assert len(stream._buffer) <= 2 * 16_000
 
 
 def test_a_file_is_cut_as_its_waveform_is(tmp_path) -> None:
     recording = Recording.load(write(tmp_path / "two.flac", noise(1.0, 44_100, channels=2), 44_100))
-    whole = sound_of_file(recording, 16_000)
-    assert (whole.native, whole.seconds) == (44_100, pytest.approx(1.0, abs=1e-3))
+    whole = clip_from_recording(recording, 16_000)
+    assert (whole.native_rate, whole.seconds) == (44_100, pytest.approx(1.0, abs=1e-3))
     parts = whole.cut(Windows(0.4, 0.3))
     assert whole.cut(None) == [whole]
     assert [part.begin for part in parts] == pytest.approx([0, 0.3, 0.6])
@@ -63,7 +63,9 @@ def test_a_file_is_cut_as_its_waveform_is(tmp_path) -> None:
     ("window", "hop"), [(3, 0), (3, -1), (1, 2), (float("inf"), 1), (float("nan"), 1), (1, float("nan"))]
 )
 def test_windows_that_would_not_hear_all_are_refused(window: float, hop: float) -> None:
-    with pytest.raises(ValueError, match="wanted 0.01 <= hop <= window <= 3600: all is heard"):
+    with pytest.raises(
+        ValueError, match=r"wanted 0.01 <= hop <= window <= 3600\. A hop longer than the window would skip sound"
+    ):
         Windows(window, hop)
 
 
@@ -76,12 +78,12 @@ def test_windows_that_would_not_hear_all_are_refused(window: float, hop: float) 
         (np.array([0.0, np.nan]), 16_000, "1 of 2 samples are NaN or infinite"),
         (np.array([0.0, 1e30]), 16_000, "a sample is 1.0e\\+30, where 1 is full scale"),
         (np.zeros((10, 0)), 16_000, r"got float64 \(10, 0\)"),
-        (np.zeros(10), 7, "got 7 samples a second; wanted 100 to 768,000"),
+        (np.zeros(10), 7, "got a sample rate of 7 Hz; wanted 100 to 768,000 Hz"),
     ],
 )
 def test_what_is_no_waveform_is_refused(wave: object, rate: int, said: str) -> None:
     with pytest.raises(AudioError, match=said):
-        sound_of(wave, rate, 16_000)
+        clip_from_waveform(wave, rate, 16_000)
     with pytest.raises(AudioError, match=said):
         WindowStream(rate, 16_000, Windows()).push(wave)
 
@@ -93,7 +95,7 @@ def test_silence_and_a_click_are_nothing_to_judge_and_a_quiet_voice_is() -> None
     assert nothing_audible(silence + 0.5, 16_000).startswith("Silence")  # a constant is no sound
     assert nothing_audible(click, 16_000).startswith("Only 25 ms are louder")
     assert nothing_audible(0.01 * noise(1.0).astype(np.float32), 16_000) == ""
-    assert audible(noise(1.0).astype(np.float32), 16_000) == pytest.approx(1.0)
+    assert audible_seconds(noise(1.0).astype(np.float32), 16_000) == pytest.approx(1.0)
 
 
 def test_doubts_are_said() -> None:
@@ -101,6 +103,6 @@ def test_doubts_are_said() -> None:
     assert [one.partition(":")[0] for one in input_notes(0.2, 16_000, 8000)] == ["Short", "Narrow"]
     assert "above 4 kHz" in input_notes(0.2, 16_000, 8000)[1]
     assert [one.partition(":")[0] for one in input_notes(45.0, 16_000, 16_000)] == ["Long"]
-    (cut,) = input_notes(45.0, 16_000, 16_000, hears=3.0)
-    assert cut.startswith("Cut: it lasts 45.0 s, and the middle 3.0 s alone were heard")
-    assert input_notes(5.0, 16_000, 16_000, hears=3.0) == ()
+    (cut,) = input_notes(45.0, 16_000, 16_000, used_seconds=3.0)
+    assert cut.startswith("Cut: the clip lasts 45.0 s, and only its middle 3.0 s were used. Predict it in windows.")
+    assert input_notes(5.0, 16_000, 16_000, used_seconds=3.0) == ()

@@ -18,13 +18,14 @@ from helpers.sounds import noise, ravdess_tree, write
 from classifiers import Task, compare, load_predictions, save_predictions
 from classifiers.checks import toy_task
 from classifiers.evaluation.leaderboard import score
-from classifiers.reporting import charts
+from classifiers.reporting import charts, palette
 from classifiers.reporting.charts import Score
-from classifiers.reporting.hardest_clips import known_clips, map_of, sounds
+from classifiers.reporting.figure_data import Curves, LayerWeights, LearningCurves, Reliability, RiskCoverage
+from classifiers.reporting.hardest_clips import clip_audio, clip_facts, vector_map
 from classifiers.reporting.html_report import render, write_report
-from classifiers.reporting.sections import HARDEST, hardest
+from classifiers.reporting.sections import HARDEST, hardest_clips
 from classifiers.reporting.svg import ticks
-from classifiers.reporting.terminal_tables import statement
+from classifiers.reporting.terminal_tables import leaks_text
 from cli import main
 from embedcache import Artifacts, EmbeddingStore, EncoderInfo, Manifest, SerError, UnknownName, add_keys, datasets
 from embedcache.audio.decode import Recording
@@ -70,7 +71,7 @@ def runs(place: Artifacts) -> list[Path]:
 
 
 def test_whiskers_say_and_show_their_numbers() -> None:
-    svg = charts.whiskers([Score("a", 0.5, 0.4, 0.6), Score("b<", 0.2, leaky=True)], 0.25)
+    svg = charts.whiskers([Score("a", 0.5, 0.4, 0.6), Score("b<", 0.2, speaker_dependent=True)], 0.25)
     assert label(svg) == "UAR with its interval: a 0.500 (0.400–0.600), b< 0.200. Chance 0.250."
     first, second = shapes(svg, "circle", "mark")
     left, right = (float(x) for x in re.findall(r"[ML]([\d.]+)", shapes(svg, "path", "whisker")[0].get("d")))
@@ -82,8 +83,8 @@ def test_whiskers_say_and_show_their_numbers() -> None:
 
 
 def test_flattery_is_the_difference_in_points() -> None:
-    svg = charts.dumbbells([(Score("svm", 0.493), Score("svm", 0.717, leaky=True))])
-    assert "svm 0.493, shared 0.717, +22.4 points" in label(svg)
+    svg = charts.dumbbells([(Score("svm", 0.493), Score("svm", 0.717, speaker_dependent=True))])
+    assert "svm 0.493, speaker-dependent 0.717, +22.4 points" in label(svg)
     apart, shared = (float(e.get("cx")) for e in shapes(svg, "circle", "mark"))
     assert shared > apart
     assert charts.flattery(Score("a", 0.5), Score("a", 0.45)) == "-5.0 points"
@@ -103,23 +104,25 @@ def test_speakers_stand_in_order() -> None:
     assert [x for x, _ in places] == sorted(x for x, _ in places)
     assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
     many = charts.strip([Score(str(n), n / 5000) for n in range(5000)], 0.5, "UAR by speaker")
-    assert len(shapes(many, "circle", "mark")) == charts.MOST_SPEAKERS
+    assert len(shapes(many, "circle", "mark")) == charts.MAX_SPEAKERS
 
 
 def test_curves_columns_and_calibration() -> None:
-    svg = charts.curves([[1.0, 0.5], [2.0]], [[0.7, 0.6]], "loss")
+    svg = charts.curves(LearningCurves("loss", Curves.of([[1.0, 0.5], [2.0]]), Curves.of([[0.7, 0.6]])))
     assert (
         label(svg)
         == "loss over 2 epochs, 3 lines: training from 1.500 to 0.500; held-out speakers from 0.700 to 0.600."
     )
     assert len(shapes(svg, "path", "thin")) == 3
-    svg = charts.columns(np.array([[0.25, 0.75], [0.75, 0.25]]))
+    weights = np.array([[0.25, 0.75], [0.75, 0.25]])
+    svg = charts.columns(LayerWeights(2, weights.mean(axis=0), weights.min(axis=0), weights.max(axis=0)))
     assert label(svg) == "Mean weight of each layer over 2 folds: 0: 0.500, 1: 0.500."
-    svg = charts.reliability_diagram(np.array([[0, np.nan, np.nan], [4, 0.5, 0.25]]))
-    assert label(svg) == "Reliability, 2 bins: certainty 0.50, right 0.25, 4 clips."
+    bins = np.array([[0, np.nan, np.nan], [4, 0.5, 0.25]])
+    svg = charts.reliability_diagram(Reliability(*bins.T, ece=0.25, brier=0.5))
+    assert label(svg) == "Reliability, 2 bins: confidence 0.50, accuracy 0.25, 4 clips."
     assert len(shapes(svg, "circle", "mark")) == 1
-    svg = charts.risk_curve(np.array([0.25, 0.5, 1.0]), np.array([0.0, 0.1, 0.4]))
-    assert label(svg).endswith("0.10 wrong of 50 %; 0.40 wrong of 100 %; 0.40 wrong of 100 %.")
+    svg = charts.risk_curve(RiskCoverage(np.array([0.25, 0.5, 1.0]), np.array([0.0, 0.1, 0.4]), aurc=0.1))
+    assert label(svg).endswith("risk 0.10 at 50 % coverage; risk 0.40 at 100 % coverage; risk 0.40 at 100 % coverage.")
 
 
 def test_a_map_has_a_path_a_group_and_a_mark_of_its_own_for_each() -> None:
@@ -160,9 +163,9 @@ def test_the_page_of_a_run(place: Artifacts, runs: list[Path]) -> None:
     tags = Tags(page)
     assert not tags.crossed
     assert not tags.open
-    assert "Speakers are kept apart" in tags.text
-    assert "Speakers leak" not in tags.text
-    assert "Leaks: text: train and test share sentences." in tags.text
+    assert "Speaker-independent: no test speaker occurs in the training clips." in tags.text
+    assert "Trained on test speakers" not in tags.text
+    assert "Leaks: text: training and test clips share sentences." in tags.text
     for p in load_predictions(runs[0]):
         assert f"{p.head} on made-up" in tags.text
         assert f"{np.mean([p.matrix()[i, i] / p.matrix()[i].sum() for i in range(3)]):.3f}" in tags.text
@@ -175,7 +178,7 @@ def test_the_page_of_a_run(place: Artifacts, runs: list[Path]) -> None:
         "seeds=2",
     ):
         assert text in tags.text
-    assert "Recall by intensity is not shown: the manifest has only normal there." in tags.text
+    assert "Recall by intensity is not shown: the manifest has only the value normal in this column." in tags.text
     assert sum(tag == "audio" for tag, _ in tags.found) == 2 * HARDEST
     assert all(given["aria-label"] for tag, given in tags.found if tag == "svg" and given.get("role") == "img")
     assert all(given.get("scope") for tag, given in tags.found if tag == "th")
@@ -184,8 +187,8 @@ def test_the_page_of_a_run(place: Artifacts, runs: list[Path]) -> None:
 
 def test_runs_with_speakers_apart_and_shared_stand_side_by_side(place: Artifacts, runs: list[Path]) -> None:
     tags = Tags(render(place, runs, audio=False))
-    assert tags.text.count("Speakers leak: these scores do not hold on new speakers.") == 1
-    assert "ravdess: speakers against random" in tags.text
+    assert tags.text.count("Trained on test speakers: these scores do not hold for new speakers.") == 1
+    assert "ravdess: protocol speakers compared with random" in tags.text
     scores = {p.head: [] for p in load_predictions(runs[0])}
     for p in (p for run in runs for p in load_predictions(run)):
         scores[p.head].append(score(p).uar)
@@ -194,7 +197,7 @@ def test_runs_with_speakers_apart_and_shared_stand_side_by_side(place: Artifacts
             r"\s*\n\s*", "", tags.text
         )
     assert "audio" not in {tag for tag, _ in tags.found}
-    assert "Left out: the page was asked for without sound." in tags.text
+    assert "Left out: the report was made without audio." in tags.text
 
 
 def test_what_has_gone_is_said(place: Artifacts, runs: list[Path], tmp_path: Path) -> None:
@@ -207,11 +210,11 @@ def test_what_has_gone_is_said(place: Artifacts, runs: list[Path], tmp_path: Pat
     clips = tuple(replace(c, path=lost[i % 2], gender="", extra={}) for i, c in enumerate(manifest.clips))
     Manifest("ravdess", clips).to_csv(tmp_path / "artifacts" / "manifests" / "ravdess.csv")
     text = Tags(render(Artifacts(tmp_path / "artifacts"), [run])).text
-    assert "No sound: lost.wav: " in text
+    assert "The recording cannot be read: lost.wav: " in text
     assert str(tmp_path) not in text, "where files lie is not for those who read the page"
-    assert "The file has changed since it was extracted" in text
-    assert "The vectors were not found" in text
-    assert "Recall by gender is not shown: the manifest has nothing there." in text
+    assert "The file was changed after its extraction" in text
+    assert "The embeddings were not found" in text
+    assert "Recall by gender is not shown: the manifest has no value in this column." in text
 
 
 def test_clips_are_found_by_the_ids_that_runs_give_them(tmp_path: Path) -> None:
@@ -219,7 +222,7 @@ def test_clips_are_found_by_the_ids_that_runs_give_them(tmp_path: Path) -> None:
     artifacts = Artifacts(tmp_path)
     for name in ("a", "b", "c+d"):
         Manifest(name, (Clip(name, "1", "p", "l", "s", key="0" * 64),)).to_csv(artifacts.manifest(name))
-    found = {dataset: known_clips(artifacts, dataset) for dataset in ("a+b", "a->b", "c+d", "a", "../a")}
+    found = {dataset: clip_facts(artifacts, dataset) for dataset in ("a+b", "a->b", "c+d", "a", "../a")}
     assert {dataset: sorted(known.clips) for dataset, known in found.items()} == {
         "a+b": ["a:1", "b:1"],
         "a->b": ["1"],
@@ -232,24 +235,26 @@ def test_clips_are_found_by_the_ids_that_runs_give_them(tmp_path: Path) -> None:
 
 def test_a_map_shows_the_vectors_and_labels_of_the_run_alone(place: Artifacts, runs: list[Path]) -> None:
     p = load_predictions(runs[0])[0]
-    known = known_clips(place, "ravdess")
-    drawn = map_of(p, known, place)
+    known = clip_facts(place, "ravdess")
+    drawn = vector_map(p, known, place)
     assert drawn.labels == tuple(clip.label for clip in known.clips.values())
-    assert {name: points.shape for name, points in drawn.places.items()} == {"PCA": (24, 2), "t-SNE": (24, 2)}
+    assert {name: points.shape for name, points in drawn.points.items()} == {"PCA": (24, 2), "t-SNE": (24, 2)}
     renamed = replace(p, truth=np.char.upper(p.truth), label_view="/etc/passwd")
-    assert map_of(renamed, known, place).labels == tuple(label.upper() for label in drawn.labels)
-    assert map_of(replace(p, fingerprint="0" * 64), known, place).why.endswith("the cache holds none of this encoder.")
+    assert vector_map(renamed, known, place).labels == tuple(label.upper() for label in drawn.labels)
+    assert vector_map(replace(p, fingerprint="0" * 64), known, place).reason.endswith(
+        "the cache has none of this encoder."
+    )
     few = replace(p, clip_ids=np.full_like(p.clip_ids, p.clip_ids[0]))
-    assert map_of(few, known, place).why == "1 of its clips have vectors: too few for a map."
+    assert vector_map(few, known, place).reason == "Only 1 of the clips have embeddings: too few for a map."
 
 
 def test_the_recordings_of_a_page_are_bounded(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = Manifest.from_csv(place.manifest("ravdess")).clips
-    sizes = [len(sound.uri) for sound in sounds(clips[:4]).values()]
-    monkeypatch.setattr("classifiers.reporting.hardest_clips.MOST_AUDIO", sum(sizes[:2]) + 1)
-    assert [bool(sound.uri) for sound in sounds(clips[:4]).values()] == [True, True, False, False]
-    monkeypatch.setattr("classifiers.reporting.hardest_clips.MOST_AUDIO", 2 * sizes[0] + 1)
-    twice = list(sounds([*clips[:2], *clips[:2]]).values())
+    sizes = [len(sound.uri) for sound in clip_audio(clips[:4]).values()]
+    monkeypatch.setattr("classifiers.reporting.hardest_clips.MAX_AUDIO", sum(sizes[:2]) + 1)
+    assert [bool(sound.uri) for sound in clip_audio(clips[:4]).values()] == [True, True, False, False]
+    monkeypatch.setattr("classifiers.reporting.hardest_clips.MAX_AUDIO", 2 * sizes[0] + 1)
+    twice = list(clip_audio([*clips[:2], *clips[:2]]).values())
     assert [bool(sound.uri) for sound in twice] == [True, False], "a clip that is listed twice counts twice"
 
 
@@ -266,7 +271,7 @@ def test_the_hardest_clips_are_those_of_the_lowest_probability() -> None:
     own = p.proba[np.arange(len(p.truth)), p.truth_columns]
     means = {clip: own[p.clip_ids == clip].mean() for clip in np.unique(p.clip_ids)}
     expected = sorted(means, key=lambda clip: means[clip])
-    got = hardest(p)
+    got = hardest_clips(p)
     assert [hard.clip_id for hard in got][:3] == [str(clip) for clip in expected[:3]]
     assert got[0].p_label == pytest.approx(means[expected[0]], rel=1e-5)
 
@@ -280,9 +285,9 @@ def hostile_run(folder: Path) -> Path:
         task.X, y, speakers, np.array([f"{n}{HOSTILE}" for n in range(len(y))]), dataset=f"d{HOSTILE}".replace("/", "")
     )
     (p,) = compare(replace(task, encoder=HOSTILE), ["logreg"], "speakers", n_folds=2, jobs=1)
-    odd = {"train_loss": [HOSTILE], "val_loss": [1.0, float("nan")], "train_accuracy": [0.5, 0.6], HOSTILE: 3}
+    odd = {"train_loss": [-1.0], "val_loss": [1.0, float("nan")], "train_accuracy": [0.5, 0.6], HOSTILE: [3.0]}
     told = {
-        "histories": (odd, {"train_loss": 7}),
+        "histories": (odd, {"train_loss": []}),
         "layer_weights": ([0.5, 0.5], [1.0]),
         "chosen": ({HOSTILE: HOSTILE},),
     }
@@ -305,7 +310,7 @@ def test_a_run_from_a_stranger_is_read_and_not_run(tmp_path: Path) -> None:
 
 
 def test_a_leak_that_is_not_known_is_named() -> None:
-    assert statement("speaker+moon").endswith("expect less; moon: no leak that this version knows.")
+    assert leaks_text("speaker+moon").endswith("; moon: a leak that this version of ser does not know.")
 
 
 def test_a_run_with_very_many_labels_stays_small(tmp_path: Path) -> None:
@@ -314,21 +319,34 @@ def test_a_run_with_very_many_labels_stays_small(tmp_path: Path) -> None:
     wide = np.hstack([p.proba, np.zeros((len(p.proba), 60), np.float32)])
     save_predictions(tmp_path / "run", [replace(p, labels=labels, proba=wide)], {})
     page = render(Artifacts(tmp_path), [tmp_path / "run"])
-    assert "62 labels are too many for a matrix here" in page
+    assert "The confusion matrix of 62 labels is not shown" in page
     assert len(page) < 100_000
 
 
 def test_colours_can_be_told_from_what_is_behind_them() -> None:
     """WCAG 2.2: 4.5 for text, 3 for marks, in light and in dark."""
-    css = (REPOSITORY / "classifiers" / "reporting" / "report.css").read_text()
-    blocks = [dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
-    assert len(blocks) == 3
+    blocks = [palette.LIGHT, palette.DARK, palette.PAPER]
+    written = re.findall(r":root \{(.*?)\}", palette.css_variables(), re.DOTALL)
+    assert [dict(re.findall(r"--(\w+): (#\w+);", block)) for block in written] == blocks
     for colours in blocks:
+        assert set(colours) == set(palette.LIGHT)
         for text in ("ink", "soft", "accent", "warm"):
             assert min(contrast(colours[text], colours[back]) for back in ("bg", "panel", "warn")) >= 4.5, text
-        assert contrast(colours["ink"], colours["shade"]) >= 4.5
-        for mark in ("bar", *(f"k{n}" for n in range(charts.COLOURS))):
+        for back in ("shade", "below", "line"):
+            assert contrast(colours["ink"], colours[back]) >= 4.5, back
+        for mark in ("bar", "train", "held", *(f"k{n}" for n in range(palette.CATEGORIES))):
             assert contrast(colours[mark], colours["bg"]) >= 3, mark
+
+
+def test_colours_are_in_the_palette_alone(place: Artifacts, runs: list[Path]) -> None:
+    folder = REPOSITORY / "classifiers" / "reporting"
+    for path in [*folder.glob("*.py"), *folder.glob("*.css"), *folder.glob("*.html")]:
+        colours = re.findall(r"#[0-9a-fA-F]{3,8}\b(?!\w)|rgba?\(|hsla?\(", path.read_text())
+        assert path.name == "palette.py" or not colours, path.name
+    css = (folder / "report.css").read_text()
+    used = set(re.findall(r"var\(--(\w+)", css)) - {"s"}  # --s is the shade of a cell
+    assert used <= set(palette.LIGHT)
+    assert palette.css_variables() in render(place, runs[:1], audio=False)
 
 
 def contrast(a: str, b: str) -> float:
@@ -360,7 +378,7 @@ def test_the_command(
     assert ser("--no-audio") == (0, f"{latest / 'report.html'}\n", "")
     both = tmp_path / "both.html"
     assert ser(*(run.name for run in runs), "--out", both) == (0, f"{both}\n", "")
-    assert "What sharing speakers flatters" in both.read_text()
+    assert "Flattery: the effect of shared speakers" in both.read_text()
     code, out, err = ser("nope")
     assert (code, out) == (1, "")
     assert err.startswith("error: no run 'nope'; have 2-random, 2-speakers.")

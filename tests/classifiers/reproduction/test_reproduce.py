@@ -14,7 +14,8 @@ from helpers.sounds import noise, ravdess_tree, write
 
 from classifiers import heads
 from classifiers.reproduction.recipe import Quick, names, recipe
-from classifiers.reproduction.reproduce import _each, reproduce
+from classifiers.reproduction.recipe_data import clips_per_group
+from classifiers.reproduction.reproduce import ReproductionConfig, reproduce
 from embedcache import Artifacts, Clip, DataError, Manifest, dataset_manifest, datasets, encoders
 from embedcache.manifest import SKIPPED
 
@@ -52,18 +53,18 @@ def eight(tmp_path: Path) -> Path:
 
 def test_three_columns(eight: Path, tmp_path: Path) -> None:
     place = Artifacts(tmp_path / "artifacts")
-    done = reproduce(place, replace(recipe("frozen-mlp"), head="ridge"), "mfcc", root=eight)
+    done = reproduce(place, replace(recipe("frozen-mlp"), head="ridge"), ReproductionConfig("mfcc", root=eight))
     rows = {what: cells for what, *cells in done.table()}
     assert rows["protocol"] == ["its own", "random, 5 folds", "official, 6 folds"]
     assert ["speaker" in cell for cell in rows["leaks"]] == [False, True, False]
     assert rows["accuracy, %"][0] == "95.31"
     near, far = (float(cell.split()[0]) for cell in rows["accuracy, %"][1:])
-    assert float(rows["points to its protocol"][2]) == pytest.approx(far - near, abs=0.11)
-    assert [float(cell) for cell in rows["points to the claim"][1:]] == pytest.approx(
+    assert float(rows["points above its protocol"][2]) == pytest.approx(far - near, abs=0.11)
+    assert [float(cell) for cell in rows["points above the claim"][1:]] == pytest.approx(
         [near - 95.31, far - 95.31], abs=0.11
     )
-    said = "This is no reproduction: without ravdess: 1368 of 1440 clips; encoder mfcc instead of wav2vec2-base."
-    assert done.told()[-2:] == ["missing: ravdess: 1368 of 1440 clips", said]
+    verdict = "This is not a reproduction: without ravdess: 1368 of 1440 clips; encoder mfcc instead of wav2vec2-base."
+    assert done.notes()[-2:] == ["missing: ravdess: 1368 of 1440 clips", verdict]
     saved = json.loads((done.folder / "reproduction.json").read_text())
     assert (saved["is_reproduction"], saved["missing"]) == (False, ["ravdess: 1368 of 1440 clips"])
     lines = list(csv.DictReader((done.folder / "reproduction.csv").open()))
@@ -74,26 +75,28 @@ def test_three_columns(eight: Path, tmp_path: Path) -> None:
 def test_what_is_not_here_is_named_with_the_way_to_get_it(ser: Ser, tree: Path) -> None:
     lacking = ser("reproduce", "mfcc-cnn")
     assert lacking.returncode == 1
-    assert "mfcc-cnn needs cremad, ravdess, savee, tess, which is not here." in lacking.stderr
+    assert (
+        "mfcc-cnn needs datasets that are not on this machine: cremad, ravdess, savee, tess. Get them" in lacking.stderr
+    )
     assert lacking.stderr.count("http") >= 4
     listed = ser("reproduce").stdout
-    assert "mfcc-cnn\t2-D CNN over (30, 216) MFCC" in listed
-    assert "accuracy 95.31, macro-F1 94.92\tnot here\tnot here: ravdess\n" in listed
+    assert "accuracy 69.44\t2-D CNN over (30, 216) MFCC" in listed
+    assert "frozen-mlp\tnot here\tnot here: ravdess\taccuracy 95.31, macro-F1 94.92\tfrozen" in listed
     assert "no recipe 'mlp-frozen'" in ser("reproduce", "mlp-frozen").stderr
-    assert "--root is one dataset's folder" in ser("reproduce", "mfcc-cnn", "--root", tree).stderr
+    assert "--root is the folder of one dataset" in ser("reproduce", "mfcc-cnn", "--root", tree).stderr
 
 
 def test_a_part_of_the_data_says_so(tmp_path: Path) -> None:
     place = Artifacts(tmp_path / "artifacts")
     dataset_manifest("ravdess", place, ravdess_tree(tmp_path / "many", actors=24))
     hurried = replace(recipe("frozen-mlp"), head="ridge", quick=Quick(1))
-    done = reproduce(place, hurried, "mfcc", quick=True)
-    assert done.differs[-1] == "quick: at most 1 clip of each speaker and label, folds 5"
+    done = reproduce(place, hurried, ReproductionConfig("mfcc", quick=True))
+    assert done.differences[-1] == "quick: at most 1 clip of each speaker and label, folds 5"
     assert all(column.protocol in ("random", "official") for column in done.columns)
     assert len(Manifest.from_csv(place.root / "reproduce" / "frozen-mlp-quick" / "manifests" / "ravdess.csv")) == 24 * 3
     whole = reproduce(place, replace(hurried, encoder="mfcc"))
-    assert whole.differs == ("without ravdess: 1296 of 1440 clips",)
-    with pytest.raises(DataError, match="Or run it on what is here, --dataset ravdess: no reproduction"):
+    assert whole.differences == ("without ravdess: 1296 of 1440 clips",)
+    with pytest.raises(DataError, match="or use --dataset ravdess for a result that is not a reproduction"):
         reproduce(place, recipe("mfcc-cnn"))
 
 
@@ -101,7 +104,7 @@ def test_no_more_clips_than_the_source_used() -> None:
     clips = tuple(Clip("a", f"{who}{n}", "x", "sad", who) for who, many in (("1", 5), ("2", 2)) for n in range(many))
     skipped = (Clip("a", "s", "x", "sad", "1", extra={SKIPPED: "it is"}),)
     manifest = Manifest("a", clips + skipped)
-    assert [_each([manifest], most) for most in (None, 7, 6, 5, 3, 1)] == [None, None, 4, 3, 1, 1]
+    assert [clips_per_group([manifest], most) for most in (None, 7, 6, 5, 3, 1)] == [None, None, 4, 3, 1, 1]
 
 
 @pytest.mark.long
@@ -120,9 +123,9 @@ def test_every_recipe_runs_quickly_on_a_small_encoder(name: str, tmp_path: Path)
         used.append("esd")
     encoder = "mfcc" if name == "mfcc-cnn" else str(save_checkpoint(tmp_path / "net"))
     said = replace(recipe(name), protocol="random")
-    done = reproduce(place, said, encoder, used, quick=True, device="cpu", jobs=2)
-    assert [column.what for column in done.columns] == ["claimed protocol", "speakers held out"]
+    done = reproduce(place, said, ReproductionConfig(encoder, tuple(used), quick=True, device="cpu", jobs=2))
+    assert [column.title for column in done.columns] == ["claimed protocol", "speakers held out"]
     assert "speaker" in done.columns[0].leaks
     assert "speaker" not in done.columns[1].leaks
-    assert done.differs
+    assert done.differences
     assert (done.folder / "reproduction.csv").exists()

@@ -17,8 +17,9 @@ from classifiers.evaluation.metrics import confusion, uar
 from classifiers.evaluation.run_folder import load_runs
 from classifiers.heads import get
 from classifiers.heads._spec import Head
-from classifiers.workflows.comparison import ComparisonConfig, run_comparison
-from classifiers.workflows.cross_corpus import CrossConfig, cross
+from classifiers.workflows.comparison import run_comparison
+from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
+from classifiers.workflows.cross_corpus import cross
 from embedcache import Artifacts, DataError
 
 DATASETS = ("cremad", "emodb", "tess")

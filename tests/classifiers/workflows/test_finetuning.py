@@ -42,8 +42,9 @@ from embedcache import (
 from embedcache.cache.import_export import export, import_npz
 from embedcache.finetune import Finetuned, FinetuneSettings, train
 from embedcache.finetune.clips import ClipDataset, collate
-from embedcache.finetune.network import MaskedGroupNorm, build, groups
-from embedcache.finetune.training import TrainingJob, last_checkpoint, open_base
+from embedcache.finetune.job import TrainingJob, open_base
+from embedcache.finetune.network import MaskedGroupNorm, build, parameter_groups
+from embedcache.finetune.scratch import last_checkpoint
 from embedcache.provenance import LIST, TrainedOn
 
 pytest.importorskip("accelerate")
@@ -106,7 +107,7 @@ def test_what_is_learned_is_what_transformers_computes(checkpoint: Path) -> None
     network = build(open_base(str(checkpoint)), QUICK, LABELS).eval()
     expected = network.classifier.layers(hidden.mean(1))
     got = network(**{k: v for k, v in batch([7001, 12_000]).items() if k != "labels"})["logits"][:1]
-    np.testing.assert_allclose(got.detach(), expected.detach(), atol=1e-6)
+    np.testing.assert_allclose(got.detach(), expected.detach(), atol=1e-5)
 
 
 def test_attention_is_a_softmax_over_the_frames_of_a_clip(checkpoint: Path) -> None:
@@ -137,7 +138,7 @@ def test_rates_fall_block_by_block(checkpoint: Path) -> None:
     settings = replace(QUICK, layer_decay=0.5, lr=0.8, unfreeze="all")
     network = build(open_base(str(checkpoint)), settings, LABELS)
     names = {id(p): name for name, p in network.named_parameters()}
-    made = groups(network, settings, [name for name in names.values() if name.endswith("weight")])
+    made = parameter_groups(network, settings, [name for name in names.values() if name.endswith("weight")])
     rates = {names[id(p)]: group["lr"] for group in made for p in group["params"]}
     assert rates["classifier.layers.0.weight"] == 0.8
     assert rates["encoder.encoder.layers.1.final_layer_norm.bias"] == 0.4
@@ -234,25 +235,25 @@ def test_the_checkpoint_is_an_encoder_and_a_classifier(work: TrainingJob, tmp_pa
     np.testing.assert_allclose(got, by_hand, atol=1e-5)
     clips = [Recording.load(clip.path) for clip in work.development]
     read = Finetuned.load(folder, "cpu")
-    np.testing.assert_allclose(read.proba(clips), made.proba(clips), atol=1e-6)
-    np.testing.assert_allclose(read.proba(clips[:1]), made.proba(clips)[:1], atol=1e-6)
+    np.testing.assert_allclose(read.proba(clips), made.proba(clips), atol=1e-5)
+    np.testing.assert_allclose(read.proba(clips[:1]), made.proba(clips)[:1], atol=1e-5)
     card = json.loads((folder / "finetuned.json").read_text())
     assert card["trained_on"]["speakers"] == ["ravdess:01", "ravdess:02", "ravdess:03"]
     assert len(card["trained_on"]["keys"]) == 18
     assert card["labels"] == ["calm", "happy", "neutral"]
     assert card["development"] == ["03"]
     (model,) = load_models([folder], "cpu")
-    assert (model.hears, model.labels) == (work.settings.seconds, made.card.labels)
-    long = np.concatenate([wave] * round(3 * model.hears / 0.3))
-    heard = EncodedWaveforms.of([model], [wave, long])
-    np.testing.assert_allclose(heard.votes()[0][0], read.proba_of([wave])[0], atol=1e-5)
+    assert (model.used_seconds, model.labels) == (work.settings.seconds, made.card.labels)
+    long = np.concatenate([wave] * round(3 * model.used_seconds / 0.3))
+    encoded = EncodedWaveforms.encode([model], [wave, long])
+    np.testing.assert_allclose(encoded.probabilities()[0][0], read.proba_of([wave])[0], atol=1e-5)
     with ThreadPoolExecutor(8) as pool:  # the network holds the lengths of its batch
         for said in pool.map(lambda sound: model.proba([sound], {})[0], [wave, long] * 12):
-            assert min(np.abs(said - row).max() for row in heard.votes()[0]) < 1e-5
+            assert min(np.abs(said - row).max() for row in encoded.probabilities()[0]) < 1e-5
     for number, share in ((0, 1), (1, 1 / 3)):
-        (counted,) = heard.counted(number)
-        frames = np.array(counted.frames)
-        assert (counted.layers, frames.sum()) == (None, pytest.approx(1, abs=1e-5))
+        (attribution,) = encoded.attributions(number)
+        frames = np.array(attribution.frames)
+        assert (attribution.layers, frames.sum()) == (None, pytest.approx(1, abs=1e-5))
         assert np.count_nonzero(frames) / len(frames) == pytest.approx(share, rel=0.05)
 
 
@@ -303,7 +304,7 @@ def test_the_leak_guard_knows_whom_an_encoder_was_trained_on(work: TrainingJob, 
     with pytest.raises(StoreError, match="is not the list that its encoder was trained on"):
         Task.load("ravdess", "tuned", "pooled", place)
     (store.folder / LIST).unlink()
-    with pytest.raises(StoreError, match="lays the list there"):
+    with pytest.raises(StoreError, match="which writes the list"):
         Task.load("ravdess", "tuned", "pooled", place)
 
 
@@ -311,7 +312,7 @@ def test_a_checkpoint_that_lost_its_list_is_refused(work: TrainingJob, tmp_path:
     folder = tmp_path / "tuned"
     train(replace(work, settings=replace(QUICK, epochs=1)), folder, "cpu")
     (folder / "finetuned.json").unlink()
-    with pytest.raises(EncoderError, match="nobody can tell whom it may be tested on"):
+    with pytest.raises(EncoderError, match="nobody knows which speakers it may be tested on"):
         load_encoder(str(folder))
 
 
@@ -329,9 +330,9 @@ def test_one_recording_or_one_speaker_is_enough_to_be_known() -> None:
     clip = Clip("ravdess", "a", "a.wav", "sad", "01", key="k")
     listed = TrainedOn.of([clip])
     others = (replace(clip, key="l"), replace(clip, speaker="02"), replace(clip, key="l", speaker="02"))
-    assert listed.knows(others) == [True, True, False]
+    assert listed.covers(others) == [True, True, False]
     song = replace(clip, dataset="ravdess-song", key="l")
-    assert listed.knows([song, replace(song, dataset="tess")]) == [True, False]  # the same actors sing
+    assert listed.covers([song, replace(song, dataset="tess")]) == [True, False]  # the same actors sing
 
 
 def test_a_protocol_gives_a_checkpoint_a_fold_and_a_row(work: TrainingJob, tmp_path: Path) -> None:
@@ -363,13 +364,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 ) -> None:
     from embedcache.finetune import clips
 
-    real = clips.Clips.__getitem__
+    real = clips.ClipDataset.__getitem__
 
     def spoilt(self: ClipDataset, number: int) -> dict:
         item = real(self, number)
         return {**item, "input_values": item["input_values"] * (np.nan if self.epoch == 1 else 1)}
 
-    monkeypatch.setattr(clips.Clips, "__getitem__", spoilt)
+    monkeypatch.setattr(clips.ClipDataset, "__getitem__", spoilt)
     with pytest.raises(
         SerError, match=r"after step 3: the loss is not a number .*checkpoint-3\. Start again with a lower"
     ):
@@ -382,11 +383,11 @@ def test_another_question_is_not_an_answer_to_go_on_with(work: TrainingJob, tmp_
     with pytest.raises(Stopped):
         train(work, tmp_path / "tuned", "cpu", log=stop_at(2))
     other = replace(work, settings=replace(QUICK, lr=2e-3))
-    with pytest.raises(SerError, match=r"was asked otherwise \(lr: 0\.001 then, 0\.002 now\)"):
+    with pytest.raises(SerError, match=r"was started with another configuration \(lr: 0\.001 then, 0\.002 now\)"):
         train(other, tmp_path / "tuned", "cpu", resume=True)
-    with pytest.raises(SerError, match="exists already. Go on with --resume"):
+    with pytest.raises(SerError, match="exists already. Continue it with --resume"):
         train(work, tmp_path / "tuned", "cpu")
-    with pytest.raises(SerError, match=r"was asked otherwise \(clips: "):
+    with pytest.raises(SerError, match=r"was started with another configuration \(clips: "):
         train(replace(work, train=work.train[1:]), tmp_path / "tuned", "cpu", resume=True)
 
 
@@ -405,7 +406,7 @@ def test_where_memory_ends_there_is_a_way_on(
         train(work, tmp_path / "one", "cpu")
     assert not list(tmp_path.glob("one*")), "nothing stands in the way of asking for less"
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    with pytest.raises(SerError, match="million weights to train take .* GB are free"):
+    with pytest.raises(SerError, match="million trained weights need .* GB are free"):
         train(work, tmp_path / "two", "cpu")
 
 
@@ -415,7 +416,7 @@ def test_what_cannot_be_asked(work: TrainingJob, tmp_path: Path, checkpoint: Pat
         "unfreeze: got 'top:0'": {"unfreeze": "top:0"},
         "lr: got 2; wanted above 0": {"lr": 2.0},
         "batch-size: got 0; wanted 1 or more": {"batch_size": 0},
-        "leave --pooling and --hidden out": {"classifier": "sequence", "pooling": "attention"},
+        "Leave out --pooling and --hidden": {"classifier": "sequence", "pooling": "attention"},
         "no transform 'echo'": {"augment": ("echo",)},
     }
     for said, asked in wrong.items():
@@ -452,7 +453,7 @@ def test_bf16_is_blind_to_padding_too_and_is_tested_as_it_is_read(work: Training
     np.testing.assert_allclose(together[1, :, :30].detach(), alone[0].detach(), atol=1e-5)
     made = train(replace(work, settings=replace(QUICK, epochs=1, precision="bf16")), tmp_path / "tuned", "cpu")
     clips = [Recording.load(clip.path) for clip in work.development]
-    np.testing.assert_allclose(Finetuned.load(tmp_path / "tuned", "cpu").proba(clips), made.proba(clips), atol=1e-6)
+    np.testing.assert_allclose(Finetuned.load(tmp_path / "tuned", "cpu").proba(clips), made.proba(clips), atol=1e-5)
 
 
 def test_a_checkpoint_without_a_mask_is_the_same_each_time(tmp_path: Path, checkpoint: Path) -> None:
@@ -495,10 +496,10 @@ def test_clips_that_are_not_what_they_were(work: TrainingJob, tmp_path: Path) ->
     with pytest.raises(AudioError, match="1 of 19 clips are shorter than the 25 ms of one frame"):
         train(short, tmp_path / "a", "cpu")
     write(Path(work.train[0].path), noise(0.3))
-    with pytest.raises(AudioError, match="is another file than the manifest lists"):
+    with pytest.raises(AudioError, match="is not the file that the manifest lists"):
         train(work, tmp_path / "b", "cpu")
     tested = FinetuneConfig(("ravdess",), work.encoder, "loso", settings=replace(QUICK, epochs=1, patience=0))
-    with pytest.raises(AudioError, match="is another file than the manifest lists"):
+    with pytest.raises(AudioError, match="is not the file that the manifest lists"):
         finetune(Artifacts(tmp_path / "artifacts"), tested, device="cpu")
 
 
@@ -506,7 +507,7 @@ def test_without_the_extra(work: TrainingJob, tmp_path: Path, monkeypatch: pytes
     from embedcache.finetune import settings
 
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    with pytest.raises(SerError, match=r"pip install 'ser\[finetune\]'"):
+    with pytest.raises(SerError, match=r"needs accelerate. Install it with `.*\[finetune\]"):
         train(work, tmp_path / "tuned", "cpu")
 
 
@@ -514,7 +515,9 @@ def test_a_dataset_with_one_speaker(tmp_path: Path, checkpoint: Path) -> None:
     place = Artifacts(tmp_path / "artifacts")
     dataset_manifest("ravdess", place, ravdess_tree(tmp_path / "one", actors=1))
     asked = FinetuneConfig(("ravdess",), str(checkpoint), settings=QUICK)
-    with pytest.raises(ProtocolError, match=r"no speakers can be set aside to stop early by.*--patience 0"):
+    with pytest.raises(
+        ProtocolError, match=r"no development speakers can be set aside for early stopping.*--patience 0"
+    ):
         finetune(place, asked, device="cpu")
     with pytest.raises(ProtocolError, match="needs 2 speakers"):
         finetune(place, replace(asked, protocol="loso"), device="cpu")

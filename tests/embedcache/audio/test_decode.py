@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import soxr
 from helpers.sounds import noise, write
 
 from embedcache import AudioError, Recording, read
@@ -39,12 +38,39 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     np.testing.assert_allclose(read(write(tmp_path / "a.wav", sound, subtype="FLOAT"), 16_000), mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 24_414, 44_100, 48_000, 96_000])
-def test_rates_are_resampled_by_soxr(tmp_path: Path, rate: int) -> None:
-    sound = noise(0.3, rate=rate).astype(np.float32)
-    wave = read(write(tmp_path / "a.wav", sound, rate, "FLOAT"), 16_000)
-    np.testing.assert_array_equal(wave, soxr.resample(sound, rate, 16_000, quality="VHQ"))
+def tone(hertz: float, rate: int, seconds: float = 0.3) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+RATES = [8_000, 22_050, 24_414, 44_100, 48_000, 96_000]
+INNER = slice(400, -400)  # samples without the ends, where a filter reaches beyond the sound
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("hertz", [100.0, 1_234.5, 3_400.0])
+def test_a_tone_is_the_same_tone_at_another_rate(tmp_path: Path, rate: int, hertz: float) -> None:
+    """The oracle is the sine itself, sampled at the other rate: pitch, phase, level and length stay."""
+    wave = read(write(tmp_path / "a.wav", tone(hertz, rate), rate, "FLOAT"), 16_000)
     assert abs(len(wave) - 0.3 * 16_000) <= 1
+    np.testing.assert_allclose(wave[INNER], tone(hertz, 16_000)[: len(wave)][INNER], atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+def test_what_the_lower_rate_cannot_hold_is_filtered_out(tmp_path: Path, rate: int) -> None:
+    """A tone above 8 kHz would come back as another tone below it."""
+    wave = read(write(tmp_path / "a.wav", tone(9_500.0, rate), rate, "FLOAT"), 16_000)
+    assert np.abs(wave[INNER]).max() < 1e-4
+
+
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+def test_resampling_agrees_with_scipys(tmp_path: Path, rate: int) -> None:
+    """Of noise below 2 kHz, which both filters pass whole."""
+    from scipy.signal import butter, resample_poly, sosfiltfilt
+
+    sound = sosfiltfilt(butter(8, 2_000, fs=rate, output="sos"), noise(0.5, rate=rate)).astype(np.float32)
+    wave = read(write(tmp_path / "a.wav", sound, rate, "FLOAT"), 16_000)
+    up, down = (2, 1) if rate == 8_000 else (1, 3)
+    np.testing.assert_allclose(wave[INNER], resample_poly(sound, up, down, window=("kaiser", 12.0))[INNER], atol=2e-3)
 
 
 def test_nothing_is_trimmed_or_padded(tmp_path: Path) -> None:
@@ -94,7 +120,7 @@ BAD = {
         lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
         "git-LFS pointer",
     ),
-    "long.wav": (lambda p: write(p, np.zeros(3601 * 100), 100), "lasts 3601 s; a clip may last 3600 s"),
+    "long.wav": (lambda p: write(p, np.zeros(3601 * 100), 100), "lasts 3601 s; wanted at most 3600 s"),
 }
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from embedcache import Audit, DataError, Dataset, Recording, audit, datasets
 from embedcache.auditing import measure as listening
-from embedcache.auditing.measure import longest_row
+from embedcache.auditing.measure import longest_clipped_run
 from embedcache.auditing.terminal_table import show_audit
 from embedcache.dataset import KnownFault
 
@@ -80,7 +80,7 @@ INJECTED = {
     "silent": (lambda p: write(p, 0 * HUM), "fault", "silent", "0.20 s, peak 0.000000"),
     "offset": (lambda p: write(p, 0 * HUM + 0.3), "fault", "silent", "peak 0.299"),
     "quiet": (lambda p: write(p, 0.01 * HUM / abs(HUM).max()), "note", "very quiet", "peak 328 of 32768"),
-    "clipped": (lambda p: write(p, LOUD), "note", "clipped", "samples in a row"),
+    "clipped": (lambda p: write(p, LOUD), "note", "clipped", "consecutive samples"),
     "stereo": (lambda p: write(p, noise(0.2, channels=2)), "note", "channels", f"1 stereo, most are mono: {FIRST}"),
     "rate": (lambda p: write(p, noise(0.2, 8000), 8000), "note", "rate", f"1 at 8000 Hz, most have 16000 Hz: {FIRST}"),
     "long": (lambda p: write(p, noise(1.5)), "fault", "duration", "1.50 s, wanted 0.2 to 0.2 s"),
@@ -107,10 +107,10 @@ def test_one_bad_clip_is_the_one_finding(spec: Dataset, tree: Path, name: str) -
 def test_two_samples_at_full_scale_are_no_clipping_three_are() -> None:
     sound = np.zeros((9, 2), np.float32)
     sound[[1, 2, 4, 5], 0], sound[3, 1] = 1 - 2**-15, 1
-    assert longest_row(sound) == 2
+    assert longest_clipped_run(sound) == 2
     sound[3, 0] = -1
-    assert longest_row(sound) == 5
-    assert longest_row(np.zeros((9, 1), np.float32)) == 0
+    assert longest_clipped_run(sound) == 5
+    assert longest_clipped_run(np.zeros((9, 1), np.float32)) == 0
 
 
 def test_durations_of_a_dataset_that_tells_none(spec: Dataset, tree: Path) -> None:
@@ -122,7 +122,7 @@ def test_durations_of_a_dataset_that_tells_none(spec: Dataset, tree: Path) -> No
 def test_a_tree_of_one_rate_is_held_to_the_published_one(spec: Dataset, tree: Path) -> None:
     finding = only(audit(replace(spec, rates=(48_000,)), tree))
     assert (finding.severity, finding.kind, len(finding.clips)) == ("note", "rate", 24)
-    assert finding.lines[0].startswith("24 at 16000 Hz, published at 48000 Hz: 03-")
+    assert finding.lines[0].startswith("24 at 16000 Hz, the published rate is 48000 Hz: 03-")
 
 
 def test_identical_clips_of_one_label_are_a_note(spec: Dataset, tree: Path) -> None:
@@ -154,9 +154,9 @@ def test_the_register_explains_what_was_published_so(spec: Dataset, tree: Path, 
     pair, silent = found.findings
     assert (pair.kind, pair.clips, pair.source) == ("known fault", (FIRST, OTHER), "its checksums")
     assert pair.lines == (f"{FIRST} and {OTHER}: one recording under two labels",)
-    done = "Kept, as asked" if keep else "Left out; --keep-known-faults keeps them"
-    assert pair.said == f"{done}. Seen here: contradiction."
-    assert silent.said == "Used as it is. Seen here: silent."
+    done = "Kept, as requested" if keep else "Left out; --keep-known-faults keeps them"
+    assert pair.said == f"{done}. Confirmed in this copy: contradiction."
+    assert silent.said == "Used as it is. Confirmed in this copy: silent."
 
 
 def test_the_register_explains_no_fault_of_this_copy(spec: Dataset, tree: Path) -> None:
@@ -200,17 +200,17 @@ def test_a_register_names_what_is_missing_and_what_is_extra(spec: Dataset, tree:
 def test_counts_tell_what_is_missing_and_where(spec: Dataset, tree: Path) -> None:
     at(tree).unlink()
     missing, uneven = audit(spec, tree).findings
-    assert (missing.kind, missing.lines) == ("missing", ("1 of 24 clips are not here",))
+    assert (missing.kind, missing.lines) == ("missing", ("1 of 24 clips are missing",))
     assert (uneven.kind, uneven.lines) == ("uneven", ("speaker 01, neutral: has 1, others have 2",))
     shutil.rmtree(tree / "Actor_04")
     missing, _ = audit(spec, tree).findings
-    assert missing.lines == ("7 of 24 clips are not here; 1 of 4 speakers have none",)
+    assert missing.lines == ("7 of 24 clips are missing; 1 of 4 speakers have no clips",)
 
 
 def test_counts_tell_what_is_extra_even_where_another_is_missing(spec: Dataset, tree: Path) -> None:
     write(at(tree, "03-01-01-01-02-01-01"), noise(0.2, seed=7))
     extra, uneven = audit(spec, tree).findings
-    assert (extra.kind, extra.lines) == ("extra", ("25 clips, 24 were published",))
+    assert (extra.kind, extra.lines) == ("extra", ("25 clips, but only 24 were published",))
     at(tree, OTHER).unlink()
     uneven = only(audit(spec, tree))
     assert (uneven.severity, len(uneven.lines)) == ("fault", 2)
@@ -254,7 +254,11 @@ def test_one_label_alone_is_a_fault(tmp_path: Path) -> None:
     for speaker in ("ann", "bob"):
         write(tmp_path / "mine" / "wav" / f"{speaker}_1.wav", noise(0.5, seed=ord(speaker[0])))
     finding = only(audit(datasets.get("folder"), tmp_path / "mine"))
-    assert (finding.severity, finding.kind, finding.lines) == ("fault", "one label", ("all 2 clips are 'wav'",))
+    assert (finding.severity, finding.kind, finding.lines) == (
+        "fault",
+        "one label",
+        ("all 2 clips have the label 'wav'",),
+    )
 
 
 def test_a_tree_that_is_no_such_dataset_stops(spec: Dataset, tree: Path) -> None:
@@ -288,7 +292,7 @@ def test_an_interrupt_does_not_wait_for_the_rest(spec: Dataset, tree: Path, monk
         time.sleep(0.05)
 
     @contextmanager
-    def interrupted(what: str, total: float, unit: str) -> Iterator[Callable]:
+    def interrupted(task: str, total: float, unit: str) -> Iterator[Callable]:
         def advance(step: float) -> None:
             raise KeyboardInterrupt
 
@@ -324,12 +328,12 @@ def test_it_fits_the_terminal(troubled: Audit, width: int) -> None:
     assert "… and 1 more" in text  # of six
     assert "[bold]not[/bold]" in text
     assert "4 speakers, 5 to 6 clips each" in text
-    assert "1 clip left out, for known faults" in text
+    assert "1 clip left out because of known faults" in text
     assert "\x1b" not in text
 
 
 def test_a_terminal_says_that_nothing_is_wrong(spec: Dataset, tree: Path) -> None:
-    assert shown(audit(spec, tree), 80).splitlines()[-1].strip() == "Nothing wrong was found; 0 notes."
+    assert shown(audit(spec, tree), 80).splitlines()[-1].strip() == "No faults were found; 0 notes."
 
 
 @pytest.fixture
@@ -344,7 +348,7 @@ def test_the_command_ends_well_and_says_what_is_next(ser: Ser, mine: Path) -> No
     done = ser("audit", "--dataset", "folder", "--root", mine)
     assert done.returncode == 0, done.stderr
     assert "Recordings of your own: 6 clips, 1 speaker, 3 s" in done.stdout
-    assert "Nothing wrong was found; 0 notes." in done.stdout
+    assert "No faults were found; 0 notes." in done.stdout
     assert f"Next: ser extract --dataset folder --root '{mine}'" in done.stderr
 
 
@@ -388,7 +392,7 @@ def test_ravdess_as_it_is() -> None:
     assert found.hours == pytest.approx(1.48, abs=0.01)
     known = next(finding for finding in found.findings if finding.kind == "known fault")
     assert known.clips == TWINS
-    assert known.said == "Kept together in one fold. Seen here: identical."
+    assert known.said == "Kept together in one fold. Confirmed in this copy: identical."
     quiet = next(finding for finding in found.findings if finding.kind == "very quiet")
     assert len(quiet.clips) >= 20
     found = audit(replace(spec, known_faults=()), RAVDESS)

@@ -1,13 +1,32 @@
 """Content keys: remembered while nothing about a file changes, never longer."""
 
+import hashlib
+import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.sounds import noise, write
+from helpers.sounds import noise, ravdess_tree, write
 
-from embedcache import KeyMemo, Recording, add_keys, datasets
+from embedcache import (
+    Artifacts,
+    AudioError,
+    Clip,
+    DataError,
+    KeyMemo,
+    Manifest,
+    Recording,
+    UnknownName,
+    add_keys,
+    dataset_manifest,
+    datasets,
+    keyed_manifest,
+)
+from embedcache.cache.content_keys import listed_recording
 from embedcache.files import stamps
 
 
@@ -37,28 +56,28 @@ def test_a_warm_run_reads_no_audio(tree: Path, tmp_path: Path, monkeypatch: pyte
 def test_a_file_of_equal_size_and_forged_date_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(0.1))
     before, memo = path.stat(), KeyMemo()
-    first = memo.look(str(path))
+    first = memo.look_up(str(path))
     time.sleep(0.02)
     write(path, noise(0.1, seed=1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert memo.look(str(path)).key == Recording.load(path).key != first.key
+    assert memo.look_up(str(path)).key == Recording.load(path).key != first.key
 
 
 def test_a_file_that_was_just_written_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, memo = write(tmp_path / "a.wav", noise(0.1)), KeyMemo()
-    memo.look(str(path))
+    memo.look_up(str(path))
     forbid_reading(monkeypatch)
     with pytest.raises(AssertionError, match="was read"):
-        memo.look(str(path))
+        memo.look_up(str(path))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"/a.wav": 3}', '{"/a.wav": [1, 2]}'])
 def test_a_memo_that_is_damaged_costs_time_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys.json").write_text(text)
     path = write(tmp_path / "a.wav", noise(0.1))
-    assert KeyMemo(tmp_path / "keys.json").look(str(path)).key == Recording.load(path).key
+    assert KeyMemo(tmp_path / "keys.json").look_up(str(path)).key == Recording.load(path).key
 
 
 def test_a_faulty_file_is_kept_in_the_manifest_with_its_fault(tree: Path) -> None:
@@ -68,3 +87,106 @@ def test_a_faulty_file_is_kept_in_the_manifest_with_its_fault(tree: Path) -> Non
     assert len(keyed) == 24
     (clip,) = [clip for clip in keyed.clips if "skipped" in clip.extra]
     assert clip.extra["skipped"] == f"{bad}: is empty (0 bytes). Copy or download it again, or remove it."
+
+
+def test_a_key_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
+    """Of nothing else: another name, another place, another time are the same key."""
+    path = write(tmp_path / "a.wav", noise(0.25))
+    twin = tmp_path / "elsewhere" / "b.wav"
+    twin.parent.mkdir()
+    twin.write_bytes(path.read_bytes())
+    wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [KeyMemo().look_up(str(one)).key for one in (path, twin)] == [wanted] * 2
+    assert KeyMemo().look_up(str(path)).seconds == pytest.approx(0.25)
+
+
+def test_what_cannot_be_read_is_said_and_has_no_key(tmp_path: Path) -> None:
+    facts = KeyMemo().look_up(str(tmp_path / "gone.wav"))
+    assert (facts.key, facts.seconds) == ("", 0.0)
+    assert facts.fault == f"{tmp_path / 'gone.wav'}: cannot be read: No such file or directory."
+
+
+@pytest.mark.usefixtures("old_clock")
+def test_a_memo_is_a_line_a_file(tmp_path: Path) -> None:
+    path, bad = write(tmp_path / "a.wav", noise(0.1)), tmp_path / "bad.wav"
+    bad.write_bytes(b"no sound")
+    memo = KeyMemo(tmp_path / "keys.json")
+    for one in (path, bad):
+        memo.look_up(str(one))
+    memo.save()
+    status = path.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    key = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "keys.json").read_text()) == {str(path): [*stamp, key, 0.1]}
+    KeyMemo().save()  # nowhere
+
+
+def clips(tree: Path) -> Manifest:
+    return datasets.get("ravdess").manifest(tree)
+
+
+def test_progress_counts_every_file_once(tree: Path) -> None:
+    steps: list[float] = []
+    told: list[tuple[str, float, str]] = []
+
+    @contextmanager
+    def progress(task: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+        told.append((task, total, unit))
+        yield steps.append
+
+    add_keys(clips(tree), progress=progress)
+    assert (told, steps) == ([("reading", 24, "clips")], [1] * 24)
+
+
+def test_a_second_copy_is_left_out_and_another_recording_of_the_same_name_is_not(tree: Path) -> None:
+    manifest = clips(tree)
+    twice = Manifest("ravdess", (*manifest.clips, *manifest.clips[:3]))
+    assert add_keys(twice) == add_keys(manifest)
+    first, second = manifest.clips[:2]
+    for change in ({"path": second.path}, {"label": "other"}, {"speaker": "99"}):
+        clash = Manifest("ravdess", (*manifest.clips, replace(first, **change)))
+        with pytest.raises(DataError, match=f"the same clip id:\n  {first.clip_id}: .*\nRemove one file of each pair"):
+            add_keys(clash)
+
+
+def test_a_clip_that_was_skipped_stays_skipped(tree: Path, tmp_path: Path) -> None:
+    place = Artifacts(tmp_path / "artifacts")
+    keyed = keyed_manifest(clips(tree), place)
+    assert keyed == add_keys(clips(tree))
+    first = replace(keyed.clips[0], extra={**keyed.clips[0].extra, "skipped": "too short"})
+    Manifest("ravdess", (first, *keyed.clips[1:])).to_csv(place.manifest("ravdess"))
+    again = keyed_manifest(clips(tree), place)
+    assert [clip.clip_id for clip in again.skipped] == [first.clip_id]
+    assert place.keys("ravdess").exists()
+
+
+def test_a_stored_manifest_is_taken_and_scanned_again_on_request(tree: Path, tmp_path: Path) -> None:
+    place = Artifacts(tmp_path / "artifacts")
+    first = dataset_manifest("ravdess", place, tree)
+    assert Manifest.from_csv(place.manifest("ravdess")) == first
+    ravdess_tree(tree, actors=5)
+    assert len(dataset_manifest("ravdess", place)) == 24
+    assert len(dataset_manifest("ravdess", place, tree)) == 30
+    with pytest.raises(UnknownName, match="no dataset 'nothing'"):
+        dataset_manifest("nothing", place)
+
+
+def test_the_only_folder_of_ones_own_is_called_folder(tmp_path: Path) -> None:
+    place = Artifacts(tmp_path / "artifacts")
+    for name in ("one", "two"):
+        for speaker in ("ann", "bob"):
+            write(tmp_path / name / "sad" / f"{speaker}_1.wav", noise(0.1, seed=len(name) + ord(speaker[0])))
+    assert dataset_manifest("folder", place, tmp_path / "one").dataset == "folder-one"
+    assert dataset_manifest("folder", place).dataset == "folder-one"
+    assert dataset_manifest("folder", place, tmp_path / "two").dataset == "folder-two"
+    with pytest.raises(DataError):
+        dataset_manifest("folder", place)  # which of the two?
+    assert dataset_manifest("folder-one", place).dataset == "folder-one"
+
+
+def test_a_listed_recording_has_the_listed_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(0.1))
+    key = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert listed_recording(Clip("d", "a", str(path), "sad", "ann", key=key)).key == key
+    with pytest.raises(AudioError, match=r"a.wav: is not the file that the manifest lists. Run again with --root"):
+        listed_recording(Clip("d", "a", str(path), "sad", "ann", key="0" * 64))

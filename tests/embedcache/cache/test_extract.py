@@ -131,11 +131,13 @@ def test_what_was_encoded_stays_whatever_ends_the_run(tree: Path, tmp_path: Path
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows on the shelf stay below a shard's size, however many clips pass."""
+    """Rows that wait for their shard stay below a shard's size, however many clips pass."""
     monkeypatch.setattr(loop, "SHARD_BYTES", 100_000)
     held = []
     monkeypatch.setattr(
-        loop._Shelf, "commit", lambda shelf, old=loop._Shelf.commit: (held.append(len(shelf.keys)), old(shelf))
+        loop._ShardBuffer,
+        "commit",
+        lambda buffer, old=loop._ShardBuffer.commit: (held.append(len(buffer.keys)), old(buffer)),
     )
     encoder = replace(load_encoder("mfcc"), pack=1.0)
     root = ravdess_tree(tmp_path / "many", actors=12)

@@ -56,6 +56,14 @@ def test_an_npz_holds_the_manifest_and_the_vectors(
         assert json.loads(str(got["encoder"]))["name"] == "toy"
 
 
+def test_two_encoders_from_elsewhere_are_two_whatever_their_vectors(tmp_path: Path) -> None:
+    """Nothing else is known of them than their names: with equal shapes, they must not share a fingerprint."""
+    file = npz(tmp_path / "x.npz", clip_id=ids(), pooled=MADE["pooled"])
+    first, again, other = (import_npz(file, tmp_path / "cache", name, manifest()) for name in ("a", "a", "b"))
+    assert first.store.info.fingerprint == again.store.info.fingerprint != other.store.info.fingerprint
+    assert (first.clips, other.clips) == (N, N)
+
+
 def test_a_parquet_is_a_table_of_the_same(
     store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +82,7 @@ def test_a_parquet_is_a_table_of_the_same(
 def test_what_cannot_be_exported_is_said(store: EmbeddingStore, tmp_path: Path) -> None:
     for path, views, said in (
         (tmp_path / "x.csv", ["pooled"], "wanted .npz or .parquet"),
-        (tmp_path, ["pooled"], "the ending says the format"),
+        (tmp_path, ["pooled"], "has the ending ''; wanted .npz or .parquet"),
         (tmp_path / "x.npz", ["frames:1"], "read it from Python"),
         (tmp_path / "x.npz", ["std"], "no 'std' vectors for 12 of 12 clips"),
         (tmp_path / "x.npz", [], "wanted some of pooled, layers, std"),
@@ -94,11 +102,11 @@ def test_what_was_exported_is_imported_under_a_fingerprint_of_its_own(
     export(store, manifest(), tmp_path / "x.npz")
     monkeypatch.setattr(exchange, "BLOCK_BYTES", 5 * 64)
     done = import_npz(tmp_path / "x.npz", tmp_path / "cache", "toy", manifest())
-    assert (done.clips, done.known) == (N, 0)
+    assert (done.clips, done.cached) == (N, 0)
     assert done.store.info.fingerprint != INFO.fingerprint
     for view, made in MADE.items():
         np.testing.assert_array_equal(EmbeddingStore(done.store.folder).read([key(n) for n in range(N)], view), made)
-    assert import_npz(tmp_path / "x.npz", tmp_path / "cache", "toy", manifest()).known == N
+    assert import_npz(tmp_path / "x.npz", tmp_path / "cache", "toy", manifest()).cached == N
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
@@ -142,7 +150,7 @@ REFUSED = {
     "NaN": ({"clip_id": ["c0", "c1"], "pooled": np.array([[1.0], [np.nan]])}, "row 1 of 'pooled' is not finite"),
     "two truths": (
         {"clip_id": ["c0"], "pooled": np.ones((1, 4)), "layers": np.zeros((1, 2, 4))},
-        "not the last of 'layers'",
+        "not the last layer of 'layers'",
     ),
     "pickle": ({"clip_id": np.array(["c0"], object), "pooled": np.ones((1, 4))}, "holds objects"),
     "more than there are": ({"clip_id": [f"x{i}" for i in range(13)], "pooled": np.ones((13, 4))}, "lists 13 clips"),
@@ -209,5 +217,5 @@ def test_names_of_nothing_and_pipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="wanted a file"):
         import_npz(tmp_path / "pipe.npz", tmp_path, "theirs", manifest())
     file = npz(tmp_path / "x.npz", clip_id=np.array(ids()), pooled=MADE["pooled"])
-    with pytest.raises(StoreError, match="wanted a word"):
+    with pytest.raises(StoreError, match="wanted a name with letters or digits"):
         import_npz(file, tmp_path, "", manifest())

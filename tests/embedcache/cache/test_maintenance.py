@@ -80,7 +80,7 @@ def test_a_repair_drops_the_damaged_rows_and_keeps_the_others(store: EmbeddingSt
     damage(path, "layers", 7)
     assert len(verify(store.folder)) == 2
     mended = repair(store.folder)
-    assert (mended.dropped, mended.aside) == ({"layers": names([7, 8]), "pooled": names([7])}, ())
+    assert (mended.dropped, mended.set_aside) == ({"layers": names([7, 8]), "pooled": names([7])}, ())
     assert not path.exists()
     check(store, [*range(7), *range(9, 60)])
     again = EmbeddingStore(store.folder)
@@ -92,9 +92,9 @@ def test_a_repair_drops_the_damaged_rows_and_keeps_the_others(store: EmbeddingSt
 def test_a_repair_sets_aside_what_cannot_be_opened(store: EmbeddingStore) -> None:
     path = largest(store)
     path.write_bytes(path.read_bytes()[:-100])
-    assert "is damaged or no shard" in verify(store.folder)[0]
+    assert "is damaged or not a shard" in verify(store.folder)[0]
     mended = repair(store.folder)
-    assert [aside.name for aside in mended.aside] == [f"{path.name}.damaged"]
+    assert [aside.name for aside in mended.set_aside] == [f"{path.name}.damaged"]
     check(store, range(30, 60))
 
 
@@ -102,8 +102,8 @@ def test_a_shard_whose_keys_are_none_is_set_aside(store: EmbeddingStore) -> None
     path = largest(store)
     with h5py.File(path, "r+") as file:
         file["key"][3] = b"no key"
-    assert "holds something else than keys" in verify(store.folder)[0]
-    assert len(repair(store.folder).aside) == 1
+    assert "holds data that are not keys" in verify(store.folder)[0]
+    assert len(repair(store.folder).set_aside) == 1
     check(store, range(30, 60))
 
 
@@ -112,7 +112,7 @@ def test_a_survey_of_a_shard_whose_keys_are_none_tells_of_the_others(store: Embe
         file["key"][3] = b"no key"
     held = summarise(store.folder)
     assert (held.info, held.shards, len(held.keys)) == (INFO, 3, 30)
-    assert "holds something else than keys" in held.faults[0]
+    assert "holds data that are not keys" in held.faults[0]
 
 
 def test_a_repair_touches_nothing_foreign(store: EmbeddingStore) -> None:
@@ -120,7 +120,7 @@ def test_a_repair_touches_nothing_foreign(store: EmbeddingStore) -> None:
     with h5py.File(foreign, "w") as file:
         file["data"] = [1]
     damage(largest(store), "pooled", 7)
-    with pytest.raises(StoreError, match="is HDF5, but no shard of ser. Move it out"):
+    with pytest.raises(StoreError, match="is an HDF5 file, but not a shard of ser. Move it out"):
         repair(store.folder)
     assert len(list(store.folder.glob("*.h5"))) == 4
 
@@ -131,7 +131,7 @@ def test_a_repair_removes_what_killed_writers_left_long_ago(store: EmbeddingStor
         part.write_bytes(b"half")
         then = time.time() - age * 86_400
         os.utime(part, (then, then))
-    assert repair(store.folder).left == 1
+    assert repair(store.folder).removed_parts == 1
     assert (old.exists(), young.exists(), future.exists()) == (False, True, True)
 
 
@@ -145,7 +145,7 @@ def test_compaction_merges_small_shards_and_repeats_nothing(store: EmbeddingStor
     again = EmbeddingStore(store.folder)
     assert sum(len(shard) for shard in again.shards) == 60 + 2
     np.testing.assert_array_equal(again.read_frames([key(51), key(50)], 1)[1], ragged(3, 4)[0])
-    assert compact(store.folder) == upkeep.Merged(2, 2, 0)
+    assert compact(store.folder) == upkeep.CompactResult(2, 2, 0)
     check(store)
 
 
@@ -178,7 +178,7 @@ def test_no_compaction_loses_or_repeats_a_row(
         for _ in range(3):  # what was large because of its repetitions may be small now
             compact(store.folder)
         again = EmbeddingStore(store.folder)
-        assert compact(store.folder) == upkeep.Merged(len(again.shards), len(again.shards), 0)
+        assert compact(store.folder) == upkeep.CompactResult(len(again.shards), len(again.shards), 0)
 
 
 def test_damage_is_not_carried_into_a_merged_shard(store: EmbeddingStore) -> None:
@@ -236,7 +236,7 @@ def test_damaged_offsets_of_frames_cost_no_other_view(store: EmbeddingStore) -> 
     with h5py.File(path, "r+") as file:
         file["offset/frames:1"][1] = 99
     mended = repair(store.folder)
-    assert (mended.dropped, mended.aside) == ({"frames:1": names([50, 51])}, ())
+    assert (mended.dropped, mended.set_aside) == ({"frames:1": names([50, 51])}, ())
     np.testing.assert_array_equal(EmbeddingStore(store.folder).read(names([50, 51]), "std"), rows(2)["layers"])
 
 
@@ -258,10 +258,10 @@ def test_a_file_that_goes_while_hdf5_opens_it_is_not_taken_for_damaged(
 
 def test_a_link_that_leads_nowhere_is_a_fault(store: EmbeddingStore) -> None:
     (store.folder / "zz.h5").symlink_to("/nowhere")
-    assert "is a link that leads nowhere. Remove it" in verify(store.folder)[0]
+    assert "is a broken link. Remove it" in verify(store.folder)[0]
     assert summarise(store.folder).shards == 4
     for work in (compact, EmbeddingStore, repair):
-        with pytest.raises(StoreError, match="leads nowhere"):
+        with pytest.raises(StoreError, match="is a broken link"):
             work(store.folder)
 
 
@@ -301,6 +301,6 @@ def test_a_store_whose_shards_keep_vanishing_is_an_error(
     refresh = EmbeddingStore.refresh
     monkeypatch.setattr(EmbeddingStore, "refresh", lambda self: (refresh(self), vanish(self)))
     vanish(reader)
-    monkeypatch.setattr("embedcache.cache.shard.PATIENCE", 0.5)
+    monkeypatch.setattr("embedcache.cache.shard.RETRY_SECONDS", 0.5)
     with pytest.raises(StoreError, match="change faster than they are read"):
         reader.read(names(range(60)), "pooled")

@@ -91,6 +91,17 @@ def test_a_damaged_row_is_named_and_others_are_still_read(store: EmbeddingStore)
     assert len(damaged.verify()) == 1
 
 
+def test_a_row_under_the_key_of_another_is_damage(store: EmbeddingStore) -> None:
+    """Two keys change places, so that each is whole and belongs to a whole row: of another recording."""
+    path = largest(store)
+    with h5py.File(path, "r+") as file:
+        keys = file["key"][:]
+        file["key"][:] = keys[[1, 0, *range(2, len(keys))]]
+    with pytest.raises(StoreError, match="1 row of 'pooled' is damaged|rows of 'pooled' are damaged"):
+        EmbeddingStore(store.folder).read([key(0)], "pooled")
+    np.testing.assert_array_equal(EmbeddingStore(store.folder).read([key(5)], "pooled"), rows(40)["pooled"][[5]])
+
+
 def test_a_shard_of_another_version_is_refused(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FORMAT_VERSION", 3)
     monkeypatch.setattr(module, "__version__", "9.9\x1b[31m")  # a terminal would obey it
@@ -137,10 +148,20 @@ def test_damage_to_frames_is_noticed(store: EmbeddingStore, part: str) -> None:
         EmbeddingStore(store.folder).read_frames([key(50), key(51)], 1)
 
 
+@pytest.mark.parametrize("name", ["key", "crc/pooled"])
+def test_a_number_where_rows_belong_is_damage(store: EmbeddingStore, name: str) -> None:
+    with h5py.File(largest(store), "r+") as file:
+        kind = file[name].dtype
+        del file[name]
+        file.create_dataset(name, data=np.zeros((), kind))
+    with pytest.raises(StoreError, match="wanted rows of"):
+        EmbeddingStore(store.folder).read([key(5)], "pooled")
+
+
 def test_a_foreign_hdf5_file_is_refused(store: EmbeddingStore) -> None:
     with h5py.File(store.folder / "foreign.h5", "w") as file:
         file["data"] = [1, 2, 3]
-    with pytest.raises(StoreError, match=r"is HDF5, but no shard of ser. Move it out"):
+    with pytest.raises(StoreError, match=r"is an HDF5 file, but not a shard of ser. Move it out"):
         EmbeddingStore(store.folder)
 
 
@@ -162,7 +183,7 @@ def secret(folder: Path) -> Path:
 @pytest.mark.parametrize("link", [h5py.ExternalLink, lambda path, name: h5py.SoftLink(f"/{name}")])
 def test_a_link_is_not_followed(store: EmbeddingStore, tmp_path: Path, name: str, link: object) -> None:
     replaced(largest(store), name, link(str(secret(tmp_path)), "vectors"))
-    with pytest.raises(StoreError, match=r"leads elsewhere: no shard of ser. Move it out of the cache"):
+    with pytest.raises(StoreError, match=r"is a link, so this is not a shard of ser. Move it out of the cache"):
         EmbeddingStore(store.folder)
 
 
@@ -172,7 +193,7 @@ def test_a_virtual_dataset_is_refused(store: EmbeddingStore, tmp_path: Path) -> 
     with h5py.File(largest(store), "r+") as file:
         del file["view/pooled"]
         file.create_virtual_dataset("view/pooled", layout)
-    with pytest.raises(StoreError, match="'view/pooled' lies in other files or in pieces"):
+    with pytest.raises(StoreError, match="'view/pooled' is stored in other files or in pieces"):
         EmbeddingStore(store.folder)
 
 
@@ -183,7 +204,7 @@ def test_numbers_in_another_file_or_in_pieces_are_refused(store: EmbeddingStore)
         with h5py.File(largest(store), "r+") as file:
             del file["view/pooled"]
             file.create_dataset("view/pooled", (25, 4), "<f4", **storage)
-        with pytest.raises(StoreError, match="lies in other files or in pieces"):
+        with pytest.raises(StoreError, match="is stored in other files or in pieces"):
             EmbeddingStore(store.folder)
 
 
@@ -199,7 +220,7 @@ def test_numbers_of_another_shape_or_kind_are_damage(store: EmbeddingStore, wron
 def test_a_shard_that_declares_a_terabyte_takes_no_memory(store: EmbeddingStore) -> None:
     with h5py.File(largest(store), "r+") as file:
         del file["view/pooled"]
-        plan = module._now_and_empty()
+        plan = module._creation_plan()
         plan.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
         file.create_dataset("view/pooled", (1 << 36, 4), "<f4", dcpl=plan)
     with pytest.raises(StoreError, match="'view/pooled' ends after the file does"):
@@ -208,13 +229,13 @@ def test_a_shard_that_declares_a_terabyte_takes_no_memory(store: EmbeddingStore)
 
 def test_what_is_no_regular_file_does_not_hang(store: EmbeddingStore) -> None:
     os.mkfifo(store.folder / "pipe.h5")
-    with pytest.raises(StoreError, match="is no file. Move it out"):
+    with pytest.raises(StoreError, match="is not a regular file. Move it out"):
         EmbeddingStore(store.folder)
 
 
 def test_what_is_no_key_is_refused(store: EmbeddingStore) -> None:
     for wrong in ("", "ab", "g" * 64, " " * 64, "../" * 22):
-        with pytest.raises(StoreError, match="is no key; wanted the 64 hexadecimal digits"):
+        with pytest.raises(StoreError, match="is not a key; wanted the 64 hexadecimal digits"):
             store.missing([key(1), wrong])
 
 
@@ -242,7 +263,7 @@ def test_an_encoder_of_other_types_is_damage(store: EmbeddingStore) -> None:
         strange = replace(INFO, **changes)
         with h5py.File(largest(store), "r+") as file:
             file.attrs["encoder"], file.attrs["fingerprint"] = strange.to_json(), strange.fingerprint
-        with pytest.raises(StoreError, match="of another type than an encoder's"):
+        with pytest.raises(StoreError, match="wrong type of"):
             EmbeddingStore(store.folder)
 
 

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.permissions import nobody, public_folder
 from helpers.places import REPOSITORY
 from helpers.sounds import noise, ravdess_tree, write
 from helpers.worker import Toy, keyed, truth
@@ -33,7 +33,7 @@ from embedcache import EmbeddingStore, KeyMemo, Manifest, SerError, StoreError, 
 from embedcache.cache.maintenance import compact, repair, verify
 from embedcache.cache.shard import Shard
 
-WORKER = REPOSITORY / "tests" / "worker.py"
+WORKER = REPOSITORY / "tests" / "helpers" / "worker.py"
 Count = Callable[[str, object], None]  # pytest's record_property
 
 
@@ -148,27 +148,13 @@ def test_files_that_may_not_grow(world: tuple, tmp_path: Path) -> None:
     check(tmp_path, manifest, layers)
 
 
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Without root's right to write everywhere."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.fixture
 def public() -> Iterator[tuple[Path, Manifest]]:
     """A cache that everybody may read, with half of eight clips in it."""
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        manifest = keyed(ravdess_tree(Path(place) / "tree", actors=2, emotions=2, takes=2))
-        extract(Manifest("ravdess", manifest.clips[:4]), Toy(), stored(Path(place) / "cache"))
-        yield Path(place) / "cache", manifest
+    with public_folder() as place:
+        manifest = keyed(ravdess_tree(place / "tree", actors=2, emotions=2, takes=2))
+        extract(Manifest("ravdess", manifest.clips[:4]), Toy(), stored(place / "cache"))
+        yield place / "cache", manifest
 
 
 def test_a_read_only_folder(public: tuple[Path, Manifest]) -> None:
@@ -222,21 +208,21 @@ def test_extractors_at_once(world: tuple, tmp_path: Path, writers: int, record_p
 
 MERGING = """
 import sys
-from embedcache import upkeep
-upkeep.MERGED_BYTES = 20_000
-upkeep.compact(sys.argv[1])
+from embedcache.cache import maintenance
+maintenance.MERGED_BYTES = 20_000
+maintenance.compact(sys.argv[1])
 """
 READING = """
 import sys, time
 from pathlib import Path
 import numpy as np
 from embedcache import EmbeddingStore
-from embedcache.cache.maintenance import survey, verify
+from embedcache.cache.maintenance import summarise, verify
 folder, keys, layers, rounds = Path(sys.argv[1]), sys.argv[2], np.load(sys.argv[3]), 0
 keys = Path(keys).read_text().split()
 while not (folder / "ended").exists():
     np.testing.assert_array_equal(EmbeddingStore(folder).read(keys, "layers"), layers)
-    assert len(survey(folder).keys) == len(keys) and verify(folder) == []
+    assert len(summarise(folder).keys) == len(keys) and verify(folder) == []
     rounds += 1
 print(rounds)
 """

@@ -15,7 +15,7 @@ from helpers.places import RAVDESS, REPOSITORY, needs_ravdess
 
 from classifiers import Task, compare, leaderboard
 from embedcache import Artifacts, EmbeddingStore, Recording, add_keys, datasets, extract, load_encoder, read
-from embedcache.encoders._checkpoint import untrained
+from embedcache.encoders.checkpoint import untrained
 
 pytestmark = needs_ravdess
 

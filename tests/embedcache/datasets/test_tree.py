@@ -69,7 +69,7 @@ def test_two_different_files_with_one_name_are_refused(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("hello.wav", "is not called as its clips are"),
+        ("hello.wav", "the name does not match the dataset's file names"),
         ("03-01-09-01-01-01-01.wav", "code 09, wanted one of 01, 02"),
         ("03-01-01-01-01-01-25.wav", "code 25"),
         ("01-01-01-01-01-01-01.wav", "modality 01, wanted 03"),
@@ -124,7 +124,8 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("sad/ann.wav", "no speaker before an underscore"), ("ann_1.wav", "no label")]
+    ("name", "said"),
+    [("sad/ann.wav", "no speaker before an underscore"), ("ann_1.wav", "is not in the folder of a label")],
 )
 def test_a_folder_without_speaker_or_label(tmp_path: Path, name: str, said: str) -> None:
     write(tmp_path / "sad" / "ann_01.wav", noise(0.1))
@@ -172,26 +173,24 @@ def test_two_collections_of_one_name_never_overwrite_each_other(tmp_path: Path) 
     for place in ("x", "y"):
         write(tmp_path / place / "clips" / "sad" / "ann_1.wav", noise(0.1))
     old, new = (datasets.get("folder").manifest(tmp_path / place / "clips") for place in ("x", "y"))
-    assert old.succeed(old) == old
-    with pytest.raises(
-        DataError, match=r"'folder-clips' is the name of other recordings already \(.*/x/clips/sad/ann_1.wav"
-    ):
-        new.succeed(old)
+    assert old.inherit_skips(old) == old
+    with pytest.raises(DataError, match=r"'folder-clips' already names other recordings \(.*/x/clips/sad/ann_1.wav"):
+        new.inherit_skips(old)
 
 
 def test_what_one_encoder_skipped_stays_out_for_all(tree: Path) -> None:
     fresh = add_keys(datasets.get("ravdess").manifest(tree))
     first, *rest = fresh.clips
     old = replace(fresh, clips=(replace(first, extra={**first.extra, "skipped": "too long"}), *rest))
-    assert fresh.succeed(old) == old
+    assert fresh.inherit_skips(old) == old
     changed = replace(fresh, clips=(replace(first, key="f" * 64), *rest))
-    assert changed.succeed(old) == changed
+    assert changed.inherit_skips(old) == changed
 
 
 @pytest.mark.parametrize("suffix", [".m4a", ".aiff"])
 def test_audio_that_is_not_read_is_no_secret(tree: Path, suffix: str) -> None:
     (tree / f"03-01-01-01-01-01-01{suffix}").write_bytes(b"x")
-    with pytest.raises(DataError, match=f"{suffix} is not read; convert it to WAV or FLAC"):
+    with pytest.raises(DataError, match=f"{suffix} files cannot be decoded; convert the file to WAV or FLAC"):
         datasets.get("ravdess").manifest(tree)
 
 

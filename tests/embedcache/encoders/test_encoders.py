@@ -17,7 +17,7 @@ from helpers.sounds import noise
 from embedcache import EncoderError, UnknownName, load_encoder
 from embedcache.checks import check_encoder
 from embedcache.encoders import mfcc
-from embedcache.encoders._checkpoint import untrained
+from embedcache.encoders.checkpoint import untrained
 from embedcache.encoders.wav2vec2 import load_checkpoint
 
 FAMILIES = {
@@ -115,15 +115,17 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp
     key = "encoder.layers.0.attention.q_proj.weight"
     lacking = shutil.copytree(checkpoint, tmp_path / "lacking")
     change_weights(lacking, lambda weights: weights.pop(key))
-    with pytest.raises(EncoderError, match=f"lacks 1 tensors, {key} first; they would be random"):
+    with pytest.raises(
+        EncoderError, match=rf"lacks 1 tensors of its network \(first: '{key}'\), which would be random"
+    ):
         load_encoder(str(lacking))
     poisoned = shutil.copytree(checkpoint, tmp_path / "poisoned")
     change_weights(poisoned, lambda weights: weights[key].fill_(float("nan")))
-    with pytest.raises(EncoderError, match=f"tensor {key} holds NaN or infinite weights"):
+    with pytest.raises(EncoderError, match=f"tensor '{key}' holds NaN or infinite weights"):
         load_encoder(str(poisoned))
     extra = shutil.copytree(checkpoint, tmp_path / "extra")
     change_weights(extra, lambda weights: weights.update({"encoder.layers.2.final_layer_norm.bias": torch.zeros(32)}))
-    with pytest.raises(EncoderError, match=r"extra: holds 1 tensors .* encoder.layers.2.final_layer_norm.bias first"):
+    with pytest.raises(EncoderError, match=r"extra: holds 1 tensors .*first: 'encoder.layers.2.final_layer_norm.bias'"):
         load_encoder(str(extra))
     head = shutil.copytree(checkpoint, tmp_path / "head")
     change_weights(head, lambda weights: weights.update({"classifier.weight": torch.zeros(8, 32)}))
@@ -134,7 +136,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp
     with pytest.raises(EncoderError, match="cannot be loaded from"):
         load_encoder(str(torn))
     (lacking / "preprocessor_config.json").unlink()
-    with pytest.raises(EncoderError, match="Wanted what save_pretrained writes"):
+    with pytest.raises(EncoderError, match="Wanted the files that save_pretrained writes"):
         load_encoder(str(lacking))
 
 
@@ -255,7 +257,7 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
         load_encoder("wav2vec2-base-untrained", "gpu")
     with pytest.raises(EncoderError, match="no device 'meta'; have auto, cpu, cuda, cuda:N"):
         load_encoder("wav2vec2-base-untrained", "meta")
-    with pytest.raises(EncoderError, match="mfcc has no weights and runs on the CPU alone"):
+    with pytest.raises(EncoderError, match="mfcc has no weights and runs on the CPU only"):
         load_encoder("mfcc", "cuda")
 
 

@@ -135,5 +135,5 @@ def test_files_that_were_young_before_they_were_read_are_not_remembered(
         monkeypatch.setattr(stamps, "GRAIN_NS", 0)
         return load_encoder(str(folder))
 
-    _remembered.recall(memory, "tiny", str(folder), "fp32", reading)
+    _remembered.load_lazily(memory, "tiny", str(folder), "fp32", reading)
     assert not memory.exists()

@@ -1,0 +1,110 @@
+"""What an encoder was fine-tuned on: the list that is found again, and that says which clips may not be tested."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from embedcache import Clip, EncoderError, EncoderInfo, StoreError
+from embedcache.provenance import (
+    CARD,
+    LIST,
+    TrainedOn,
+    parse_training_list,
+    read_checkpoint_training_list,
+    read_store_training_list,
+    speaker_of,
+    write_training_list,
+)
+
+INFO = EncoderInfo("net", "", "a" * 64, 16_000, 3, 4, "fp32", "none", 1)
+MADE = TrainedOn(("k1", "k2"), ("d:ann", "d:bob"), ("happy", "sad"))
+
+
+def clip(key: str = "k1", speaker: str = "ann", label: str = "sad", dataset: str = "d") -> Clip:
+    return Clip(dataset, f"{key}-{speaker}", "x.wav", label, speaker, key=key)
+
+
+def test_a_list_is_sorted_and_names_each_once() -> None:
+    clips = [clip("k2", "bob", "happy"), clip("k1"), clip("k1"), clip("k2", "ann")]
+    assert TrainedOn.of(clips) == MADE
+    assert TrainedOn.of(iter(clips)) == MADE
+
+
+def test_what_the_parent_was_trained_on_counts_too() -> None:
+    child = TrainedOn.of([clip("k9", "eve", "calm")], MADE)
+    assert child == TrainedOn(("k1", "k2", "k9"), ("d:ann", "d:bob", "d:eve"), ("calm", "happy", "sad"))
+
+
+def test_its_digest_is_that_of_its_line() -> None:
+    text = '{"keys": ["k1", "k2"], "labels": ["happy", "sad"], "speakers": ["d:ann", "d:bob"]}'
+    assert MADE.to_json() == text
+    assert MADE.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert TrainedOn.from_dict(json.loads(text)) == MADE
+
+
+def test_a_clip_is_covered_by_its_key_or_its_speaker() -> None:
+    clips = [clip("k1", "new"), clip("new", "ann"), clip("new", "new"), clip("new", "ann", dataset="e")]
+    assert MADE.covers(clips) == [True, True, False, False]
+
+
+def test_speech_and_song_of_ravdess_have_the_same_speakers() -> None:
+    names = {speaker_of(clip(speaker="01", dataset=name)) for name in ("ravdess", "ravdess-song")}
+    assert names == {"ravdess:01"}
+    assert speaker_of(clip(speaker="01", dataset="folder-mine")) == "folder-mine:01"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        [],
+        {},
+        {"keys": []},
+        {**asdict(MADE), "more": []},
+        {**asdict(MADE), "keys": [1]},
+        {**asdict(MADE), "keys": "k1"},
+    ],
+)
+def test_what_is_no_list_is_refused(content: object) -> None:
+    with pytest.raises(ValueError, match="fields|wrong type"):
+        TrainedOn.from_dict(content)
+
+
+def test_a_store_keeps_its_list(tmp_path: Path) -> None:
+    write_training_list(MADE, tmp_path)
+    tuned = replace(INFO, trained_on=MADE.sha256)
+    assert read_store_training_list(tuned, tmp_path) == MADE
+    assert read_store_training_list(INFO, tmp_path) is None
+    with pytest.raises(StoreError, match="is not the list that its encoder was trained on"):
+        read_store_training_list(replace(INFO, trained_on="f" * 64), tmp_path)
+    (tmp_path / LIST).write_text("{}")
+    with pytest.raises(StoreError, match="does not list what its encoder was trained on"):
+        read_store_training_list(tuned, tmp_path)
+    (tmp_path / LIST).unlink()
+    with pytest.raises(StoreError, match="Run `ser extract` with that checkpoint again"):
+        read_store_training_list(tuned, tmp_path)
+
+
+def test_a_checkpoint_keeps_its_list(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text(json.dumps({"trained_on": asdict(MADE), "labels": []}))
+    assert read_checkpoint_training_list(tmp_path, MADE.sha256) == MADE
+    assert read_checkpoint_training_list(tmp_path, "") is None
+    with pytest.raises(EncoderError, match="is not the list that its encoder was trained on"):
+        read_checkpoint_training_list(tmp_path, "f" * 64)
+    for content in ({"labels": []}, []):
+        (tmp_path / CARD).write_text(json.dumps(content))
+        with pytest.raises(EncoderError, match="does not list"):
+            read_checkpoint_training_list(tmp_path, MADE.sha256)
+    (tmp_path / CARD).unlink()
+    with pytest.raises(EncoderError, match="Copy the whole checkpoint again"):
+        read_checkpoint_training_list(tmp_path, MADE.sha256)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"keys": []}'])
+def test_an_exported_list_that_is_none(text: str) -> None:
+    with pytest.raises(StoreError, match="x.npz: does not list"):
+        parse_training_list(text, MADE.sha256, Path("x.npz"))
+    assert parse_training_list(MADE.to_json(), MADE.sha256, Path("x.npz")) == MADE
