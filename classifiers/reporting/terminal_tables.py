@@ -116,7 +116,7 @@ def comparison_text(rows: Sequence[Row]) -> str:
     tied = [_row_name(row, rows) for row in others if row.p_vs_best >= ALPHA]
     worse = [_row_name(row, rows) for row in others if row.p_vs_best < ALPHA]
     test = f"({count(best.n_speakers, 'speaker')}, Holm-corrected permutation test, alpha {ALPHA:g})"
-    parts = [f"no significant difference between {_enumerate([name, *tied])} {test}"] if tied else []
+    parts = [f"No significant difference between {_enumerate([name, *tied])} {test}"] if tied else []
     parts += [f"{name} has a higher UAR than {_enumerate(worse)} {test}"] if worse else []
     return "; ".join(parts) + "."
 

@@ -126,8 +126,8 @@ def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
     if excluded == np.count_nonzero(owner == b):
         raise ProtocolError(f"All {excluded} clips of {b} are also in {a}, byte for byte.")
     if len(labels) < 2:
-        same = f"; {excluded} files of {b} are also in {a}" if excluded else ""
-        raise ProtocolError(f"The two share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
+        same = f"; files of {b} that are also in {a}: {excluded}" if excluded else ""
+        raise ProtocolError(f"They share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
     shared = np.isin(task.y, labels)
     training = np.flatnonzero(shared & (owner == a))
     testing = np.flatnonzero(shared & (owner == b) & ~in_training)

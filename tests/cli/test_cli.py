@@ -35,7 +35,7 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     first = ser(*EXTRACT)
     assert first.returncode == 0, first.stderr
     assert "ravdess: 24 clips have mfcc vectors" in first.stdout
-    assert "note: ravdess has 1440 clips when complete, this folder 24." in first.stderr
+    assert "note: ravdess has 1440 clips when complete, this folder has 24." in first.stderr
     assert "encoded now: 0; in the cache before: 24" in ser(*EXTRACT).stdout
     fitted = ser("fit", "--head", "mlp", "--folds", "2")
     assert fitted.returncode == 0, fitted.stderr
@@ -180,7 +180,7 @@ def test_names_and_places_that_are_not_there(ser: Ser, tree: Path, tmp_path: Pat
     fails(ser("fit", "--head", "mlp"), "has no extracted dataset. Run `ser extract")
     fails(ser("fit", "--head", "mpl"), "no head 'mpl'; have attention", "(did you mean 'mlp'?)")
     fails(ser("leaderboard"), "no runs yet. Run `ser compare` first")
-    fails(ser("predict", "void", "hello.wav"), "no model here (model.json is missing)")
+    fails(ser("predict", "void", "hello.wav"), "no model found (model.json is missing)")
 
 
 def test_cuda_without_a_gpu(ser: Ser, tree: Path) -> None:
@@ -210,14 +210,14 @@ def test_folds_that_cannot_be_made(ser: Ser, tree: Path, tmp_path: Path) -> None
     fails(ser("compare", "--head", "logreg"), "'speakers' with 5 folds needs 5 speakers; ravdess has 4", "--folds 4")
     fails(
         ser("compare", "--head", "logreg", "--protocol", "official"),
-        "published fold 1 of ravdess tests speakers 11, 20, 21",
+        "official fold 1 of ravdess tests the speakers 11, 20, 21",
     )
     fails(ser("compare", "--protocol", "speeker"), "(did you mean 'speakers'?)")
     for actor in (2, 3, 4):
         for path in (tree / f"Actor_{actor:02d}").glob("03-01-03-*"):
             path.unlink()
     ser(*EXTRACT)
-    fails(ser("compare", "--head", "logreg", "--folds", "2"), "'happy' has no clip to train on (speakers: 01)")
+    fails(ser("compare", "--head", "logreg", "--folds", "2"), "'happy' has no training clip (speakers: 01)")
     for path in tree.rglob("03-01-0[23]-*"):
         path.unlink()
     ser(*EXTRACT)
@@ -298,7 +298,7 @@ def test_ctrl_c_keeps_what_was_encoded(ser: Ser, tree: Path, tmp_path: Path) -> 
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in stderr
-    assert "clips are stored. The same command goes on from there" in stderr
+    assert "clips are stored. Run the same command again to continue" in stderr
     stored = int(stderr.split("error: stopped: ")[1].split(" of 24")[0])
     assert 4 <= stored < 24
     assert f"in the cache before: {stored}" in ser(*EXTRACT).stdout
@@ -339,7 +339,7 @@ def test_ctrl_c_during_a_comparison(ser: Ser, tree: Path, tmp_path: Path) -> Non
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (1, "")
     assert "Traceback" not in stderr
-    assert "error: stopped. What was stored before stays" in stderr
+    assert "error: stopped. What was stored before remains" in stderr
     assert not (tmp_path / "artifacts" / "runs").exists()
 
 
@@ -357,7 +357,7 @@ def test_the_cache_is_looked_after(ser: Ser, tree: Path, tmp_path: Path) -> None
         bad = file["key"][3].decode()
         file["view/pooled"][3] += 1
     broken = ser("cache", "verify")
-    fails(broken, "faults: 1. `ser cache repair` drops what is damaged")
+    fails(broken, "1 fault. `ser cache repair` drops damaged rows")
     assert f"1 rows of 'pooled' are damaged, the first for key {bad[:12]}" in broken.stdout
     fails(ser("compare", "--head", "logreg", "--folds", "2"), "Run `ser cache repair`, then `ser extract` again")
     manifest = Manifest.from_csv(tmp_path / "artifacts" / "manifests" / "ravdess.csv")
@@ -395,7 +395,7 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
 def test_a_manifest_that_shrinks_is_said(ser: Ser, tree: Path) -> None:
     assert "listed" not in ser(*EXTRACT).stderr
     fewer = ser(*EXTRACT[:-1], tree / "Actor_01")
-    assert "ravdess.csv listed 24 clips, and lists 6 now. Extract the whole folder to have all." in fewer.stderr
+    assert "ravdess.csv listed 24 clips before and lists 6 now. Extract the whole folder to have all." in fewer.stderr
     fails(ser("fit", "--head", "svm,logreg"), "one model has one head; got svm, logreg")
 
 

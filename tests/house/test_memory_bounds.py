@@ -30,7 +30,7 @@ def say(path, read):
         print(path.name, "|", type(error).__name__, error)
 for path in sorted((place / "sound").iterdir()):
     say(path, lambda path: Recording.load(path).waveform(16_000).shape)
-say(place / "keys.json", lambda path: KeyMemo(path)._known)
+say(place / "keys.json", lambda path: KeyMemo(path)._entries)
 say(place / "model", load_model)
 say(place / "run", load_predictions)
 """

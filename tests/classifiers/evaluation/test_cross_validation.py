@@ -23,7 +23,17 @@ from classifiers.reporting.figures import save_pictures
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
-from embedcache import Artifacts, DataError, EmbeddingStore, Manifest, SerError, StoreError, UnknownName, load_encoder
+from embedcache import (
+    Artifacts,
+    ConfigError,
+    DataError,
+    EmbeddingStore,
+    Manifest,
+    SerError,
+    StoreError,
+    UnknownName,
+    load_encoder,
+)
 from embedcache.manifest import Clip
 
 
@@ -311,7 +321,7 @@ def test_everything_is_refused_before_anything_is_fitted(artifacts: Artifacts, m
         run_comparison(artifacts, ComparisonConfig(heads=("logreg",)))
     with pytest.raises(SerError, match="exists already"):
         fit_model(artifacts, ComparisonConfig(heads=("logreg",), folds=2), out=artifacts.root)
-    with pytest.raises(DataError, match="one model has one encoder; got mfcc, other"):
+    with pytest.raises(ConfigError, match="got --encoder mfcc,other; a model has one encoder"):
         fit_model(artifacts, ComparisonConfig(heads=("logreg",), encoders=("mfcc", "other")))
 
 

@@ -118,7 +118,7 @@ def test_one_head_twice_cannot_be_told_apart(made: list[Predictions]) -> None:
     assert (one.difference, one.p_speakers, one.p_folds) == (0, 1, 1)
     said = comparison_text(leaderboard([made[0], twin]))
     assert said == (
-        "no significant difference between logreg and twin (8 speakers, Holm-corrected permutation test, alpha 0.05)."
+        "No significant difference between logreg and twin (8 speakers, Holm-corrected permutation test, alpha 0.05)."
     )
 
 

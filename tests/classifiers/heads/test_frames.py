@@ -279,5 +279,5 @@ def test_a_saved_head_whose_arrays_do_not_fit_is_refused(tmp_path: Path, name: s
     sound, _ = load_model(save_model(tmp_path / "sound", fitted, CARD))
     np.testing.assert_array_equal(sound.predict_proba(task.X), fitted.predict_proba(task.X))
     SPOILT[name](fitted)
-    with pytest.raises(ModelError, match="the head does not"):
+    with pytest.raises(ModelError, match="the head (cannot predict|does not return a finite)"):
         load_model(save_model(tmp_path / "spoilt", fitted, CARD))

@@ -153,6 +153,6 @@ def test_rows_of_other_views_are_told_apart(rows: list[Row]) -> None:
     out = printed(show_leaderboard, shown, 200)
     assert "2  layer_weighted  wav2vec2-base-untrained, layers+std" in out
     assert (
-        "no significant difference between layer_weighted on wav2vec2-base-untrained and layer_weighted on "
+        "No significant difference between layer_weighted on wav2vec2-base-untrained and layer_weighted on "
         "wav2vec2-base-untrained, layers+std (8 speakers, Holm-corrected permutation test, alpha 0.05)."
     ) in " ".join(out.split())

@@ -88,7 +88,7 @@ def test_pairs_that_share_too_little_are_said(place: Artifacts, tmp_path: Path) 
     asked = CrossConfig(("cremad", "emodb"), ("tess",), heads=("logreg",), labels=str(tmp_path / "one.csv"))
     _, cells = cross(place, asked, jobs=1, log=said.append)
     assert [(cell.train, cell.test) for cell in cells] == [("emodb", "tess")]
-    shared = "angry; files of tess that stand in cremad: 1"
+    shared = "angry; files of tess that are also in cremad: 1"
     assert said == [f"note: cremad and tess: left out. They share fewer than two labels ({shared})."]
     with pytest.raises(DataError, match="no pair of datasets can be compared"):
         cross(place, CrossConfig(("cremad",), ("tess",), heads=("logreg",), labels=asked.labels), jobs=1)
@@ -132,7 +132,7 @@ def test_labels_that_exclusion_leaves_untested_are_no_labels_of_the_pair(place: 
     assert [(cell.train, cell.labels, cell.excluded) for cell in cells] == [("emodb", "happy+sad", 0)]
     assert said == [
         "note: cremad and folder-part: left out. They share fewer than two labels (sad; files of folder-part that "
-        "stand in cremad: 2)."
+        "are also in cremad: 2)."
     ]
 
 

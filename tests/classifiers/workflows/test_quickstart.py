@@ -50,15 +50,17 @@ def test_quickstart_says_what_it_is_and_prints_a_leaderboard(ser: Ser, tmp_path:
     result = ser("quickstart")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert (
-        lines[0] == "These voices are synthetic: the scores show only that the pipeline works, nothing about emotion."
-    )
-    assert "wav2vec2-base-untrained (random weights) stands in" in result.stdout
+    assert lines[0] == "These voices are synthetic: the scores show that the pipeline works, and nothing about emotion."
+    assert "wav2vec2-base-untrained (random weights) is used instead" in result.stdout
     for protocol in ("speakers", "random"):
         assert f"sample, protocol {protocol}: 4 folds, 128 clips, 8 speakers, 8 labels (chance 0.125)" in result.stdout
     boards = re.findall(r"leaderboard: (.*)", result.stdout)
     assert len(boards) == 2
     assert all((tmp_path / board).exists() for board in boards)
+    (page,) = re.findall(r"report, for a browser: (.*)", result.stdout)
+    assert (tmp_path / page).read_text().startswith("<!doctype html>")
+    (fitted,) = re.findall(r"  ser (fit .*)", result.stdout)
+    assert "download" not in fitted
     assert lines[-2:] == [
         "  ser extract --dataset ravdess --root DIR",
         "  ser compare --dataset ravdess --protocol official",

@@ -358,7 +358,7 @@ def test_the_command_prints_all_then_fails(ser: Ser, mine: Path) -> None:
     assert done.returncode == 1
     assert "git lfs pull" in done.stdout.replace("\n", " ")
     assert "1 fault, 0 notes." in done.stdout
-    assert done.stderr.startswith("error: faults: 1. ")
+    assert done.stderr.startswith("error: 1 fault. ")
     assert "Traceback" not in done.stderr
 
 
