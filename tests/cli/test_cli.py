@@ -221,7 +221,7 @@ def test_folds_that_cannot_be_made(ser: Ser, tree: Path, tmp_path: Path) -> None
     for path in tree.rglob("03-01-0[23]-*"):
         path.unlink()
     ser(*EXTRACT)
-    fails(ser("compare", "--head", "logreg", "--folds", "2"), "one label only, ('neutral',)")
+    fails(ser("compare", "--head", "logreg", "--folds", "2"), "got 1 label (neutral); wanted at least two")
 
 
 @pytest.mark.long
@@ -396,7 +396,6 @@ def test_a_manifest_that_shrinks_is_said(ser: Ser, tree: Path) -> None:
     assert "listed" not in ser(*EXTRACT).stderr
     fewer = ser(*EXTRACT[:-1], tree / "Actor_01")
     assert "ravdess.csv listed 24 clips before and lists 6 now. Extract the whole folder to have all." in fewer.stderr
-    fails(ser("fit", "--head", "svm,logreg"), "one model has one head; got svm, logreg")
 
 
 def test_one_recording_in_two_datasets_is_stored_once(ser: Ser, tree: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent.parent
 RAVDESS = os.environ.get("SER_RAVDESS_ROOT")
 needs_ravdess = pytest.mark.skipif(not RAVDESS, reason="SER_RAVDESS_ROOT names no RAVDESS")
+EMODB = os.environ.get("SER_EMODB_ROOT")
+needs_emodb = pytest.mark.skipif(not EMODB, reason="SER_EMODB_ROOT names no EMO-DB")
 
 
 def tracked_files() -> list[Path]:

@@ -44,6 +44,19 @@ def test_many_speakers_are_drawn_and_come_near_the_exact_value() -> None:
     assert speaker_permutation(np.ones(30)) == pytest.approx(1 / 20_001)
 
 
+def test_all_swaps_are_made_where_they_are_no_more_than_asked_for() -> None:
+    """Of 5 speakers there are 32. With 31, so many are drawn, and the observed one is counted among them."""
+    assert speaker_permutation(np.ones(5), permutations=32) == 2 / 32
+    assert speaker_permutation(np.ones(5), permutations=31) in [n / 32 for n in range(1, 33)]
+    drawn = {speaker_permutation(np.ones(5), permutations=31, seed=seed) for seed in range(20)}
+    assert len(drawn) > 1, "another seed, other swaps"
+
+
+def test_two_folds_are_enough_for_a_t_test() -> None:
+    t = 1.5 / np.sqrt((1 / 2 + 0.5) * 0.5)
+    assert resampled_t(np.array([1.0, 2.0]), 0.5) == pytest.approx(2 * oracle.t.sf(t, 1))
+
+
 def test_p_is_uniform_where_nothing_differs() -> None:
     rng = np.random.default_rng(0)
     p = [speaker_permutation(rng.normal(size=12)) for _ in range(400)]
