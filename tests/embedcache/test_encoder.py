@@ -122,6 +122,7 @@ def test_views_have_names_of_their_own(requested: list[str], stored: tuple[str, 
         (("pooled", "frames"), 3, "std", "has no view 'std'; have pooled, frames, frames:0 … frames:2, frames:all"),
         (("pooled", "frames"), 3, "frames:3", "has no view 'frames:3'"),
         (("pooled", "frames"), 1, "std", "have pooled, frames\\."),
+        (("pooled", "frames"), 2, "std", "have pooled, frames, frames:0 … frames:1, frames:all\\."),
         (("pooled",), 3, "frames", "has no view 'frames'; have pooled\\."),
         (("pooled",), 3, "frames:0", "has no view 'frames:0'"),
     ],
@@ -160,5 +161,7 @@ def test_the_device_that_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.backends.cudnn.allow_tf32
     with pytest.raises(EncoderError, match="--device cuda:2: torch .* sees 2 CUDA devices"):
         pick_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert str(pick_device("cuda")) == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert str(pick_device("auto")) == "cpu"

@@ -78,7 +78,10 @@ def test_a_store_keeps_its_list(tmp_path: Path) -> None:
     tuned = replace(INFO, trained_on=MADE.sha256)
     assert read_store_training_list(tuned, tmp_path) == MADE
     assert read_store_training_list(INFO, tmp_path) is None
-    with pytest.raises(StoreError, match="is not the list that its encoder was trained on"):
+    with pytest.raises(
+        StoreError,
+        match=f"{LIST}: is not the list that its encoder was trained on .{MADE.sha256[:12]}, wanted {'f' * 12}\\)",
+    ):
         read_store_training_list(replace(INFO, trained_on="f" * 64), tmp_path)
     (tmp_path / LIST).write_text("{}")
     with pytest.raises(StoreError, match="does not list what its encoder was trained on"):
@@ -92,7 +95,7 @@ def test_a_checkpoint_keeps_its_list(tmp_path: Path) -> None:
     (tmp_path / CARD).write_text(json.dumps({"trained_on": asdict(MADE), "labels": []}))
     assert read_checkpoint_training_list(tmp_path, MADE.sha256) == MADE
     assert read_checkpoint_training_list(tmp_path, "") is None
-    with pytest.raises(EncoderError, match="is not the list that its encoder was trained on"):
+    with pytest.raises(EncoderError, match=f"{CARD}: is not the list that its encoder was trained on"):
         read_checkpoint_training_list(tmp_path, "f" * 64)
     for content in ({"labels": []}, []):
         (tmp_path / CARD).write_text(json.dumps(content))

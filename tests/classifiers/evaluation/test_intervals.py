@@ -148,3 +148,17 @@ def test_how_often_an_interval_holds_the_true_score(record_property) -> None:
     for metric, times in held.items():
         record_property(f"{metric} held, of {trials}", times)
         assert times >= 0.88 * trials, metric
+
+
+def test_three_speakers_have_an_interval_and_two_have_none(made: Predictions) -> None:
+    """Of every score alike."""
+    for n, known in ((3, True), (2, False)):
+        few = taken(made, np.flatnonzero(np.isin(made.speakers, np.unique(made.speakers)[:n])))
+        assert {np.isfinite(one.low) for one in intervals(few)} == {known}
+
+
+def test_a_seed_decides_the_resamples() -> None:
+    matrices = np.random.default_rng(0).integers(0, 9, (6, 2, 2))
+    first, again, other = (speaker_bootstrap(matrices, uar, resamples=50, seed=seed) for seed in (0, 0, 7))
+    assert first == again != other
+    assert speaker_bootstrap(matrices, uar, resamples=50) == first

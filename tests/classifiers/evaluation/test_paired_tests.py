@@ -150,3 +150,19 @@ def test_other_clips_and_too_few_speakers_have_no_p(made: list[Predictions]) -> 
     assert np.isnan(rows[1].p_vs_best)
     few = "2 speakers: too few for an interval, and for a test of whether a difference holds for other speakers."
     assert comparison_text(rows) == comparison_text(rows[:1]) == few
+
+
+def test_a_pair_names_its_table_and_both_heads(made: list[Predictions]) -> None:
+    one, *_ = against_best(made)
+    best, other = made[:2]
+    assert (one.dataset, one.protocol) == (best.dataset, best.protocol)
+    assert best.head in one.best
+    assert other.head in one.other
+
+
+def test_folds_are_weighed_by_what_is_tested_over_what_is_trained_on(made: list[Predictions]) -> None:
+    best, other = made[:2]
+    found = against_best([best, other])[0]
+    differences = uar(best.matrices_by(best.splits)) - uar(other.matrices_by(other.splits))
+    n_folds = len(np.unique(best.folds))
+    assert found.p_folds == pytest.approx(resampled_t(differences, 1 / (n_folds - 1)))

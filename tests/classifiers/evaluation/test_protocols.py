@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers import Fold, Task, make_folds
-from classifiers.evaluation.protocols import PROTOCOLS, check_folds, fold_hash, leaks
+from classifiers.evaluation.protocols import PROTOCOLS, check_folds, fold_hash, leaks, trained_on_test_speakers
 from embedcache import ProtocolError, UnknownName, datasets
 
 
@@ -124,6 +124,7 @@ def test_official_folds_of_ravdess_are_emobox_s() -> None:
     tested = [sorted(set(numbered[fold.test])) for fold in folds]
     assert tested == [list(fold) for fold in datasets.get("ravdess").official_folds]
     assert tested[0] == ["01", "11", "20", "21"]
+    assert [fold.name for fold in folds] == ["1", "2", "3", "4", "5", "6"]
     assert sorted(actor for fold in tested for actor in fold) == [f"{n:02d}" for n in range(1, 25)]
 
 
@@ -219,6 +220,16 @@ def test_a_blind_protocol_always_says_speaker() -> None:
     assert leaks(t, make_folds(t, "random", 3), "random") == "speaker"
 
 
+def test_the_fold_hash_is_the_one_of_earlier_versions() -> None:
+    """Golden, from version 0.1.0 (commit 439f830). Other hashes would put the runs of then into tables of their own."""
+    y, speakers, ids = (np.array(list(text)) for text in ("abab", "sstt", "1234"))
+    t = Task(np.zeros((4, 1), np.float32), y, speakers, clip_ids=ids)
+    first, second = np.array([0, 1]), np.array([2, 3])
+    folds = [Fold("x", first, second), Fold("y", second, first)]
+    assert fold_hash(t, folds) == "5eb6774b0feb"
+    assert fold_hash(replace(t, keys=np.array(["k1", "k2", "k3", "k4"])), folds) == "e3bf0856782d"
+
+
 def test_the_fold_hash_names_the_split() -> None:
     t = task(6)
     first, again, other = (fold_hash(t, make_folds(t, "speakers", 3, seed)) for seed in (0, 0, 1))
@@ -226,3 +237,37 @@ def test_the_fold_hash_names_the_split() -> None:
     assert fold_hash(replace(t, y=np.char.add(t.y, "x")), make_folds(t, "speakers", 3)) != first
     assert json.dumps(first)
     assert len(first) == 12
+
+
+@pytest.mark.parametrize(
+    ("leaking", "known"),
+    [("", False), ("text", False), ("audio+text", False), ("speaker", True), ("encoder", True), ("text+encoder", True)],
+)
+def test_which_leaks_are_of_test_speakers(leaking: str, known: bool) -> None:
+    assert trained_on_test_speakers(leaking) is known
+
+
+@pytest.mark.parametrize("protocol", ["speakers", "random", "holdout"])
+def test_a_seed_decides_the_folds(protocol: str) -> None:
+    t = task(10)
+    first, again, other = (make_folds(t, protocol, 3, seed) for seed in (0, 0, 1))
+    assert [fold.test.tolist() for fold in first] == [fold.test.tolist() for fold in again]
+    assert [fold.test.tolist() for fold in first] != [fold.test.tolist() for fold in other]
+    assert len(first) == (1 if protocol == "holdout" else 3)
+
+
+def test_published_folds_train_on_all_that_they_do_not_test() -> None:
+    t = published("emodb")
+    for fold in make_folds(t, "published"):
+        assert sorted([*fold.train, *fold.test]) == list(range(len(t)))
+
+
+def test_as_many_clips_of_a_label_as_folds_are_enough() -> None:
+    """One clip of each label from each of 3 speakers, in 3 folds."""
+    assert len(make_folds(task(3, takes=1), "speakers", 3)) == 3
+
+
+def test_leaving_one_speaker_out_takes_speakers_of_one_clip() -> None:
+    t = task(3, labels=2)
+    lone = t.take(np.array([*range(16), 16]))
+    assert [fold.name for fold in make_folds(lone, "loso")] == ["s0", "s1", "s2"]

@@ -532,7 +532,7 @@ def test_the_command(ser: Ser, tree: Path, tmp_path: Path, checkpoint: Path) -> 
     assert "epoch 1: loss" in done.stderr
     told = ser("predict", "tuned", *sorted(tree.rglob("*.wav"))[:2])
     assert told.returncode == 0, told.stderr
-    assert told.stdout.count("\n") == 2
+    assert told.stdout.count("\n") == 3  # a header, and a row for each file
     again = ser(*command, "--out", "tuned")
     assert again.returncode == 1
     assert "tuned exists already" in again.stderr

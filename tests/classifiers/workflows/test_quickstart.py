@@ -76,7 +76,7 @@ def test_quickstart_uses_real_weights_where_they_are(ser: Ser, tmp_path: Path) -
     (place / "refs" / "main").write_text("a" * 40)
     result = ser("quickstart", env={"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9"})
     assert result.returncode == 0, result.stderr
-    assert "wav2vec2-base: its weights are in the local Hugging Face cache" in result.stdout
+    assert "wav2vec2-base: the weights are in the local Hugging Face cache" in result.stdout
     assert "untrained" not in result.stdout
     assert pytest.approx(2) == len(
         re.findall("wav2vec2-base: 128 clips encoded|mfcc: 128 clips encoded", result.stdout)
