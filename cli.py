@@ -41,8 +41,7 @@ app = typer.Typer(
 cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the cache; import and export vectors.")
 app.add_typer(cache, name="cache")
 
-CTRL_C = 130  # typer's exit code for an interrupt that no command has handled
-USAGE = 2
+CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
 
 ArtifactsOption = Annotated[
     Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
@@ -122,8 +121,8 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     here = f"--artifacts {shlex.quote(str(place.root))}"
     print(f"\nNext, without a download:\n  ser fit --head logreg --dataset {NAME} --encoder mfcc {here}")
     print("  ser extract --dataset folder --root DIR --encoder mfcc   # your recordings: DIR/<label>/<speaker>_1.wav")
-    print("Next, with RAVDESS on disk (`ser datasets` says where to get it):")
-    print("  ser extract --dataset ravdess --root DIR\n  ser compare --dataset ravdess --protocol official")
+    print("Next, with RAVDESS on disk (see `ser datasets`):\n  ser extract --dataset ravdess --root DIR")
+    print("  ser compare --dataset ravdess --protocol official")
 
 
 @app.command()
