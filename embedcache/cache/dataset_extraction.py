@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..artifacts import Artifacts
@@ -65,14 +65,7 @@ def extract_dataset(
     manifest = keyed_manifest(scanned, artifacts, progress)
     before = _listed_before(artifacts, manifest)
     result = extract_manifest(artifacts, manifest, loaded, views, skip_bad, augmentation, progress, loop)
-    return Extraction(
-        result.manifest,
-        result.report,
-        result.encoder,
-        result.store,
-        result.copies,
-        tuple(_notes(artifacts, result.manifest, before, spec.n_clips)),
-    )
+    return replace(result, notes=tuple(_notes(artifacts, result.manifest, before, spec.n_clips)))
 
 
 def extract_manifest(
