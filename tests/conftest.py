@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "0"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist keeps every core busy: more threads wait for each other
 
 import pytest
 from helpers.checkpoints import save_checkpoint
