@@ -48,7 +48,7 @@ ArtifactsOption = Annotated[
 ]
 RootOption = Annotated[
     Path | None,
-    typer.Option("--root", help="Folder of the dataset.", show_default="$SER_DATA/<dataset> or data/<dataset>"),
+    typer.Option("--root", help="Folder or CSV of the dataset.", show_default="$SER_DATA/<dataset> or data/<dataset>"),
 ]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Number of processes.", show_default="all cores")]
 StoresArgument = Annotated[
@@ -59,7 +59,7 @@ DatasetsOption = Annotated[
     typer.Option(help="Extracted datasets, separated by commas or repeated.", show_default="the only one"),
 ]
 KeepOption = Annotated[
-    bool, typer.Option("--keep-known-faults", help="Keep clips that the dataset was published with by mistake.")
+    bool, typer.Option("--keep-known-faults", help="Keep clips with known faults, which are left out by default.")
 ]
 ClusterOption = Annotated[
     str | None, typer.Option(help="Ray cluster: local, auto or HOST:PORT.", show_default="this process")
@@ -85,7 +85,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == CTRL_C:
-            note("error: stopped. What was stored before remains; a comparison is saved once it is complete.")
+            note("error: stopped. Stored vectors are kept; an unfinished comparison is not. Run the command again.")
             sys.exit(1)
         raise
     except SerError as error:
@@ -105,8 +105,8 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def quickstart(artifacts: ArtifactsOption = None) -> None:
-    """Run the whole job on a synthetic sample, without a download, in under a minute."""
-    print("These voices are synthetic: the scores show that the pipeline works, and nothing about emotion.", flush=True)
+    """Run the whole pipeline on a synthetic sample, without a download, in under a minute."""
+    print("These voices are synthetic: scores show that the pipeline works, but say nothing about emotion.", flush=True)
     from classifiers.reporting.html_report import write_report
     from classifiers.workflows.quickstart import NAME
     from classifiers.workflows.quickstart import quickstart as run
@@ -154,7 +154,7 @@ def encoders() -> None:
 
 @app.command()
 def heads() -> None:
-    """List the heads: the view that each reads, what it is, and its source."""
+    """List the heads: the view that each head reads, its description and its source."""
     from classifiers import heads as registry
 
     print_table(("name", "reads", "about", "source"), ((h.name, h.view, h.about, h.source) for h in registry.all()))
@@ -162,10 +162,10 @@ def heads() -> None:
 
 @app.command()
 def protocols() -> None:
-    """List the protocols: how each cuts folds, and whether its speakers are disjoint."""
+    """List the protocols: how each splits clips into folds, and whether it is speaker-independent."""
     from classifiers import PROTOCOLS
 
-    promises = {True: "speakers disjoint", False: "leaks speakers"}
+    promises = {True: "speaker-independent", False: "speaker-dependent"}
     print_table(
         ("name", "promise", "about"), ((n, promises[p.disjoint_speakers], p.about) for n, p in PROTOCOLS.items())
     )
@@ -189,7 +189,7 @@ def download(
         raise SerError("stopped: complete files remain. Run the same command again to continue.") from None
     unpacked = f", {result.unpacked} unpacked from archives" if result.unpacked else ""
     print(f"{spec.name}: {result.root} is complete")
-    print(f"files downloaded now: {result.fetched}{unpacked}; there before: {result.found}")
+    print(f"files downloaded now: {result.fetched}{unpacked}; already complete: {result.found}")
     print(f"licence: {spec.licence}\ncite:    {spec.citation}")
     note(f"Next: ser audit --dataset {spec.name} --root {result.root}")
     note(f"      ser extract --dataset {spec.name} --root {result.root}")
@@ -215,7 +215,7 @@ def audit(
     keep = " --keep-known-faults" if keep_known_faults else ""
     then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{keep}"
     if found.faults:
-        raise DataError(f"{count(len(found.faults), 'fault')}. Mend what can be mended, then: {then}")
+        raise DataError(f"{count(len(found.faults), 'fault')}. Correct these faults where possible, then run: {then}")
     note(f"Next: {then}")
 
 
@@ -336,7 +336,7 @@ def finetune(
         print(f"\nrun: {result.run}")
     print("\n".join(f"checkpoint: {folder}" for folder in result.checkpoints))
     checkpoint = shlex.quote(str(result.checkpoints[0]))
-    note(f"Next: ser extract --encoder {checkpoint} --dataset D, with speakers that it was not trained on")
+    note(f"Next: ser extract --encoder {checkpoint} --dataset D, where D has other speakers than the training data")
 
 
 @app.command()
@@ -349,7 +349,7 @@ def reproduce(
     encoder: Annotated[
         str | None, typer.Option(help="Encoder instead of the recipe's.", show_default="the recipe's")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Use few clips and short training: some minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use few clips and epochs, which takes minutes.")] = False,
     device: DeviceOption = "auto",
     resume: ResumeOption = False,
     jobs: JobsOption = None,
@@ -369,7 +369,7 @@ def reproduce(
     try:
         result = reproducing.reproduce(place, recipes.recipe(name), config, terminal, note)
     except KeyboardInterrupt:
-        raise SerError("stopped: stored vectors remain, and complete epochs with --resume.") from None
+        raise SerError("stopped: stored vectors and complete epochs are kept; continue with --resume.") from None
     print_table(("system", "claimed", "its-protocol", "new-speakers"), result.table())
     for line in result.notes():
         note(line)
@@ -381,7 +381,7 @@ def reproduce(
 def compare(
     config: ComparisonConfig, jobs: JobsOption = None, cluster: ClusterOption = None, artifacts: ArtifactsOption = None
 ) -> None:
-    """Cross-validate heads on extracted encoders, and write a leaderboard. Several datasets are trained on together."""
+    """Cross-validate heads on extracted encoders, and write a leaderboard. Several datasets are combined into one."""
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.reporting.terminal_tables import show_labels
     from classifiers.workflows.comparison import run_comparison
@@ -406,7 +406,7 @@ def cross(
 ) -> None:
     """Train heads on one dataset and test them on another, over the labels that both have."""
     if every == bool(config.train or config.test) or bool(config.train) != bool(config.test):
-        raise typer.BadParameter("wanted --train A --test B, or --all.")
+        raise typer.BadParameter("wanted both --train and --test, or --all alone.")
     from classifiers.reporting.terminal_tables import show_cross, show_labels
     from classifiers.workflows.cross_corpus import cross as run_cross
 
@@ -444,7 +444,7 @@ def leaderboard(
     if critical:
         draw_critical(rows, critical)
     if len(rows) < len(found):
-        note(f"note: {len(found) - len(rows)} rows of earlier runs are repeated in later ones, and are left out.")
+        note(f"note: {len(found) - len(rows)} rows of earlier runs are left out, because later runs repeat them.")
 
 
 @app.command()
@@ -456,7 +456,7 @@ def report(
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Include the sound of the hardest clips.")] = True,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Write one HTML page on runs: scores, confusions, speakers, calibration, hardest clips. It needs no network."""
+    """Write one HTML page on runs, for offline use: scores, confusion matrices, calibration, hardest clips."""
     from classifiers.reporting.html_report import write_report
 
     print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
@@ -466,18 +466,18 @@ def report(
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
     audio: Annotated[list[str], typer.Argument(help="Audio files, folders, or quoted patterns; - for standard input.")],
-    also: Annotated[list[Path] | None, typer.Option("--with", help="Another model, to average with.")] = None,
+    also: Annotated[list[Path] | None, typer.Option("--with", help="Further model folder to average with.")] = None,
     window: Annotated[
-        float | None, typer.Option(help="Length of windows in seconds; one line a window.", show_default="whole files")
+        float | None, typer.Option(help="Length of windows in seconds; one line for each.", show_default="whole files")
     ] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds between the starts of windows.", show_default="1")] = None,
     rate: Annotated[
         int | None, typer.Option(help="Sample rate in Hz of raw 16-bit little-endian mono sound on standard input.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     abstain_below: Annotated[
         float | None,
-        typer.Option(callback=between_0_and_1, help="Confidence below which the answer is `not sure`."),
+        typer.Option(callback=between_0_and_1, help="Confidence below which a prediction is `not sure`."),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -498,7 +498,7 @@ def predict(
     output = output_format(predictor.labels, paths, windows is not None, json)
     failed = print_predictions(results, output, abstain_below)
     if failed:
-        raise AudioError(f"{failed} of {len(paths)} files have no prediction.")
+        raise AudioError(f"{failed} of {len(paths)} files have no prediction; the messages above give the reasons.")
 
 
 @app.command()
@@ -506,8 +506,8 @@ def demo(
     models: Annotated[
         list[Path] | None, typer.Argument(help="Model folders to compare.", show_default="the latest model")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address; others than this machine's need --auth.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address; all but this machine's own need --auth.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free port.")] = 7860,
     auth: Annotated[str, typer.Option(envvar="SER_AUTH", help="USER:PASSWORD that the page and the API require.")] = "",
     keep: Annotated[
         Path | None, typer.Option(help="Folder to keep recordings in.", show_default="recordings are not kept")
@@ -515,7 +515,7 @@ def demo(
     device: DeviceOption = "auto",
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Serve a page that predicts from the microphone or a file, on this machine alone; also as an HTTP API."""
+    """Serve a web page and an HTTP API that predict files and live sound, by default only on this machine."""
     from classifiers.demo.choose_models import models_for, need_demo
 
     need_demo()
@@ -535,7 +535,7 @@ def export_model(
     onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
     encoder: Annotated[
         bool,
-        typer.Option("--encoder", help="Export the encoder, too: from waveform to labels. Not for frames."),
+        typer.Option("--encoder", help="Export the encoder, too; not for heads that read frames."),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
 ) -> None:
@@ -544,14 +544,14 @@ def export_model(
 
     result = export_onnx(model, encoder, out)
     print(f"{result.folder}: {', '.join(result.files)}")
-    print(f"largest difference of probabilities from ser's own: {result.difference:.1e}")
+    print(f"largest difference of a probability from `ser predict`: {result.difference:.1e}")
     if result.vector_difference is not None:
         print(f"largest difference of vectors, relative to their largest number: {result.vector_difference:.1e}")
 
 
 @cache.command("ls")
 def cache_ls(stores: StoresArgument = None, artifacts: ArtifactsOption = None) -> None:
-    """List what each store holds."""
+    """List the stores, with the views, clips, hours and size of each."""
     from embedcache.cache.listing import COLUMNS, list_stores
 
     rows, faults = list_stores(Artifacts.at(artifacts), stores or ())
@@ -634,14 +634,14 @@ def cache_import(
     file: Annotated[
         Path, typer.Argument(help="An .npz file with clip_id (n,) and pooled (n, dim) or layers (n, L, dim).")
     ],
-    encoder: Annotated[str, typer.Option(help="Name for the encoder that made the vectors.")],
+    encoder: Annotated[str, typer.Option(help="Name of the encoder that computed the vectors.")],
     dataset: Annotated[str, typer.Option(help="Dataset of the clips.")],
     root: Annotated[
         Path | None, typer.Option(help="Folder of the dataset.", show_default="not needed if it is extracted")
     ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Store vectors that another program made, to compare them here."""
+    """Store vectors that another program computed, so that heads can be compared on them."""
     from embedcache import dataset_manifest
     from embedcache.cache.import_export import import_npz
 

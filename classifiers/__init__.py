@@ -1,6 +1,6 @@
 """Stage 2: train heads on stored embeddings and rank them on a leaderboard.
 
-Heads are swappable scikit-learn classifiers. Folds keep speakers apart, and every score has a confidence interval.
+Heads are swappable scikit-learn classifiers. Folds are by speaker unless you choose otherwise. Scores have intervals.
 
 What `ser compare` does, from Python:
 

@@ -1,7 +1,7 @@
-"""What the site is told while it is built, so that its reference cannot go stale.
+"""Hooks of the documentation site, which generate its reference each time the site is built.
 
 mkdocs calls `on_files`, which makes the page of commands from their own help; mkdocstrings reads classes through
-`Fields`, which shows a dataclass's fields as they stand in the source, with the comments that say what they are.
+`Fields`, which shows the fields of a dataclass as in the source, with the comments that describe them.
 """
 
 from __future__ import annotations

@@ -2,4 +2,4 @@
 
 import sys
 
-sys.exit("`embedcache` is a library. Use the command `ser`, or `python cli.py` in a checkout; `ser --help` lists them.")
+sys.exit("`embedcache` is a library. Use `ser`, or `python cli.py` in a checkout; `ser --help` lists all commands.")

@@ -81,7 +81,7 @@ def _check_unmoved(info: EncoderInfo, view: str, row: Row, wanted: Row, order: S
     allowed = TOLERANCE if is_exact else RELATIVE_TOLERANCE
     if not moved <= allowed:
         raise EncoderError(
-            f"{info.name}: '{view}' moves by {moved:.1e}{'' if is_exact else ' of its length'} in the batch "
+            f"{info.name}: '{view}' differs by {moved:.1e}{'' if is_exact else ' of its length'} in the batch "
             f"{list(order)}; wanted at most {allowed:.2g}. Encode each waveform independently of its batch: without "
             "padding, or with the padding masked in every layer."
         )
@@ -112,7 +112,7 @@ def check_dataset(dataset: Dataset, root: str | Path) -> None:
     """
     for name in ("name", "title", "licence", "source", "layout"):
         if not getattr(dataset, name):
-            raise DataError(f"dataset '{dataset.name}': the field '{name}' is empty; wanted a text for people.")
+            raise DataError(f"dataset '{dataset.name}': the field '{name}' is empty; wanted a text. Fill it in.")
     manifest = dataset.manifest(root).check()
     if unknown := set(manifest.labels) - set(dataset.labels or manifest.labels):
         raise DataError(f"dataset '{dataset.name}': got labels {sorted(unknown)}; wanted some of {dataset.labels}.")

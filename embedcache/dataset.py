@@ -181,8 +181,8 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -
         if clip is not None:
             clips.append(clip)
     if complaints:
-        advice = f"Wanted {layout}. Move or remove the files that do not belong, or use --dataset folder."
-        raise DataError(complain(f"{len(complaints)} files do not parse", complaints, advice))
+        advice = f"Wanted {layout}. Move or remove these files, or use --dataset folder."
+        raise DataError(complain(f"{len(complaints)} files do not belong to the dataset", complaints, advice))
     return clips
 
 

@@ -231,7 +231,7 @@ def join(parts: Sequence[Rows]) -> Rows:
 def check_device(device: str) -> None:
     """Raise EncoderError if `device` is not one of `auto`, `cpu`, `cuda` and `cuda:N`."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise EncoderError(f"no device '{device}'; have auto, cpu, cuda, cuda:N.")
+        raise EncoderError(f"got the device '{device}'; wanted auto, cpu, cuda or cuda:N.")
 
 
 def pick_device(device: str) -> Any:

@@ -87,7 +87,7 @@ def read_checkpoint_training_list(folder: Path, sha256: str) -> TrainedOn | None
     """
     if not sha256:
         return None
-    advice = "Copy the whole checkpoint again: without this list, nobody knows which speakers it may be tested on."
+    advice = "Copy the complete checkpoint again: without this list, the leak check cannot find its training speakers."
     card = read_json(folder / CARD, MAX_LIST_BYTES, EncoderError, advice)
     content = card.get("trained_on") if isinstance(card, dict) else None
     return _check_list(content, sha256, folder / CARD, EncoderError)

@@ -38,7 +38,7 @@ def models_for(folders: Sequence[Path], artifacts: Artifacts, device: str, log: 
         return load_models(folders, device), ""
     latest = latest_model(artifacts)
     if latest:
-        log(f"model: {latest}, the latest one; `ser demo MODEL…` takes others")
+        log(f"model: {latest}, the latest model; name others with `ser demo MODEL…`")
         return load_models([latest], device), ""
     log(f"no model in {artifacts.models}: fitting one on the quickstart's synthetic sample")
     return load_models([fit_on_sample(artifacts)], device), SYNTHETIC

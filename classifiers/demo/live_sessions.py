@@ -62,7 +62,7 @@ class LiveSessions:
         with session.lock:
             session.last_used, stream = time.monotonic(), session.stream
             if stream.window_stream.length / stream.window_stream.rate > MAX_SESSION:
-                raise AudioError(f"stopped after {MAX_SESSION / 60:.0f} minutes of live sound. Press Listen to go on.")
+                raise AudioError(f"stopped after {MAX_SESSION / 60:.0f} min of live sound. Press Listen to continue.")
             return live_html(stream.timelines) if stream.push(wave, abstain_below) else ""
 
     def end(self, session_id: str, abstain_below: float | None) -> str:

@@ -12,7 +12,7 @@ from .answer_html import about_html, render
 from .examples import EXAMPLES
 from .service import MAX_SECONDS, PredictionService
 
-TITLE = "ser: what a voice shows"
+TITLE = "ser: speech emotion recognition"
 ABSTAIN_BELOW = 0.35  # first value of the slider
 
 

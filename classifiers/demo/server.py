@@ -1,4 +1,4 @@
-"""The server of the page and of the HTTP API, and the checks that keep strangers out."""
+"""The server of the page and of the HTTP API, and the checks that refuse requests from elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class AccessCheck:
-    """ASGI middleware that refuses requests from strangers and paths that the page does not need.
+    """ASGI middleware that refuses requests without permission, and paths that the page does not need.
 
     A request must name this machine as its host (against DNS rebinding), must not come from another page, and must have
     the password if there is one. Responses carry a policy by which the browser sends requests nowhere else.
@@ -156,7 +156,7 @@ def build_app(
 def check_access(host: str, auth: str) -> None:
     """Raise SerError if other machines could connect without a password, or if `auth` lacks a user or a password."""
     if host not in LOCAL and not auth:
-        raise SerError(f"--host {host} lets other machines in: give --auth USER:PASSWORD, or leave --host out.")
+        raise SerError(f"--host {host} admits other machines; wanted --auth USER:PASSWORD. Add it, or omit --host.")
     if auth and not all(auth.partition(":")):
         raise SerError("--auth has no password; wanted USER:PASSWORD.")
 

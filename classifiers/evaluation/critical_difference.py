@@ -51,9 +51,8 @@ from .leaderboard import Row, table_key
 from .metrics import Floats
 from .protocols import trained_on_test_speakers
 from .row_names import vectors_name
-from .statistics import PERMUTATIONS, TOLERANCE
+from .statistics import ALPHA, PERMUTATIONS, TOLERANCE
 
-ALPHA = 0.05  # significance level
 MIN_DATASETS = 3
 MIN_HEADS, MAX_HEADS = 2, 50  # a diagram of more heads cannot be read
 ENOUGH_DATASETS = 11  # Demšar, section 3.2.2: with 10 or fewer the usual approximations are poor

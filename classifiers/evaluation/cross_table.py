@@ -17,8 +17,8 @@ class CrossRow:
     labels: str  # labels that occur in both datasets, joined by +
     classes: int  # number of labels
     uar: float
-    uar_low: float  # lower end of the 95 % bootstrap interval over the test speakers
-    uar_high: float  # upper end of the 95 % bootstrap interval over the test speakers
+    uar_low: float  # lower end of the 95 % interval over the test speakers
+    uar_high: float  # upper end of the 95 % interval over the test speakers
     war: float
     macro_f1: float
     chance: float  # UAR of random guessing, and of always predicting the same label

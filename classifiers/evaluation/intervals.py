@@ -1,48 +1,50 @@
-"""Confidence intervals of all scores of a head, by a bootstrap over speakers.
-
-Conventions
------------
-Clips of one speaker are not independent, so a resample draws speakers, with replacement, and takes all predictions of a
-drawn speaker, over all folds and seeds. All scores of a head use the same resamples. `sums` have the shape (S, …) for S
-speakers: counts or sums per speaker that can be added over speakers, such as confusion matrices (S, C, C).
-
-An interval is the percentile interval of `speaker_bootstrap`: level 95 %, 2000 resamples, seed 0. With fewer than 3
-speakers, both ends are NaN.
+"""Confidence intervals of all scores of a head, over speakers. `jackknife.py` has the method.
 
 Interpretation
 --------------
-The heads are not fitted again, so an interval covers the choice of the test speakers, not of the training speakers. It
-is slightly narrow if there are few speakers: with 24 simulated speakers, it contained the true score in 92 to 94 % of
-the trials. A test counts this.
+An interval says how much a score may differ on other test speakers. The heads are not fitted again, so an interval
+covers the choice of the test speakers, not of the training speakers. The level is 95 %. Simulations in the tests count
+how often an interval contains the true score, and `docs/explanation/statistics.md` has the results.
 
-ECE is a sum of absolute values and therefore biased upwards by chance: on average, the ECE of a resample is higher than
-that of the sample, which is higher than the true one. The first of these two differences can be estimated, and the
-interval is moved down by it. The Brier score has no such bias.
+Both ends are NaN with fewer than 3 speakers, and for UAR and macro-F1 also if only one speaker has clips of some label.
+
+The row ranked first in a table was selected by its UAR, so its score is too high on average. All of its intervals are
+extended for this, see `jackknife.selection_errors`.
+
+ECE is a sum of absolute values and therefore biased upwards by chance. The jackknife estimates the bias, and the
+lower end of the interval is moved down by it. The other scores have no such bias.
 
 The metrics `uar`, `war`, `macro_f1`, `ece`, `brier` and `aurc` are defined in `metrics.py`.
-
-References
-----------
-- Davison AC, Hinkley DV (1997). Bootstrap methods and their application. Cambridge University Press, section 3.8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.csv_text import csv_text
+from .jackknife import (
+    Estimate,
+    correlation,
+    degrees_of_freedom,
+    scaled_influences,
+    selected_multipliers,
+    selection_errors,
+    speaker_groups,
+)
 from .metrics import Floats, aurc, bin_sums, brier_terms, ece_of, macro_f1, uar, war
 from .predictions import Predictions
-from .statistics import LEVEL, MIN_SPEAKERS, RESAMPLES
+from .statistics import LEVEL, MIN_SPEAKERS
 
-AT_ONCE = 1 << 20  # largest number of counts of resampled clips that `_aurc_interval` holds in memory
+AT_ONCE = 1 << 20  # largest number of counts of clips that `_aurc_without` holds in memory
+PSEUDO_CLIPS = 0.25  # clips added to the hits and to the misses of a label: a recall of 0 or 1 has a variance, too
 
-Score: TypeAlias = Callable[[NDArray[Any]], Floats]  # maps sums (…) to a score, and sums (m, …) to scores (m,)
+Score = Callable[[NDArray[Any]], Floats]  # maps sums (…) to a score, and sums (m, …) to scores (m,)
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,64 @@ class Interval:
     protocol: str
     metric: str
     value: float  # score over all test predictions
-    low: float  # lower end of the interval; NaN with fewer than 3 speakers
-    high: float  # upper end of the interval; NaN with fewer than 3 speakers
+    low: float  # lower end of the interval; NaN if there are too few speakers
+    high: float  # upper end of the interval; NaN if there are too few speakers
     level: float  # confidence level, in (0, 1)
-    resamples: int
     speakers: int
 
 
-def intervals(p: Predictions) -> list[Interval]:
-    """Return the six scores of one head, each with its interval."""
-    names, speaker = np.unique(p.speakers, return_inverse=True)
-    results = [
-        (metric, score(sums.sum(axis=0)), (_unbiased_bootstrap if metric == "ece" else speaker_bootstrap)(sums, score))
-        for metric, sums, score in _additive_scores(p)
-    ]
-    results.append(("aurc", aurc(p.proba, p.correct), _aurc_interval(p, speaker, len(names))))
+def intervals(p: Predictions, rivals: Sequence[Predictions] = ()) -> list[Interval]:
+    """Return the six scores of one head, each with its interval.
+
+    `rivals` are the other heads of the table, if this head is ranked first in it.
+    """
+    found = _estimates(p)
+    errors = _errors_of_the_first(found["uar"], rivals)
     origin = (p.dataset, p.encoder, p.head, p.protocol)
-    return [Interval(*origin, name, float(value), *ends, LEVEL, RESAMPLES, len(names)) for name, value, ends in results]
+    speakers = len(np.unique(p.speakers))
+    return [
+        Interval(*origin, name, estimate.value, *_ends(estimate, found["uar"], errors), LEVEL, speakers)
+        for name, estimate in found.items()
+    ]
+
+
+def uar_interval(p: Predictions, rivals: Sequence[Predictions] = ()) -> tuple[float, float]:
+    """Return the ends of the interval of the UAR, as `intervals` does."""
+    estimate = uar_estimate(p)
+    return _ends(estimate, estimate, _errors_of_the_first(estimate, rivals))
+
+
+def uar_estimate(p: Predictions) -> Estimate:
+    """Return the UAR of one head, with what its interval is computed from."""
+    return recall_estimate(p.matrices_by(p.speakers), uar, len(np.unique(p.seeds)))
+
+
+def recall_estimate(matrices: NDArray[np.int64], score: Score, repeats: int = 1) -> Estimate:
+    """Return a score of confusion matrices with what its interval is computed from.
+
+    Parameters
+    ----------
+    matrices : (S, C, C) confusion matrices of the speakers.
+    score : `uar`, `war` or `macro_f1`.
+    repeats : number of seeds, which predict the same clips again.
+    """
+    total, clips = matrices.sum(axis=0), matrices.sum(axis=2) / repeats
+    value = float(score(total))
+    hits = np.diagonal(total) / repeats
+    if score is war:
+        clips, hits = clips.sum(axis=1, keepdims=True), hits.sum(keepdims=True)
+    clips, hits = clips[:, clips.any(axis=0)], hits[clips.any(axis=0)]
+    if len(matrices) < MIN_SPEAKERS or (np.count_nonzero(clips, axis=0) < 2).any():
+        return Estimate.unknown(value, len(matrices))
+    groups = _summed(matrices, speaker_groups(len(matrices)))
+    n = clips.sum(axis=0)
+    return Estimate(
+        value=value,
+        influence=scaled_influences(score(total - groups)),
+        df=degrees_of_freedom(clips),
+        extra_variance=float((_missing_variance(hits, n) / n).sum() / len(n) ** 2),
+        clips=float(len(n) ** 2 / (1 / n).sum()),
+    )
 
 
 def intervals_csv(rows: Iterable[Interval]) -> str:
@@ -79,87 +122,104 @@ def intervals_csv(rows: Iterable[Interval]) -> str:
     return csv_text([(field.name for field in fields(Interval)), *map(astuple, rows)])
 
 
-def speaker_bootstrap(
-    sums: NDArray[Any],
-    score: Callable[[NDArray[Any]], NDArray[np.float64]],
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return a percentile interval of a score by a cluster bootstrap over speakers (Davison & Hinkley 1997, 3.8).
+def _estimates(p: Predictions) -> dict[str, Estimate]:
+    """Return the estimates of the six scores by name."""
+    matrices, repeats = p.matrices_by(p.speakers), len(np.unique(p.seeds))
+    _, speaker = np.unique(p.speakers, return_inverse=True)
+    clips = np.bincount(speaker) / repeats
+    squares = np.bincount(speaker, weights=brier_terms(p.proba, p.truth_columns))
+    brier_sums = np.stack([squares, np.bincount(speaker)], axis=1)
+    found = {
+        name: recall_estimate(matrices, score, repeats)
+        for name, score in (("uar", uar), ("war", war), ("macro_f1", macro_f1))
+    }
+    group = speaker_groups(len(clips))[speaker]
+    return found | {
+        "ece": _mean_estimate(*_without(bin_sums(p.proba, p.correct, group), ece_of), clips, biased=True),
+        "brier": _mean_estimate(
+            *_without(_summed(brier_sums, speaker_groups(len(clips))), _mean_square), clips, top=2.0
+        ),
+        "aurc": _mean_estimate(float(aurc(p.proba, p.correct)), _aurc_without(p, group), clips),
+    }
 
-    A resample consists of S speakers drawn with replacement. Labels without a clip in a resample are left out of its
-    score, see `metrics.py`.
+
+def _mean_estimate(
+    value: float, without: Floats, clips: NDArray[Any], top: float = 1.0, biased: bool = False
+) -> Estimate:
+    """Return the estimate of a score that weights all clips equally.
 
     Parameters
     ----------
-    sums : (S, …) sums per speaker, such as confusion matrices (S, C, C).
-    score : function that maps sums (m, …) to scores (m,).
-    level : confidence level, in (0, 1).
-    resamples : number of resamples.
-    seed : random seed.
-
-    Returns
-    -------
-    low, high : the ends of the interval; NaN with fewer than 3 speakers, which allow no interval.
+    value : the score.
+    without : (G,) the score without each speaker, or without each group of speakers.
+    clips : (S,) number of clips of each speaker.
+    top : largest possible score.
+    biased : whether to consider the bias that the jackknife estimates (Efron & Tibshirani 1993, section 10.5).
     """
-    if len(sums) < MIN_SPEAKERS:
-        return float("nan"), float("nan")
-    times = speaker_draws(len(sums), resamples, seed)
-    return percentiles(score(np.tensordot(times, sums, axes=1)), level)
+    if len(clips) < MIN_SPEAKERS:
+        return Estimate.unknown(value, len(clips))
+    bias = (len(without) - 1) * (float(without.mean()) - value) if biased else 0.0
+    influence = scaled_influences(without)
+    certain = not influence.any()
+    return Estimate(
+        value=value,
+        influence=influence,
+        df=degrees_of_freedom(clips[:, None]),
+        clips=float(clips.sum()) if certain else math.inf,
+        top=top,
+        bias=max(0.0, bias),
+    )
 
 
-def speaker_draws(n: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
-    """Return how often each of n speakers is drawn in each resample (resamples, n).
+def _without(sums: NDArray[Any], score: Score) -> tuple[float, Floats]:
+    """Return a score, and the score without each speaker or group, given their sums (G, …)."""
+    total = sums.sum(axis=0)
+    return float(score(total)), score(total - sums)
 
-    Each row sums to n. Equal arguments give equal draws, so all scores share their resamples.
+
+def _mean_square(sums: NDArray[Any]) -> Floats:
+    mean: Floats = sums[..., 0] / sums[..., 1]
+    return mean
+
+
+def _aurc_without(p: Predictions, group: NDArray[np.int64]) -> Floats:
+    """Return the AURC without each speaker or group (G,), given the group of each row (n,).
+
+    AURC depends on the order of all clips, so it is computed from the clips that remain, a block of groups at a time.
     """
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    numbers = np.arange(group.max() + 1)
+    step = max(1, AT_ONCE // len(group))
+    blocks = (numbers[start : start + step, None] != group for start in range(0, len(numbers), step))
+    return np.concatenate([aurc(p.proba, p.correct, kept.astype(float)) for kept in blocks])
 
 
-def percentiles(scores: NDArray[Any], level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends of the central interval that contains the share `level` of scores (m,). NaN is ignored.
+def _summed(sums: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the sums of groups of speakers (G, …), given sums per speaker (S, …) and the group of each (S,)."""
+    grouped = np.zeros((int(group.max()) + 1, *sums.shape[1:]), sums.dtype)
+    np.add.at(grouped, group, sums)
+    return grouped
 
-    For the level 0.95 these are the 2.5th and the 97.5th percentile.
+
+def _missing_variance(hits: NDArray[Any], clips: NDArray[Any]) -> Floats:
+    """Return by how much the variance of a clip is underestimated (C,) for labels that are nearly always or never hit.
+
+    If all of 4 clips are hit, the variance p (1 - p) of a clip is 0 for p = 1, but 0.05 for p = 4.25 / 4.5.
     """
-    tail = 100 * (1 - level) / 2
-    low, high = np.nanpercentile(scores, [tail, 100 - tail])
-    return float(low), float(high)
+    raw, smoothed = hits / clips, (hits + PSEUDO_CLIPS) / (clips + 2 * PSEUDO_CLIPS)
+    missing: Floats = np.maximum(0, smoothed * (1 - smoothed) - raw * (1 - raw))
+    return missing
 
 
-def _additive_scores(p: Predictions) -> list[tuple[str, NDArray[Any], Score]]:
-    """Return name, sums per speaker (S, …) and score function of every score that is a function of sums over clips."""
-    _, speaker = np.unique(p.speakers, return_inverse=True)
-    matrices = p.matrices_by(p.speakers)
-    squares = np.bincount(speaker, weights=brier_terms(p.proba, p.truth_columns))
-    return [
-        ("uar", matrices, uar),
-        ("war", matrices, war),
-        ("macro_f1", matrices, macro_f1),
-        ("ece", bin_sums(p.proba, p.correct, speaker), ece_of),
-        ("brier", np.stack([squares, np.bincount(speaker)], axis=1), lambda sums: sums[..., 0] / sums[..., 1]),
-    ]
+def _errors_of_the_first(first: Estimate, rivals: Sequence[Predictions]) -> Floats | None:
+    """Return the simulated errors of the UAR of the head ranked first; None if it has no rivals, or no interval."""
+    others = [uar_estimate(rival) for rival in rivals]
+    comparable = [o for o in others if len(o.influence) == len(first.influence) and not math.isnan(o.error)]
+    if math.isnan(first.error) or not comparable:
+        return None
+    return selection_errors([first, *comparable])
 
 
-def _unbiased_bootstrap(sums: NDArray[Any], score: Score) -> tuple[float, float]:
-    """Return the percentile interval minus the mean excess of the resamples over the sample, cut off at 0."""
-    if len(sums) < MIN_SPEAKERS:
-        return float("nan"), float("nan")
-    scores = score(np.tensordot(speaker_draws(len(sums)), sums, axes=1))
-    low, high = percentiles(scores - (scores.mean() - score(sums.sum(axis=0))))
-    return max(0.0, low), high
-
-
-def _aurc_interval(p: Predictions, speaker: NDArray[np.int64], n_speakers: int) -> tuple[float, float]:
-    """Return the percentile interval of AURC, given the index of the speaker of each row (n,).
-
-    AURC depends on the order of all clips, so it is computed from the clips of each resample, a block of resamples at a
-    time.
-    """
-    if n_speakers < MIN_SPEAKERS:
-        return float("nan"), float("nan")
-    draws = speaker_draws(n_speakers)
-    step = max(1, AT_ONCE // len(speaker))
-    blocks = (draws[start : start + step, speaker] for start in range(0, len(draws), step))
-    return percentiles(np.concatenate([aurc(p.proba, p.correct, times) for times in blocks]))
+def _ends(estimate: Estimate, first: Estimate, errors: Floats | None) -> tuple[float, float]:
+    if errors is None or math.isnan(estimate.error):
+        return estimate.interval()
+    return estimate.interval(selected_multipliers(estimate, errors, correlation(estimate, first)))

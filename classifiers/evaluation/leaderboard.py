@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import __version__
-
 from ..data.csv_text import csv_text
-from .intervals import speaker_bootstrap
-from .metrics import brier, ece, f1s, macro_f1, precisions, recalls, uar, war
+from .intervals import Interval, intervals, uar_interval
+from .metrics import Floats, brier, ece, f1s, macro_f1, precisions, recalls, uar, war
 from .paired_tests import Paired, against_best
 from .predictions import Predictions
 from .protocols import trained_on_test_speakers
+from .row_notes import row_notes
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Row:
     folds: int
     seeds: int
     uar: float
-    uar_low: float  # lower end of the 95 % bootstrap interval over speakers
-    uar_high: float  # upper end of the 95 % bootstrap interval over speakers
+    uar_low: float  # lower end of the 95 % interval over speakers, see `intervals.py`
+    uar_high: float  # upper end of the 95 % interval over speakers
     uar_fold_mean: float  # mean UAR of the folds
     uar_fold_sd: float  # standard deviation of the UAR of the folds
     war: float
@@ -52,18 +51,21 @@ class Row:
     ece: float  # with 15 bins
     fit_seconds: float  # mean time to fit a fold, in seconds
     predict_ms: float  # mean time to predict a clip, in milliseconds
-    p_vs_best: float  # corrected p-value of the permutation test against the best row, see `paired_tests.py`
+    p_vs_best: float  # p-value of the permutation test against the best row, adjusted for all pairs of the table
     leaks: str  # see `protocols.leaks`
     n_clips: int
     n_speakers: int
     fold_hash: str  # see `protocols.fold_hash`
     fingerprint: str  # first 12 digits of the fingerprint of the encoder
-    version: str  # version of ser that computed the row
+    version: str  # version of ser that made the predictions
     run: str  # name of the run folder
     labels: str  # label view
     copies: int  # number of augmented copies of each training clip
     augment: str  # how the copies were made
     brier: float  # Brier score over all labels, in [0, 2]
+    uar_seed_sd: float  # standard deviation of the UAR over the seeds; NaN with one seed
+    smallest_difference: float  # UAR below the best row from which p_vs_best would be 0.05; infinite if never
+    notes: str  # what limits the row, see `row_notes.py`; sentences joined by "; "
 
 
 CHOSEN = ("uar", "untuned", "tried", "temperature")  # columns of chosen.csv after the setting
@@ -72,16 +74,22 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 @dataclass(frozen=True)
 class Table:
-    """Comparable rows, ranked, and the paired test of every row but the best against the best."""
+    """Comparable rows, ranked, their predictions, and the paired test of every row but the best against the best."""
 
     rows: Sequence[Row]
+    predictions: Sequence[Predictions]
     paired: Sequence[Paired]
+
+    def intervals(self) -> list[Interval]:
+        """Return the intervals of all scores of all rows. The best row was selected, so its rivals are considered."""
+        first, *others = self.predictions
+        return [*intervals(first, others), *(interval for p in others for interval in intervals(p))]
 
 
 def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
     """Return the rows of leaderboard.csv, ranked within their tables.
 
-    `p_vs_best` is corrected for the number of rows of the table.
+    `p_vs_best` is adjusted for all pairs of rows of the table, and the interval of the first row for its selection.
     """
     return [row for table in tables(predictions) for row in table.rows]
 
@@ -95,15 +103,18 @@ def tables(predictions: Iterable[Predictions]) -> list[Table]:
 
 def _table(rows: Sequence[Row], predictions: Sequence[Predictions]) -> Table:
     paired = against_best(predictions)
-    p_values = [float("nan"), *(test.p_speakers_holm for test in paired)]
-    numbered = enumerate(zip(rows, p_values, strict=True), start=1)
-    return Table([replace(row, rank=rank, p_vs_best=p_value) for rank, (row, p_value) in numbered], paired)
+    low, high = uar_interval(predictions[0], predictions[1:])
+    others = [
+        replace(row, rank=rank, p_vs_best=test.p_speakers_adjusted, smallest_difference=test.smallest_difference)
+        for rank, (row, test) in enumerate(zip(rows[1:], paired, strict=True), start=2)
+    ]
+    return Table([replace(rows[0], rank=1, uar_low=low, uar_high=high), *others], predictions, paired)
 
 
 def score(p: Predictions) -> Row:
     """Return the row of one head, with rank 0 and without a paired test."""
     matrix = p.matrix()
-    low, high = speaker_bootstrap(p.matrices_by(p.speakers), uar)
+    low, high = uar_interval(p)
     by_fold = uar(p.matrices_by(p.splits))
     return Row(
         rank=0,
@@ -119,7 +130,7 @@ def score(p: Predictions) -> Row:
         uar_low=low,
         uar_high=high,
         uar_fold_mean=float(by_fold.mean()),
-        uar_fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else float("nan"),
+        uar_fold_sd=_deviation(by_fold),
         war=float(war(matrix)),
         macro_f1=float(macro_f1(matrix)),
         ece=ece(p.proba, p.correct),
@@ -131,13 +142,21 @@ def score(p: Predictions) -> Row:
         n_speakers=len(np.unique(p.speakers)),
         fold_hash=p.fold_hash,
         fingerprint=p.fingerprint[:12],
-        version=__version__,
+        version=p.version,
         run=p.run,
         labels=p.label_view,
         copies=p.copies,
         augment=p.augment,
         brier=brier(p.proba, p.truth_columns),
+        uar_seed_sd=_deviation(uar(p.matrices_by(p.seeds))),
+        smallest_difference=float("nan"),
+        notes="; ".join(row_notes(p)),
     )
+
+
+def _deviation(scores: Floats) -> float:
+    """Return the standard deviation of scores (n,); NaN for fewer than two."""
+    return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
 
 
 def latest(predictions: Iterable[Predictions]) -> list[Predictions]:

@@ -9,10 +9,10 @@ The difference is the UAR of the best head minus that of the other head, in [-1,
 - Folds: would the difference hold in other folds and with other seeds? `resampled_t` corrects, as far as possible, for
   training sets that overlap.
 
-The p-values of each test are corrected for the number of heads by `holm`. The sources are given in `statistics.py`. A
-p-value is NaN if the two heads were tested on different clips or folds, or if the speakers or folds are too few.
-
-The best head is selected on the same clips on which it is compared, which favours it slightly.
+The first test adjusts for all pairs of heads of the table, because the best head is selected on the same clips
+(`max_t_permutation`). The p-values of the second test are corrected for the number of heads by `holm`. The sources are
+given in `statistics.py`. A p-value is NaN if the two heads were tested on different clips, folds or speakers, or if the
+speakers or folds are too few.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..data.csv_text import csv_text
 from .metrics import uar
 from .predictions import Predictions
 from .row_names import vectors_name
-from .statistics import holm, resampled_t, speaker_permutation
+from .statistics import holm, max_t_permutation, resampled_t
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,11 @@ class Paired:
     best: str  # name of the best head and of its vectors, joined by /
     other: str  # name of the other head and of its vectors, joined by /
     difference: float  # UAR of `best` minus UAR of `other`
-    p_speakers: float  # p-value of the permutation test over speakers
-    p_speakers_holm: float  # p_speakers, corrected for the number of heads
+    p_speakers: float  # p-value of the permutation test over speakers, of this pair alone
+    p_speakers_adjusted: float  # p-value of the permutation test, adjusted for all pairs of the table
+    smallest_difference: (
+        float  # difference from which p_speakers_adjusted would have been 0.05 or less; may be infinite
+    )
     p_folds: float  # p-value of the corrected resampled t-test over folds and seeds
     p_folds_holm: float  # p_folds, corrected for the number of heads
 
@@ -50,13 +53,11 @@ def against_best(ranked: Sequence[Predictions]) -> list[Paired]:
     if len(ranked) < 2:
         return []
     best, others = ranked[0], ranked[1:]
-    speakers = [_p_over_speakers(best, other) for other in others]
+    speakers = _tests_over_speakers(ranked)
     folds = [_p_over_folds(best, other) for other in others]
     return [
-        Paired(best.dataset, best.protocol, _name(best), _name(other), _uar(best) - _uar(other), *p_values)
-        for other, *p_values in zip(
-            others, speakers, holm(np.array(speakers)), folds, holm(np.array(folds)), strict=True
-        )
+        Paired(best.dataset, best.protocol, _name(best), _name(other), _uar(best) - _uar(other), *tests, *p_folds)
+        for other, tests, p_folds in zip(others, speakers, zip(folds, holm(np.array(folds)), strict=True), strict=True)
     ]
 
 
@@ -66,13 +67,25 @@ def paired_csv(tables: Iterable[Sequence[Paired]]) -> str:
     return csv_text([columns, *(astuple(row) for table in tables for row in table)])
 
 
-def _p_over_speakers(a: Predictions, b: Predictions) -> float:
-    if not _same_rows(a, b):
-        return float("nan")
-    first, second = (p.matrices_by(p.speakers) for p in (a, b))
-    counts = first.sum(axis=(0, 2))
-    hits = np.diagonal(first - second, axis1=1, axis2=2)[:, counts > 0] / counts[counts > 0]  # (S, labels)
-    return speaker_permutation(hits.mean(axis=1))
+def _tests_over_speakers(ranked: Sequence[Predictions]) -> list[tuple[float, float, float]]:
+    """Return p-value, adjusted p-value and smallest significant difference of the first head and each of the others."""
+    comparable = [n for n, p in enumerate(ranked) if _same_rows(ranked[0], p)]
+    tests = max_t_permutation(np.stack([_shares_of_uar(ranked[n]) for n in comparable], axis=1))
+    columns = [
+        (float(tests.single_p[0, i]), float(tests.p[0, i]), float(tests.smallest[0, i])) for i in range(len(comparable))
+    ]
+    results = dict(zip(comparable, columns, strict=True))
+    unknown = (float("nan"), float("nan"), float("nan"))
+    return [results.get(n, unknown) for n in range(1, len(ranked))]
+
+
+def _shares_of_uar(p: Predictions) -> NDArray[np.float64]:
+    """Return the contribution of each speaker to the UAR (S,); the sum of the contributions is the UAR."""
+    matrices = p.matrices_by(p.speakers)
+    clips = matrices.sum(axis=(0, 2))
+    hits = np.diagonal(matrices, axis1=1, axis2=2)[:, clips > 0] / clips[clips > 0]  # (S, labels)
+    shares: NDArray[np.float64] = hits.mean(axis=1)
+    return shares
 
 
 def _p_over_folds(a: Predictions, b: Predictions) -> float:
@@ -80,17 +93,18 @@ def _p_over_folds(a: Predictions, b: Predictions) -> float:
         return float("nan")
     first, second = (uar(p.matrices_by(p.splits)) for p in (a, b))
     n_test = len(a.clip_ids) / len(first)
-    n_train = len(np.unique(a.clip_ids)) - n_test
+    n_train = a.train_clips or len(np.unique(a.clip_ids)) - n_test
     return resampled_t(first - second, n_test / n_train) if n_train > 0 else float("nan")
 
 
 def _same_rows(a: Predictions, b: Predictions) -> bool:
-    """Whether two heads were tested on the same clips with the same labels in the same folds."""
+    """Whether two heads were tested on the same clips with the same labels and speakers in the same folds."""
     return a.labels == b.labels and np.array_equal(_row_ids(a), _row_ids(b))
 
 
 def _row_ids(p: Predictions) -> NDArray[np.str_]:
-    return np.sort(np.char.add(np.char.add(p.splits, "\t"), p.clip_ids))
+    columns = zip(p.splits.tolist(), p.clip_ids.tolist(), p.speakers.tolist(), p.truth.tolist(), strict=True)
+    return np.array(sorted("\t".join(cells) for cells in columns))
 
 
 def _name(p: Predictions) -> str:

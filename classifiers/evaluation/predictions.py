@@ -17,7 +17,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -34,7 +34,6 @@ from ..data.labels import NATIVE
 from ..data.task import Strings, Task
 from .metrics import confusion
 from .protocols import Fold
-from .statistics import RESAMPLES
 
 COLUMNS = ("dataset", "clip_id", "speaker", "fold", "seed", "head", "encoder", "label", "predicted")
 HEAD_FIELDS = (  # fields of `Predictions` that run.json holds for each head
@@ -54,6 +53,7 @@ HEAD_FIELDS = (  # fields of `Predictions` that run.json holds for each head
     "label_view",
     "copies",
     "augment",
+    "train_clips",
 )
 TEXT_FIELDS = (  # fields of a head in run.json that are strings
     "dataset",
@@ -71,13 +71,14 @@ DEFAULTS: dict[str, Any] = {  # values of the fields that earlier versions did n
     "label_view": "native",
     "copies": 0,
     "augment": "",
+    "train_clips": 0.0,
     "chosen": [],
     "layer_weights": [],
 }
 
 MAX_BYTES = 1 << 26  # largest run.json; the learning curves of a network take 5 MB for 91 folds and ten seeds
 MAX_CHARACTERS = 1 << 28  # largest column: numpy stores every cell with the width of the widest
-MAX_NUMBERS = 100_000_000  # 0.8 GB: largest array of confusion matrices by speaker or fold, or of speaker draws
+MAX_NUMBERS = 100_000_000  # 0.8 GB: largest array of confusion matrices by speaker or fold
 MAX_SECONDS = 1e12  # longest valid time; it excludes infinity
 
 Rows = list[dict[str, str]]
@@ -112,11 +113,13 @@ class Predictions:
     label_view: str = "native"
     copies: int = 0  # number of augmented copies of each training clip
     augment: str = ""  # how the copies were made
+    train_clips: float = 0.0  # mean number of training clips of a fold; 0 if unknown
     params: dict[str, Any] = field(default_factory=dict)  # parameters of the head in the first fold
     histories: tuple[dict[str, list[float]], ...] = ()  # learning curves by fold, of heads that learn in epochs
     chosen: tuple[dict[str, Any], ...] = ()  # chosen parameters by fold, of heads that choose parameters
     layer_weights: tuple[list[float], ...] = ()  # weights (L,), sum 1, by fold, of heads that weight layers
     run: str = ""  # name of the run folder; "" if not saved
+    version: str = __version__  # version of ser that made the predictions
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -141,7 +144,12 @@ class Predictions:
 
     def matrices_by(self, column: Strings) -> NDArray[np.int64]:
         """Return a confusion matrix for each distinct value of a column (n,), in sorted order: (values, C, C)."""
-        return np.stack([self.matrix(column == value) for value in np.unique(column)])
+        names, group = np.unique(column, return_inverse=True)
+        column_of = {label: number for number, label in enumerate(self.labels)}
+        predicted = np.array([column_of[label] for label in self.predicted.tolist()])
+        n = len(self.labels)
+        cells = (group * n + self.truth_columns) * n + predicted
+        return np.bincount(cells, minlength=len(names) * n * n).reshape(len(names), n, n)
 
 
 def assemble(task: Task, tested: Sequence[tuple[Fold, int]], proba: NDArray[np.float32], **fields: Any) -> Predictions:
@@ -171,6 +179,7 @@ def assemble(task: Task, tested: Sequence[tuple[Fold, int]], proba: NDArray[np.f
         "proba": proba,
         "fingerprint": task.fingerprint,
         "skipped": task.skipped,
+        "train_clips": float(np.mean([len(fold.train) for fold, _ in tested])),
         "label_view": task.labels_from.view if task.labels_from else NATIVE,
         "copies": task.copies.per_clip if task.copies else 0,
         "augment": task.copies.recipe if task.copies else "",
@@ -213,7 +222,10 @@ def load_predictions(folder: str | Path) -> list[Predictions]:
     run = read_json(folder / "run.json", MAX_BYTES, DataError, f"{folder} cannot be read as a run. {advice}")
     try:
         heads = _rows_by_head(rows)
-        return [_from_rows(DEFAULTS | fields, heads, folder.name) for fields in run["heads"]]
+        version = run["version"]
+        if not isinstance(version, str):
+            raise ValueError(f"run.json has the version {version!r}; wanted text")
+        return [replace(_from_rows(DEFAULTS | fields, heads, folder.name), version=version) for fields in run["heads"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} cannot be read as a run ({error!r}). {advice}") from error
 
@@ -283,14 +295,15 @@ def _invalid_fields(fields: Mapping[str, Any]) -> list[str]:
         "labels": len(set(fields["labels"])) == len(fields["labels"]),
         "layer_weights": all(0 <= weight <= 1 for weight in weights),
         "copies": fields["copies"] >= 0,
+        "train_clips": 0 <= fields["train_clips"] < MAX_SECONDS,
     }
     return [name for name, is_right in right.items() if not is_right]
 
 
 def _check_size(rows: Rows, labels: Sequence[str]) -> None:
-    """Raise ValueError if confusion matrices or bootstrap resamples would have more than MAX_NUMBERS numbers."""
+    """Raise ValueError if confusion matrices by speaker or fold would have more than MAX_NUMBERS numbers."""
     speakers, folds = {row["speaker"] for row in rows}, {(row["fold"], row["seed"]) for row in rows}
-    if max(len(speakers), len(folds)) * max(len(labels) ** 2, RESAMPLES) > MAX_NUMBERS:
+    if max(len(speakers), len(folds)) * len(labels) ** 2 > MAX_NUMBERS:
         sizes = f"{len(speakers):,} speakers, {len(folds):,} folds and {len(labels):,} labels"
         raise ValueError(f"predictions.csv has {sizes}: too many for scores to be computed in memory")
 

@@ -11,7 +11,7 @@ from embedcache import Artifacts, DataError, UnknownName
 from embedcache.files.atomic import atomic_write
 
 from ..data.labels import Labels
-from .intervals import intervals, intervals_csv
+from .intervals import intervals_csv
 from .leaderboard import chosen_csv, per_label_csv, tables, to_csv
 from .paired_tests import paired_csv
 from .predictions import Predictions, load_predictions, save_predictions
@@ -39,11 +39,10 @@ def write_run(
     `config` is the configuration of the run. `extra_files` are the texts of further files, by file name.
     """
     save_predictions(folder, predictions, config)
-    saved = load_predictions(folder)
-    ranked = tables(saved)
+    ranked = tables(load_predictions(folder))
     texts = {
         "leaderboard.csv": to_csv([row for table in ranked for row in table.rows]),
-        "intervals.csv": intervals_csv(interval for p in saved for interval in intervals(p)),
+        "intervals.csv": intervals_csv(interval for table in ranked for interval in table.intervals()),
         "paired.csv": paired_csv(table.paired for table in ranked),
         "per_label.csv": per_label_csv(predictions),
         **({"chosen.csv": chosen_csv(predictions)} if any(p.chosen for p in predictions) else {}),

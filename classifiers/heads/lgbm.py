@@ -54,8 +54,8 @@ class LGBM(HeadBase):
     """LightGBM (Ke et al. 2017) with small trees, each of which sees a tenth of the dimensions, and 31 bins.
 
     The dimensions of an embedding are correlated, so a tree needs only some of them. With 31 leaves and 63 bins, the
-    fit takes 2.5 times as long, for the same UAR on inner folds by speaker of the training speakers of RAVDESS (0.463
-    and not 0.466 with `mfcc`, 0.261 and not 0.263 with the untrained encoder). One thread and a fixed order of sums
+    fit takes 2.5 times as long, for almost the same UAR on inner folds over the training speakers of RAVDESS (0.463
+    and 0.466 with `mfcc`, 0.261 and 0.263 with the untrained encoder). One thread and a fixed order of sums
     make the fit repeatable.
     """
 

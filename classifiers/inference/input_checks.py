@@ -43,7 +43,7 @@ def input_notes(seconds: float, rate: int, native_rate: int, used_seconds: float
         f"Short: the clip lasts {seconds:.2f} s. Record a whole sentence.": seconds < SHORT,
         f"Cut: the clip lasts {seconds:.1f} s, and only its middle {used_seconds:.1f} s were used. Predict it in "
         "windows.": cut,
-        f"Long: the clip lasts {seconds:.0f} s and was judged as a whole. Predict it in windows to see how it "
+        f"Long: the clip lasts {seconds:.0f} s and was predicted as a whole. Predict it in windows to see how it "
         "changes.": not cut and seconds > LONG,
         f"Narrow: the sample rate of the recording is {native_rate:,} Hz, so it contains nothing above "
         f"{native_rate / 2000:g} kHz.": native_rate < rate,

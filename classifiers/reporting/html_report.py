@@ -26,7 +26,7 @@ from ..evaluation.predictions import MAX_BYTES, Predictions, load_predictions
 from ..evaluation.protocols import trained_on_test_speakers
 from ..evaluation.row_names import vectors_name
 from ..evaluation.run_folder import find_runs
-from ..evaluation.statistics import MIN_SPEAKERS, PERMUTATIONS, RESAMPLES
+from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
 from . import charts as charts
 from .charts import Score
 from .hardest_clips import (
@@ -42,7 +42,7 @@ from .hardest_clips import (
 )
 from .palette import css_variables
 from .sections import Figure, Grid, HeadSection, head_section, json_text
-from .terminal_tables import ALPHA, comparison_text, interval_text, leaks_text
+from .terminal_tables import comparison_text, interval_text, leaks_text
 
 PAGE = "report.html"  # the template, and the default name of the report
 WIDE = 680.0  # width of a figure that fills the page, in units
@@ -53,13 +53,13 @@ METHODS = (
     ("UAR", "the mean recall over the labels, computed once over all test clips; random guessing gives 1 / labels"),
     (
         "95 %",
-        f"interval of the UAR by a percentile bootstrap over speakers with {RESAMPLES} resamples; none for fewer than "
-        f"{MIN_SPEAKERS} speakers",
+        "interval of the UAR over speakers, by a jackknife, Student's t and Wilson's bounds; extended for the best "
+        f"row, because it was selected; none for fewer than {MIN_SPEAKERS} speakers",
     ),
     (
         "p against the best",
         "permutation test that swaps the predictions of two heads speaker by speaker (all swaps, or "
-        f"{PERMUTATIONS} random ones), corrected by Holm's method for the number of heads; below {ALPHA:g}, the "
+        f"{PERMUTATIONS} random ones), adjusted for all pairs of heads by step-down max-T; at most {ALPHA:g}, the "
         "difference is significant",
     ),
     ("WAR, F1", "the share of clips whose label is predicted correctly; the mean F1 over the labels"),
@@ -77,7 +77,7 @@ METHODS = (
         "for each threshold of confidence, the error rate on the clips that reach the threshold, and their share",
     ),
     (
-        "Flattery",
+        "Gain from shared speakers",
         "the UAR of a speaker-dependent protocol minus the UAR of a speaker-independent protocol, in percentage points",
     ),
     ("Hardest clips", "the clips to whose true label the head gave the lowest probability, as a mean over seeds"),
@@ -302,7 +302,7 @@ def _flattery_section(pairs: Sequence[tuple[Row, Row]]) -> FlatterySection:
     lines = tuple((a.name, a.numbers, b.numbers, charts.flattery(a, b)) for a, b in scores)
     protocols = (f"{first.protocol}: speaker-independent", f"{second.protocol}: speaker-dependent")
     title = f"{first.dataset}: protocol {first.protocol} compared with {second.protocol}"
-    grid = Grid(title, ("head", *protocols, "flattery"), lines)
+    grid = Grid(title, ("head", *protocols, "gain"), lines)
     return FlatterySection(title, grid, (charts.dumbbells(scores, WIDE), charts.dumbbells(scores)))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedcache.text import count
 
-from ..evaluation.intervals import speaker_bootstrap
+from ..evaluation.intervals import recall_estimate
 from ..evaluation.leaderboard import Row, score
 from ..evaluation.metrics import recalls, uar
 from ..evaluation.predictions import Predictions
@@ -171,7 +171,7 @@ def _notes(p: Predictions, facts: ClipFacts, few_labels: bool) -> tuple[str, ...
     notes = [f"Recall by gender and intensity is not shown. {facts.reason}"] if facts.reason else []
     if not few_labels:
         notes.append(
-            f"The confusion matrix of {len(p.labels)} labels is not shown, it would be too large: per_label.csv has "
+            f"The confusion matrix of {len(p.labels)} labels is not shown because of its size: per_label.csv has "
             "the recall of each label."
         )
     return tuple(notes)
@@ -260,7 +260,7 @@ def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.boo
     speakers = np.unique(p.speakers[rows])
     matrices = np.stack([p.matrix(rows & (p.speakers == speaker)) for speaker in speakers])
     matrices[:, ~shared] = 0  # a label without a clip is left out of UAR
-    low, high = speaker_bootstrap(matrices, uar)
+    low, high = recall_estimate(matrices, uar, len(np.unique(p.seeds))).interval()
     note = f"{count(len(speakers), 'speaker')}, {count(int(matrices.sum()), 'clip')}"
     return Score(group, float(uar(matrices.sum(axis=0))), low, high, note=note)
 

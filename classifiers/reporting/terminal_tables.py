@@ -27,9 +27,8 @@ from ..data.labels import NATIVE
 from ..evaluation.cross_table import CrossRow
 from ..evaluation.leaderboard import Row, table_key
 from ..evaluation.row_names import vectors_name
-from ..evaluation.statistics import MIN_SPEAKERS
+from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, smallest_p
 
-ALPHA = 0.05  # significance level
 WIDE_TERMINAL = 110  # width in characters from which columns are separated by two spaces instead of one, if they fit
 CROSS_NOTES = (
     "If both datasets are the same, the score is from speaker-independent folds within the dataset.",
@@ -107,18 +106,39 @@ def leaks_text(leaks: str) -> str:
 def comparison_text(rows: Sequence[Row]) -> str:
     """Return a sentence about which rows of a table differ significantly from the best, or why that is unknown."""
     best, others = rows[0], rows[1:]
+    speakers = count(best.n_speakers, "speaker")
     if best.n_speakers < MIN_SPEAKERS:
-        few = count(best.n_speakers, "speaker")
-        return f"{few}: too few for an interval, and for a test of whether a difference holds for other speakers."
+        return f"{speakers}: too few speakers for an interval, and too few to compare heads."
+    if smallest_p(best.n_speakers) > ALPHA:
+        possible = f"{smallest_p(best.n_speakers):.3g}"
+        return f"{speakers}: too few speakers to compare heads. No p-value below {possible} is possible."
     if any(math.isnan(row.p_vs_best) for row in others):
         return "The rows were tested on different clips, so their differences were not tested."
     name = _row_name(best, rows)
-    tied = [_row_name(row, rows) for row in others if row.p_vs_best >= ALPHA]
-    worse = [_row_name(row, rows) for row in others if row.p_vs_best < ALPHA]
-    test = f"({count(best.n_speakers, 'speaker')}, Holm-corrected permutation test, alpha {ALPHA:g})"
-    parts = [f"No significant difference between {_enumerate([name, *tied])} {test}"] if tied else []
-    parts += [f"{name} has a higher UAR than {_enumerate(worse)} {test}"] if worse else []
-    return "; ".join(parts) + "."
+    tied = [_row_name(row, rows) for row in others if row.p_vs_best > ALPHA]
+    worse = [_row_name(row, rows) for row in others if row.p_vs_best <= ALPHA]
+    parts = [f"No significant difference between {name} and {_enumerate(tied, 'or')}"] if tied else []
+    parts += [f"{name} has a higher UAR than {_enumerate(worse)}"] if worse else []
+    test = f"({speakers}, permutation test adjusted for all pairs of rows, alpha {ALPHA:g})"
+    return f"{'; '.join(parts)} {test}.{_smallest_difference_text(rows) if tied else ''}"
+
+
+def _smallest_difference_text(rows: Sequence[Row]) -> str:
+    """Return a sentence about the smallest difference to the best row that the table could have shown."""
+    smallest = min((row.smallest_difference for row in rows[1:] if row.smallest_difference > 0), default=math.inf)
+    return f" With these speakers, a difference below {smallest:.3f} cannot be significant." if smallest < 1 else ""
+
+
+def notes_text(rows: Sequence[Row]) -> list[str]:
+    """Return the notes on the rows of a table, one sentence for all rows that share a note."""
+    by_note: dict[str, list[str]] = {}
+    for row in rows:
+        for note in filter(None, row.notes.split("; ")):
+            by_note.setdefault(note, []).append(_row_name(row, rows))
+    return [
+        f"Note: {note if len(names) == len(rows) else f'{_enumerate(names)}: {note}'}."
+        for note, names in by_note.items()
+    ]
 
 
 def interval_text(row: Row | CrossRow) -> str:
@@ -126,10 +146,10 @@ def interval_text(row: Row | CrossRow) -> str:
     return "–" if math.isnan(row.uar_low) else f"{row.uar_low:.3f}–{row.uar_high:.3f}"
 
 
-def _enumerate(names: Sequence[str]) -> str:
+def _enumerate(names: Sequence[str], word: str = "and") -> str:
     """Return names as text: `a`, `a and b`, `a, b and c`."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def _row_name(row: Row, rows: Sequence[Row]) -> str:
@@ -155,6 +175,8 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
     if len(rows) > 1 or math.isnan(first.uar_low):
         _print_sentence(console, comparison_text(rows))
     for sentence in sorted({leaks_text(row.leaks) for row in rows}):
+        _print_sentence(console, sentence)
+    for sentence in notes_text(rows):
         _print_sentence(console, sentence)
 
 

@@ -142,7 +142,7 @@ def state(artifacts: Artifacts, recipe: Recipe) -> tuple[str, str]:
     checkpoint = encoders.get(recipe.encoder).checkpoint
     weights = "here" if encoders.is_cached(checkpoint) else "not here"
     absent = [name for name in recipe.datasets if not is_here(artifacts, name)]
-    return weights if checkpoint else "none needed", f"not here: {', '.join(absent)}" if absent else "here"
+    return weights if checkpoint else "none needed", f"missing: {', '.join(absent)}" if absent else "here"
 
 
 def claims_text(claims: Mapping[str, float]) -> str:

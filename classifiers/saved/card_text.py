@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedcache import datasets
 
 from ..data.task import Task
-from ..evaluation.intervals import speaker_bootstrap
+from ..evaluation.intervals import recall_estimate
 from ..evaluation.metrics import ece, macro_f1, uar, war
 from ..evaluation.predictions import Predictions
 from ..evaluation.protocols import PROTOCOLS
@@ -41,8 +41,7 @@ SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {
     "macro_f1": (macro_f1, "the mean F1 score over the labels"),
 }
 INTERVAL = (
-    "`low` and `high` are the ends of a 95 % confidence interval, by a bootstrap over speakers; null with fewer than "
-    "three speakers"
+    "`low` and `high` are the ends of a 95 % confidence interval over speakers; null with fewer than three speakers"
 )
 ECE = "expected calibration error: the mean absolute difference between confidence and accuracy; 0 is best"
 INTENDED_USE = (
@@ -156,10 +155,12 @@ def _protocol(p: Predictions) -> dict[str, Any]:
 
 
 def _scores(p: Predictions) -> dict[str, Any]:
-    by_speaker = p.matrices_by(p.speakers)
+    by_speaker, repeats = p.matrices_by(p.speakers), len(np.unique(p.seeds))
     fields: dict[str, Any] = {"chance": 1 / len(p.labels), "interval": INTERVAL}
     for name, (score, about) in SCORES.items():
-        low, high = (None if np.isnan(bound) else bound for bound in speaker_bootstrap(by_speaker, score))
+        low, high = (
+            None if np.isnan(bound) else bound for bound in recall_estimate(by_speaker, score, repeats).interval()
+        )
         fields[name] = {"value": float(score(p.matrix())), "low": low, "high": high, "about": about}
     return fields | {"ece": {"value": ece(p.proba, p.correct), "about": ECE}}
 

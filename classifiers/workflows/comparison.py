@@ -34,7 +34,7 @@ def run_comparison(
     log: Log = no_log,
     cluster: str | None = None,
 ) -> tuple[Path, list[Predictions]]:
-    """Cross-validate every configured head on every configured encoder; the run folder and its predictions.
+    """Cross-validate every configured head on every configured encoder. Return run folder and predictions.
 
     Several datasets are trained on together. By default, `datasets` is the only one extracted, `encoders` are all that
     have vectors of every clip, and `heads` are `heads.usual()`. `jobs` is the number of processes, all cores by
@@ -43,7 +43,7 @@ def run_comparison(
     """
     specs = chosen_heads(config.heads, config.views, config.frames)
     if config.tune and (untunable := [spec.name for spec in specs if not spec.space]):
-        log(f"note: {', '.join(untunable)}: has no parameters to tune.")
+        log(f"note: {', '.join(untunable)}: no parameters to tune.")
     work = load_tasks(artifacts, config, wrapped(specs, config.tune, config.calibrate), log)
     labels = work[0][0].labels_from
     for line in synonyms(labels) if labels else ():
@@ -61,7 +61,7 @@ def run_comparison(
 
 
 def without_inner_folds(predictions: Iterable[Predictions]) -> list[str]:
-    """A sentence on each tuned or calibrated head that had folds without inner folds, and so kept its defaults."""
+    """Return a sentence for each tuned or calibrated head that kept its defaults in folds without inner folds."""
     lines = []
     for p in predictions:
         untouched = [c for c in p.chosen if not c.get("tried", 1) or ("temperature" in c and c["temperature"] is None)]
@@ -96,7 +96,7 @@ def load_task(artifacts: Artifacts, config: ComparisonConfig, encoder: str | Non
 
 
 def _heads_by_view(specs: Sequence[Head]) -> dict[str, list[Head]]:
-    """The views to load, each with the heads that read it; `pooled`, the last of `layers`, is not loaded beside it."""
+    """Return the views to load, each with its heads; `pooled` is taken from `layers` if that is loaded."""
     both = any(spec.view == "layers" for spec in specs)
     groups: dict[str, list[Head]] = {}
     for spec in specs:
@@ -111,7 +111,7 @@ def save_run(
     labels: Labels | None = None,
     jobs: int | None = 1,
 ) -> Path:
-    """Write the run folder of a comparison, with pictures; its path."""
+    """Write the run folder of a comparison, with pictures, and return its path."""
     datasets = "+".join(sorted({p.dataset for p in predictions}))
     view = predictions[0].label_view
     suffix = "" if view == NATIVE else f"-{slug(Path(view).stem)}"

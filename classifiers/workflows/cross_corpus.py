@@ -97,7 +97,7 @@ def _pairs(task: Task, train: Sequence[str], test: Sequence[str], config: CrossC
         try:
             pairs.append(_within(task, owner, a, config) if a == b else _between(task, owner, a, b, config.seeds))
         except ProtocolError as error:
-            log(f"note: {a} and {b}: left out. {error}" if a != b else f"note: {a} alone: left out. {error}")
+            log(f"note: {a} and {b}: left out. {error}" if a != b else f"note: {a} tested on itself: left out. {error}")
     if not pairs:
         raise DataError("no pair of datasets can be compared; the notes above give the reasons.")
     return pairs
@@ -118,7 +118,7 @@ def _bare(names: Strings) -> Strings:
 
 
 def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
-    """All of dataset `a` for training, and the clips of `b` that are not in `a` for testing. Raises ProtocolError."""
+    """Return the pair of `a` for training and the other clips of `b` for testing. Raises ProtocolError."""
     keys = task.keys if task.keys is not None else task.ids
     in_training = np.isin(keys, keys[owner == a])
     labels = sorted(set(task.y[owner == a].tolist()) & set(task.y[(owner == b) & ~in_training].tolist()))
@@ -127,7 +127,7 @@ def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
         raise ProtocolError(f"All {excluded} clips of {b} are also in {a}, byte for byte.")
     if len(labels) < 2:
         same = f"; files of {b} that are also in {a}: {excluded}" if excluded else ""
-        raise ProtocolError(f"They share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
+        raise ProtocolError(f"The datasets share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
     shared = np.isin(task.y, labels)
     training = np.flatnonzero(shared & (owner == a))
     testing = np.flatnonzero(shared & (owner == b) & ~in_training)

@@ -42,7 +42,7 @@ WAVEFORM = "waveform"  # the view that a fine-tuned encoder reads
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """What a fine-tuning was asked; saved beside its results. Protocol "": one checkpoint, trained on all clips."""
+    """The configuration of a fine-tuning. With the protocol "", one checkpoint is trained on all clips."""
 
     datasets: tuple[str, ...] = ()
     encoder: str = "wav2vec2-base"
@@ -137,9 +137,9 @@ def _training_job(listed: LabelledClips, task: Task, fold: Fold, config: Finetun
 
 
 def _checkpoint_folder(artifacts: Artifacts, title: str, config: FinetuneConfig, resume: bool) -> Path:
-    """A new folder: the title, or the first of title-2, … that is free. To resume, the last folder that was stopped."""
+    """Return an unused folder named after the title; to resume, the folder of the last stopped run."""
     if "WORLD_SIZE" in os.environ:
-        raise ConfigError("several processes need a common folder. Name it with --out.")
+        raise ConfigError("several processes must write to the same folder. Name this folder with --out.")
     name = slug(f"{title}-{config.protocol}" if config.protocol else title)
     names = [artifacts.checkpoints / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000)]
     if resume and (taken := [path for path in names if _is_taken(path)]):
@@ -153,7 +153,7 @@ def _is_taken(path: Path) -> bool:
 
 
 def _fold_folder(folder: Path, fold: Fold) -> Path:
-    """The folder of a fold's checkpoint. It carries both names, because a checkpoint's name is that of its folder."""
+    """Return the folder of a fold's checkpoint. Its name names both, because it becomes the checkpoint's name."""
     return folder / f"{folder.name}-fold-{slug(fold.name)}"
 
 
@@ -195,7 +195,7 @@ def _gather(
 
 
 def _chosen(card: CheckpointCard) -> dict[str, Any]:
-    """The kept epoch, in the form of `chosen_` of heads; its UAR is that of the development speakers."""
+    """Return the kept epoch and its UAR on the development speakers, in the format of a head's `chosen_`."""
     setting = {"epoch": card.best_epoch, "development": list(card.development)}
     measured = card.history.get("val_uar")
     return {"setting": setting, "uar": measured[card.best_epoch - 1] if measured else None}

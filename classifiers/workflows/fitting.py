@@ -34,7 +34,7 @@ def fit_model(
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, ModelCard, list[Predictions]]:
-    """Cross-validate one head, fit it on all clips and save it; the model folder, its card and the predictions.
+    """Cross-validate one head, fit it on all clips and save it. Return model folder, card and predictions.
 
     `out` is the model folder, by default a new one below `artifacts.models`. Raises ConfigError for several heads or
     encoders, DataError if several encoders are extracted and none is named, ModelError if `out` exists.
@@ -61,7 +61,7 @@ def fit_model(
 
 def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> ModelCard:
     row = {name: None if _is_nan(value) else value for name, value in asdict(score(p)).items()}  # JSON has no NaN
-    for comparative in ("rank", "p_vs_best"):  # fields that describe a row among others
+    for comparative in ("rank", "p_vs_best", "smallest_difference"):  # fields that describe a row among others
         del row[comparative]
     info = asdict(task.encoder_info) if task.encoder_info else {}
     return ModelCard(

@@ -1,4 +1,4 @@
-"""Which heads a configuration asks for, and which view of the vectors each of them reads.
+"""The choice of the heads of a configuration, and of the view that each head reads.
 
     chosen_heads(["svm", "cnn"])                                  svm reads `pooled`, cnn reads `frames`
     chosen_heads(["svm", "cnn"], views=["layers+std"])            svm reads `layers+std`, cnn still reads `frames`
@@ -38,7 +38,7 @@ def chosen_heads(names: Sequence[str], views: Sequence[str] = (), frames: int | 
 
 
 def _views_by_kind(views: Sequence[str]) -> dict[bool, str]:
-    """Kind (whether it is of frames) -> view."""
+    """Return the views by kind; the key is whether a view consists of frames."""
     for view in views:
         check_view(view)
     by_kind = {is_ragged(view): view for view in views}

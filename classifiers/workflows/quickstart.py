@@ -41,7 +41,7 @@ def quickstart(artifacts: Artifacts, progress: Progress = silent, log: Log = no_
 
 
 def sample(artifacts: Artifacts) -> Manifest:
-    """The keyed manifest of the synthetic sample, under a name of its own so that nobody takes it for RAVDESS."""
+    """Return the keyed manifest of the synthetic sample, whose own name prevents confusion with RAVDESS."""
     scanned = datasets.get("ravdess").manifest(write_sample(artifacts.root / "sample"))
     clips = tuple(replace(clip, dataset=NAME) for clip in scanned.clips)
     return keyed_manifest(Manifest(NAME, clips), artifacts)

@@ -58,7 +58,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A recipe for augmented copies.
+    """The transforms, the number and the seed of augmented copies.
 
     Raises UnknownName if a transform does not exist. Raises ConfigError if there are no transforms, if a transform is
     repeated, or if there is less than one copy; SerError if audiomentations is not installed.
@@ -83,7 +83,7 @@ class Augmentation:
     def from_options(
         cls, transforms: Sequence[str] | None, copies: int | None, seed: int | None
     ) -> Augmentation | None:
-        """Return the recipe of the options --augment, --copies and --seed, or None if all are None.
+        """Return the augmentation of the options --augment, --copies and --seed, or None if all are None.
 
         Raises ConfigError if --copies or --seed is given without --augment, and as the class does.
         """
@@ -115,7 +115,7 @@ def copy_of(clip: Clip, recipe: Augmentation, number: int) -> Clip:
 
 
 def recipe_of(copy: Clip) -> str:
-    """Return the recipe of a copy for people, such as `noise+gain, seed 0`. Raises DataError if there is none."""
+    """Return how a copy was made, such as `noise+gain, seed 0`. Raises DataError if the description is not valid."""
     try:
         description = json.loads(copy.extra.get(TRANSFORM, ""))
         return f"{'+'.join(description['transforms'])}, seed {int(description['seed'])}"

@@ -219,7 +219,7 @@ def _find_other_audio(data: AuditInput) -> Iterator[Hit]:
 FETCH_AGAIN = "Copy or download these files again"
 CHECKS = (
     Check("unreadable", FAULT, f"{FETCH_AGAIN}, or leave them out with `ser extract --skip-bad`.", _find_unreadable),
-    Check("missing", FAULT, "This copy is incomplete. `ser datasets` says where to get the rest.", _find_missing),
+    Check("missing", FAULT, "This copy is incomplete. `ser datasets` names its source.", _find_missing),
     Check(
         "extra",
         FAULT,
@@ -229,13 +229,13 @@ CHECKS = (
     Check(
         "uneven",
         FAULT,
-        "In the published dataset all speakers have equally many clips of a label. Look for lost or added clips.",
+        "As published, all speakers have the same number of clips of a label. Look for lost or added clips.",
         _find_uneven,
     ),
     Check(
         "one label",
         FAULT,
-        "A classifier needs two labels or more. Check that the labels are taken from the right place.",
+        "A classifier needs at least two labels. Check the folder names, or the column `label` of the CSV.",
         _find_one_label,
     ),
     Check("altered", FAULT, f"These files differ from the published files. {FETCH_AGAIN}.", _find_altered),
@@ -276,7 +276,7 @@ CHECKS = (
     Check(
         "second copy",
         NOTE,
-        "The same clip again, for example in a nested copy of the tree. The second copy is left out.",
+        "The folder holds a second copy of these clips, such as a nested copy of the tree. It is left out.",
         _find_second_copies,
     ),
     Check(
@@ -297,7 +297,7 @@ CHECKS = (
     Check(
         "channels",
         NOTE,
-        "These clips differ from the others. They are mixed down to mono when they are encoded.",
+        "Most clips have another number of channels. All are mixed down to mono when they are encoded.",
         _find_odd_channels,
         may_be_published=True,
     ),

@@ -1,8 +1,8 @@
 """Audit a copy of a dataset before anything is extracted.
 
 Every file is read once, and the checks in `checks.CHECKS` examine the measurements. A finding is a fault, which should
-be mended before results are produced, or a note, which is for information. A problem that the dataset's list of known
-faults explains is a note: the dataset was published with it, and it is handled.
+be corrected before extraction, or a note, which is for information. A problem that the dataset's list of known
+faults explains is a note: the dataset was published with the problem, and `ser` handles it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Audit:
 
     @property
     def faults(self) -> tuple[Finding, ...]:
-        """The findings that should be mended."""
+        """The findings that should be corrected."""
         return tuple(finding for finding in self.findings if finding.severity == FAULT)
 
     def to_dict(self) -> dict[str, Any]:

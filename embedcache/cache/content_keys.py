@@ -50,7 +50,9 @@ class KeyMemo:
         try:
             current = stamp(path)
         except OSError as error:
-            return FileFacts("", 0.0, f"{path}: cannot be read: {error.strerror or error}.")
+            return FileFacts(
+                "", 0.0, f"{path}: cannot be read: {error.strerror or error}. Check the path and its permissions."
+            )
         match self._entries.get(path):
             case [*stored, str(key), float(seconds)] if tuple(stored) == current:
                 return FileFacts(key, seconds)
@@ -125,7 +127,7 @@ def listed_recording(clip: Clip) -> Recording:
     """Return the recording of a keyed clip. Raises AudioError if the bytes of the file do not have the clip's key."""
     recording = Recording.load(clip.path)
     if recording.key != clip.key:
-        raise AudioError(f"{clip.path}: is not the file that the manifest lists. Run again with --root.")
+        raise AudioError(f"{clip.path}: differs from the file that the manifest lists. Run again with --root.")
     return recording
 
 

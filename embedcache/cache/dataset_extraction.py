@@ -100,7 +100,7 @@ def _encode(
     progress: Progress,
     loop: Loop | None,
 ) -> tuple[Manifest, Report]:
-    """`extract`, with a message for a user who interrupts: what is stored stays."""
+    """Call `extract`; after Ctrl-C, raise SerError with the number of stored clips."""
     try:
         return extract(manifest, encoder, store, views, skip_bad, progress, loop)
     except KeyboardInterrupt:
@@ -111,7 +111,7 @@ def _encode(
 
 
 def _listed_before(artifacts: Artifacts, manifest: Manifest) -> int:
-    """The number of clips in the manifest that this extraction replaces; 0 if there is none."""
+    """Return the number of clips in the manifest that this extraction replaces; 0 without such a manifest."""
     path = artifacts.manifest(manifest.dataset)
     return len(Manifest.from_csv(path)) if path.exists() else 0
 
@@ -121,10 +121,10 @@ def _notes(artifacts: Artifacts, manifest: Manifest, before: int, published: int
     if before > len(manifest):
         path = artifacts.manifest(manifest.dataset)
         notes.append(
-            f"{path} listed {before} clips before and lists {len(manifest)} now. Extract the whole folder to have all."
+            f"{path} listed {before} clips before and lists {len(manifest)} now. Extract the whole folder to list all."
         )
     if published and len(manifest) != published:
-        notes.append(f"{manifest.dataset} has {published} clips when complete, this folder has {len(manifest)}.")
+        notes.append(f"{manifest.dataset} has {published} published clips; this folder has {len(manifest)}.")
     return notes
 
 

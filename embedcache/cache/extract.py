@@ -233,7 +233,7 @@ def _waveform(clip: Clip, rate: int) -> Waveform:
     """Return the waveform of a clip at `rate` Hz. Raises AudioError if the file no longer has the clip's key."""
     recording = Recording.load(clip.path)
     if recording.key != clip.extra.get(COPY_OF, clip.key):
-        raise AudioError(f"{clip.path}: changed while it was being extracted. Run again once it is complete.")
+        raise AudioError(f"{clip.path}: changed during the extraction. Run again when the file is complete.")
     wave = recording.waveform(rate)
     return transformed(wave, rate, clip) if COPY_OF in clip.extra else wave
 
@@ -251,8 +251,8 @@ def refuse_nan(paths: Sequence[str], batch: Batch) -> None:
             if not np.isfinite(row).all():
                 advice = ["leave the clip out", "check the checkpoint"]
                 if row.dtype == np.float16:
-                    advice.insert(0, "do without this view, because float16 ends at 65504")
-                raise EncoderError(f"{path}: its vector is not finite ('{view}'). Either {', or '.join(advice)}.")
+                    advice.insert(0, "leave this view out, because float16 ends at 65504")
+                raise EncoderError(f"{path}: the vector is not finite ('{view}'). Either {', or '.join(advice)}.")
 
 
 @dataclass

@@ -5,7 +5,7 @@ view. In Parquet a view is a column of lists of numbers, and the metadata hold t
 written or read.
 
 Imported vectors get a fingerprint of their own, so that they are never mixed with vectors that `ser extract` made. If
-the encoder was fine-tuned, the file holds the list of its training data, too, so that the leak guard has the list where
+the encoder was fine-tuned, the file holds the list of its training data, too, so that the leak check has the list where
 the file is imported.
 """
 
@@ -241,7 +241,7 @@ class _UntrustedNpz:
             raise ValueError(f"'{name}' has an .npy header of another version; wanted version 1.0")
         shape, fortran, dtype = npy.read_array_header_1_0(file)
         if dtype.hasobject or fortran:
-            raise ValueError(f"'{name}' holds objects or is in Fortran order; wanted np.ascontiguousarray of it")
+            raise ValueError(f"'{name}' holds objects or is in Fortran order; save np.ascontiguousarray(array) instead")
         if not all(type(length) is int and length >= 0 for length in shape):
             raise ValueError(f"'{name}' declares the shape {shape}")
         if int(np.prod(shape, dtype=object)) * dtype.itemsize > size:

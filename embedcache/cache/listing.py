@@ -15,13 +15,13 @@ COLUMNS = ("store", "views", "clips", "hours", "MB", "shards", "format", "writte
 
 
 def stores_named(artifacts: Artifacts, names: Sequence[str] = ()) -> list[Path]:
-    """The folders of all stores, or of those called `names`: a store's folder name, or its encoder.
+    """Return the folders of all stores, or of those called `names`: a store's folder name, or its encoder.
 
     Raises StoreError for an empty cache, UnknownName for a name that no store has.
     """
     folders = store_folders(artifacts.cache)
     if not folders:
-        raise StoreError(f"{artifacts.cache}: holds no vectors. `ser extract` makes some.")
+        raise StoreError(f"{artifacts.cache}: holds no vectors. Run `ser extract` first.")
     by_name = {name for folder in folders for name in _names(folder)}
     for name in names:
         if name not in by_name:
@@ -30,7 +30,7 @@ def stores_named(artifacts: Artifacts, names: Sequence[str] = ()) -> list[Path]:
 
 
 def list_stores(artifacts: Artifacts, names: Sequence[str] = ()) -> tuple[list[tuple[str, ...]], list[str]]:
-    """A row of COLUMNS for each store, and a sentence for each shard that cannot be opened."""
+    """Return a row of COLUMNS for each store, and a sentence for each shard that cannot be opened."""
     manifests = manifests_in(artifacts)
     summaries = [summarise(folder) for folder in stores_named(artifacts, names)]
     return [_row(one, manifests) for one in summaries], [fault for one in summaries for fault in one.faults]

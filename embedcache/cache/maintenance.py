@@ -1,7 +1,7 @@
 """Maintenance of a cache: summarise, verify, repair and compact its stores.
 
 All of this is safe while other processes read and write, because of one rule: a shard is removed only after this
-process has committed all its sound rows in other shards. Whatever else runs, and whatever is killed, a stored row is in
+process has committed its intact rows in other shards. Whatever else runs, and whatever is killed, a stored row is in
 at least one shard at every moment. At worst it is in two, until the next `compact`.
 """
 
@@ -147,7 +147,7 @@ def verify(folder: Path, progress: Progress = silent) -> list[str]:
 def repair(folder: Path, progress: Progress = silent) -> RepairResult:
     """Drop the rows whose checksum is wrong, and rename shards that cannot be opened to `<name>.damaged`.
 
-    The sound rows of a damaged shard are committed in a new shard first. Raises StoreError for files that are not
+    The intact rows of a damaged shard are committed in a new shard first. Raises StoreError for files that are not
     damaged but foreign (other HDF5 files, shards of a newer version), and if the folder cannot be written.
     """
     shards, faults = open_shards(folder)
@@ -185,9 +185,9 @@ def _damaged_rows(shard: Shard, view: str, advance: Advance) -> Numbers:
 
 
 def _rewrite(shard: Shard, keys: Keys, damaged: Mapping[str, Numbers]) -> None:
-    """Commit the sound rows of a shard in new shards, then remove the shard.
+    """Commit the intact rows of a shard in new shards, then remove the shard.
 
-    A row may be sound in one view and damaged in another. All rows of a shard have the same views, so each combination
+    A row may be intact in one view and damaged in another. All rows of a shard have the same views, so each combination
     of sound views becomes a shard of its own.
     """
     names = list(shard.views)

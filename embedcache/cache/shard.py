@@ -16,7 +16,7 @@ The format, version 2 (the attributes belong to the root group):
 
 Every dataset is contiguous, uncompressed and inside the file itself. When a shard is opened, HDF5 reports the offsets
 of its datasets; rows are then read by plain file calls, which makes two hundred shards as fast as one. A file with
-links, virtual datasets or external datasets is refused, because a cache from a stranger must not read other files of
+links, virtual datasets or external datasets is refused, because an untrusted cache must not read other files of
 this machine.
 
 A shard is also written by plain file calls, so that a full disk is an ordinary error and a file with this ending is
@@ -108,7 +108,7 @@ class View:
 
 @dataclass(frozen=True)
 class Shard:
-    """The head of one shard: its encoder, and the places of its keys and vectors, which are not in memory."""
+    """The header of a shard: its encoder, and the places of its keys and vectors, which are not in memory."""
 
     path: Path
     info: EncoderInfo
@@ -130,7 +130,7 @@ class Shard:
 
     @classmethod
     def open(cls, path: Path) -> Shard:
-        """Read the head of a shard. Raises DamagedShard or StoreError if it is not a whole shard of this format."""
+        """Read the header of a shard. Raises DamagedShard or StoreError if it is not a whole shard of this format."""
         with _hdf5(path) as file:
             info = _check_head(path, file)
             views = {name: _view(path, file, name, info) for name in sorted(_member(path, file, "view"))}
@@ -144,7 +144,7 @@ class Shard:
         return shard
 
     def keys(self) -> Keys:
-        """Return the key of every row. Raises DamagedShard if the stored texts are no keys."""
+        """Return the key of every row. Raises DamagedShard if a stored text is not a key."""
         with _faults(self.path), self.path.open("rb", buffering=0) as file:
             digits = _read_entries(file, self.key, np.arange(len(self))).tobytes()
         try:
@@ -277,10 +277,7 @@ def write_shard(folder: Path, info: EncoderInfo, keys: Sequence[str], rows: Mapp
     stem = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
     path = folder / f"{stem}{SUFFIX}"
     pieces, size = _hdf5_pieces(info, _columns(keys, rows))
-    advice = (
-        "What was stored before is whole: make room or correct the folder's permissions, then run again to add the "
-        "rest."
-    )
+    advice = "Stored vectors are intact. Make room or correct the folder's permissions, then run again to add the rest."
     with atomic_write(path, "wb", StoreError, advice) as file:
         for offset, data in pieces:
             file.seek(offset)
@@ -368,7 +365,7 @@ class _SparseFile(io.RawIOBase):
 
 @contextmanager
 def _hdf5(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file; any error that HDF5 finds in it becomes a StoreError. No lock, for shards never change."""
+    """Open an HDF5 file; errors of HDF5 become a StoreError. Without a lock, because shards never change."""
     with _faults(path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise StoreError(f"{path}: is not a regular file. Move it out of the cache.")
@@ -415,12 +412,12 @@ def _fill(file: Any, offset: int, memory: memoryview) -> None:
     while len(memory):
         count = file.readinto(memory)
         if not count:
-            raise OSError("it ends before its rows do")
+            raise OSError("the file ends before its last row")
         memory = memory[count:]
 
 
 def _read_rows(file: Any, view: View, numbers: Numbers) -> Rows:
-    """Return rows of a view by their numbers, which must rise. Raises OSError if the offsets of frames are damaged."""
+    """Return rows of a view by ascending row numbers. Raises OSError if the offsets of frames are damaged."""
     if view.offsets is None:
         return _read_entries(file, view.values, numbers)
     begins, ends = _read_entries(file, view.offsets, numbers), _read_entries(file, view.offsets, numbers + 1)
@@ -489,7 +486,7 @@ def _extent(path: Path, file: Any, name: str, dtype: str) -> Extent:
         raise DamagedShard(f"{path}: '{name}' is {dataset.dtype} {shape}, wanted rows of {dtype}. {REPAIR}")
     extent = Extent(offset or 0, shape, np.dtype(dtype))
     if extent.nbytes and (offset is None or offset + extent.nbytes > path.stat().st_size):
-        raise DamagedShard(f"{path}: '{name}' ends after the file does. {REPAIR}")
+        raise DamagedShard(f"{path}: '{name}' extends beyond the end of the file. {REPAIR}")
     return extent
 
 

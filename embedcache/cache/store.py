@@ -1,6 +1,6 @@
 """EmbeddingStore: a folder of shards that all hold vectors of one encoder fingerprint.
 
-There is no index file: the shards are the truth. Opening a store reads the heads of its shards, the first lookup reads
+A store has no index file, only shards. Opening a store reads the headers of its shards, the first lookup reads
 their keys, and only `read` reads vectors. Two writers write two shards; if both wrote the same row, the two rows are
 equal. The `.part` files of a killed writer are ignored. Another process may merge shards at any time (see
 `maintenance.compact`): if a shard vanishes while a store reads it, its rows are looked up anew.
@@ -50,7 +50,7 @@ class EmbeddingStore:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """The heads of the shards, sorted by file name."""
+        """The headers of the shards, sorted by file name."""
         return tuple(self._shards)
 
     @property
@@ -96,7 +96,7 @@ class EmbeddingStore:
         is damaged, and for `frames:N`, which `read_frames` reads.
         """
         if is_ragged(view):
-            raise StoreError(f"'{view}' has rows of different lengths: they are read by read_frames(keys, layer).")
+            raise StoreError(f"'{view}' has rows of different lengths. Use read_frames(keys, layer).")
         return self._retry(lambda: self._read(keys, view))
 
     def read_frames(self, keys: Sequence[str], layer: int = -1) -> Frames:
@@ -106,7 +106,7 @@ class EmbeddingStore:
         """
         n_layers = self.info.n_layers
         if not -n_layers <= layer < n_layers:
-            raise StoreError(f"{self.folder.name}: has layers 0 to {n_layers - 1}; got {layer}.")
+            raise StoreError(f"{self.folder.name}: got layer {layer}; wanted 0 to {n_layers - 1}.")
         return self._retry(lambda: self._read_frames(keys, f"{FRAMES}:{layer % n_layers}"))
 
     def rows(self, keys: Sequence[str], view: str) -> Rows:
@@ -238,7 +238,7 @@ def whole_store(
         return whole[0]
     if whole:
         names = ", ".join(store.folder.name for store in whole)
-        raise DataError(f"several encoders have {dataset}: {names}. Pick one with --encoder.")
+        raise DataError(f"several encoders have vectors of {dataset}: {names}. Choose one with --encoder.")
     have = "; ".join(f"{store.folder.name} lacks {count}" for store, count in zip(stores, counts, strict=True))
     option = "" if set(views) <= set(VIEWS) else f" with --views {','.join(views)}"
     raise DataError(

@@ -1,8 +1,8 @@
 """Your own recordings: a tree `<label>/<speaker>_<anything>.wav`, or a CSV with the columns `path, label, speaker`.
 
 In a tree, the label is the name of a file's folder, and the speaker is the part of the file name before the first
-underscore. In a CSV, paths are relative to the folder of the CSV and must stay inside this folder, so that a CSV from a
-stranger cannot name other files of this machine. Links inside the folder are followed, wherever they lead. The columns
+underscore. In a CSV, paths are relative to the folder of the CSV and must stay inside this folder, so that an untrusted
+CSV cannot name other files of this machine. Links inside the folder are followed, wherever they lead. The columns
 `clip_id` and `gender` are used if present. All other columns are copied to the manifest, except those that are filled
 later (`dataset`, `key`, `seconds`, `skipped`, `copy_of`). The manifest is called `folder-<name of the folder or CSV>`,
 so that two collections have two manifests.

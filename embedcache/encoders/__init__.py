@@ -41,7 +41,7 @@ def load_encoder(
     Raises UnknownName if `name` is none of the three, and EncoderError if the encoder cannot be loaded.
     """
     if precision not in PRECISIONS:
-        raise EncoderError(f"no precision '{precision}'; have {', '.join(PRECISIONS)}.")
+        raise EncoderError(f"got the precision '{precision}'; wanted one of {', '.join(PRECISIONS)}.")
     check_device(device)
     spec = find(name)
     if spec is None and not (Path(name).is_dir() or "/" in name):

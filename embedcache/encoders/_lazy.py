@@ -65,7 +65,7 @@ class LazyEncoder:
         """The loaded encoder. Raises EncoderError if its fingerprint is not the one in the memory."""
         encoder = self.load()
         if encoder.info.fingerprint != self.info.fingerprint:
-            raise EncoderError(f"{self.info.name}: its checkpoint changed while it was used. Run again.")
+            raise EncoderError(f"{self.info.name}: the checkpoint changed during the run. Run the command again.")
         return encoder
 
 

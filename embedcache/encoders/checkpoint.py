@@ -299,7 +299,7 @@ def _refuse_other_tensors(checkpoint: str, model: Any, report: Any) -> None:
     extra = [key for key in report["unexpected_keys"] if key.removeprefix(prefix).partition(".")[0] in parts]
     if extra:
         raise EncoderError(
-            f"{checkpoint}: holds {len(extra)} tensors for which its config.json has no place (first: '{min(extra)}'), "
+            f"{checkpoint}: holds {len(extra)} tensors that its config.json does not describe (first: '{min(extra)}'), "
             "so the network would be a different one. Use the config.json that belongs to these weights."
         )
 

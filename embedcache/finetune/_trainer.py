@@ -163,8 +163,8 @@ def best_epoch(history: History) -> int:
 def is_stalled(history: History, settings: FinetuneSettings) -> bool:
     """Whether the best epoch is `patience` epochs ago or more.
 
-    Example: UARs of 0.3, 0.5, 0.4, 0.5 have the best epoch 2, two epochs ago; a patience of 2 is over. A patience of 0
-    never is.
+    Example: UARs of 0.3, 0.5, 0.4, 0.5 have the best epoch 2, two epochs ago: stalled if `patience` is 2. With 0,
+    training is never stalled.
     """
     uar = history["val_uar"]
     return bool(settings.patience and uar) and len(uar) - best_epoch(history) >= settings.patience

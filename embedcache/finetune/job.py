@@ -29,7 +29,7 @@ Measure = Callable[[Any, Any], dict[str, float]]  # true and predicted classes (
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What one checkpoint is trained on, and how."""
+    """The clips and the settings with which one checkpoint is trained."""
 
     encoder: str  # name of a built-in encoder, folder or hub id
     train: Sequence[Clip]  # training clips; their labels are the classes
@@ -95,7 +95,7 @@ def training_device(device: str, settings: FinetuneSettings) -> Any:
     picked = pick_device(device)
     if picked.index is not None:
         raise EncoderError(
-            f"--device {device}: training takes no numbered GPU. Set CUDA_VISIBLE_DEVICES={picked.index} and use "
+            f"--device {device}: fine-tuning accepts no numbered GPU. Set CUDA_VISIBLE_DEVICES={picked.index} and use "
             "--device cuda."
         )
     if picked.type == "cpu" and settings.precision == "fp16":
@@ -110,7 +110,7 @@ def refuse_labels(job: TrainingJob) -> None:
         raise DataError(f"labels of the training clips: got {labels}; wanted at least two. Use another label view.")
     if unknown := sorted({clip.label for clip in job.development} - set(job.labels)):
         raise DataError(
-            f"development clips are labelled {', '.join(unknown)}, which no training clip is. Add training clips."
+            f"development clips have the labels {', '.join(unknown)}, which no training clip has. Add such clips."
         )
 
 

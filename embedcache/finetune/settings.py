@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning run: everything that decides the weights that come out.
+"""The settings of a fine-tuning run: everything that determines the trained weights.
 
 The fields are the options of `ser finetune`; this module imports nothing heavy, so that `ser --help` is quick.
 """
@@ -31,7 +31,7 @@ class FinetuneSettings:
     `dropout`. The classifier `sequence` is transformers' own `…ForSequenceClassification`, which has no such choices.
     """
 
-    classifier: str = option(MLP, "Classifier on the encoder: mlp, or sequence (that of transformers).")
+    classifier: str = option(MLP, "Classifier on the encoder: mlp, or sequence (transformers' own).")
     pooling: str = option("mean", "Pooling over frames: mean or attention.")  # attention: softmax of w·tanh(V h)
     hidden: tuple[int, ...] = option(
         (256,), "Units of the hidden layers, separated by commas; none for no hidden layer."
@@ -44,7 +44,7 @@ class FinetuneSettings:
     batch_size: int = option(16, "Clips in a batch.")
     accumulate: int = option(1, "Batches whose gradients are summed before a step.")
     lr: float = option(3e-5, "Learning rate of AdamW.")
-    layer_decay: float = option(1.0, "Factor on the learning rate from each block to the one below.")
+    layer_decay: float = option(1.0, "Learning rate of a block, as a share of that of the block above.")
     weight_decay: float = option(0.01, "Weight decay of AdamW.")
     warmup: float = option(0.1, "Share of the steps over which the learning rate rises.")
     schedule: str = option("linear", "Learning rate after the warm-up: linear, cosine or constant.")
@@ -56,7 +56,7 @@ class FinetuneSettings:
     spec_augment: float = option(0.05, "Share of the frames that SpecAugment masks in training; 0 for none.")
     augment: tuple[str, ...] = option(
         (),
-        "Train on an augmented copy of each clip, another one each epoch: noise, pitch, stretch, gain.",
+        "Train on an augmented copy of each clip, a new one in each epoch: noise, pitch, stretch, gain.",
         shown="none",
     )
     precision: str = option("fp32", "Precision of the matrix products: fp32, bf16, or fp16 on a GPU.")

@@ -35,7 +35,7 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     first = ser(*EXTRACT)
     assert first.returncode == 0, first.stderr
     assert "ravdess: 24 clips have mfcc vectors" in first.stdout
-    assert "note: ravdess has 1440 clips when complete, this folder has 24." in first.stderr
+    assert "note: ravdess has 1440 published clips; this folder has 24." in first.stderr
     assert "encoded now: 0; in the cache before: 24" in ser(*EXTRACT).stdout
     fitted = ser("fit", "--head", "mlp", "--folds", "2")
     assert fitted.returncode == 0, fitted.stderr
@@ -150,7 +150,7 @@ def test_precision_and_views_are_the_users_choice(ser: Ser, tree: Path, checkpoi
         "tiny-wav2vec2: has no view 'sdt'; have pooled, layers, std, frames, frames:0",
     )
     fails(ser(*network[:4], "./nope", *network[5:]), "./nope: no such checkpoint on the hub, and no such folder here")
-    fails(ser(*network, "--precision", "int8"), "no precision 'int8'; have fp32, bf16, fp16")
+    fails(ser(*network, "--precision", "int8"), "got the precision 'int8'; wanted one of fp32, bf16, fp16")
     fails(ser(*EXTRACT, "--precision", "bf16"), "mfcc is computed in fp32 only. Leave --precision out")
 
 
@@ -247,7 +247,7 @@ def test_a_full_disk(ser: Ser, tree: Path, tmp_path: Path) -> None:
         f"sys.argv = ['ser', *{list(EXTRACT)!r}]; runpy.run_path({str(REPOSITORY / 'cli.py')!r}, run_name='__main__')"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    fails(result, "cannot write", "What was stored before is whole")
+    fails(result, "cannot write", "Stored vectors are intact")
     assert not list((tmp_path / "artifacts").rglob("*.part"))
     assert ser(*EXTRACT).returncode == 0
 
@@ -339,12 +339,12 @@ def test_ctrl_c_during_a_comparison(ser: Ser, tree: Path, tmp_path: Path) -> Non
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (1, "")
     assert "Traceback" not in stderr
-    assert "error: stopped. What was stored before remains" in stderr
+    assert "error: stopped. Stored vectors are kept" in stderr
     assert not (tmp_path / "artifacts" / "runs").exists()
 
 
 def test_the_cache_is_looked_after(ser: Ser, tree: Path, tmp_path: Path) -> None:
-    fails(ser("cache", "ls"), "holds no vectors. `ser extract` makes some")
+    fails(ser("cache", "ls"), "holds no vectors. Run `ser extract` first")
     assert ser(*EXTRACT).returncode == 0
     header, line = ser("cache", "ls").stdout.splitlines()
     held = dict(zip(header.split("\t"), line.split("\t"), strict=True))
@@ -395,7 +395,7 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
 def test_a_manifest_that_shrinks_is_said(ser: Ser, tree: Path) -> None:
     assert "listed" not in ser(*EXTRACT).stderr
     fewer = ser(*EXTRACT[:-1], tree / "Actor_01")
-    assert "ravdess.csv listed 24 clips before and lists 6 now. Extract the whole folder to have all." in fewer.stderr
+    assert "ravdess.csv listed 24 clips before and lists 6 now. Extract the whole folder to list all." in fewer.stderr
 
 
 def test_one_recording_in_two_datasets_is_stored_once(ser: Ser, tree: Path, tmp_path: Path) -> None:

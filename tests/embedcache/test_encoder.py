@@ -145,7 +145,7 @@ def test_devices_that_could_be(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "CPU", "cuda:1:2", "cpu:0"])
 def test_devices_that_could_not(device: str) -> None:
-    with pytest.raises(EncoderError, match="have auto, cpu, cuda, cuda:N"):
+    with pytest.raises(EncoderError, match="wanted auto, cpu, cuda or cuda:N"):
         check_device(device)
 
 

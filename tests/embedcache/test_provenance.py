@@ -102,7 +102,7 @@ def test_a_checkpoint_keeps_its_list(tmp_path: Path) -> None:
         with pytest.raises(EncoderError, match="does not list"):
             read_checkpoint_training_list(tmp_path, MADE.sha256)
     (tmp_path / CARD).unlink()
-    with pytest.raises(EncoderError, match="Copy the whole checkpoint again"):
+    with pytest.raises(EncoderError, match="Copy the complete checkpoint again"):
         read_checkpoint_training_list(tmp_path, MADE.sha256)
 
 

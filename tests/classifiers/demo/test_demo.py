@@ -436,7 +436,11 @@ def test_the_command_says_what_is_wrong(models: tuple[Model, ...], ser: Ser, tmp
         taken.listen()
         port = taken.getsockname()[1]
         for arguments, said in {
-            (model, "--host", "0.0.0.0"): "lets other machines in: give --auth USER:PASSWORD",
+            (
+                model,
+                "--host",
+                "0.0.0.0",
+            ): "--host 0.0.0.0 admits other machines; wanted --auth USER:PASSWORD. Add it, or omit --host",
             (model, "--auth", "ann"): "--auth has no password; wanted USER:PASSWORD",
             (
                 model,

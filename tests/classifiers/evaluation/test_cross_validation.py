@@ -147,7 +147,7 @@ def test_the_leaderboard_has_the_designed_columns_and_ranks_peers(noisy: Task) -
     assert " ".join(COLUMNS) == (
         "rank head encoder view dataset classes protocol folds seeds uar uar_low uar_high uar_fold_mean uar_fold_sd "
         "war macro_f1 ece fit_seconds predict_ms p_vs_best leaks n_clips n_speakers fold_hash fingerprint version run "
-        "labels copies augment brier"
+        "labels copies augment brier uar_seed_sd smallest_difference notes"
     )
     heads = ["logreg", "svm", "layer_weighted"]
     both = compare(noisy, heads, "random", n_folds=3, jobs=1) + compare(noisy, heads, "speakers", n_folds=3, jobs=1)
@@ -252,7 +252,9 @@ def test_two_stores_of_one_name_are_never_guessed_between(artifacts: Artifacts) 
     assert sorted(p.encoder for p in predictions) == sorted([store.folder.name, other.folder.name])
     assert to_csv(leaderboard(load_predictions(folder))) == (folder / "leaderboard.csv").read_text()
     assert len(list(folder.glob("confusion-*.png"))) == 2
-    with pytest.raises(DataError, match=r"several encoders have ravdess: mfcc-.*, mfcc-.*. Pick one with --encoder"):
+    with pytest.raises(
+        DataError, match=r"several encoders have vectors of ravdess: mfcc-.*, mfcc-.*. Choose one with --encoder"
+    ):
         Task.load(artifacts=artifacts)
     task = Task.load(encoder=other.folder.name, artifacts=artifacts)
     assert task.fingerprint == other.info.fingerprint

@@ -1,4 +1,4 @@
-"""Intervals: resampling rows the slow way as the oracle, scipy's bootstrap as another, and how often they hold."""
+"""Intervals: leaving speakers out the slow way as the oracle, scipy's formulas, and how often intervals hold."""
 
 import csv
 import io
@@ -6,12 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from helpers.leaderboards import BALANCED, IMBALANCED, simulated
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from classifiers import Predictions, compare, leaderboard
 from classifiers.checks import toy_task
-from classifiers.evaluation.intervals import intervals, intervals_csv, percentiles, speaker_bootstrap, speaker_draws
-from classifiers.evaluation.metrics import aurc, bin_sums, brier, ece, ece_of, macro_f1, uar, war
+from classifiers.evaluation.intervals import intervals, intervals_csv, recall_estimate, uar_estimate, uar_interval
+from classifiers.evaluation.jackknife import Estimate, degrees_of_freedom, selection_errors
+from classifiers.evaluation.leaderboard import tables
+from classifiers.evaluation.metrics import aurc, brier, ece, macro_f1, uar, war
 
 SCORES = {
     "uar": lambda p: float(uar(p.matrix())),
@@ -21,11 +27,12 @@ SCORES = {
     "brier": lambda p: brier(p.proba, p.truth_columns),
     "aurc": lambda p: float(aurc(p.proba, p.correct)),
 }
+RECALLS = ("uar", "war", "macro_f1")
 
 
 @pytest.fixture(scope="module")
 def made() -> Predictions:
-    """A head that errs, on 8 speakers."""
+    """A head that errs, on 8 speakers, with two seeds."""
     task = toy_task(seed=1)
     noisy = replace(task, X=task.X + 5 * np.random.default_rng(0).standard_normal(task.X.shape).astype(np.float32))
     (p,) = compare(noisy, ["logreg"], "speakers", n_folds=4, seeds=2, jobs=1)
@@ -38,77 +45,151 @@ def taken(p: Predictions, rows: np.ndarray) -> Predictions:
     return replace(p, **{name: getattr(p, name)[rows] for name in names})
 
 
-def test_every_score_has_the_interval_that_resampling_its_rows_gives(
-    made: Predictions, monkeypatch: pytest.MonkeyPatch
+def of_one_label(p: Predictions) -> Predictions:
+    """The head that always predicts the first label."""
+    proba = np.zeros_like(p.proba)
+    proba[:, 0] = 1
+    return replace(p, predicted=np.full(len(p.truth), p.labels[0]), proba=proba)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_the_standard_error_is_that_of_leaving_each_speaker_out(
+    made: Predictions, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """Speakers of unequal size; each resample is built row by row and scored by what scores everything."""
-    monkeypatch.setattr("classifiers.evaluation.intervals.AT_ONCE", 1)
+    """Speakers of unequal size; each sample without a speaker is scored by what scores everything."""
+    monkeypatch.setattr("classifiers.evaluation.intervals.AT_ONCE", at_once)
     p = taken(made, np.flatnonzero((made.speakers < "s4") | (np.arange(len(made.truth)) % 3 > 0)))
     names = np.unique(p.speakers)
-    rows = [np.flatnonzero(p.speakers == name) for name in names]
-    drawn = speaker_draws(len(names), 40)
-    resamples = [taken(p, np.concatenate([np.tile(r, t) for r, t in zip(rows, times, strict=True)])) for times in drawn]
-    monkeypatch.setattr("classifiers.evaluation.intervals.speaker_draws", lambda n, *_: speaker_draws(n, 40))
     found = {one.metric: one for one in intervals(p)}
     assert list(found) == list(SCORES)
     for metric, score in SCORES.items():
-        scores = np.array([score(resample) for resample in resamples])
-        if metric == "ece":  # chance makes it larger
-            scores -= scores.mean() - score(p)
-        wanted = (score(p), *percentiles(scores))
-        assert (found[metric].value, found[metric].low, found[metric].high) == pytest.approx(wanted), metric
+        without = np.array([score(taken(p, np.flatnonzero(p.speakers != name))) for name in names])
+        error = np.sqrt((len(names) - 1) / len(names) * np.square(without - without.mean()).sum())
+        assert found[metric].value == pytest.approx(score(p))
+        if metric in ("brier", "aurc"):
+            clips = np.array([(p.speakers == name).sum() for name in names])
+            df = np.square(clips).sum() ** 2 / (clips.astype(float) ** 4).sum() - 1
+            half = student.ppf(0.975, df) * error
+            assert (found[metric].low, found[metric].high) == pytest.approx((score(p) - half, score(p) + half)), metric
+        elif metric in RECALLS:
+            estimate = recall_estimate(p.matrices_by(p.speakers), {"uar": uar, "war": war}.get(metric, macro_f1), 2)
+            assert np.sqrt(np.square(estimate.influence).sum()) == pytest.approx(error), metric
+        else:
+            bias = max(0, (len(names) - 1) * (without.mean() - score(p)))
+            assert found[metric].value - found[metric].low > bias
 
 
-def test_a_small_calibration_error_lies_in_its_interval() -> None:
-    """Of a head that is as certain as it should be, resamples err more than the sample: the interval is moved."""
-    rng = np.random.default_rng(5)
-    p = voices(rng, 8, each=90)
-    right = rng.random(len(p.truth)) < p.proba.max(axis=1)
-    likeliest = np.array(p.labels)[p.proba.argmax(axis=1)]
-    other = np.array(p.labels)[(p.proba.argmax(axis=1) + 1) % 3]
-    found = {one.metric: one for one in intervals(replace(p, truth=np.where(right, likeliest, other)))}["ece"]
-    sums = bin_sums(p.proba, right, np.unique(p.speakers, return_inverse=True)[1])
-    assert speaker_bootstrap(sums, ece_of)[0] > found.low
-    assert 0 <= found.low < found.value < found.high
+def test_wilsons_bounds_are_scipys() -> None:
+    """With the variance of 40 independent clips and the normal distribution, the interval is that of a proportion."""
+    wanted = binomtest(30, 40).proportion_ci(0.95, "wilson")
+    spread = np.array([1.0, -1.0]) * np.sqrt(0.75 * 0.25 / 40 / 2)
+    found = Estimate(0.75, spread, df=1e9, clips=1e9).interval()
+    assert found == pytest.approx((wanted.low, wanted.high), abs=1e-6)
 
 
-def test_percentiles_by_hand() -> None:
-    """Of 0 … 100, 95 % lie between 2.5 and 97.5; a score that a resample lacks does not count."""
-    assert percentiles(np.array([*range(101), np.nan])) == pytest.approx((2.5, 97.5))
+def test_more_seeds_of_the_same_clips_are_no_more_clips(made: Predictions) -> None:
+    one_seed = taken(made, np.flatnonzero(made.seeds == "0"))
+    twice = taken(one_seed, np.tile(np.arange(len(one_seed.truth)), 2))
+    twice = replace(twice, seeds=np.repeat(["0", "1"], len(one_seed.truth)))
+    assert uar_interval(twice) == pytest.approx(uar_interval(one_seed))
 
 
-def test_draws_are_of_all_speakers_and_always_the_same() -> None:
-    drawn = speaker_draws(5, 1000)
-    assert drawn.shape == (1000, 5)
-    assert set(drawn.sum(axis=1)) == {5}
-    np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.1)
-    np.testing.assert_array_equal(drawn, speaker_draws(5, 1000))
-    assert (drawn != speaker_draws(5, 1000, seed=1)).any()
+@pytest.mark.parametrize("value", ["right", "wrong"])
+def test_no_interval_has_width_0(made: Predictions, value: str) -> None:
+    other = np.array([made.labels[1 - made.labels.index(label)] for label in made.truth.tolist()])
+    predicted = made.truth if value == "right" else other
+    proba = np.where(np.array(made.labels)[None] == predicted[:, None], 1.0, 0.0)
+    for one in intervals(replace(made, predicted=predicted, proba=proba)):
+        assert one.value in (0, 1, 2)
+        assert 0 <= one.low < one.high <= (2 if one.metric == "brier" else 1), one.metric
 
 
-def test_against_scipys_bootstrap(made: Predictions) -> None:
-    """scipy draws speakers by other random numbers: with many resamples the ends agree to the second digit."""
-    matrices = made.matrices_by(made.speakers)
-    found = bootstrap(
-        (np.arange(len(matrices)),),
-        lambda drawn, axis: uar(matrices[drawn].sum(axis=axis % drawn.ndim)),
-        n_resamples=20_000,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(7),
-    ).confidence_interval
-    assert speaker_bootstrap(matrices, uar, resamples=20_000) == pytest.approx((found.low, found.high), abs=0.004)
+@given(seed=st.integers(0, 999), n_speakers=st.integers(3, 9), recall=st.floats(0.02, 0.98))
+@settings(max_examples=40, deadline=None)
+def test_an_interval_holds_its_score_and_stays_in_its_range(seed: int, n_speakers: int, recall: float) -> None:
+    first, *others = simulated(np.random.default_rng(seed), n_speakers, (3, 2, 1), [recall] * 4)
+    alone = {one.metric: one for one in intervals(first)}
+    for one in intervals(first, others):
+        assert 0 <= one.low <= one.value <= one.high <= (2 if one.metric == "brier" else 1)
+        assert one.low <= alone[one.metric].low + 1e-12
+        assert one.high >= alone[one.metric].high - 1e-12
+
+
+def test_a_majority_guesser_has_an_interval_around_its_score() -> None:
+    """Two of 24 speakers have the rare label: a bootstrap would lose it, and score the guesser 1."""
+    (p,) = simulated(np.random.default_rng(0), 24, (9, 3), [0.5])
+    p = of_one_label(taken(p, np.flatnonzero((p.truth == "label0") | np.isin(p.speakers, ["s3", "s4"]))))
+    found = {one.metric: one for one in intervals(p)}["uar"]
+    assert found.value == 0.5
+    assert 0.1 < found.low < 0.5 < found.high < 0.9
+
+
+def test_a_label_of_one_speaker_allows_no_interval_and_the_row_says_so() -> None:
+    (p,) = simulated(np.random.default_rng(0), 6, (9, 3), [0.5])
+    p = taken(p, np.flatnonzero((p.truth == "label0") | (p.speakers == "s3")))
+    found = {one.metric: one for one in intervals(p)}
+    assert np.isnan([found[metric].low for metric in ("uar", "macro_f1")]).all()
+    assert found["war"].low < found["war"].value
+    (row,) = leaderboard([p])
+    assert np.isnan(row.uar_low)
+    assert row.notes == "no interval of UAR and macro-F1: only one speaker has clips of label1"
+
+
+def test_degrees_of_freedom_by_hand() -> None:
+    assert degrees_of_freedom(np.full((6, 3), 10)) == pytest.approx(5)
+    two_of_six = np.array([[10, 5], [10, 5], *[[10, 0]] * 4])
+    shares = np.array([1 / 36 + 1 / 4] * 2 + [1 / 36] * 4)
+    assert degrees_of_freedom(two_of_six) == pytest.approx(shares.sum() ** 2 / (shares**2).sum() - 1)
+
+
+def test_more_speakers_than_are_left_out_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of speakers are left out instead: nearly the same interval, in bounded time and memory."""
+    (p,) = simulated(np.random.default_rng(0), 300, (2, 2), [0.6])
+    alone = {one.metric: one for one in intervals(p)}
+    monkeypatch.setattr("classifiers.evaluation.jackknife.MAX_GROUPS", 100)
+    for one in intervals(p):
+        assert one.value == pytest.approx(alone[one.metric].value)
+        assert one.low == pytest.approx(alone[one.metric].low, abs=0.01)
+        assert one.high == pytest.approx(alone[one.metric].high, abs=0.01)
+
+
+def test_the_row_ranked_first_has_a_longer_lower_arm() -> None:
+    heads = simulated(np.random.default_rng(3), 10, BALANCED, [0.5] * 10)
+    (table,) = tables(heads)
+    alone = uar_interval(table.predictions[0])
+    first, second = table.rows[:2]
+    assert first.uar_low < alone[0] - 0.005
+    assert first.uar_high == pytest.approx(alone[1])
+    assert (second.uar_low, second.uar_high) == uar_interval(table.predictions[1])
+    found = {(one.head, one.metric): one for one in table.intervals()}
+    assert found[first.head, "uar"].low == first.uar_low
+    assert found[second.head, "uar"].low == second.uar_low
+
+
+def test_a_head_far_ahead_and_a_twin_need_no_longer_arm() -> None:
+    first, *others = simulated(np.random.default_rng(3), 10, BALANCED, [0.9, 0.4, 0.4, 0.4])
+    assert uar_interval(first, others) == pytest.approx(uar_interval(first), abs=0.004)
+    assert uar_interval(first, [replace(first, head="twin")]) == pytest.approx(uar_interval(first), abs=0.004)
+
+
+def test_selection_errors_are_those_of_the_largest() -> None:
+    """Independent equal heads and many speakers: the largest of four normal errors, whose mean is 1.03."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4, 4000)) / np.sqrt(4000)
+    equal = [Estimate(0.5, row / np.sqrt(np.square(row).sum()) * 0.02, 1e6) for row in rows]
+    assert selection_errors(equal).mean() == pytest.approx(1.03, abs=0.05)
+    assert selection_errors(equal[:1]).mean() == pytest.approx(0, abs=0.05)
 
 
 def test_the_table_says_what_it_holds_and_agrees_with_the_leaderboard(made: Predictions) -> None:
     lines = list(csv.DictReader(io.StringIO(intervals_csv(intervals(made)))))
     (row,) = leaderboard([made])
-    assert " ".join(lines[0]) == "dataset encoder head protocol metric value low high level resamples speakers"
+    assert " ".join(lines[0]) == "dataset encoder head protocol metric value low high level speakers"
     by_metric = {line["metric"]: line for line in lines}
     for metric in ("uar", "war", "macro_f1", "ece", "brier"):
         assert float(by_metric[metric]["value"]) == pytest.approx(getattr(row, metric), abs=1e-4)
     assert float(by_metric["uar"]["low"]) == pytest.approx(row.uar_low, abs=1e-4)
-    assert {(line["level"], line["resamples"], line["speakers"]) for line in lines} == {("0.9500", "2000", "8")}
+    assert {(line["level"], line["speakers"]) for line in lines} == {("0.9500", "8")}
 
 
 def test_too_few_speakers_have_scores_and_no_interval(made: Predictions) -> None:
@@ -117,48 +198,40 @@ def test_too_few_speakers_have_scores_and_no_interval(made: Predictions) -> None
     assert len(lines) == 6
     assert {(line["low"], line["high"], line["speakers"]) for line in lines} == {("", "", "2")}
     assert all(float(line["value"]) >= 0 for line in lines)
+    assert leaderboard([two])[0].notes == "no intervals: 2 speakers, fewer than 3"
 
 
-def voices(rng: np.random.Generator, n: int, each: int = 60) -> Predictions:
-    """n speakers, who differ in how well they are understood; the head is too sure of itself."""
-    labels = np.array(["a", "b", "c"])
-    speaker = np.repeat(np.arange(n), each)
-    truth = np.tile([0, 1, 2], len(speaker) // 3)
-    clear = rng.normal(1.0, 0.7, n)[speaker]
-    evidence = rng.standard_normal((len(truth), 3)) + clear[:, None] * np.eye(3)[truth]
-    proba = np.exp(2 * evidence)
-    proba /= proba.sum(axis=1, keepdims=True)
-    one = np.full(len(truth), "1")
-    names, ids = (np.char.add(prefix, values.astype(str)) for prefix, values in (("s", speaker), ("c", truth)))
-    said = labels[proba.argmax(axis=1)]
-    return Predictions(
-        "h", "e", "d", "pooled", "speakers", tuple(labels), ids, names, one, one, labels[truth], said, proba
-    )
+TRIALS = 300
+LEAST, MOST = 0.93, 0.975  # coverage, whose standard error over the trials is 0.013
+
+
+def coverage(n_speakers: int, clips: tuple[int, ...], n_heads: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The shares of trials in which the intervals of any head, and of the head ranked first, hold the true score."""
+    (many,) = simulated(np.random.default_rng(99), 4000, clips, [0.5])
+    true = {one.metric: one.value for one in intervals(many)} | {"uar": 0.5, "war": 0.5}
+    rng = np.random.default_rng([n_speakers, len(clips), n_heads])
+    alone, first = dict.fromkeys(SCORES, 0.0), dict.fromkeys(SCORES, 0.0)
+    for _ in range(TRIALS):
+        heads = simulated(rng, n_speakers, clips, [0.5] * n_heads)
+        for one in intervals(heads[0]):
+            alone[one.metric] += (one.low <= true[one.metric] <= one.high) / TRIALS
+        best, *others = sorted(heads, key=lambda p: -uar_estimate(p).value)
+        for one in intervals(best, others):
+            first[one.metric] += (one.low <= true[one.metric] <= one.high) / TRIALS
+    return alone, first
 
 
 @pytest.mark.long
-def test_how_often_an_interval_holds_the_true_score(record_property) -> None:
-    """The true score is that of 4000 speakers. With 24 of them 95 % are meant, and 92 to 94 % are had."""
-    rng = np.random.default_rng(0)
-    true = {one: score(voices(rng, 4000)) for one, score in SCORES.items()}
-    trials, held = 300, dict.fromkeys(SCORES, 0)
-    for _ in range(trials):
-        for one in intervals(voices(rng, 24)):
-            held[one.metric] += one.low <= true[one.metric] <= one.high
-    for metric, times in held.items():
-        record_property(f"{metric} held, of {trials}", times)
-        assert times >= 0.88 * trials, metric
-
-
-def test_three_speakers_have_an_interval_and_two_have_none(made: Predictions) -> None:
-    """Of every score alike."""
-    for n, known in ((3, True), (2, False)):
-        few = taken(made, np.flatnonzero(np.isin(made.speakers, np.unique(made.speakers)[:n])))
-        assert {np.isfinite(one.low) for one in intervals(few)} == {known}
-
-
-def test_a_seed_decides_the_resamples() -> None:
-    matrices = np.random.default_rng(0).integers(0, 9, (6, 2, 2))
-    first, again, other = (speaker_bootstrap(matrices, uar, resamples=50, seed=seed) for seed in (0, 0, 7))
-    assert first == again != other
-    assert speaker_bootstrap(matrices, uar, resamples=50) == first
+@pytest.mark.parametrize("n_speakers", [4, 6, 10, 24])
+@pytest.mark.parametrize("clips", [BALANCED, IMBALANCED], ids=["balanced", "40:10:6:1"])
+@pytest.mark.parametrize("n_heads", [6, 10])
+def test_how_often_an_interval_holds_the_true_score(
+    n_speakers: int, clips: tuple[int, ...], n_heads: int, record_property
+) -> None:
+    alone, first = coverage(n_speakers, clips, n_heads)
+    record_property("any row", " ".join(f"{name} {share:.3f}" for name, share in alone.items()))
+    record_property("row ranked first", " ".join(f"{name} {share:.3f}" for name, share in first.items()))
+    assert LEAST <= alone["uar"] <= MOST
+    assert LEAST <= first["uar"] <= MOST
+    assert min(alone.values()) >= 0.9
+    assert min(first.values()) >= 0.87

@@ -544,7 +544,9 @@ def test_an_encoder_computes_what_it_did_for_any_length(tmp_path: Path, family: 
 def test_the_command(ser: Ser, model: Path) -> None:
     told = ser("export", model)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(f"{model}/onnx: head.onnx, model.json\nlargest difference of probabilities")
+    assert told.stdout.startswith(
+        f"{model}/onnx: head.onnx, model.json\nlargest difference of a probability from `ser predict`: "
+    )
 
 
 @pytest.mark.long

@@ -110,7 +110,9 @@ def test_what_failed_is_said_and_the_rest_is_answered(model: Path, tree: Path, s
     for fault in ("short.wav: lasts 5 ms", "song.mp3: is a program; wanted WAV", "no, \u00e9.wav: cannot be read"):
         assert f"error: {tree.parent}" in done.stderr
         assert fault in done.stderr
-    assert done.stderr.splitlines()[-1] == "error: 3 of 16 files have no prediction."
+    assert (
+        done.stderr.splitlines()[-1] == "error: 3 of 16 files have no prediction; the messages above give the reasons."
+    )
 
 
 def test_a_folder_without_audio_and_a_pattern_without_a_match_fail_alone(

@@ -378,7 +378,7 @@ def test_the_command(
     assert ser("--no-audio") == (0, f"{latest / 'report.html'}\n", "")
     both = tmp_path / "both.html"
     assert ser(*(run.name for run in runs), "--out", both) == (0, f"{both}\n", "")
-    assert "Flattery: the effect of shared speakers" in both.read_text()
+    assert "<h2>Gain from shared speakers</h2>" in both.read_text()
     code, out, err = ser("nope")
     assert (code, out) == (1, "")
     assert err.startswith("error: no run 'nope'; have 2-random, 2-speakers.")

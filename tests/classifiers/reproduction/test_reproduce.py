@@ -81,7 +81,7 @@ def test_what_is_not_here_is_named_with_the_way_to_get_it(ser: Ser, tree: Path) 
     assert lacking.stderr.count("http") >= 4
     listed = ser("reproduce").stdout
     assert "accuracy 69.44\t2-D CNN over (30, 216) MFCC" in listed
-    assert "frozen-mlp\tnot here\tnot here: ravdess\taccuracy 95.31, macro-F1 94.92\tfrozen" in listed
+    assert "frozen-mlp\tnot here\tmissing: ravdess\taccuracy 95.31, macro-F1 94.92\tfrozen" in listed
     assert "no recipe 'mlp-frozen'" in ser("reproduce", "mlp-frozen").stderr
     assert "--root is the folder of one dataset" in ser("reproduce", "mfcc-cnn", "--root", tree).stderr
 

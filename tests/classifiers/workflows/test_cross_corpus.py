@@ -89,7 +89,7 @@ def test_pairs_that_share_too_little_are_said(place: Artifacts, tmp_path: Path) 
     _, cells = cross(place, asked, jobs=1, log=said.append)
     assert [(cell.train, cell.test) for cell in cells] == [("emodb", "tess")]
     shared = "angry; files of tess that are also in cremad: 1"
-    assert said == [f"note: cremad and tess: left out. They share fewer than two labels ({shared})."]
+    assert said == [f"note: cremad and tess: left out. The datasets share fewer than two labels ({shared})."]
     with pytest.raises(DataError, match="no pair of datasets can be compared"):
         cross(place, CrossConfig(("cremad",), ("tess",), heads=("logreg",), labels=asked.labels), jobs=1)
 
@@ -133,8 +133,8 @@ def test_labels_that_exclusion_leaves_untested_are_no_labels_of_the_pair(place: 
     _, cells = cross(Artifacts(tmp_path / "artifacts"), asked, jobs=1, log=said.append)
     assert [(cell.train, cell.labels, cell.excluded) for cell in cells] == [("emodb", "happy+sad", 0)]
     assert said == [
-        "note: cremad and folder-part: left out. They share fewer than two labels (sad; files of folder-part that "
-        "are also in cremad: 2)."
+        "note: cremad and folder-part: left out. The datasets share fewer than two labels (sad; files of folder-part "
+        "that are also in cremad: 2)."
     ]
 
 
@@ -147,7 +147,9 @@ def test_a_diagonal_that_cannot_be_is_left_out_before_anything_is_fitted(place: 
     _, cells = cross(Artifacts(tmp_path / "artifacts"), CrossConfig(both, both, heads=("logreg",)), log=said.append)
     assert {(cell.train, cell.test) for cell in cells} == {("cremad", "cremad"), both, both[::-1]}
     assert len(said) == 1
-    assert said[0].startswith("note: folder-one alone: left out. protocol 'speakers' with 2 folds needs 2 speakers")
+    assert said[0].startswith(
+        "note: folder-one tested on itself: left out. protocol 'speakers' with 2 folds needs 2 speakers"
+    )
 
 
 def test_one_corpus_under_two_names_leaks_its_speakers(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_quickstart_says_what_it_is_and_prints_a_leaderboard(ser: Ser, tmp_path:
     result = ser("quickstart")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == "These voices are synthetic: the scores show that the pipeline works, and nothing about emotion."
+    assert lines[0] == "These voices are synthetic: scores show that the pipeline works, but say nothing about emotion."
     assert "wav2vec2-base-untrained (random weights) is used instead" in result.stdout
     for protocol in ("speakers", "random"):
         assert f"sample, protocol {protocol}: 4 folds, 128 clips, 8 speakers, 8 labels (chance 0.125)" in result.stdout

@@ -356,7 +356,7 @@ def test_audio_that_changed_since_its_copies_were_listed_is_refused(tree: Path, 
     made = copies_of(keyed(tree), Augmentation(("noise",)))
     write(tree / "Actor_04" / "03-01-01-01-01-01-04.wav", noise(0.2, seed=5))
     encoder = load_encoder("mfcc")
-    with pytest.raises(AudioError, match=r"04.wav: changed while it was being extracted"):
+    with pytest.raises(AudioError, match=r"04.wav: changed during the extraction"):
         extract(made, encoder, EmbeddingStore.of(tmp_path, encoder.info))
 
 

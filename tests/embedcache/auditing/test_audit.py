@@ -263,7 +263,7 @@ def test_one_label_alone_is_a_fault(tmp_path: Path) -> None:
 
 def test_a_tree_that_is_no_such_dataset_stops(spec: Dataset, tree: Path) -> None:
     write(tree / "Actor_01" / "hello.wav", noise(0.2))
-    with pytest.raises(DataError, match="1 files do not parse"):
+    with pytest.raises(DataError, match="1 files do not belong to the dataset"):
         audit(spec, tree)
 
 

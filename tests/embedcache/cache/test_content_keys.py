@@ -103,7 +103,10 @@ def test_a_key_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said_and_has_no_key(tmp_path: Path) -> None:
     facts = KeyMemo().look_up(str(tmp_path / "gone.wav"))
     assert (facts.key, facts.seconds) == ("", 0.0)
-    assert facts.fault == f"{tmp_path / 'gone.wav'}: cannot be read: No such file or directory."
+    assert (
+        facts.fault
+        == f"{tmp_path / 'gone.wav'}: cannot be read: No such file or directory. Check the path and its permissions."
+    )
 
 
 @pytest.mark.usefixtures("old_clock")
@@ -188,5 +191,7 @@ def test_a_listed_recording_has_the_listed_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(0.1))
     key = hashlib.sha256(path.read_bytes()).hexdigest()
     assert listed_recording(Clip("d", "a", str(path), "sad", "ann", key=key)).key == key
-    with pytest.raises(AudioError, match=r"a.wav: is not the file that the manifest lists. Run again with --root"):
+    with pytest.raises(
+        AudioError, match=r"a.wav: differs from the file that the manifest lists. Run again with --root"
+    ):
         listed_recording(Clip("d", "a", str(path), "sad", "ann", key="0" * 64))

@@ -268,7 +268,7 @@ def test_a_link_that_leads_nowhere_is_a_fault(store: EmbeddingStore) -> None:
 def test_layers_that_there_are_not_are_refused(store: EmbeddingStore) -> None:
     store.write([key(50)], {"frames:1": ragged(3)})
     for layer in (3, -4, 99):
-        with pytest.raises(StoreError, match=f"has layers 0 to 2; got {layer}"):
+        with pytest.raises(StoreError, match=f"got layer {layer}; wanted 0 to 2"):
             store.read_frames([key(50)], layer)
 
 

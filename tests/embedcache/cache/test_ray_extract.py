@@ -164,7 +164,7 @@ def test_what_a_task_raises_reaches_the_driver(
     manifest = add_keys(datasets.get("ravdess").manifest(tree))
     changed = Path(manifest.clips[5].path)
     changed.write_bytes(Path(manifest.clips[0].path).read_bytes())
-    with pytest.raises(SerError, match=f"^{changed}: changed while it was being extracted"):
+    with pytest.raises(SerError, match=f"^{changed}: changed during the extraction"):
         spread(manifest, tmp_path / "cache", monkeypatch)
     with pytest.raises(EncoderError, match="no machine of the cluster has a GPU"):
         extract(

@@ -126,7 +126,7 @@ def test_a_full_disk(world: tuple, tmp_path: Path, record_property: Count) -> No
         process = start(tree, tmp_path / "disk")
         _, said = process.communicate()
         assert process.returncode == 1
-        assert "No space left on device. What was stored before is whole: make room" in said
+        assert "No space left on device. Stored vectors are intact. Make room" in said
         kept = len(stored(tmp_path / "disk").keys)
         assert 0 < kept < len(manifest)
         assert stored(tmp_path / "disk").verify() == []
@@ -144,7 +144,7 @@ def test_files_that_may_not_grow(world: tuple, tmp_path: Path) -> None:
     process = start(tree, tmp_path, 0, preexec_fn=limit)
     _, said = process.communicate()
     assert process.returncode in (0, 1)
-    assert process.returncode == 0 or "File too large. What was stored before is whole" in said
+    assert process.returncode == 0 or "File too large. Stored vectors are intact" in said
     check(tmp_path, manifest, layers)
 
 
@@ -166,7 +166,7 @@ def test_a_read_only_folder(public: tuple[Path, Manifest]) -> None:
     with nobody():
         np.testing.assert_array_equal(stored(cache).read(manifest.keys[:4], "layers"), truth(manifest)[:4])
         assert verify(shard.path.parent) == []
-        with pytest.raises(StoreError, match="Permission denied. What was stored before is whole"):
+        with pytest.raises(StoreError, match="Permission denied. Stored vectors are intact"):
             extract(manifest, Toy(), stored(cache))
     data = bytearray(shard.path.read_bytes())
     data[-1] ^= 1
@@ -378,7 +378,7 @@ def test_audio_that_changes_while_it_is_read(tmp_path: Path, rounds: int, record
                 extract(keyed(tree), Toy(), stored(tmp_path))
             except SerError as error:
                 refused += 1
-                assert any(word in str(error) for word in ("changed while", "is truncated", "is empty", "be decoded"))
+                assert any(word in str(error) for word in ("changed during", "is truncated", "is empty", "be decoded"))
     finally:
         ended.set()
         recorder.join()

@@ -231,7 +231,8 @@ def test_an_utterance_that_no_file_tells_of_is_said(tmp_path: Path) -> None:
     for path in root.rglob("Ses02*.txt"):
         path.unlink()
     with pytest.raises(
-        DataError, match="3 files do not parse(?s:.*)no file dialog/EmoEvaluation/Ses.* gives its category"
+        DataError,
+        match="3 files do not belong to the dataset(?s:.*)no file dialog/EmoEvaluation/Ses.* gives its category",
     ):
         read("iemocap", root)
 

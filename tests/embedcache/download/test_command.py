@@ -28,14 +28,14 @@ def test_the_command_says_where_it_is_and_what_comes_next(
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         f"ravdess: {tmp_path} is complete",
-        "files downloaded now: 1, 4 unpacked from archives; there before: 0",
+        "files downloaded now: 1, 4 unpacked from archives; already complete: 0",
         "licence: CC BY-NC-SA 4.0",
         f"cite:    {what.citation}",
     ]
     assert f"Next: ser audit --dataset ravdess --root {tmp_path}" in said.err
     assert f"ser extract --dataset ravdess --root {tmp_path}" in said.err
     assert told(monkeypatch, what, "--root", tmp_path) == 0
-    assert "files downloaded now: 0; there before: 1" in capsys.readouterr().out
+    assert "files downloaded now: 0; already complete: 1" in capsys.readouterr().out
     assert len(datasets.get("ravdess").manifest(tmp_path)) == 4
 
 

@@ -253,9 +253,9 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(EncoderError, match=r"--device cuda: torch .* sees 0 CUDA devices. Use --device cpu"):
         load_encoder("wav2vec2-base-untrained", "cuda")
-    with pytest.raises(EncoderError, match="no device 'gpu'; have auto, cpu, cuda"):
+    with pytest.raises(EncoderError, match="got the device 'gpu'; wanted auto, cpu, cuda or cuda:N"):
         load_encoder("wav2vec2-base-untrained", "gpu")
-    with pytest.raises(EncoderError, match="no device 'meta'; have auto, cpu, cuda, cuda:N"):
+    with pytest.raises(EncoderError, match="got the device 'meta'; wanted auto, cpu, cuda or cuda:N"):
         load_encoder("wav2vec2-base-untrained", "meta")
     with pytest.raises(EncoderError, match="mfcc has no weights and runs on the CPU only"):
         load_encoder("mfcc", "cuda")

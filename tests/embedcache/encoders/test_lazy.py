@@ -59,7 +59,7 @@ def test_a_file_that_changed_is_loaded_again(folder: Path, tmp_path: Path) -> No
     new = load(folder, memory)
     assert not isinstance(new, LazyEncoder)
     assert new.info.fingerprint != old.fingerprint
-    with pytest.raises(EncoderError, match="tiny: its checkpoint changed while it was used. Run again"):
+    with pytest.raises(EncoderError, match="tiny: the checkpoint changed during the run. Run the command again"):
         stale.encode([WAVE], ["pooled"])
 
 
@@ -99,7 +99,7 @@ def test_after_a_change_the_next_run_knows_better(folder: Path, tmp_path: Path) 
     load(folder, memory)
     stale = load(folder, memory)
     shutil.copy(save_checkpoint(tmp_path / "other", layer_norm_eps=1e-4) / "config.json", folder / "config.json")
-    with pytest.raises(EncoderError, match="changed while it was used"):
+    with pytest.raises(EncoderError, match="the checkpoint changed during the run"):
         stale.encode([WAVE], ["pooled"])
     assert np.isfinite(load(folder, memory).encode([WAVE], ["pooled"])["pooled"]).all()
     assert len(json.loads(memory.read_text())) == 1  # nothing old is kept

@@ -221,7 +221,7 @@ def test_a_processor_without_fast_bf16_says_so(checkpoint: Path, monkeypatch: py
     heard: list[str] = []
     load_encoder(str(checkpoint), "cpu", "bf16", log=heard.append)
     assert heard == ["note: this processor has no bf16 instructions; --precision fp32 is faster here, and exact."]
-    with pytest.raises(EncoderError, match="no precision 'fp8'; have fp32, bf16, fp16"):
+    with pytest.raises(EncoderError, match="got the precision 'fp8'; wanted one of fp32, bf16, fp16"):
         load_encoder(str(checkpoint), precision="fp8")
 
 

@@ -1,0 +1,57 @@
+"""Notes on a row of a leaderboard: what a reader has to know before the score is compared with others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from embedcache.text import count
+
+from .metrics import uar
+from .predictions import Predictions
+from .statistics import MIN_SPEAKERS
+
+NEARLY_ALL = 0.9  # share of the clips of a fold that are predicted as one label
+EXCESS = 0.25  # by which this share exceeds that of the clips that have the label
+UNION = "+"  # joins the names of datasets that are combined
+
+
+def row_notes(p: Predictions) -> list[str]:
+    """Return sentences about missing intervals, folds with one predicted label, and the parts of combined datasets."""
+    return [*_labels_of_one_speaker(p), *_one_label_folds(p), *_scores_of_parts(p)]
+
+
+def _labels_of_one_speaker(p: Predictions) -> Iterator[str]:
+    pairs = set(zip(p.truth.tolist(), p.speakers.tolist(), strict=True))
+    speakers = {label: [s for one, s in pairs if one == label] for label in p.labels}
+    alone = sorted(label for label, found in speakers.items() if len(found) == 1)
+    if len(set(p.speakers.tolist())) < MIN_SPEAKERS:
+        yield f"no intervals: {count(len(set(p.speakers.tolist())), 'speaker')}, fewer than {MIN_SPEAKERS}"
+    elif alone:
+        yield f"no interval of UAR and macro-F1: only one speaker has clips of {', '.join(alone)}"
+
+
+def _one_label_folds(p: Predictions) -> Iterator[str]:
+    """Yield a sentence for each fold whose predictions are nearly all the same label, although its clips are not."""
+    splits = np.unique(p.splits)
+    matrices = p.matrices_by(p.splits)
+    clips = matrices.sum(axis=(1, 2))
+    predicted = matrices.sum(axis=1) / clips[:, None]
+    truth = matrices.sum(axis=2) / clips[:, None]
+    for split, shares, actual in zip(splits.tolist(), predicted, truth, strict=True):
+        most = int(shares.argmax())
+        if shares[most] >= NEARLY_ALL and shares[most] >= actual[most] + EXCESS:
+            seed, _, fold = split.partition("/")
+            name = f"fold {fold}" if len(np.unique(p.seeds)) == 1 else f"fold {fold} of seed {seed}"
+            yield f"{name}: {100 * shares[most]:.0f} % of the predictions are {p.labels[most]}"
+
+
+def _scores_of_parts(p: Predictions) -> Iterator[str]:
+    """Yield the UAR of each dataset, if several are combined: their clips have the dataset's name as a prefix."""
+    if UNION not in p.dataset:
+        return
+    owners = np.array([clip.partition(":")[0] for clip in p.clip_ids.tolist()])
+    names = np.unique(owners)
+    scores = uar(p.matrices_by(owners))
+    yield "UAR by dataset: " + ", ".join(f"{name} {score:.3f}" for name, score in zip(names, scores, strict=True))
