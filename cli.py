@@ -143,13 +143,21 @@ def datasets() -> None:
 
 
 @app.command()
-def encoders() -> None:
+def encoders(
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="List published checkpoints and the emotional speech they were trained on."),
+    ] = False,
+) -> None:
     """List the built-in encoders. A checkpoint folder or a Hugging Face hub id is an encoder, too."""
     from embedcache import encoders as registry
+    from embedcache.encoders import contamination
 
-    print_table(
-        ("name", "checkpoint", "licence", "about"), ((e.name, e.checkpoint, e.licence, e.about) for e in registry.all())
-    )
+    if published:
+        print_table(contamination.COLUMNS, contamination.rows())
+        return
+    rows = ((e.name, e.checkpoint, e.licence, contamination.saw(e.checkpoint), e.about) for e in registry.all())
+    print_table(("name", "checkpoint", "licence", "emotional speech", "about"), rows)
 
 
 @app.command()
@@ -431,7 +439,7 @@ def leaderboard(
     from classifiers.evaluation.run_folder import load_runs
     from embedcache.files.atomic import atomic_write
 
-    found = load_runs(Artifacts.at(artifacts), runs or [])
+    found = load_runs(Artifacts.at(artifacts), runs or [], note)
     rows = rows_of(latest(found))
     if csv:
         with atomic_write(csv) as file:

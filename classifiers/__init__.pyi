@@ -4,11 +4,11 @@ from .evaluation.cross_validation import compare as compare
 from .evaluation.leaderboard import Row as Row
 from .evaluation.leaderboard import leaderboard as leaderboard
 from .evaluation.predictions import Predictions as Predictions
-from .evaluation.predictions import load_predictions as load_predictions
-from .evaluation.predictions import save_predictions as save_predictions
 from .evaluation.protocols import PROTOCOLS as PROTOCOLS
 from .evaluation.protocols import Fold as Fold
 from .evaluation.protocols import make_folds as make_folds
+from .evaluation.run_folder import load_predictions as load_predictions
+from .evaluation.run_folder import save_predictions as save_predictions
 from .heads import head as head
 from .heads._spec import Head as Head
 from .inference.predictor import Prediction as Prediction

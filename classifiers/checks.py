@@ -51,7 +51,8 @@ def toy_task(n_layers: int = 1, view: str = "pooled", seed: int = 0, n_frames: i
         X.swapaxes(1, 2)[padding] = np.nan
     speakers = np.repeat([f"s{n}" for n in range(8)], 20)
     task = Task(X.reshape(160, -1), y, speakers, view=view, n_layers=n_layers, dataset="toy", encoder="toy")
-    return replace(task, n_frames=n_frames)
+    texts = np.array([f"sentence {n}" for n in range(160)])
+    return replace(task, n_frames=n_frames, texts=texts, training_known=True)
 
 
 def toy_task_of(view: str) -> Task:

@@ -27,6 +27,8 @@ Log = Callable[[str], None]  # receives a line of text for people
 VIEWS = ("pooled", "layers")  # views that are stored by default
 FRAMES = "frames"  # first part of the name of a frames view: `frames:N` holds the frames of layer N
 PRECISIONS = ("fp32", "bf16", "fp16")
+ADDED = ("trained_on", "tensors_sha256")  # fields of `EncoderInfo` that were added after the first version
+INDECISIVE = ("name", "checkpoint", *ADDED)  # fields of `EncoderInfo` that do not decide the vectors
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,26 @@ class EncoderInfo:
     preprocessing: str  # the steps from a file's bytes to the encoder's input, with the versions of the libraries
     recipe_version: int  # number that increases with every change to our own code that changes the vectors
     trained_on: str = ""  # SHA-256 of the training list, see `provenance`; "" if it was not fine-tuned by `ser`
+    tensors_sha256: str = ""  # SHA-256 over the tensors alone; "" for an encoder without weights, and where unknown
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another program computed the vectors: nothing is known about their audio."""
+        return not self.sample_rate
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over all fields that decide the vectors, as 64 hexadecimal digits.
 
-        `name` and `checkpoint` are not part of it. Neither is `trained_on`, since `weights_sha256` covers the
-        configuration that contains the training list's SHA-256.
+        `name` and `checkpoint` are not part of it. Neither are `trained_on` and `tensors_sha256`, since
+        `weights_sha256` covers the tensors and the configuration that contains the training list's SHA-256.
         """
-        decisive = {k: v for k, v in asdict(self).items() if k not in ("name", "checkpoint", "trained_on")}
+        decisive = {name: value for name, value in asdict(self).items() if name not in INDECISIVE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Return one line of JSON. An empty `trained_on` is left out: older versions had no such field."""
-        values = {k: v for k, v in asdict(self).items() if k != "trained_on" or v}
+        """Return one line of JSON. Empty fields that older versions did not have are left out."""
+        values = {name: value for name, value in asdict(self).items() if value or name not in ADDED}
         return json.dumps(values, sort_keys=True)
 
     @classmethod

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .manifest import Clip
 CARD = "finetuned.json"  # file in a checkpoint's folder with the training list and the training settings
 LIST = "trained_on.json"  # file in a store's folder with the training list
 TRAINED_ON = "ser_trained_on"  # key in config.json whose value is the SHA-256 of the training list
+WHOLE = "*"  # in place of a speaker: all speakers of a corpus
+UNKNOWN_CLIPS = "?:*"  # in place of a speaker: further clips that nobody has published
 MAX_LIST_BYTES = 1 << 28  # size limit of a training list in bytes; a clip takes 70 bytes
 
 
@@ -33,7 +35,7 @@ class TrainedOn:
     """A training list. Each field is sorted and holds no duplicates."""
 
     keys: tuple[str, ...]  # content keys of the clips
-    speakers: tuple[str, ...]  # speakers, as `corpus:speaker`
+    speakers: tuple[str, ...]  # speakers, as `corpus:speaker`; `corpus:*` for all of a corpus, `?:*` for unknown ones
     labels: tuple[str, ...]
 
     @classmethod
@@ -68,7 +70,26 @@ class TrainedOn:
     def covers(self, clips: Iterable[Clip]) -> list[bool]:
         """Return for each clip whether the encoder was fine-tuned on the clip or on another clip of its speaker."""
         keys, speakers = set(self.keys), set(self.speakers)
-        return [clip.key in keys or speaker_of(clip) in speakers for clip in clips]
+
+        def covered(clip: Clip) -> bool:
+            speaker = speaker_of(clip)
+            return clip.key in keys or speaker in speakers or whole_corpus(speaker.partition(":")[0]) in speakers
+
+        return [covered(clip) for clip in clips]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the list names all labelled or emotional speech that the encoder was trained on."""
+        return UNKNOWN_CLIPS not in self.speakers
+
+    def with_unknown(self, unknown: bool) -> TrainedOn:
+        """Return the list, marked as incomplete if `unknown` is true."""
+        return replace(self, speakers=tuple(sorted({*self.speakers, UNKNOWN_CLIPS}))) if unknown else self
+
+
+def whole_corpus(corpus: str) -> str:
+    """Return the entry of a training list that stands for all speakers of a corpus."""
+    return f"{corpus}:{WHOLE}"
 
 
 def speaker_of(clip: Clip) -> str:
@@ -86,11 +107,21 @@ def read_checkpoint_training_list(folder: Path, sha256: str) -> TrainedOn | None
     `sha256` is the value in the checkpoint's `config.json`. Raises EncoderError if the list is missing or differs.
     """
     if not sha256:
+        _refuse_unnamed_list(folder / CARD)
         return None
     advice = "Copy the complete checkpoint again: without this list, the leak check cannot find its training speakers."
     card = read_json(folder / CARD, MAX_LIST_BYTES, EncoderError, advice)
     content = card.get("trained_on") if isinstance(card, dict) else None
     return _check_list(content, sha256, folder / CARD, EncoderError)
+
+
+def _refuse_unnamed_list(card: Path) -> None:
+    """Raise EncoderError if a checkpoint has a training list that its config.json does not name."""
+    if card.exists():
+        raise EncoderError(
+            f"{card}: lists training clips, but config.json has no '{TRAINED_ON}': another program has rewritten it. "
+            "Copy the complete checkpoint again, so that it is never tested on its training speakers unnoticed."
+        )
 
 
 def write_training_list(trained_on: TrainedOn, store: Path) -> None:

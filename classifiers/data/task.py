@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EncoderInfo
 from embedcache.encoder import FRAMES, is_ragged
+from embedcache.encoders.contamination import known_training
 from embedcache.provenance import TrainedOn, read_store_training_list
 
 from .labels import NATIVE, Labels
@@ -59,7 +60,8 @@ class Task:
     dropped: tuple[str, ...] = ()  # ids of clips that the label view leaves out
     labels_from: Labels | None = None  # how y was mapped from the labels of the datasets
     copies: Copies | None = None
-    seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was fine-tuned on the clip or its speaker
+    seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was trained on the clip or its speaker
+    training_known: bool = False  # whether all emotional speech that the encoder was trained on is known
 
     def __post_init__(self) -> None:
         """Raise DataError unless all columns have one row per clip."""
@@ -107,13 +109,14 @@ class Task:
         keys = [clip.key for clip in listed.clips] + (copied.keys if copied else [])
         name = f"{listed.name} with {copies} copies of each clip" if copies else listed.name
         vectors, n_clips = read_vectors(place, name, keys, encoder, view, frames), len(listed.clips)
-        trained_on = read_store_training_list(vectors.store.info, vectors.store.folder)
+        info = vectors.store.info
+        trained_on = read_store_training_list(info, vectors.store.folder) or known_training(info)
         task = cls.of_clips(listed, vectors.X[:n_clips], trained_on)
         clip_rows = np.array(copied.clip_rows if copied else [], np.int64)
         return replace(
             task,
             encoder=encoder_name(vectors.store),
-            encoder_info=vectors.store.info,
+            encoder_info=info,
             view=vectors.view,
             n_layers=vectors.n_layers,
             n_frames=vectors.n_frames,
@@ -122,10 +125,10 @@ class Task:
         )
 
     @classmethod
-    def of_clips(cls, listed: LabelledClips, X: Matrix, trained_on: TrainedOn | None) -> Task:
+    def of_clips(cls, listed: LabelledClips, X: Matrix, trained_on: TrainedOn) -> Task:
         """Return the task of labelled clips with the embeddings X (n, …).
 
-        `trained_on` describes the clips that the encoder was fine-tuned on; None if it was not fine-tuned.
+        `trained_on` describes the clips that the encoder was trained on, as far as is known.
         """
         manifests = listed.manifests
         return cls(
@@ -139,7 +142,8 @@ class Task:
             skipped=tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
             dropped=listed.dropped,
             labels_from=listed.labels,
-            seen=np.array(trained_on.covers(listed.source_clips)) if trained_on else None,
+            seen=np.array(trained_on.covers(listed.source_clips)),
+            training_known=trained_on.is_complete,
         )
 
     @property

@@ -50,7 +50,7 @@ from embedcache.text import count
 from .leaderboard import Row, table_key
 from .metrics import Floats
 from .protocols import trained_on_test_speakers
-from .row_names import vectors_name
+from .row_texts import vectors_name
 from .statistics import ALPHA, PERMUTATIONS, TOLERANCE
 
 MIN_DATASETS = 3

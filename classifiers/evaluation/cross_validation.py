@@ -28,7 +28,7 @@ from .. import heads as registry
 from ..data.memmap import Indices
 from ..data.task import Task
 from ..heads import Head, fit_with_context
-from .parallel import iter_in_processes
+from ..parallel import iter_in_processes
 from .predictions import Predictions, assemble
 from .protocols import Fold, fold_hash, leaks, make_folds
 

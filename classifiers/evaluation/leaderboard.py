@@ -21,7 +21,7 @@ from .metrics import Floats, brier, ece, f1s, macro_f1, precisions, recalls, uar
 from .paired_tests import Paired, against_best
 from .predictions import Predictions
 from .protocols import trained_on_test_speakers
-from .row_notes import row_notes
+from .row_texts import row_notes
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Row:
     brier: float  # Brier score over all labels, in [0, 2]
     uar_seed_sd: float  # standard deviation of the UAR over the seeds; NaN with one seed
     smallest_difference: float  # UAR below the best row from which p_vs_best would be 0.05; infinite if never
-    notes: str  # what limits the row, see `row_notes.py`; sentences joined by "; "
+    notes: str  # what limits the row, see `row_texts.py`; sentences joined by "; "
 
 
 CHOSEN = ("uar", "untuned", "tried", "temperature")  # columns of chosen.csv after the setting

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ..data.csv_text import csv_text
 from .metrics import uar
 from .predictions import Predictions
-from .row_names import vectors_name
+from .row_texts import vectors_name
 from .statistics import holm, max_t_permutation, resampled_t
 
 

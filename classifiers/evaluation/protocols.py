@@ -23,6 +23,8 @@ from embedcache.text import count
 from ..data.task import Strings, Task
 
 Indices = NDArray[np.int64]
+# What training and test clips of a fold can share, or may share as far as is known. `leaks` explains the words.
+LEAKS = ("speaker", "speaker?", "session", "audio", "audio~", "text", "text?", "encoder", "encoder?")
 HOLDOUT_SHARE, HOLDOUT_SEED = 0.1, 42  # share of test clips, and random seed, of many published scores
 
 
@@ -42,6 +44,7 @@ class Protocol:
     about: str  # description in one line
     disjoint_speakers: bool  # whether the protocol is speaker-independent
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
+    one_fold_per_speaker: bool = True  # for a speaker-independent protocol: whether it tests a speaker in one fold only
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
@@ -87,24 +90,25 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
 
 
 def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
-    """Return the names of the leaks in any fold, joined by `+`; "" if no leak was found.
+    """Return the leaks in any fold, as words of LEAKS joined by `+`; "" if everything is known and nothing is shared.
 
     speaker    training and test clips share a speaker. A speaker-dependent protocol always has this leak, even if it
                happens to share no speaker
     audio      training and test clips share audio with the same key, which is identical byte for byte
     text       training and test clips share a sentence
-    encoder    the encoder was fine-tuned on a test clip, or on another clip of a test speaker
+    text?      the sentences of some clips are unknown, and the known ones are not shared
+    encoder    the encoder was trained on a test clip, or on another clip of a test speaker
+    encoder?   not all emotional speech that the encoder was trained on is known, and none of what is known is tested on
     """
     columns: Mapping[str, Strings | None] = {"speaker": task.speakers, "audio": task.keys, "text": task.texts}
-    shared = {
-        name
-        for name, column in columns.items()
-        if column is not None and any(_shared_values(column[fold.train], column[fold.test]) for fold in folds)
-    }
+    found = {name for name, column in columns.items() if column is not None and _crosses(column, folds)}
     if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
-        shared.add("speaker")
-    encoder_leaks = task.seen is not None and any(task.seen[fold.test].any() for fold in folds)
-    return "+".join([*(name for name in columns if name in shared), *(["encoder"] if encoder_leaks else [])])
+        found.add("speaker")
+    if task.seen is not None and any(task.seen[fold.test].any() for fold in folds):
+        found.add("encoder")
+    unknown = {"text?": task.texts is None or bool((task.texts == "").any()), "encoder?": not task.training_known}
+    found |= {word for word, is_unknown in unknown.items() if is_unknown and word.removesuffix("?") not in found}
+    return "+".join(word for word in LEAKS if word in found)
 
 
 def trained_on_test_speakers(leaks: str) -> bool:
@@ -126,8 +130,9 @@ def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _shared_values(a: Strings, b: Strings) -> set[str]:
-    return (set(a.tolist()) & set(b.tolist())) - {""}  # "" is an unknown value
+def _crosses(column: Strings, folds: Sequence[Fold]) -> bool:
+    """Whether training and test clips of any fold share a value of a column (n,); "" is an unknown value."""
+    return any((set(column[fold.train].tolist()) & set(column[fold.test].tolist())) - {""} for fold in folds)
 
 
 def _check_speakers(task: Task, n: int, protocol: str) -> None:

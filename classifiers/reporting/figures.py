@@ -14,9 +14,9 @@ from embedcache.cache.store import slug
 from embedcache.files.atomic import atomic_write
 
 from ..evaluation.critical_difference import CriticalDifference
-from ..evaluation.parallel import in_processes
 from ..evaluation.predictions import Predictions
-from ..evaluation.row_names import vectors_name
+from ..evaluation.row_texts import vectors_name
+from ..parallel import in_processes
 from .figure_data import Confusion, Curves, LearningCurves, Reliability, RiskCoverage
 from .palette import LIGHT
 

@@ -22,10 +22,10 @@ from embedcache.text import count
 
 from ..evaluation.leaderboard import Row, Table, latest, tables
 from ..evaluation.metrics import ECE_BINS
-from ..evaluation.predictions import MAX_BYTES, Predictions, load_predictions
+from ..evaluation.predictions import Predictions
 from ..evaluation.protocols import trained_on_test_speakers
-from ..evaluation.row_names import vectors_name
-from ..evaluation.run_folder import find_runs
+from ..evaluation.row_texts import vectors_name
+from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
 from . import charts as charts
 from .charts import Score

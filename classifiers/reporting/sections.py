@@ -17,7 +17,7 @@ from ..evaluation.intervals import recall_estimate
 from ..evaluation.leaderboard import Row, score
 from ..evaluation.metrics import recalls, uar
 from ..evaluation.predictions import Predictions
-from ..evaluation.row_names import vectors_name
+from ..evaluation.row_texts import vectors_name
 from . import charts as charts
 from .charts import Score
 from .figure_data import Confusion, LayerWeights, LearningCurves, Reliability, RiskCoverage, SpeakerScores

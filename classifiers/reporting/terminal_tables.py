@@ -26,7 +26,7 @@ from embedcache.text import count
 from ..data.labels import NATIVE
 from ..evaluation.cross_table import CrossRow
 from ..evaluation.leaderboard import Row, table_key
-from ..evaluation.row_names import vectors_name
+from ..evaluation.row_texts import vectors_name
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, smallest_p
 
 WIDE_TERMINAL = 110  # width in characters from which columns are separated by two spaces instead of one, if they fit
@@ -38,11 +38,16 @@ CROSS_NOTES = (
 )
 LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
+    "speaker?": "nearly every clip has a speaker of its own, so speakers may be shared",
+    "session": "training and test clips share sessions",
     "audio": "some recordings are both in the training and in the test clips",
+    "audio~": "some test clips are probably copies of training clips",
     "text": "training and test clips share sentences",
-    "encoder": "the encoder was fine-tuned on test speakers, so expect lower scores for new speakers",
+    "text?": "the dataset does not give all sentences, so sentences may be shared",
+    "encoder": "the encoder was trained on test clips or their speakers, so expect lower scores for new speakers",
+    "encoder?": "not all training data of the encoder are known, so test clips may be among them",
 }
-UNKNOWN_LEAK = "a leak that this version of ser does not know"  # run folders of later versions can have new leaks
+UNKNOWN_LEAK = "a leak that this version of ser does not know"
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def show_cross(rows: Sequence[CrossRow], console: Console) -> None:
 def leaks_text(leaks: str) -> str:
     """Return a sentence about the `leaks` of a leaderboard row, such as `Leaks: none found.`."""
     if not leaks:
-        return "Leaks: none found."
+        return "Leaks: none found: speakers, recordings, sentences and the encoder's training data were checked."
     return "Leaks: " + "; ".join(f"{name}: {LEAKS.get(name, UNKNOWN_LEAK)}" for name in leaks.split("+")) + "."
 
 

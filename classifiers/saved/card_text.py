@@ -25,14 +25,19 @@ from ..heads.best_layer import BestLayer
 
 # The meaning of each leak, by name.
 MEANING = {
-    "none": "No leak was found: training and test clips share no speaker, no recording and, where sentences are known, "
-    "no sentence.",
+    "none": "No leak was found: training and test clips share no speaker, no recording and no sentence, and the "
+    "encoder was not trained on them.",
     "speaker": "The test speakers also occur in the training clips. The scores hold for known speakers; expect lower "
     "scores for new speakers.",
+    "speaker?": "Nearly every clip has a speaker of its own. Training and test clips may share speakers.",
+    "session": "Training and test clips share sessions, such as the two halves of a dialogue.",
     "audio": "Some recordings are both in the training and in the test clips. The scores are too high.",
+    "audio~": "Some test clips are probably copies of training clips. The scores may be too high.",
     "text": "Training and test clips share sentences. The scores may be lower for other sentences.",
-    "encoder": "The encoder was fine-tuned on test speakers. The scores hold for known speakers; expect lower scores "
+    "text?": "The dataset does not give all sentences. Training and test clips may share sentences.",
+    "encoder": "The encoder was trained on test speakers. The scores hold for known speakers; expect lower scores "
     "for new speakers.",
+    "encoder?": "Not all training data of the encoder are known. The scores are too high if test clips are among them.",
 }
 # The scores that are computed from a confusion matrix, with their descriptions.
 SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {

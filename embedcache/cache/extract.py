@@ -32,7 +32,7 @@ from ..errors import AudioError, EncoderError, SerError, StoreError, complain
 from ..manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
 from ..progress import Advance, Progress, silent
 from ..provenance import LIST, read_checkpoint_training_list, write_training_list
-from .store import EmbeddingStore
+from .store import EmbeddingStore, find_stores
 
 SHARD_BYTES = 64 << 20  # rows of this size are written as a shard
 # A kill costs at most this many seconds of work, or this share of the run so far: long runs make fewer, larger shards.
@@ -151,11 +151,28 @@ class _MissingRows:
 
 
 def _store_provenance(info: EncoderInfo, folder: Path) -> None:
-    """Write the training list of a fine-tuned encoder to its store. Raises EncoderError if the checkpoint has none."""
+    """Write the training list of a fine-tuned encoder to its store.
+
+    Raises EncoderError if the list is missing, although this checkpoint, or another of equal tensors, was fine-tuned.
+    """
+    _refuse_disguised(info, folder.parent)
     if info.trained_on and not (folder / LIST).exists():
         trained_on = read_checkpoint_training_list(folder_of(info.checkpoint), info.trained_on)
         if trained_on:
             write_training_list(trained_on, folder)
+
+
+def _refuse_disguised(info: EncoderInfo, cache: Path) -> None:
+    """Raise EncoderError if a checkpoint without a training list has the tensors of a fine-tuned one in the cache."""
+    if info.trained_on or not info.tensors_sha256:
+        return
+    for store in find_stores(cache):
+        other = store.info
+        if other.trained_on and other.tensors_sha256 == info.tensors_sha256:
+            raise EncoderError(
+                f"{info.name}: has the weights of the fine-tuned checkpoint {other.name} ({other.checkpoint}), but not "
+                "the list of its training clips. Use that checkpoint, or copy it again, whole."
+            )
 
 
 def _extract_here(

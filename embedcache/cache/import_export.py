@@ -33,7 +33,7 @@ from ..progress import Advance, Progress, silent
 from ..provenance import TrainedOn, parse_training_list, read_store_training_list, write_training_list
 from ..text import install_hint
 from .shard import MAX_ROW_NUMBERS
-from .store import EmbeddingStore, slug
+from .store import EmbeddingStore, find_stores, slug
 
 BLOCK_BYTES = 32 << 20  # vectors that are held in memory at once
 SUFFIXES = (".npz", ".parquet")
@@ -42,6 +42,8 @@ ID_ARRAYS = ("clip_id", "ids")  # the names under which an imported file may lis
 MAX_ID_CHARACTERS = 4096  # longest clip id that is imported
 MAX_TEXT_BYTES = 1 << 28  # largest text that is imported
 TRAINED_ON = "trained_on"  # the array or metadata with the training list of a fine-tuned encoder, as JSON
+COMPARED = 64  # clips whose vectors are compared with those of fine-tuned encoders in the cache
+SAME = 1e-4  # largest difference of equal vectors, which may have been rounded
 IMPORT_RECIPE = 1  # recipe version of imported vectors; part of their fingerprint
 
 Columns = dict[str, list[Any]]  # the columns of a manifest, one entry a clip
@@ -186,6 +188,8 @@ def import_npz(
     only `pooled`, it becomes the single layer; if there is only `layers`, its last layer becomes `pooled`. A file that
     `ser cache export` wrote for a fine-tuned encoder also holds the list of its training data, which is stored, too.
 
+    So is the list of a fine-tuned encoder in the cache that gives the same vectors, whatever its name.
+
     Raises StoreError if that list is lost, if an id is not in the manifest, if a vector is not finite, and if a clip
     has other vectors under this name already.
     """
@@ -196,14 +200,37 @@ def import_npz(
     with _open_npz(path) as archive, np.errstate(over="ignore"):  # `_check_finite` reports an overflow
         arrays = {view: array for view in VIEWS if (array := archive.array(view))}
         ids = archive.ids(len(manifest))
-        trained_on = archive.trained_on(path)
+        keys = _keys_of(ids, manifest, path)
+        _dimensions(arrays, len(ids))
+        trained_on = archive.trained_on(path) or _training_of_equal_vectors(path, keys, cache)
         info = _imported_encoder(name, arrays, len(ids), trained_on.sha256 if trained_on else "")
         store = EmbeddingStore.of(cache, info)
-        keys = _keys_of(ids, manifest, path)
         if trained_on:
             write_training_list(trained_on, store.folder)
         cached = _import_blocks(path, arrays, keys, store, progress)
     return ImportResult(len(ids), cached, store)
+
+
+def _training_of_equal_vectors(path: Path, keys: Sequence[str], cache: str | Path) -> TrainedOn | None:
+    """Return the training list of the fine-tuned encoder in the cache that gives the vectors of the file; or None."""
+    with _open_npz(path) as archive:
+        arrays = {view: array for view in VIEWS if (array := archive.array(view))}
+        first = {view: array.read_rows(min(COMPARED, len(keys))) for view, array in arrays.items()}
+    for store in find_stores(cache):
+        if store.info.trained_on and any(_equal_in(store, view, keys, rows) for view, rows in first.items()):
+            return read_store_training_list(store.info, store.folder)
+    return None
+
+
+def _equal_in(store: EmbeddingStore, view: str, keys: Sequence[str], rows: NDArray[Any]) -> bool:
+    """Whether a store has some of the keys (the first n of them), with the vectors `rows` (n, …) of the view."""
+    missing = set(store.missing(list(keys[: len(rows)]), [view]))
+    places = [place for place, key in enumerate(keys[: len(rows)]) if key not in missing]
+    if not places:
+        return False
+    stored = store.rows([keys[place] for place in places], view)
+    found = rows[places]
+    return isinstance(stored, np.ndarray) and stored.shape == found.shape and np.allclose(stored, found, atol=SAME)
 
 
 @dataclass(frozen=True)

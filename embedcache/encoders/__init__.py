@@ -21,7 +21,7 @@ from .wav2vec2 import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
-SHARED = ("checkpoint", "convolutions", "packed")  # modules of this folder that hold no encoder
+SHARED = ("checkpoint", "contamination", "convolutions", "packed")  # modules of this folder that hold no encoder
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=SHARED)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 

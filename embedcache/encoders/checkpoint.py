@@ -20,6 +20,7 @@ from ..encoder import EncoderInfo
 from ..errors import EncoderError, first_line
 from ..files.untrusted import read_json
 from ..provenance import TRAINED_ON, read_checkpoint_training_list
+from .contamination import published
 
 RECIPE = 1  # `recipe_version` of the encoders; raise it with any change of this code that changes numbers
 UNTRAINED = "wav2vec2-base-untrained"
@@ -45,6 +46,7 @@ FOREIGN = ("auto_map", "compression_config", "quantization_config", "transformer
 ADAPTER = "adapter_config.json"
 MAX_JSON_BYTES = 1 << 24  # Whisper's filters take 0.3 MB; a weight index takes about 100 bytes a tensor
 MAX_ITEMS = 5_000  # of a list in a JSON file; a filter bank has one row for each frequency
+EMOTIONS = ("ang", "hap", "sad", "fear", "disg", "surp", "calm", "joy", "arousal", "valence")  # starts of labels
 RATES = (1_000, 192_000)  # lowest and highest sampling rate, in Hz
 # Largest value of a setting whose name contains the key. transformers creates as many layers, labels and filters as the
 # settings request. Its deepest network has 70 layers, its widest layer 24,576 numbers, and its largest vocabulary
@@ -87,6 +89,17 @@ def open_checkpoint(checkpoint: str, name: str, precision: str) -> Checkpoint:
     # Raises EncoderError if the list is missing.
     read_checkpoint_training_list(folder, getattr(model.config, TRAINED_ON, ""))
     return _identify(name or Path(source).name, source, model, extractor, precision)
+
+
+def emotion_labels(checkpoint: Checkpoint) -> list[str]:
+    """Return the labels of the checkpoint's classifier if they are emotions; none if the leak check knows its training.
+
+    Classifiers of other checkpoints are left out: transformers gives every config the labels `LABEL_0`, `LABEL_1`.
+    """
+    names = list(map(str, (getattr(checkpoint.model.config, "id2label", None) or {}).values()))
+    known = checkpoint.info.trained_on or checkpoint.info.checkpoint in published()
+    are_emotions = sum(name.lower().startswith(EMOTIONS) for name in names) >= 2
+    return names if are_emotions and not known else []
 
 
 def untrained(precision: str, seed: int = 0) -> Checkpoint:
@@ -146,6 +159,7 @@ def _identify(name: str, checkpoint: str, model: Any, extractor: Any, precision:
         preprocessing=f"{pipeline()}; {type(extractor).__name__}, {normalised}",
         recipe_version=RECIPE,
         trained_on=getattr(model.config, TRAINED_ON, ""),
+        tensors_sha256=tensors_sha256(model),
     )
     return Checkpoint(info, model.eval().requires_grad_(False), extractor)
 
@@ -313,13 +327,24 @@ def _weights_sha256(name: str, model: Any, extractor: Any) -> str:
         {key: value for key, value in part.to_dict().items() if key not in IRRELEVANT}
         for part in (model.config, extractor)
     ]
-    digest = hashlib.sha256(json.dumps(configs, sort_keys=True, default=str).encode())
-    for key, tensor in sorted(model.state_dict().items()):
+    for key, tensor in model.state_dict().items():
         if not bool(tensor.isfinite().all()):
             raise EncoderError(
                 f"{name}: the tensor '{key}' holds NaN or infinite weights; wanted finite ones. Copy or download the "
                 "checkpoint again."
             )
+    return _digest_of_tensors(model, json.dumps(configs, sort_keys=True, default=str))
+
+
+def tensors_sha256(model: Any) -> str:
+    """Return the SHA-256 of every tensor with its name: the same for a network under another configuration."""
+    return _digest_of_tensors(model, "")
+
+
+def _digest_of_tensors(model: Any, before: str) -> str:
+    """Return the SHA-256 of a text, followed by every tensor with its name."""
+    digest = hashlib.sha256(before.encode())
+    for key, tensor in sorted(model.state_dict().items()):
         values = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{key}{values.dtype}{values.shape}".encode())
         digest.update(values.data)

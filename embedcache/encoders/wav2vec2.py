@@ -19,7 +19,7 @@ import numpy as np
 
 from ..audio.decode import Waveform
 from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Log, no_log, pick_device, refuse_short
-from .checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
+from .checkpoint import UNTRAINED, Checkpoint, emotion_labels, open_checkpoint, untrained
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
@@ -127,7 +127,13 @@ def load_checkpoint(
     Raises EncoderError if the checkpoint cannot be found or downloaded, or is not complete.
     """
     picked = pick_device(device)
-    return build_encoder(open_checkpoint(checkpoint, name, precision), picked, log)
+    opened = open_checkpoint(checkpoint, name, precision)
+    if emotions := emotion_labels(opened):
+        log(
+            f"note: {checkpoint}: was trained to classify emotions ({', '.join(emotions)}), on unknown recordings. "
+            "Scores on these recordings, or on their speakers, are too high; leaderboards mark them with 'encoder?'."
+        )
+    return build_encoder(opened, picked, log)
 
 
 def load_untrained(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Encoder:

@@ -15,6 +15,7 @@ from ..audio.augment import TRANSFORMS
 from ..encoder import pick_device
 from ..encoders import UNTRAINED
 from ..encoders.checkpoint import Checkpoint, open_checkpoint, untrained
+from ..encoders.contamination import known_training
 from ..errors import AudioError, DataError, EncoderError, SerError, complain
 from ..manifest import Clip
 from ..provenance import TrainedOn, read_checkpoint_training_list
@@ -82,12 +83,13 @@ def open_base(encoder: str) -> Checkpoint:
     return open_checkpoint(spec.checkpoint, spec.name, "fp32")
 
 
-def parent_of(base: Checkpoint) -> TrainedOn | None:
-    """Return what a checkpoint was fine-tuned on before; None if it was not fine-tuned."""
+def parent_of(base: Checkpoint) -> TrainedOn:
+    """Return what a checkpoint was trained on before, as far as is known."""
     info = base.info
     if not info.trained_on:
-        return None
-    return read_checkpoint_training_list(encoders.folder_of(info.checkpoint), info.trained_on)
+        return known_training(info)
+    listed = read_checkpoint_training_list(encoders.folder_of(info.checkpoint), info.trained_on)
+    return listed or known_training(info)
 
 
 def training_device(device: str, settings: FinetuneSettings) -> Any:

@@ -16,6 +16,7 @@ from embedcache.provenance import (
     read_checkpoint_training_list,
     read_store_training_list,
     speaker_of,
+    whole_corpus,
     write_training_list,
 )
 
@@ -94,7 +95,8 @@ def test_a_store_keeps_its_list(tmp_path: Path) -> None:
 def test_a_checkpoint_keeps_its_list(tmp_path: Path) -> None:
     (tmp_path / CARD).write_text(json.dumps({"trained_on": asdict(MADE), "labels": []}))
     assert read_checkpoint_training_list(tmp_path, MADE.sha256) == MADE
-    assert read_checkpoint_training_list(tmp_path, "") is None
+    with pytest.raises(EncoderError, match="lists training clips, but config.json has no 'ser_trained_on'"):
+        read_checkpoint_training_list(tmp_path, "")
     with pytest.raises(EncoderError, match=f"{CARD}: is not the list that its encoder was trained on"):
         read_checkpoint_training_list(tmp_path, "f" * 64)
     for content in ({"labels": []}, []):
@@ -102,6 +104,7 @@ def test_a_checkpoint_keeps_its_list(tmp_path: Path) -> None:
         with pytest.raises(EncoderError, match="does not list"):
             read_checkpoint_training_list(tmp_path, MADE.sha256)
     (tmp_path / CARD).unlink()
+    assert read_checkpoint_training_list(tmp_path, "") is None
     with pytest.raises(EncoderError, match="Copy the complete checkpoint again"):
         read_checkpoint_training_list(tmp_path, MADE.sha256)
 
@@ -111,3 +114,13 @@ def test_an_exported_list_that_is_none(text: str) -> None:
     with pytest.raises(StoreError, match="x.npz: does not list"):
         parse_training_list(text, MADE.sha256, Path("x.npz"))
     assert parse_training_list(MADE.to_json(), MADE.sha256, Path("x.npz")) == MADE
+
+
+def test_whole_corpora_and_unknown_clips_are_entries_of_a_list() -> None:
+    clips = [Clip("ravdess-song", "a", "a.wav", "sad", "01"), Clip("emodb", "b", "b.wav", "sad", "01")]
+    heard = TrainedOn((), (whole_corpus("ravdess"),), ())
+    assert heard.covers(clips) == [True, False]
+    assert (heard.is_complete, heard.with_unknown(False).is_complete) == (True, True)
+    assert not heard.with_unknown(True).is_complete
+    assert TrainedOn.of(clips[1:], heard.with_unknown(True)).covers(clips) == [True, True]
+    assert not TrainedOn.of(clips[1:], heard.with_unknown(True)).is_complete

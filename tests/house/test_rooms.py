@@ -26,7 +26,14 @@ ORDER = [
     *("embedcache.checks", "embedcache.datasets", "embedcache.synthetic", "embedcache.provenance"),
     *("embedcache.auditing", "embedcache.download", "embedcache.encoders", "embedcache.cache", "embedcache.onnx"),
     *("embedcache.finetune", "embedcache.__main__", "embedcache"),
-    *("classifiers.data", "classifiers.heads", "classifiers.evaluation", "classifiers.checks", "classifiers.saved"),
+    *(
+        "classifiers.parallel",
+        "classifiers.data",
+        "classifiers.heads",
+        "classifiers.evaluation",
+        "classifiers.checks",
+        "classifiers.saved",
+    ),
     *("classifiers.inference", "classifiers.reporting", "classifiers.workflows", "classifiers.export"),
     *("classifiers.reproduction", "classifiers.demo", "classifiers.__main__", "classifiers", "cli"),
 ]

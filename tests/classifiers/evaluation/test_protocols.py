@@ -16,7 +16,8 @@ from embedcache import ProtocolError, UnknownName, datasets
 def task(speakers: int = 6, labels: int = 3, takes: int = 4, **columns: object) -> Task:
     grid = [(f"s{s}", f"l{label}") for s in range(speakers) for label in range(labels) for _ in range(takes)]
     spoken, y = (np.array(column) for column in zip(*grid, strict=True))
-    return Task(np.zeros((len(y), 2), np.float32), y, spoken, dataset="toy", **columns)
+    known = {"texts": np.array([f"sentence {n}" for n in range(len(y))]), "training_known": True}
+    return Task(np.zeros((len(y), 2), np.float32), y, spoken, dataset="toy", **{**known, **columns})
 
 
 @settings(deadline=None, max_examples=40)
@@ -70,7 +71,7 @@ def test_published_folds_by_clip_test_the_published_clips(name: str, folds: int)
     made = make_folds(t, "published")
     assert [sorted(t.ids[fold.test]) for fold in made] == [sorted(f) for f in datasets.get(name).published_folds()]
     assert len(made) == folds
-    assert leaks(t, made, "published") == "speaker"
+    assert leaks(t, made, "published") == "speaker+text?+encoder?"
     with pytest.raises(ProtocolError, match="published folds of .* test 1 clip that the task lacks"):
         make_folds(t.take(np.arange(1, len(t))), "published")
     missing = replace(t.take(np.arange(1, len(t))), skipped=(str(t.ids[0]),))
@@ -197,7 +198,22 @@ def test_the_guard_finds_speakers_audio_and_text() -> None:
     keys = np.array([f"k{n}" for n in range(len(t))])
     keys[across] = "same"
     assert leaks(replace(said, keys=keys), folds, "speakers") == "audio+text"
-    assert leaks(replace(t, texts=np.full(len(t), ""), keys=np.full(len(t), "")), folds, "speakers") == ""
+    assert leaks(replace(t, keys=np.full(len(t), "")), folds, "speakers") == ""
+
+
+def test_what_is_unknown_is_not_called_none() -> None:
+    t = task(4)
+    folds = make_folds(t, "speakers", 2)
+    some = np.where(np.arange(len(t)) == 0, "", t.texts)
+    for unknown in (None, np.full(len(t), ""), some):
+        assert leaks(replace(t, texts=unknown), folds, "speakers") == "text?"
+    shared = np.where(np.arange(len(t)) == 0, "", "kids")
+    assert leaks(replace(t, texts=shared), folds, "speakers") == "text"  # found: what is unknown adds nothing
+    assert leaks(replace(t, training_known=False), folds, "speakers") == "encoder?"
+    heard = replace(t, training_known=False, seen=np.ones(len(t), bool))
+    assert leaks(heard, folds, "speakers") == "encoder"
+    assert not trained_on_test_speakers("text?+encoder?")
+    assert trained_on_test_speakers("text+encoder")
 
 
 def test_an_encoder_leaks_where_what_it_was_tuned_on_is_tested_and_nowhere_else() -> None:

@@ -291,7 +291,7 @@ def hostile_run(folder: Path) -> Path:
         "layer_weights": ([0.5, 0.5], [1.0]),
         "chosen": ({HOSTILE: HOSTILE},),
     }
-    p = replace(p, head=HOSTILE, leaks=HOSTILE, skipped=(HOSTILE, "\ud800"), params={HOSTILE: [HOSTILE]}, **told)
+    p = replace(p, head=HOSTILE, leaks="text", skipped=(HOSTILE, "\ud800"), params={HOSTILE: [HOSTILE]}, **told)
     save_predictions(folder, [p], {HOSTILE: HOSTILE})
     return folder
 

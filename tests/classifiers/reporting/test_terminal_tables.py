@@ -154,5 +154,5 @@ def test_rows_of_other_views_are_told_apart(rows: list[Row]) -> None:
     assert "2  layer_weighted  wav2vec2-base-untrained, layers+std" in out
     assert (
         "No significant difference between layer_weighted on wav2vec2-base-untrained and layer_weighted on "
-        "wav2vec2-base-untrained, layers+std (8 speakers, Holm-corrected permutation test, alpha 0.05)."
+        "wav2vec2-base-untrained, layers+std (8 speakers, permutation test adjusted for all pairs of rows, alpha 0.05)."
     ) in " ".join(out.split())

@@ -238,7 +238,7 @@ def test_the_checkpoint_is_an_encoder_and_a_classifier(work: TrainingJob, tmp_pa
     np.testing.assert_allclose(read.proba(clips), made.proba(clips), atol=1e-5)
     np.testing.assert_allclose(read.proba(clips[:1]), made.proba(clips)[:1], atol=1e-5)
     card = json.loads((folder / "finetuned.json").read_text())
-    assert card["trained_on"]["speakers"] == ["ravdess:01", "ravdess:02", "ravdess:03"]
+    assert card["trained_on"]["speakers"] == ["?:*", "ravdess:01", "ravdess:02", "ravdess:03"]
     assert len(card["trained_on"]["keys"]) == 18
     assert card["labels"] == ["calm", "happy", "neutral"]
     assert card["development"] == ["03"]
@@ -298,6 +298,23 @@ def test_the_leak_guard_knows_whom_an_encoder_was_trained_on(work: TrainingJob, 
             less.writestr(name, whole.read(name))
     with pytest.raises(StoreError, match="does not list what its encoder was trained on"):
         import_npz(tmp_path / "less.npz", place.cache, "less", dataset_manifest("ravdess", place))
+    bare = {name: np.load(tmp_path / "out.npz")[name] for name in ("clip_id", "pooled", "layers")}
+    np.savez(tmp_path / "bare.npz", **bare)  # the same vectors, as if another program had made them
+    import_npz(tmp_path / "bare.npz", place.cache, "bare", dataset_manifest("ravdess", place))
+    assert board(place, "bare")["leaks"] == "text+encoder"
+    np.savez(tmp_path / "other.npz", **{**bare, "pooled": bare["pooled"] + 1, "layers": bare["layers"] + 1})
+    import_npz(tmp_path / "other.npz", place.cache, "other", dataset_manifest("ravdess", place))
+    assert board(place, "other")["leaks"] == "text+encoder?"
+    config = json.loads((folder / "config.json").read_text())
+    disguise = shutil.copytree(folder, tmp_path / "disguise")
+    (disguise / "config.json").write_text(json.dumps({**config, "ser_trained_on": "", "layerdrop": 0.2}))
+    with pytest.raises(EncoderError, match="lists training clips, but config.json has no 'ser_trained_on'"):
+        load_encoder(str(disguise))
+    (disguise / "finetuned.json").unlink()
+    disguised = load_encoder(str(disguise))
+    assert disguised.info.fingerprint != encoder.info.fingerprint
+    with pytest.raises(EncoderError, match="disguise: has the weights of the fine-tuned checkpoint tuned"):
+        extract(dataset_manifest("ravdess", place), disguised, EmbeddingStore.of(place.cache, disguised.info))
     shutil.rmtree(folder)  # a leak is seen after the checkpoint is gone
     assert board(place, "tuned")["leaks"] == "text+encoder"
     (store.folder / LIST).write_text(json.dumps({"keys": [], "speakers": [], "labels": []}))
@@ -322,7 +339,7 @@ def test_a_checkpoint_knows_what_its_parent_was_trained_on(work: TrainingJob, tm
     train(parent, tmp_path / "parent", "cpu")
     child = replace(work, encoder=str(tmp_path / "parent"), train=work.train[6:], development=(), settings=quick)
     made = train(child, tmp_path / "child", "cpu")
-    assert made.card.trained_on.speakers == ("ravdess:01", "ravdess:02")
+    assert made.card.trained_on.speakers == ("?:*", "ravdess:01", "ravdess:02")
     assert len(made.card.trained_on.keys) == 12
 
 
@@ -344,7 +361,7 @@ def test_a_protocol_gives_a_checkpoint_a_fold_and_a_row(work: TrainingJob, tmp_p
     ]
     (row,) = leaderboard(done.predictions)
     frozen = leaderboard(compare(Task.load("ravdess", "mfcc", "pooled", artifacts_of(place)), ["ridge"], n_folds=2))
-    assert (row.head, row.leaks, row.n_clips, row.fold_hash) == ("finetune-mean", "text", 24, frozen[0].fold_hash)
+    assert (row.head, row.leaks, row.n_clips, row.fold_hash) == ("finetune-mean", "text+encoder?", 24, frozen[0].fold_hash)
     tested = {fold: set(done.predictions[0].speakers[done.predictions[0].folds == fold]) for fold in ("1", "2")}
     for folder, fold in zip(done.checkpoints, ("1", "2"), strict=True):
         heard = {name.partition(":")[2] for name in Finetuned.load(folder, "cpu").card.trained_on.speakers}

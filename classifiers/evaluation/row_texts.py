@@ -1,4 +1,4 @@
-"""Notes on a row of a leaderboard: what a reader has to know before the score is compared with others."""
+"""Texts about a row of a leaderboard: the name of its vectors, and notes that a reader of its score has to know."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ import numpy as np
 
 from embedcache.text import count
 
+from .. import heads
 from .metrics import uar
 from .predictions import Predictions
 from .statistics import MIN_SPEAKERS
 
+SUFFIXES = ("-calibrated", "-tuned")  # suffixes that wrappers append to the name of a head
 NEARLY_ALL = 0.9  # share of the clips of a fold that are predicted as one label
 EXCESS = 0.25  # by which this share exceeds that of the clips that have the label
 UNION = "+"  # joins the names of datasets that are combined
+
+
+def vectors_name(head: str, encoder: str, view: str) -> str:
+    """Return the name of the vectors, such as `mfcc`, or `mfcc, layers+std` for a view selected with `--view`."""
+    base = head
+    for suffix in SUFFIXES:
+        base = base.removesuffix(suffix)
+    spec = heads.find(base)
+    return f"{encoder}, {view}" if view and spec and view != spec.view else encoder
 
 
 def row_notes(p: Predictions) -> list[str]:

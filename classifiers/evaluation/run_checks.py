@@ -1,0 +1,78 @@
+"""Checks of the predictions in a run folder, which may have been edited, cut off, or written by another program."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from embedcache.text import count
+
+from .predictions import Predictions
+from .protocols import LEAKS, PROTOCOLS
+
+ROUNDING = 1e-3  # by which the probabilities of a row may miss the sum 1
+TIE = 1e-6  # by which the probability of the predicted label may be below the largest
+EXAMPLES = 3  # number of faulty rows that a message names
+
+
+def faults(p: Predictions) -> list[str]:
+    """Return a sentence for each kind of fault in the predictions of one head; none if they can be scored."""
+    checks = (_repeated_rows, _wrong_sums, _other_labels, _divided_speakers, _unknown_leaks)
+    return [fault for check in checks for fault in check(p)]
+
+
+def _repeated_rows(p: Predictions) -> Iterator[str]:
+    """Find clips that one seed predicts more than once: they would count more than others."""
+    times = Counter(zip(p.seeds.tolist(), p.clip_ids.tolist(), strict=True))
+    repeated = [f"{clip} (seed {seed}, {n} rows)" for (seed, clip), n in times.items() if n > 1]
+    if repeated:
+        yield f"{count(len(repeated), 'clip')} with several predictions of one seed: {_examples(repeated)}"
+
+
+def _wrong_sums(p: Predictions) -> Iterator[str]:
+    sums = p.proba.sum(axis=1, dtype=np.float64)
+    wrong = np.flatnonzero(np.abs(sums - 1) > ROUNDING)
+    if len(wrong):
+        rows = [f"{p.clip_ids[row]} ({sums[row]:.3f})" for row in wrong.tolist()]
+        yield f"{count(len(wrong), 'row')} whose probabilities do not sum to 1: {_examples(rows)}"
+
+
+def _other_labels(p: Predictions) -> Iterator[str]:
+    """Find rows whose predicted label is not the most probable one."""
+    columns = {label: number for number, label in enumerate(p.labels)}
+    predicted = p.proba[np.arange(len(p.proba)), [columns[label] for label in p.predicted.tolist()]]
+    wrong = np.flatnonzero(predicted < p.proba.max(axis=1) - TIE)
+    if len(wrong):
+        rows = [f"{p.clip_ids[row]} ({p.predicted[row]})" for row in wrong.tolist()]
+        yield f"{count(len(wrong), 'row')} whose predicted label is not the most probable one: {_examples(rows)}"
+
+
+def _divided_speakers(p: Predictions) -> Iterator[str]:
+    """Find speakers in several folds of one seed, which a speaker-independent protocol never makes."""
+    protocol = PROTOCOLS.get(p.protocol)
+    if not (protocol and protocol.disjoint_speakers and protocol.one_fold_per_speaker):
+        return
+    folds: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for seed, speaker, fold in zip(p.seeds.tolist(), p.speakers.tolist(), p.folds.tolist(), strict=True):
+        folds[seed, speaker].add(fold)
+    divided = [
+        f"{speaker} (folds {', '.join(sorted(found))})" for (_, speaker), found in folds.items() if len(found) > 1
+    ]
+    if divided:
+        yield (
+            f"{count(len(divided), 'speaker')} in several folds of the speaker-independent protocol '{p.protocol}': "
+            f"{_examples(divided)}"
+        )
+
+
+def _unknown_leaks(p: Predictions) -> Iterator[str]:
+    unknown = [word for word in p.leaks.split("+") if word and word not in LEAKS]
+    if unknown:
+        yield f"leaks that this version of ser does not know: {', '.join(unknown)}"
+
+
+def _examples(texts: list[str]) -> str:
+    more = f" and {len(texts) - EXAMPLES} more" if len(texts) > EXAMPLES else ""
+    return f"{', '.join(texts[:EXAMPLES])}{more}"
