@@ -1,15 +1,17 @@
 """Protocols, which split a task into folds, and the leak check, which finds what training and test clips share.
 
 A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
-breaks the guarantee is an error. A speaker-dependent protocol guarantees nothing, and its leaderboard rows are marked
-with the leak `speaker`. Under every protocol, each label of the test clips must also occur in the training clips.
+breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
+guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Under every protocol, each label of the
+test clips must also occur in the training clips.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +44,16 @@ class Protocol:
     about: str  # description in one line
     disjoint_speakers: bool  # whether the protocol is speaker-independent
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
+    one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
+    also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
     """Return the folds of a protocol, checked by `check_folds`.
 
-    `n_folds` is used by the protocols `speakers` and `random`, `seed` by these two and `holdout`. Raises UnknownName if
-    there is no such protocol, ProtocolError if it cannot be applied to the task.
+    `n_folds` is used by the protocols `speakers`, `speakers+text`, `sessions` and `random`, `seed` by these and
+    `holdout`. `speakers+text` makes a fold for each pair of a group of speakers and a group of sentences. Raises
+    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task.
     """
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
@@ -66,9 +71,12 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     """Raise ProtocolError unless every fold is valid under the protocol.
 
     A fold is valid if it has training and test clips, if every label of the test clips occurs in the training clips,
-    and, for a speaker-independent protocol, if training and test clips share no speaker.
+    and, for a speaker-independent protocol, if training and test clips share no speaker. Two protocols keep sessions or
+    sentences apart in the same way.
     """
     complaints = []
+    apart = PROTOCOLS[protocol].also_disjoint
+    column = _shareable(task)[apart] if apart else None
     for fold in folds:
         complaints += [
             f"fold {fold.name}: no {part} clips"
@@ -78,11 +86,14 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
         shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
         if PROTOCOLS[protocol].disjoint_speakers and shared:
             complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
+        if column is not None and (both := _shared_values(column[fold.train], column[fold.test])):
+            complaints.append(f"fold {fold.name}: {apart}s {', '.join(sorted(both))} are in training and test")
         for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
             speakers = sorted(set(task.speakers[task.y == label]))
             complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {', '.join(speakers)})")
     if complaints:
-        advice = "Leave such labels out, record more speakers, or use --protocol random, which is speaker-dependent."
+        other = "speakers" if apart else "random, which is speaker-dependent"
+        advice = f"Leave such labels out, record more speakers, or use --protocol {other}."
         raise ProtocolError(complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
@@ -93,9 +104,10 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
                happens to share no speaker
     audio      training and test clips share audio with the same key, which is identical byte for byte
     text       training and test clips share a sentence
+    session    training and test clips share a session of several speakers, such as a dialogue
     encoder    the encoder was fine-tuned on a test clip, or on another clip of a test speaker
     """
-    columns: Mapping[str, Strings | None] = {"speaker": task.speakers, "audio": task.keys, "text": task.texts}
+    columns = _shareable(task)
     shared = {
         name
         for name, column in columns.items()
@@ -126,6 +138,19 @@ def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
     return digest.hexdigest()[:12]
 
 
+def _shareable(task: Task) -> Mapping[str, Strings | None]:
+    """Return the columns (n,) whose values training and test clips may share, by the name of the leak."""
+    sessions = None if task.sessions is None else _of_several(task.sessions, task.speakers)
+    return {"speaker": task.speakers, "audio": task.keys, "text": task.texts, "session": sessions}
+
+
+def _of_several(sessions: Strings, speakers: Strings) -> Strings:
+    """Return sessions (n,), with "" for those of one speaker: whoever shares such a session shares its speaker."""
+    pairs = set(zip(sessions.tolist(), speakers.tolist(), strict=True))
+    n_speakers = Counter(session for session, _ in pairs)
+    return np.where([n_speakers[session] > 1 for session in sessions.tolist()], sessions, "")
+
+
 def _shared_values(a: Strings, b: Strings) -> set[str]:
     return (set(a.tolist()) & set(b.tolist())) - {""}  # "" is an unknown value
 
@@ -140,7 +165,7 @@ def _check_speakers(task: Task, n: int, protocol: str) -> None:
         )
     n = max(n, 2)
     if len(speakers) < n:
-        fewer = f", use --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
+        fewer = f", use --folds {len(speakers)}" if len(speakers) > 1 and protocol.startswith("speakers") else ""
         raise ProtocolError(
             f"protocol '{protocol}' with {n} folds needs {n} speakers; {task.dataset or 'the task'} has "
             f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more speakers{fewer}, or use --protocol random, "
@@ -148,17 +173,108 @@ def _check_speakers(task: Task, n: int, protocol: str) -> None:
         )
 
 
-def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    _check_speakers(task, n_folds, "speakers")
-    if (most := int(np.unique(task.y, return_counts=True)[1].max())) < n_folds:
+def _check_labels(task: Task, n: int, protocol: str) -> None:
+    """Raise ProtocolError unless a label has at least n clips."""
+    if (most := int(np.unique(task.y, return_counts=True)[1].max())) < n:
         raise ProtocolError(
-            f"protocol 'speakers' with {n_folds} folds needs a label with {n_folds} clips; no label of "
+            f"protocol '{protocol}' with {n} folds needs a label with {n} clips; no label of "
             f"{task.dataset or 'the task'} has more than {most}. Use fewer --folds, or record more clips."
         )
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+
+
+def _split_groups(task: Task, groups: Strings, n: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Split the clips n times, so that each group (n_clips,) is tested once and labels are spread evenly."""
+    splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about labels with few clips, which check_folds reports
-        return _numbered(splitter.split(task.y, task.y, task.speakers))
+        return list(splitter.split(task.y, task.y, groups))
+
+
+def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    _check_speakers(task, n_folds, "speakers")
+    _check_labels(task, n_folds, "speakers")
+    return _numbered(_split_groups(task, task.speakers, n_folds, seed))
+
+
+def _speakers_and_texts(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """Return a fold for each pair of a group of speakers and a group of sentences.
+
+    The test clips are those of the speakers with the sentences. The training clips are those of other speakers with
+    other sentences; clips of the speakers with other sentences, and of other speakers with the sentences, are left out.
+    """
+    _check_speakers(task, n_folds, "speakers+text")
+    _check_labels(task, n_folds, "speakers+text")
+    by_speaker = _split_groups(task, task.speakers, n_folds, seed)
+    for n_groups in range(min(n_folds, _count_texts(task)), 1, -1):
+        by_text = _split_groups(task, task.texts, n_groups, seed)  # type: ignore[arg-type]
+        folds = list(_crossed(by_speaker, by_text))
+        if n_groups == 2 or all(set(task.y[fold.test]) <= set(task.y[fold.train]) for fold in folds):
+            break
+    return folds
+
+
+def _crossed(
+    by_speaker: Sequence[tuple[Indices, Indices]], by_text: Sequence[tuple[Indices, Indices]]
+) -> Iterator[Fold]:
+    for i, (other_speakers, speakers) in enumerate(by_speaker, start=1):
+        for j, (other_texts, texts) in enumerate(by_text, start=1):
+            test = np.intersect1d(speakers, texts)
+            if len(test):
+                yield Fold(f"{i}.{j}", np.intersect1d(other_speakers, other_texts), test)
+
+
+def _count_texts(task: Task) -> int:
+    """Return the number of sentences. Raises ProtocolError unless every clip has one and there are at least two."""
+    texts = np.full(len(task), "") if task.texts is None else task.texts
+    if unknown := int(np.count_nonzero(texts == "")):
+        raise ProtocolError(
+            f"protocol 'speakers+text' needs the sentence of every clip; {unknown} of {len(task)} clips of "
+            f"{task.dataset or 'the task'} have none. Add a column text to the manifest, or use --protocol speakers."
+        )
+    if len(found := set(texts.tolist())) < 2:
+        raise ProtocolError(
+            f"protocol 'speakers+text' needs at least 2 sentences; {task.dataset or 'the task'} has {len(found)} "
+            f"({', '.join(found)}). Use --protocol speakers."
+        )
+    return len(found)
+
+
+def _sessions(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """Return folds in which neither a session nor a speaker is in both parts."""
+    if task.sessions is None or not (task.sessions != "").any():
+        raise ProtocolError(
+            f"protocol 'sessions' needs sessions; {task.dataset or 'the task'} has none. Add a column session to the "
+            "manifest, or use --protocol speakers."
+        )
+    _check_speakers(task, 2, "sessions")
+    groups = _linked_groups(task.sessions, task.speakers)
+    n_groups, wanted = len(set(groups.tolist())), max(n_folds, 2)
+    if n_groups < wanted:
+        advice = f"Use --folds {n_groups}" if n_groups > 1 else "Give sessions of different people different names"
+        raise ProtocolError(
+            f"protocol 'sessions' with {wanted} folds needs {wanted} groups of sessions that share no speaker; "
+            f"{task.dataset or 'the task'} has {n_groups}. {advice}, or use --protocol speakers."
+        )
+    _check_labels(task, n_folds, "sessions")
+    return _numbered(_split_groups(task, groups, n_folds, seed))
+
+
+def _linked_groups(sessions: Strings, speakers: Strings) -> Strings:
+    """Return a group (n,) for each clip, so that clips with the same session or the same speaker have the same group.
+
+    Example: with the sessions 1, 1, 2, 3 and the speakers a, b, b, c, clips 0, 1 and 2 are one group: the first two
+    share a session, the next two a speaker. The clips of an unknown session are linked by their speaker alone.
+    """
+    group = np.arange(len(sessions))
+    while True:
+        before = group.copy()
+        for column in (sessions, speakers):
+            _, number = np.unique(column, return_inverse=True)
+            smallest = np.full(number.max() + 1, len(group))
+            np.minimum.at(smallest, number, group)
+            group = np.where(column == "", group, smallest[number])
+        if (group == before).all():
+            return group.astype(str)
 
 
 def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
@@ -263,6 +379,19 @@ def _numbered(splits: Iterable[tuple[Indices, Indices]]) -> list[Fold]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, _speakers),
+    "speakers+text": Protocol(
+        "folds by speaker and sentence: both are new to the head",
+        True,
+        _speakers_and_texts,
+        one_fold_per_speaker=False,
+        also_disjoint="text",
+    ),
+    "sessions": Protocol(
+        "stratified folds by session: every test session and speaker is new to the head",
+        True,
+        _sessions,
+        also_disjoint="session",
+    ),
     "loso": Protocol("leave one speaker out: one fold per speaker", True, _loso),
     "official": Protocol("the dataset's folds by speaker: published, or defined by ser if none are", True, _official),
     "published": Protocol(

@@ -40,6 +40,7 @@ LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
     "audio": "some recordings are both in the training and in the test clips",
     "text": "training and test clips share sentences",
+    "session": "training and test clips are from the same sessions of several speakers",
     "encoder": "the encoder was fine-tuned on test speakers, so expect lower scores for new speakers",
 }
 UNKNOWN_LEAK = "a leak that this version of ser does not know"  # run folders of later versions can have new leaks

@@ -31,6 +31,8 @@ MEANING = {
     "scores for new speakers.",
     "audio": "Some recordings are both in the training and in the test clips. The scores are too high.",
     "text": "Training and test clips share sentences. The scores may be lower for other sentences.",
+    "session": "Training and test clips are from the same sessions of several speakers. The scores may be lower for "
+    "other sessions.",
     "encoder": "The encoder was fine-tuned on test speakers. The scores hold for known speakers; expect lower scores "
     "for new speakers.",
 }
