@@ -652,13 +652,14 @@ def cache_import(
     """Store vectors that another program computed, so that heads can be compared on them."""
     from embedcache import dataset_manifest
     from embedcache.cache.import_export import import_npz
+    from embedcache.dataset import comparison_options
 
     place = Artifacts.at(artifacts)
     manifest = dataset_manifest(dataset, place, root, terminal)
     done = import_npz(file, place.cache, encoder, manifest, terminal)
     print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
     print(f"in the cache before: {done.cached}\ncache: {done.store.folder}")
-    note(f"Next: ser compare --dataset {manifest.dataset}")
+    note(f"Next: ser compare --dataset {manifest.dataset}{comparison_options(manifest)}")
 
 
 def output_format(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> OutputFormat:

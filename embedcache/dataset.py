@@ -19,6 +19,7 @@ from .registry import Registry
 
 # Audio formats that cannot be decoded. Files with these suffixes are reported as errors instead of being ignored.
 UNREAD = frozenset({".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"})
+FOLDS = 5  # folds of `ser compare` by default
 SAMPLE = 200  # number of file names from which the dataset of a tree is recognised
 
 Folds = tuple[tuple[str, ...], ...]  # for each fold, the speakers or clip ids that are tested
@@ -129,6 +130,24 @@ class Dataset:
 registry: Registry[Dataset] = Registry(
     "dataset", "embedcache.datasets", "For recordings of your own: --dataset folder --root DIR"
 )
+
+
+def comparison_options(manifest: Manifest) -> str:
+    """Return the options with which `ser compare` can compare heads on new speakers of a dataset; "" for none needed.
+
+    The default protocol needs FOLDS speakers and a label with as many clips, and every label from two speakers. Returns
+    the protocol for known speakers, as the last resort, if there is only one speaker, or a label of one speaker.
+    """
+    clips = manifest.usable
+    speakers = {clip.speaker for clip in clips}
+    by_label = [[clip.speaker for clip in clips if clip.label == label] for label in {clip.label for clip in clips}]
+    if min((len(set(found)) for found in by_label), default=0) < 2:
+        return " --protocol random"
+    if len(speakers) >= FOLDS and max(map(len, by_label)) >= FOLDS:
+        return ""
+    spec = registry.find(manifest.dataset)
+    tested = {speaker for fold in (spec.official_folds if spec else ()) for speaker in fold}
+    return " --protocol official" if tested and tested <= speakers else " --protocol loso"
 
 
 def find_root(dataset: Dataset, root: str | Path | None) -> Path:

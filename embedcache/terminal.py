@@ -110,7 +110,7 @@ def print_extraction(result: Extraction, augment: str, memory: float | None) -> 
     print(f"encoded now: {report.encoded}{speed}; in the cache before: {report.cached}{same}")
     print(f"cache: {result.store}\n{report.wall_seconds:.1f} s{f', peak memory {memory:.2f} GB' if memory else ''}")
     note_skipped(name, skipped_lines(report.skipped))
-    note(f"Next: ser compare --dataset {name}, or ser fit --head mlp --dataset {name}")
+    note(f"Next: {result.comparison}")
     if result.copies:
         manifest, report = result.copies
         print(f"{name}: {report.clips} copies ({augment}) have {result.encoder} vectors")

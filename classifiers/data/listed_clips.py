@@ -13,6 +13,8 @@ from embedcache.manifest import COPY_OF, SKIPPED, Clip
 
 from .labels import Labels, view_labels
 
+PREFIXED = ("text", "session")  # columns of a manifest whose values mean something within their corpus only
+
 
 @dataclass(frozen=True)
 class LabelledClips:
@@ -121,19 +123,20 @@ def encoders_of(
 def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> list[Clip]:
     """Return clips of a manifest as a task of `datasets` datasets names them.
 
-    With more than one dataset, clip ids get the name of the dataset as a prefix. Speakers and texts get the name of
-    the corpus, because datasets of one corpus share speakers: RAVDESS speech and RAVDESS song have the same actors.
+    With more than one dataset, clip ids get the name of the dataset as a prefix. Speakers, texts and sessions get the
+    name of the corpus, because datasets of one corpus share speakers: RAVDESS speech and RAVDESS song have the same
+    actors.
     """
     if datasets == 1:
         return list(clips)
-    name, spec = manifest.dataset, registry.find(manifest.dataset)
-    corpus = (spec.corpus if spec else "") or name
+    dataset, spec = manifest.dataset, registry.find(manifest.dataset)
+    corpus = (spec.corpus if spec else "") or dataset
     return [
         replace(
             clip,
-            clip_id=f"{name}:{clip.clip_id}",
+            clip_id=f"{dataset}:{clip.clip_id}",
             speaker=f"{corpus}:{clip.speaker}",
-            extra={"text": f"{corpus}:{clip.extra['text']}"} if clip.extra.get("text") else {},
+            extra={name: f"{corpus}:{clip.extra[name]}" for name in PREFIXED if clip.extra.get(name)},
         )
         for clip in clips
     ]

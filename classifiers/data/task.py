@@ -37,8 +37,8 @@ class Task:
     """The embeddings, labels and speakers of clips, with their origin. Only X, y and speakers are required.
 
     X is (n, n_layers * n_frames * dim) float32, layers outermost, with NaN after the last frame of a clip. `y`,
-    `speakers` and `clip_ids` are (n,) strings. `keys` and `texts` (n,) let the leak check find identical audio and
-    shared sentences; "" means unknown.
+    `speakers` and `clip_ids` are (n,) strings. `keys`, `texts` and `sessions` (n,) let the leak check find
+    identical audio, shared sentences and shared sessions; "" means unknown.
 
     If X would take more than `memmap.IN_MEMORY` bytes, `load` returns a task whose X is `MappedRows` of a scratch file.
     The file is removed with the last task that uses it.
@@ -50,6 +50,7 @@ class Task:
     clip_ids: Strings | None = None
     keys: Strings | None = None
     texts: Strings | None = None
+    sessions: Strings | None = None  # recording sessions, such as the dialogues of two speakers
     dataset: str = ""
     encoder: str = ""
     encoder_info: EncoderInfo | None = None  # the encoder that computed X; None if unknown
@@ -65,7 +66,7 @@ class Task:
 
     def __post_init__(self) -> None:
         """Raise DataError unless all columns have one row per clip."""
-        for name in ("y", "speakers", "clip_ids", "keys", "texts", "seen"):
+        for name in ("y", "speakers", "clip_ids", "keys", "texts", "sessions", "seen"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.X):
                 raise DataError(
@@ -91,8 +92,8 @@ class Task:
     ) -> Task:
         """Load the task of extracted datasets and one encoder.
 
-        - `dataset`: the name of a dataset, or several names for their union `a+b`, in which clip ids, speakers and
-          texts have a prefix. By default, the only extracted dataset.
+        - `dataset`: the name of a dataset, or several names for their union `a+b`, in which clip ids, speakers,
+          texts and sessions have a prefix. By default, the only extracted dataset.
         - `encoder`: the name of the encoder. By default, the only encoder with embeddings of all clips.
         - `view`: the view of the embeddings, see `views.py`.
         - `artifacts`: the output folder of `ser extract`.
@@ -138,6 +139,7 @@ class Task:
             clip_ids=np.array([clip.clip_id for clip in listed.clips]),
             keys=np.array([clip.key for clip in listed.clips]),
             texts=np.array([clip.extra.get("text", "") for clip in listed.clips]),
+            sessions=np.array([clip.extra.get("session", "") for clip in listed.clips]),
             dataset=listed.name,
             skipped=tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
             dropped=listed.dropped,
@@ -160,7 +162,7 @@ class Task:
         Copies of other clips are left out, and `copies.clip_rows` is renumbered: for `rows` = [2, 0], clip 2 becomes
         row 0 and clip 0 row 1, so `clip_rows` = [0, 1, 2] becomes [1, 0], without the copy of clip 1.
         """
-        columns = ("y", "speakers", "clip_ids", "keys", "texts", "seen")
+        columns = ("y", "speakers", "clip_ids", "keys", "texts", "sessions", "seen")
         kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
         copies = self.copies
         if copies:

@@ -1,15 +1,17 @@
 """Protocols, which split a task into folds, and the leak check, which finds what training and test clips share.
 
 A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
-breaks the guarantee is an error. A speaker-dependent protocol guarantees nothing, and its leaderboard rows are marked
-with the leak `speaker`. Under every protocol, each label of the test clips must also occur in the training clips.
+breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
+guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Under every protocol, each label of the
+test clips must also occur in the training clips.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,7 @@ from ..data.task import Strings, Task
 Indices = NDArray[np.int64]
 # What training and test clips of a fold can share, or may share as far as is known. `leaks` explains the words.
 LEAKS = ("speaker", "speaker?", "session", "audio", "audio~", "text", "text?", "encoder", "encoder?")
+UNION = "+"  # joins the names of datasets that are combined
 HOLDOUT_SHARE, HOLDOUT_SEED = 0.1, 42  # share of test clips, and random seed, of many published scores
 
 
@@ -44,14 +47,16 @@ class Protocol:
     about: str  # description in one line
     disjoint_speakers: bool  # whether the protocol is speaker-independent
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
-    one_fold_per_speaker: bool = True  # for a speaker-independent protocol: whether it tests a speaker in one fold only
+    one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
+    also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
     """Return the folds of a protocol, checked by `check_folds`.
 
-    `n_folds` is used by the protocols `speakers` and `random`, `seed` by these two and `holdout`. Raises UnknownName if
-    there is no such protocol, ProtocolError if it cannot be applied to the task.
+    `n_folds` is used by the protocols `speakers`, `speakers+text`, `sessions` and `random`, `seed` by these and
+    `holdout`. `speakers+text` makes a fold for each pair of a group of speakers and a group of sentences. Raises
+    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task.
     """
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
@@ -69,9 +74,12 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     """Raise ProtocolError unless every fold is valid under the protocol.
 
     A fold is valid if it has training and test clips, if every label of the test clips occurs in the training clips,
-    and, for a speaker-independent protocol, if training and test clips share no speaker.
+    and, for a speaker-independent protocol, if training and test clips share no speaker. Two protocols keep sessions or
+    sentences apart in the same way.
     """
     complaints = []
+    apart = PROTOCOLS[protocol].also_disjoint
+    column = _shareable(task)[apart] if apart else None
     for fold in folds:
         complaints += [
             f"fold {fold.name}: no {part} clips"
@@ -81,11 +89,14 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
         shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
         if PROTOCOLS[protocol].disjoint_speakers and shared:
             complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
+        if column is not None and (both := _shared(column, fold)):
+            complaints.append(f"fold {fold.name}: {apart}s {', '.join(sorted(both))} are in training and test")
         for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
             speakers = sorted(set(task.speakers[task.y == label]))
             complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {', '.join(speakers)})")
     if complaints:
-        advice = "Leave such labels out, record more speakers, or use --protocol random, which is speaker-dependent."
+        other = "speakers" if apart else "random, which is speaker-dependent"
+        advice = f"Leave such labels out, record more speakers, or use --protocol {other}."
         raise ProtocolError(complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
@@ -97,11 +108,11 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     audio      training and test clips share audio with the same key, which is identical byte for byte
     text       training and test clips share a sentence
     text?      the sentences of some clips are unknown, and the known ones are not shared
+    session    training and test clips share a session of several speakers, such as a dialogue
     encoder    the encoder was trained on a test clip, or on another clip of a test speaker
     encoder?   not all emotional speech that the encoder was trained on is known, and none of what is known is tested on
     """
-    columns: Mapping[str, Strings | None] = {"speaker": task.speakers, "audio": task.keys, "text": task.texts}
-    found = {name for name, column in columns.items() if column is not None and _crosses(column, folds)}
+    found = {name for name, column in _shareable(task).items() if column is not None and _crosses(column, folds)}
     if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
         found.add("speaker")
     if task.seen is not None and any(task.seen[fold.test].any() for fold in folds):
@@ -130,9 +141,26 @@ def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
     return digest.hexdigest()[:12]
 
 
+def _shareable(task: Task) -> Mapping[str, Strings | None]:
+    """Return the columns (n,) whose values training and test clips may share, by the name of the leak."""
+    sessions = None if task.sessions is None else _of_several(task.sessions, task.speakers)
+    return {"speaker": task.speakers, "audio": task.keys, "text": task.texts, "session": sessions}
+
+
+def _of_several(sessions: Strings, speakers: Strings) -> Strings:
+    """Return sessions (n,), with "" for those of one speaker: whoever shares such a session shares its speaker."""
+    pairs = set(zip(sessions.tolist(), speakers.tolist(), strict=True))
+    n_speakers = Counter(session for session, _ in pairs)
+    return np.where([n_speakers[session] > 1 for session in sessions.tolist()], sessions, "")
+
+
 def _crosses(column: Strings, folds: Sequence[Fold]) -> bool:
     """Whether training and test clips of any fold share a value of a column (n,); "" is an unknown value."""
-    return any((set(column[fold.train].tolist()) & set(column[fold.test].tolist())) - {""} for fold in folds)
+    return any(_shared(column, fold) for fold in folds)
+
+
+def _shared(column: Strings, fold: Fold) -> set[str]:
+    return (set(column[fold.train].tolist()) & set(column[fold.test].tolist())) - {""}
 
 
 def _check_speakers(task: Task, n: int, protocol: str) -> None:
@@ -145,25 +173,122 @@ def _check_speakers(task: Task, n: int, protocol: str) -> None:
         )
     n = max(n, 2)
     if len(speakers) < n:
-        fewer = f", use --folds {len(speakers)}" if len(speakers) > 1 and protocol == "speakers" else ""
         raise ProtocolError(
             f"protocol '{protocol}' with {n} folds needs {n} speakers; {task.dataset or 'the task'} has "
-            f"{len(speakers)} ({', '.join(sorted(speakers))}). Record more speakers{fewer}, or use --protocol random, "
-            "which is speaker-dependent."
+            f"{len(speakers)} ({', '.join(sorted(speakers))}). {_ways_out(task, len(speakers))}"
         )
+
+
+def _ways_out(task: Task, n_speakers: int) -> str:
+    """Return advice for a task of few speakers: protocols that keep speakers apart come first."""
+    ways = ["--protocol official"] if _official_folds(task.dataset) else []
+    ways += ["--protocol loso", f"--folds {n_speakers}"] if n_speakers > 1 else []
+    independent = f"Use {', '.join(ways)}, or record more speakers. " if ways else "Record more speakers. "
+    return f"{independent}The last resort is --protocol random, which is speaker-dependent."
+
+
+def _check_labels(task: Task, n: int, protocol: str) -> None:
+    """Raise ProtocolError unless a label has at least n clips."""
+    if (most := int(np.unique(task.y, return_counts=True)[1].max())) < n:
+        raise ProtocolError(
+            f"protocol '{protocol}' with {n} folds needs a label with {n} clips; no label of "
+            f"{task.dataset or 'the task'} has more than {most}. Use fewer --folds, or record more clips."
+        )
+
+
+def _split_groups(task: Task, groups: Strings, n: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Split the clips n times, so that each group (n_clips,) is tested once and labels are spread evenly."""
+    splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about labels with few clips, which check_folds reports
+        return list(splitter.split(task.y, task.y, groups))
 
 
 def _speakers(task: Task, n_folds: int, seed: int) -> list[Fold]:
     _check_speakers(task, n_folds, "speakers")
-    if (most := int(np.unique(task.y, return_counts=True)[1].max())) < n_folds:
+    _check_labels(task, n_folds, "speakers")
+    return _numbered(_split_groups(task, task.speakers, n_folds, seed))
+
+
+def _speakers_and_texts(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """Return a fold for each pair of a group of speakers and a group of sentences.
+
+    The test clips are those of the speakers with the sentences. The training clips are those of other speakers with
+    other sentences; clips of the speakers with other sentences, and of other speakers with the sentences, are left out.
+    """
+    _check_speakers(task, n_folds, "speakers+text")
+    _check_labels(task, n_folds, "speakers+text")
+    by_speaker = _split_groups(task, task.speakers, n_folds, seed)
+    for n_groups in range(min(n_folds, _count_texts(task)), 1, -1):
+        by_text = _split_groups(task, task.texts, n_groups, seed)  # type: ignore[arg-type]
+        folds = list(_crossed(by_speaker, by_text))
+        if n_groups == 2 or all(set(task.y[fold.test]) <= set(task.y[fold.train]) for fold in folds):
+            break
+    return folds
+
+
+def _crossed(
+    by_speaker: Sequence[tuple[Indices, Indices]], by_text: Sequence[tuple[Indices, Indices]]
+) -> Iterator[Fold]:
+    for i, (other_speakers, speakers) in enumerate(by_speaker, start=1):
+        for j, (other_texts, texts) in enumerate(by_text, start=1):
+            test = np.intersect1d(speakers, texts)
+            if len(test):
+                yield Fold(f"{i}.{j}", np.intersect1d(other_speakers, other_texts), test)
+
+
+def _count_texts(task: Task) -> int:
+    """Return the number of sentences. Raises ProtocolError unless every clip has one and there are at least two."""
+    texts = np.full(len(task), "") if task.texts is None else task.texts
+    if unknown := int(np.count_nonzero(texts == "")):
         raise ProtocolError(
-            f"protocol 'speakers' with {n_folds} folds needs a label with {n_folds} clips; no label of "
-            f"{task.dataset or 'the task'} has more than {most}. Use fewer --folds, or record more clips."
+            f"protocol 'speakers+text' needs the sentence of every clip; {unknown} of {len(task)} clips of "
+            f"{task.dataset or 'the task'} have none. Add a column text to the manifest, or use --protocol speakers."
         )
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about labels with few clips, which check_folds reports
-        return _numbered(splitter.split(task.y, task.y, task.speakers))
+    if len(found := set(texts.tolist())) < 2:
+        raise ProtocolError(
+            f"protocol 'speakers+text' needs at least 2 sentences; {task.dataset or 'the task'} has {len(found)} "
+            f"({', '.join(found)}). Use --protocol speakers."
+        )
+    return len(found)
+
+
+def _sessions(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """Return folds in which neither a session nor a speaker is in both parts."""
+    if task.sessions is None or not (task.sessions != "").any():
+        raise ProtocolError(
+            f"protocol 'sessions' needs sessions; {task.dataset or 'the task'} has none. Add a column session to the "
+            "manifest, or use --protocol speakers."
+        )
+    _check_speakers(task, 2, "sessions")
+    groups = _linked_groups(task.sessions, task.speakers)
+    n_groups, wanted = len(set(groups.tolist())), max(n_folds, 2)
+    if n_groups < wanted:
+        advice = f"Use --folds {n_groups}" if n_groups > 1 else "Give sessions of different people different names"
+        raise ProtocolError(
+            f"protocol 'sessions' with {wanted} folds needs {wanted} groups of sessions that share no speaker; "
+            f"{task.dataset or 'the task'} has {n_groups}. {advice}, or use --protocol speakers."
+        )
+    _check_labels(task, n_folds, "sessions")
+    return _numbered(_split_groups(task, groups, n_folds, seed))
+
+
+def _linked_groups(sessions: Strings, speakers: Strings) -> Strings:
+    """Return a group (n,) for each clip, so that clips with the same session or the same speaker have the same group.
+
+    Example: with the sessions 1, 1, 2, 3 and the speakers a, b, b, c, clips 0, 1 and 2 are one group: the first two
+    share a session, the next two a speaker. The clips of an unknown session are linked by their speaker alone.
+    """
+    group = np.arange(len(sessions))
+    while True:
+        before = group.copy()
+        for column in (sessions, speakers):
+            _, number = np.unique(column, return_inverse=True)
+            smallest = np.full(number.max() + 1, len(group))
+            np.minimum.at(smallest, number, group)
+            group = np.where(column == "", group, smallest[number])
+        if (group == before).all():
+            return group.astype(str)
 
 
 def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
@@ -173,22 +298,41 @@ def _loso(task: Task, n_folds: int, seed: int) -> list[Fold]:
 
 
 def _official(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    spec = datasets.find(task.dataset)
-    if spec is None or not spec.official_folds:
-        names = [d.name for d in datasets.all() if d.official_folds]
+    """Return a fold for each official fold; in a union of datasets, a fold for each one of each dataset."""
+    names = [d.name for d in datasets.all() if d.official_folds]
+    tested = _official_folds(task.dataset)
+    if not tested:
         raise ProtocolError(
-            f"no official folds are known for '{task.dataset}', only for {', '.join(names)}. Use --protocol speakers."
+            f"no official folds are known for '{task.dataset}', only for {', '.join(names)}, and for unions of these. "
+            "Use --protocol speakers."
         )
-    folds = []
-    for number, speakers in enumerate(spec.official_folds, start=1):
+    for name, speakers in tested.items():
         if absent := sorted(set(speakers) - set(task.speakers.tolist())):
             raise ProtocolError(
-                f"official fold {number} of {task.dataset} tests the speakers {', '.join(absent)}, who have no clips "
+                f"official fold {name} of {task.dataset} tests the speakers {', '.join(absent)}, who have no clips "
                 "in the task. Use --protocol speakers, or complete the dataset."
             )
-        is_test = np.isin(task.speakers, speakers)
-        folds.append(Fold(str(number), np.flatnonzero(~is_test), np.flatnonzero(is_test)))
-    return folds
+    is_test = {name: np.isin(task.speakers, speakers) for name, speakers in tested.items()}
+    return [Fold(name, np.flatnonzero(~rows), np.flatnonzero(rows)) for name, rows in is_test.items()]
+
+
+def _official_folds(dataset: str) -> dict[str, tuple[str, ...]]:
+    """Return the tested speakers of the official folds by name: `1`, or `emodb:1` in a union `cremad+emodb`.
+
+    Datasets of one corpus share their speakers, and the folds of any of them. Returns no folds if those of a corpus are
+    not known.
+    """
+    specs = [datasets.find(name) for name in dataset.split(UNION)]
+    by_corpus: dict[str, Sequence[Sequence[str]]] = {(spec.corpus or spec.name) if spec else "": () for spec in specs}
+    by_corpus |= {(spec.corpus or spec.name): spec.official_folds for spec in specs if spec and spec.official_folds}
+    if not all(by_corpus.values()):
+        return {}
+    prefixes = {corpus: f"{corpus}:" if len(specs) > 1 else "" for corpus in by_corpus}
+    return {
+        f"{prefixes[corpus]}{number}": tuple(prefixes[corpus] + speaker for speaker in speakers)
+        for corpus, folds in by_corpus.items()
+        for number, speakers in enumerate(folds, start=1)
+    }
 
 
 def _published(task: Task, n_folds: int, seed: int) -> list[Fold]:
@@ -268,6 +412,19 @@ def _numbered(splits: Iterable[tuple[Indices, Indices]]) -> list[Fold]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, _speakers),
+    "speakers+text": Protocol(
+        "folds by speaker and sentence: both are new to the head",
+        True,
+        _speakers_and_texts,
+        one_fold_per_speaker=False,
+        also_disjoint="text",
+    ),
+    "sessions": Protocol(
+        "stratified folds by session: every test session and speaker is new to the head",
+        True,
+        _sessions,
+        also_disjoint="session",
+    ),
     "loso": Protocol("leave one speaker out: one fold per speaker", True, _loso),
     "official": Protocol("the dataset's folds by speaker: published, or defined by ser if none are", True, _official),
     "published": Protocol(

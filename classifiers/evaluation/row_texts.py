@@ -11,12 +11,12 @@ from embedcache.text import count
 from .. import heads
 from .metrics import uar
 from .predictions import Predictions
+from .protocols import UNION
 from .statistics import MIN_SPEAKERS
 
 SUFFIXES = ("-calibrated", "-tuned")  # suffixes that wrappers append to the name of a head
 NEARLY_ALL = 0.9  # share of the clips of a fold that are predicted as one label
 EXCESS = 0.25  # by which this share exceeds that of the clips that have the label
-UNION = "+"  # joins the names of datasets that are combined
 
 
 def vectors_name(head: str, encoder: str, view: str) -> str:

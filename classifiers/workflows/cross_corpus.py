@@ -106,8 +106,9 @@ def _pairs(task: Task, train: Sequence[str], test: Sequence[str], config: CrossC
 def _within(task: Task, owner: Strings, name: str, config: CrossConfig) -> _Pair:
     """A dataset tested on itself in folds by speaker, as `ser compare` does; at most one fold a speaker."""
     own = task.take(np.flatnonzero(owner == name))
-    texts = None if own.texts is None else _bare(own.texts)
-    own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(own.speakers), texts=texts)
+    texts, sessions = (None if column is None else _bare(column) for column in (own.texts, own.sessions))
+    own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(own.speakers))
+    own = replace(own, texts=texts, sessions=sessions)
     folds = min(config.folds, len(set(own.speakers.tolist())))
     return _Pair(name, name, own, [make_folds(own, "speakers", folds, seed) for seed in range(config.seeds)])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..artifacts import Artifacts
 from ..audio.augment import Augmentation, copies_of
-from ..dataset import registry
+from ..dataset import comparison_options, registry
 from ..encoder import VIEWS, Encoder, Log, no_log, resolve_views
 from ..encoders import load_encoder
 from ..errors import SerError
@@ -34,6 +34,11 @@ class Extraction:
     store: Path  # folder of the shards
     copies: tuple[Manifest, Report] | None  # augmented copies, if there are any
     notes: tuple[str, ...]  # what a person should know of the manifest, a sentence each
+
+    @property
+    def comparison(self) -> str:
+        """The command that compares heads on the dataset."""
+        return f"ser compare --dataset {self.manifest.dataset}{comparison_options(self.manifest)}"
 
 
 def extract_dataset(

@@ -109,6 +109,7 @@ def test_a_union_keeps_speakers_apart(two: Artifacts) -> None:
     assert set(task.speakers) == {f"{name}:{s}" for name, t in alone.items() for s in t.speakers}
     assert len(set(task.ids)) == len(task)
     assert {text.partition(":")[0] for text in task.texts} == {"cremad", "ravdess"}
+    assert set(task.sessions) == {""}
     np.testing.assert_array_equal(task.X[:48], alone["cremad"].X)
     gendered = Task.load(["ravdess", "cremad"], artifacts=two, labels="gender-emotion")
     assert len(gendered.labels) == 14
@@ -116,6 +117,17 @@ def test_a_union_keeps_speakers_apart(two: Artifacts) -> None:
     assert Task.load(["ravdess", "cremad"], artifacts=two).labels_from.dropped == 0
     for predictions in compare(task, ["logreg"], "speakers", n_folds=2, jobs=1):
         assert (predictions.leaks.count("speaker"), predictions.label_view) == (0, "emotion6")
+
+
+def test_sessions_are_read_and_prefixed_in_a_union(tmp_path: Path) -> None:
+    for name in ("iemocap", "ravdess"):
+        extracted(TREES[name].make(tmp_path / name), tmp_path / "artifacts", dataset=name)
+    alone = Task.load("iemocap", artifacts=tmp_path / "artifacts")
+    assert dict(zip(alone.ids.tolist(), alone.sessions.tolist(), strict=True))["Ses02M_script01_1b_F001"] == "2"
+    assert set(Task.load("ravdess", artifacts=tmp_path / "artifacts").sessions) == {""}
+    both = Task.load(["iemocap", "ravdess"], artifacts=tmp_path / "artifacts")
+    assert set(both.sessions) == {"", "iemocap:1", "iemocap:2"}
+    assert set(both.take(np.arange(len(alone))).sessions) == {"iemocap:1", "iemocap:2"}
 
 
 def test_two_words_for_one_emotion_are_said(two: Artifacts) -> None:

@@ -26,6 +26,8 @@ def test_folds_cover_every_clip_once_and_keep_their_promise(
     speakers: int, labels: int, takes: int, seed: int, protocol: str
 ) -> None:
     t = task(speakers, labels, takes)
+    if PROTOCOLS[protocol].also_disjoint:
+        return  # tested below
     if protocol in ("official", "published") or (protocol == "holdout" and len(t) < 10 * labels):
         return
     folds = make_folds(t, protocol, n_folds=2, seed=seed)
@@ -152,10 +154,10 @@ def one_speaker_label() -> Task:
             task(3),
             "speakers",
             5,
-            r"'speakers' with 5 folds needs 5 speakers; toy has 3 \(s0, s1, s2\).*, use --folds 3",
+            r"'speakers' with 5 folds needs 5 speakers; toy has 3 \(s0, s1, s2\).*, --folds 3",
         ),
         (task(1), "loso", 5, r"'loso' with 2 folds needs 2 speakers; toy has 1 \(s0\)"),
-        (task(1), "speakers", 5, r"needs 5 speakers; toy has 1 \(s0\). Record more speakers, or use --protocol random"),
+        (task(1), "speakers", 5, r"needs 5 speakers; toy has 1 \(s0\). Record more speakers. The last resort is"),
         (one_speaker_label(), "speakers", 2, r"fold \d: 'rare' has no training clip \(speakers: s1\)"),
         (one_speaker_label(), "loso", 2, r"fold s1: 'rare' has no training clip"),
         (task(4, labels=1), "speakers", 2, r"toy: got 1 label \(l0\); wanted at least two"),
@@ -214,6 +216,108 @@ def test_what_is_unknown_is_not_called_none() -> None:
     assert leaks(heard, folds, "speakers") == "encoder"
     assert not trained_on_test_speakers("text?+encoder?")
     assert trained_on_test_speakers("text+encoder")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 6), st.integers(2, 4), st.integers(2, 6), st.integers(2, 4), st.integers(0, 3))
+def test_speakers_and_sentences_of_a_test_clip_are_both_new(
+    speakers: int, labels: int, texts: int, n_folds: int, seed: int
+) -> None:
+    t = task(speakers, labels, texts)
+    t = replace(t, texts=np.tile([f"t{n}" for n in range(texts)], speakers * labels))
+    folds = make_folds(t, "speakers+text", min(n_folds, speakers), seed)
+    np.testing.assert_array_equal(np.sort(np.concatenate([fold.test for fold in folds])), np.arange(len(t)))
+    for fold in folds:
+        other = ~np.isin(t.speakers, t.speakers[fold.test]) & ~np.isin(t.texts, t.texts[fold.test])
+        np.testing.assert_array_equal(fold.train, np.flatnonzero(other))
+        assert set(t.y[fold.test]) == set(t.y)
+    assert leaks(t, folds, "speakers+text") == ""
+    assert "text" in leaks(t, make_folds(t, "speakers", min(n_folds, speakers), seed), "speakers")
+
+
+def test_two_sentences_are_tested_in_turn() -> None:
+    t = replace(task(4), texts=np.tile(["kids", "dogs"], 24))
+    folds = make_folds(t, "speakers+text", 2)
+    assert [fold.name for fold in folds] == ["1.1", "1.2", "2.1", "2.2"]
+    assert [(len(fold.train), len(fold.test)) for fold in folds] == [(12, 12)] * 4
+    assert not PROTOCOLS["speakers+text"].one_fold_per_speaker
+    assert PROTOCOLS["speakers"].one_fold_per_speaker
+
+
+def test_a_label_of_one_sentence_cannot_be_tested_on_another() -> None:
+    t = task(4, takes=6)
+    texts = np.tile([f"t{n}" for n in range(6)], 12)
+    for seed in range(5):
+        two = replace(t, texts=np.where((t.y == "l2") & (texts > "t1"), "t0", texts))
+        assert len(make_folds(two, "speakers+text", 4, seed)) >= 8
+    alone = replace(t, texts=np.where(t.y == "l2", "t0", texts))
+    with pytest.raises(ProtocolError, match=r"(?s)'l2' has no training clip .* or use --protocol speakers"):
+        make_folds(alone, "speakers+text", 2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (None, r"needs the sentence of every clip; 48 of 48 clips of toy have none. Add a column text .*--protocol sp"),
+        (np.repeat(["", "a", "b"], 16), "16 of 48 clips of toy have none"),
+        (np.full(48, "kids"), r"needs at least 2 sentences; toy has 1 \(kids\)"),
+    ],
+)
+def test_sentences_that_cannot_be_kept_apart(texts: np.ndarray | None, said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        make_folds(replace(task(4), texts=texts), "speakers+text", 2)
+
+
+def dialogues(t: Task) -> np.ndarray:
+    """Speakers s0 and s1 share session d0, s2 and s3 session d1, …"""
+    return np.array([f"d{int(speaker[1:]) // 2}" for speaker in t.speakers])
+
+
+def test_partners_share_their_session() -> None:
+    t = task(6)
+    t = replace(t, sessions=dialogues(t))
+    assert leaks(t, make_folds(t, "loso"), "loso") == "session"
+    assert not trained_on_test_speakers("session")
+    folds = make_folds(t, "sessions", 3)
+    assert leaks(t, folds, "sessions") == ""
+    assert sorted(sorted(set(t.speakers[fold.test])) for fold in folds) == [["s0", "s1"], ["s2", "s3"], ["s4", "s5"]]
+    with pytest.raises(ProtocolError, match="fold s0: sessions d0 are in training and test"):
+        check_folds(t, make_folds(t, "loso"), "sessions")
+
+
+def test_a_session_of_one_speaker_adds_nothing() -> None:
+    t = task(6)
+    own = replace(t, sessions=t.speakers)
+    assert leaks(own, make_folds(own, "loso"), "loso") == ""
+    assert leaks(own, make_folds(own, "random", 3), "random") == "speaker"
+    unknown = replace(t, sessions=np.full(len(t), ""))
+    assert leaks(unknown, make_folds(unknown, "loso"), "loso") == ""
+
+
+def test_speakers_of_two_sessions_link_them() -> None:
+    """s1 speaks in d0 and d1, so s0 to s3 stay together; s4 has no session."""
+    t = task(6)
+    sessions = dialogues(t)
+    sessions[np.flatnonzero(t.speakers == "s1")[0]] = "d1"
+    sessions[t.speakers == "s4"] = ""
+    linked = replace(t, sessions=sessions)
+    folds = make_folds(linked, "sessions", 3)
+    assert sorted(sorted(set(t.speakers[fold.test])) for fold in folds) == [["s0", "s1", "s2", "s3"], ["s4"], ["s5"]]
+    assert leaks(linked, folds, "sessions") == ""
+
+
+@pytest.mark.parametrize(
+    ("sessions", "folds", "said"),
+    [
+        (None, 2, "needs sessions; toy has none. Add a column session to the manifest, or use --protocol speakers"),
+        (np.full(72, ""), 2, "needs sessions; toy has none"),
+        (np.repeat(["a", "b"], 36), 3, "with 3 folds needs 3 groups of sessions .*; toy has 2. Use --folds 2, or use"),
+        (np.full(72, "1"), 2, "toy has 1. Give sessions of different people different names, or use --protocol sp"),
+    ],
+)
+def test_sessions_that_cannot_be_kept_apart(sessions: np.ndarray | None, folds: int, said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        make_folds(replace(task(6), sessions=sessions), "sessions", folds)
 
 
 def test_an_encoder_leaks_where_what_it_was_tuned_on_is_tested_and_nowhere_else() -> None:
@@ -287,3 +391,46 @@ def test_leaving_one_speaker_out_takes_speakers_of_one_clip() -> None:
     t = task(3, labels=2)
     lone = t.take(np.array([*range(16), 16]))
     assert [fold.name for fold in make_folds(lone, "loso")] == ["s0", "s1", "s2"]
+
+
+def test_few_speakers_are_shown_the_protocols_that_keep_them_apart_first() -> None:
+    with pytest.raises(ProtocolError) as error:
+        make_folds(task(3), "speakers", 5)
+    assert str(error.value) == (
+        "protocol 'speakers' with 5 folds needs 5 speakers; toy has 3 (s0, s1, s2). Use --protocol loso, --folds 3, or "
+        "record more speakers. The last resort is --protocol random, which is speaker-dependent."
+    )
+    with pytest.raises(ProtocolError, match=r"Use --protocol official, --protocol loso, --folds 2, or record"):
+        make_folds(replace(task(2), dataset="tess"), "speakers", 5)
+
+
+def union(*names: str) -> Task:
+    """One clip of two labels by each speaker of datasets, as a union names them."""
+    grid = [
+        (f"{datasets.get(name).corpus or name}:{speaker}", label, f"{name}:{speaker}-{label}")
+        for name in names
+        for fold in datasets.get(name.removesuffix("-song")).official_folds
+        for speaker in fold
+        for label in ("sad", "happy")
+    ]
+    speakers, y, ids = (np.array(column) for column in zip(*grid, strict=True))
+    return Task(np.zeros((len(y), 2), np.float32), y, speakers, clip_ids=ids, dataset="+".join(names))
+
+
+def test_official_folds_of_a_union_are_those_of_its_datasets() -> None:
+    t = union("emodb", "savee")
+    folds = make_folds(t, "official")
+    sizes = {name: len(datasets.get(name).official_folds) for name in ("emodb", "savee")}
+    assert [fold.name for fold in folds] == [f"{name}:{n}" for name, size in sizes.items() for n in range(1, size + 1)]
+    np.testing.assert_array_equal(np.sort(np.concatenate([fold.test for fold in folds])), np.arange(len(t)))
+    with pytest.raises(ProtocolError, match="no official folds are known for 'emodb\\+folder-x'"):
+        make_folds(replace(t, dataset="emodb+folder-x"), "official")
+
+
+def test_official_folds_of_one_corpus_count_once() -> None:
+    """Speech and song of RAVDESS have the same actors: whoever is tested speaking is not trained on singing."""
+    t = union("ravdess", "ravdess-song")
+    folds = make_folds(t, "official")
+    assert len(folds) == len(datasets.get("ravdess").official_folds)
+    for fold in folds:
+        assert not set(t.speakers[fold.train]) & set(t.speakers[fold.test])

@@ -361,7 +361,12 @@ def test_a_protocol_gives_a_checkpoint_a_fold_and_a_row(work: TrainingJob, tmp_p
     ]
     (row,) = leaderboard(done.predictions)
     frozen = leaderboard(compare(Task.load("ravdess", "mfcc", "pooled", artifacts_of(place)), ["ridge"], n_folds=2))
-    assert (row.head, row.leaks, row.n_clips, row.fold_hash) == ("finetune-mean", "text+encoder?", 24, frozen[0].fold_hash)
+    assert (row.head, row.leaks, row.n_clips, row.fold_hash) == (
+        "finetune-mean",
+        "text+encoder?",
+        24,
+        frozen[0].fold_hash,
+    )
     tested = {fold: set(done.predictions[0].speakers[done.predictions[0].folds == fold]) for fold in ("1", "2")}
     for folder, fold in zip(done.checkpoints, ("1", "2"), strict=True):
         heard = {name.partition(":")[2] for name in Finetuned.load(folder, "cpu").card.trained_on.speakers}
