@@ -33,11 +33,12 @@ WIDE_TERMINAL = 110  # width in characters from which columns are separated by t
 CROSS_NOTES = (
     "If both datasets are the same, the score is from speaker-independent folds within the dataset.",
     "most: WAR of always predicting the most frequent training label.",
-    "same: test clips left out because the same recording is in the training set.",
+    "same: test clips left out because the same recording, or speaker under another name, is in the training set.",
     "other: test clips left out because the training set lacks their label.",
 )
 LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
+    "speaker?": "nearly every clip has its own speaker, so the speakers may be unknown, and scores too high",
     "audio": "some recordings are both in the training and in the test clips",
     "text": "training and test clips share sentences",
     "encoder": "the encoder was fine-tuned on test speakers, so expect lower scores for new speakers",

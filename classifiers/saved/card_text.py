@@ -29,6 +29,8 @@ MEANING = {
     "no sentence.",
     "speaker": "The test speakers also occur in the training clips. The scores hold for known speakers; expect lower "
     "scores for new speakers.",
+    "speaker?": "Nearly every clip has its own speaker, so the speakers may be unknown. If they are names of clips, "
+    "the scores are too high for new speakers.",
     "audio": "Some recordings are both in the training and in the test clips. The scores are too high.",
     "text": "Training and test clips share sentences. The scores may be lower for other sentences.",
     "encoder": "The encoder was fine-tuned on test speakers. The scores hold for known speakers; expect lower scores "
