@@ -196,5 +196,6 @@ def _extracted_copies(
                 f"{per_clip}`."
             )
         prefix = f"{manifest.dataset}:" if len(manifests) > 1 else ""
-        copies |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in Manifest.from_csv(path).clips}
+        clips = Manifest.from_csv(path, check_speakers=False).clips  # a copy has the speaker of its clip
+        copies |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in clips}
     return copies

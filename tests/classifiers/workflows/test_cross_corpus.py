@@ -20,9 +20,11 @@ from classifiers.evaluation.protocols import fold_hash
 from classifiers.evaluation.run_folder import load_runs
 from classifiers.heads import get
 from classifiers.heads._spec import Head
+from classifiers.reporting.hardest_clips import clip_facts, vector_map
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
 from classifiers.workflows.cross_corpus import cross
+from classifiers.workflows.finetuning import FinetuneConfig, finetune
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, ConfigError, DataError
 
@@ -198,6 +200,7 @@ def test_equal_names_in_two_folders_are_asked_about(tmp_path: Path) -> None:
         lambda: cross(place, CrossConfig(OWN[:1], OWN[1:], heads=("logreg",)), jobs=1),
         lambda: run_comparison(place, ComparisonConfig(OWN, heads=("logreg",), folds=2), jobs=1),
         lambda: fit_model(place, ComparisonConfig(OWN, heads=("logreg",), folds=2), jobs=1),
+        lambda: finetune(place, FinetuneConfig(OWN)),
         lambda: Task.load(OWN, artifacts=place),
     ):
         with pytest.raises(DataError, match=question):
@@ -248,6 +251,16 @@ def test_a_union_keeps_one_person_in_one_fold(tmp_path: Path) -> None:
         assert len(set(one.speakers[fold.test])) == 1
     assert len(make_folds(one, "loso")[0].test) == 8  # ann, of both folders
     assert fold_hash(one, make_folds(one, "random", 2)) != fold_hash(two, make_folds(two, "random", 2))
+
+
+def test_the_map_of_a_report_has_the_speakers_of_the_run(tmp_path: Path) -> None:
+    place = halves(tmp_path)
+    asked = ComparisonConfig(OWN, heads=("logreg",), folds=2, same_names="one")
+    _, (p,) = run_comparison(place, asked, jobs=1)
+    drawn = vector_map(p, clip_facts(place, p.dataset), place)
+    assert drawn.reason == ""
+    assert sorted(drawn.speakers) == sorted(p.speakers)
+    assert len(set(drawn.speakers)) == 5
 
 
 def test_people_with_a_recording_in_common_are_one_without_being_asked_about(tmp_path: Path) -> None:
