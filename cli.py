@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classifiers.workflows.configurations import LABELS, ComparisonConfig, CrossConfig
+from classifiers.workflows.configurations import LABELS, SAME_NAMES, ComparisonConfig, CrossConfig
 from embedcache.artifacts import Artifacts
 from embedcache.configuration import options_from, split_names
 from embedcache.errors import AudioError, ConfigError, DataError, SerError, StoreError
@@ -60,6 +60,9 @@ DatasetsOption = Annotated[
 ]
 KeepOption = Annotated[
     bool, typer.Option("--keep-known-faults", help="Keep clips with known faults, which are left out by default.")
+]
+SpeakersOption = Annotated[
+    bool, typer.Option("--speakers-are-clips", help="Every clip has its own speaker; do not check.")
 ]
 ClusterOption = Annotated[
     str | None, typer.Option(help="Ray cluster: local, auto or HOST:PORT.", show_default="this process")
@@ -209,18 +212,19 @@ def audit(
     root: RootOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")] = False,
     keep_known_faults: KeepOption = False,
+    speakers_are_clips: SpeakersOption = False,
 ) -> None:
     """Check the recordings of a dataset before they are extracted. Exit code 1 if there is a fault."""
     from embedcache import audit as run
     from embedcache import datasets as registry
     from embedcache.auditing.terminal_table import show_audit
 
-    found = run(registry.get(dataset), root, terminal, keep_known_faults)
+    found = run(registry.get(dataset), root, terminal, keep_known_faults, speakers_are_clips)
     if json:
         print(json_module.dumps(found.to_dict(), indent=1), flush=True)
     else:
         show_audit(found, console())
-    keep = " --keep-known-faults" if keep_known_faults else ""
+    keep = " --keep-known-faults" * keep_known_faults + " --speakers-are-clips" * speakers_are_clips
     then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{keep}"
     if found.faults:
         raise DataError(f"{count(len(found.faults), 'fault')}. Correct these faults where possible, then run: {then}")
@@ -237,11 +241,11 @@ def extract(
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="Precision of the matrix products: fp32, bf16 or fp16.")] = "fp32",
     views: Annotated[
-        str,
-        typer.Option(help="Views, separated by commas: pooled, layers, std, frames, frames:N, frames:all."),
+        str, typer.Option(help="Views, separated by commas: pooled, layers, std, frames, frames:N, frames:all.")
     ] = "pooled,layers",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unusable clips, and list them.")] = False,
     keep_known_faults: KeepOption = False,
+    speakers_are_clips: SpeakersOption = False,
     augment: Annotated[
         str | None,
         typer.Option(help="Transforms of augmented copies: noise, pitch, stretch, gain.", show_default="none"),
@@ -265,6 +269,7 @@ def extract(
         split_names(views),
         skip_bad=skip_bad,
         keep_known_faults=keep_known_faults,
+        speakers_are_clips=speakers_are_clips,
         augmentation=Augmentation.from_options(split_names(augment) if augment is not None else None, copies, seed),
         cluster=cluster,
         progress=terminal,
@@ -287,7 +292,7 @@ def fit(
     from classifiers.workflows.fitting import fit_model
 
     place = Artifacts.at(artifacts)
-    model, card, predictions = fit_model(place, config, out, jobs, terminal)
+    model, card, predictions = fit_model(place, config, out, jobs, terminal, note)
     show_labels(place.runs / card.score["run"])
     show(rows_of(predictions))
     note_skipped(predictions[0].dataset, predictions[0].skipped)
@@ -311,6 +316,7 @@ def finetune(
     ] = "",
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     config: FinetuneSettings,
+    same_names: Annotated[str, typer.Option(help=SAME_NAMES, show_default="an error if there are any")] = "",
     device: DeviceOption = "auto",
     resume: ResumeOption = False,
     out: Annotated[
@@ -329,7 +335,7 @@ def finetune(
         raise typer.BadParameter("--root is the folder of one dataset. Name that dataset with --dataset.")
     place = Artifacts.at(artifacts)
     names = tuple(dataset_manifest(name, place, root, terminal).dataset for name in split_names(dataset))
-    request = FinetuneConfig(names, encoder, protocol, folds, labels, config)
+    request = FinetuneConfig(names, encoder, protocol, folds, labels, config, same_names)
     try:
         result = run(place, request, out, device, resume, terminal, note)
     except KeyboardInterrupt:
@@ -450,7 +456,12 @@ def leaderboard(
         sys.stdout.write(to_csv(rows))
     sys.stdout.flush()
     if critical:
-        draw_critical(rows, critical)
+        from classifiers.evaluation.critical_difference import rank_heads, summary_lines
+        from classifiers.reporting.figures import save_critical_figure
+
+        result = rank_heads(rows)
+        save_critical_figure(critical, result)
+        note("\n  ".join([f"critical differences: {critical}", *summary_lines(result)]))
     if len(rows) < len(found):
         note(f"note: {len(found) - len(rows)} rows of earlier runs are left out, because later runs repeat them.")
 
@@ -484,8 +495,7 @@ def predict(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     abstain_below: Annotated[
-        float | None,
-        typer.Option(callback=between_0_and_1, help="Confidence below which a prediction is `not sure`."),
+        float | None, typer.Option(callback=between_0_and_1, help="Confidence below which a prediction is `not sure`.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -542,8 +552,7 @@ def export_model(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit`.")],
     onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
     encoder: Annotated[
-        bool,
-        typer.Option("--encoder", help="Export the encoder, too; not for heads that read frames."),
+        bool, typer.Option("--encoder", help="Export the encoder, too; not for heads that read frames.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
 ) -> None:
@@ -692,16 +701,6 @@ def show(rows: list[Row]) -> None:
     from classifiers.reporting.terminal_tables import show_leaderboard
 
     show_leaderboard(rows, console())
-
-
-def draw_critical(rows: list[Row], path: Path) -> None:
-    """Save the critical-difference diagram, and note what it shows."""
-    from classifiers.evaluation.critical_difference import rank_heads, summary_lines
-    from classifiers.reporting.figures import save_critical_figure
-
-    result = rank_heads(rows)
-    save_critical_figure(path, result)
-    note("\n  ".join([f"critical differences: {path}", *summary_lines(result)]))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from .errors import DataError, complain
 from .files.atomic import atomic_write
 from .files.untrusted import check_file
+from .text import count, normal_name
 
 # Size limits of a CSV file. A run of 7,000 clips, ten seeds, five heads and eight encoders has 3 million rows, 0.4 GB.
 MAX_BYTES, MAX_ROWS = 1 << 29, 4_000_000
@@ -27,6 +28,10 @@ MAX_CELL = 8192
 SKIPPED = "skipped"  # extra column with the reason why a clip has no vector
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
+OWN = "folder-"  # start of the names of datasets that are a folder or a CSV of one's own, not a published corpus
+# From this many clips on, more speakers per clip than this share are probably no speakers. A wrong column, or a file
+# name that is read the wrong way round, gives 1; two clips of each speaker, which are few already, give 0.5.
+MIN_CLIPS, MAX_SPEAKERS_PER_CLIP = 10, 0.8
 COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
 
 
@@ -80,13 +85,78 @@ class Manifest:
         """The clips that are left out of extraction; `extra["skipped"]` holds the reason."""
         return tuple(clip for clip in self.clips if SKIPPED in clip.extra)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the dataset is a folder or a CSV of one's own."""
+        return self.dataset.startswith(OWN)
+
     def check(self) -> Manifest:
         """Return the manifest itself if it is valid.
 
         Raises DataError if there are no clips, if a clip id is repeated, or if a clip has no id, path, label or
         speaker; the message names several such clips at once. The dataset's name becomes part of file names, so a name
-        that would lead out of its folder also raises DataError.
+        that would lead out of its folder also raises DataError. So do speakers that are probably one person: see
+        `check_speakers`.
         """
+        return self._check_rows().check_speakers()
+
+    def check_speakers(self) -> Manifest:
+        """Return the manifest itself if no two of its speakers are known to be one person.
+
+        Raises DataError if the names of two speakers have the same `normal_name`, or if a recording is listed under two
+        speakers. Skipped clips do not count: two files without a sample are equal, whoever did not speak.
+        """
+        if spellings := list(self.differing_spellings()):
+            advice = (
+                "Names that differ only in case, blanks, leading zeros or the form of their characters count as equal. "
+                "Give a person one name, and two people names that differ in more. Then run `ser extract` again."
+            )
+            raise DataError(complain(f"'{self.dataset}' spells names of speakers in two ways", spellings, advice))
+        if shared := list(self._shared_recordings()):
+            advice = (
+                "One recording has one speaker, so these are one person. Give all clips of this person the same "
+                "speaker, or remove one of the clips. Then run `ser extract` again."
+            )
+            summary = f"'{self.dataset}' lists the same recording, byte for byte, under two speakers"
+            raise DataError(complain(summary, shared, advice))
+        return self
+
+    def differing_spellings(self) -> Iterator[str]:
+        """Yield a line for each group of speakers whose names have the same `normal_name`."""
+        clips, names = defaultdict(list), defaultdict(list)
+        for clip in self.clips:
+            clips[clip.speaker].append(clip.clip_id)
+        for name in clips:
+            names[normal_name(name)].append(name)
+        for spellings in names.values():
+            if len(spellings) > 1:
+                yield " and ".join(f"{_quoted(s)} ({count(len(clips[s]), 'clip')}: {clips[s][0]})" for s in spellings)
+
+    def _shared_recordings(self) -> Iterator[str]:
+        """Yield a line for each clip that has the recording of an earlier clip, but another speaker."""
+        first: dict[str, Clip] = {}
+        for clip in self.usable:
+            kept = first.setdefault(clip.key, clip) if clip.key else clip
+            if kept.speaker != clip.speaker:
+                yield f"{kept.clip_id} (speaker {kept.speaker}) and {clip.clip_id} (speaker {clip.speaker})"
+
+    def doubt_about_speakers(self) -> str:
+        """Return a question if nearly every recording has a speaker of its own, which may be no speaker; else "".
+
+        The speakers of published datasets are facts, so only a dataset of one's own is questioned.
+        """
+        recordings = len({clip.key or clip.clip_id for clip in self.clips})
+        if not self.is_own or not are_clips_as_speakers(len(self.speakers), recordings):
+            return ""
+        clip = self.clips[0]
+        path = "/".join(Path(clip.path).parts[-2:])
+        return (
+            f"'{self.dataset}' has {len(self.speakers)} speakers in {count(len(self.clips), 'clip')}: nearly every "
+            f"clip has a speaker of its own. Is '{clip.speaker}' the speaker of {path}?"
+        )
+
+    def _check_rows(self) -> Manifest:
+        """Return the manifest itself if its clips have ids of their own and no empty cells. Raises DataError."""
         if not self.clips:
             raise DataError(f"manifest '{self.dataset}' lists no clips; wanted at least one.")
         if self.dataset == ".." or set(self.dataset) & set("/\\\0"):
@@ -97,6 +167,8 @@ class Manifest:
             complaints += [
                 f"{clip.clip_id or clip.path}: no {column}" for clip in self.clips if not getattr(clip, column)
             ]
+        unseen = {name for name in self.speakers if name and not normal_name(name)}
+        complaints += [f"{clip.clip_id}: no speaker that is seen" for clip in self.clips if clip.speaker in unseen]
         if complaints:
             raise DataError(
                 complain(f"manifest '{self.dataset}' has faults", complaints, "Correct these rows and try again.")
@@ -114,14 +186,19 @@ class Manifest:
                 writer.writerow(cells + [clip.extra.get(name, "") for name in extras])
 
     @classmethod
-    def from_csv(cls, path: str | Path) -> Manifest:
-        """Read a manifest from a CSV file. Raises DataError if the file is not a valid manifest."""
+    def from_csv(cls, path: str | Path, check_speakers: bool = True) -> Manifest:
+        """Read a manifest from a CSV file. Raises DataError if the file is not a valid manifest.
+
+        With `check_speakers` false, the manifest may have speakers that `Manifest.check_speakers` refuses: for readers
+        that need no speakers, and for `ser extract`, which replaces such a manifest by a corrected one.
+        """
         path = Path(path)
         clips = tuple(_make_clip(row, path) for row in read_rows(path, COLUMNS))
         datasets = sorted({clip.dataset for clip in clips})
         if len(datasets) > 1:
             raise DataError(f"{path}: names several datasets: {', '.join(datasets)}; wanted one. Split the file.")
-        return cls(datasets[0] if datasets else path.stem, clips).check()
+        manifest = cls(datasets[0] if datasets else path.stem, clips)._check_rows()
+        return manifest.check_speakers() if check_speakers else manifest
 
     def inherit_skips(self, old: Manifest) -> Manifest:
         """Return the manifest with the skipped clips of an older manifest of the same recordings.
@@ -130,7 +207,7 @@ class Manifest:
         clips. Known faults are not taken over, since the dataset adapter marks them. Raises DataError if the older
         manifest lists other recordings under the same dataset name.
         """
-        if self.dataset.startswith("folder-") and {c.path for c in self.clips}.isdisjoint(c.path for c in old.clips):
+        if self.is_own and {c.path for c in self.clips}.isdisjoint(c.path for c in old.clips):
             raise DataError(
                 f"'{self.dataset}' already names other recordings ({old.clips[0].path}). Rename this folder or CSV, "
                 "choose another --artifacts, or remove the manifest of those recordings if they have moved."
@@ -139,6 +216,11 @@ class Manifest:
         skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}
         clips = (_mark_skipped(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips)
         return Manifest(self.dataset, tuple(clips))
+
+
+def are_clips_as_speakers(n_speakers: int, n_recordings: int) -> bool:
+    """Whether there are nearly as many speakers as recordings, so that the speakers may be names of clips."""
+    return n_recordings >= MIN_CLIPS and n_speakers > MAX_SPEAKERS_PER_CLIP * n_recordings
 
 
 def read_rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
@@ -171,6 +253,11 @@ def _make_row(header: Sequence[str], required: Sequence[str], cells: Sequence[st
         raise ValueError(f"a cell has {longest:,} characters; wanted at most {MAX_CELL:,}")
     row = {name: cell for name, cell in zip(header, cells, strict=False) if name}
     return dict.fromkeys(required, "") | row
+
+
+def _quoted(name: str) -> str:
+    """Return a name in quotes, with the escapes of its characters if a reader may not see in what it differs."""
+    return repr(name) if name.isascii() else f"{name!r} = {name!a}"
 
 
 def _mark_skipped(clip: Clip, reason: str | None) -> Clip:

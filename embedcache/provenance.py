@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from .encoder import EncoderInfo
 from .errors import EncoderError, SerError, StoreError
 from .files.atomic import atomic_write
 from .files.untrusted import build, read_json
-from .manifest import Clip
+from .manifest import OWN, Clip
+from .text import normal_name
 
 CARD = "finetuned.json"  # file in a checkpoint's folder with the training list and the training settings
 LIST = "trained_on.json"  # file in a store's folder with the training list
@@ -68,12 +70,16 @@ class TrainedOn:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def covers(self, clips: Iterable[Clip]) -> list[bool]:
-        """Return for each clip whether the encoder was fine-tuned on the clip or on another clip of its speaker."""
-        keys, speakers = set(self.keys), set(self.speakers)
+        """Return for each clip whether the encoder was trained on the clip or on another clip of its speaker.
+
+        Names of speakers are compared by their `normal_name`: a list may be older than a corrected manifest.
+        """
+        keys, speakers = set(self.keys), set(map(_compared, self.speakers))
 
         def covered(clip: Clip) -> bool:
             speaker = speaker_of(clip)
-            return clip.key in keys or speaker in speakers or whole_corpus(speaker.partition(":")[0]) in speakers
+            names = {_compared(speaker), _compared(whole_corpus(speaker.partition(":")[0]))}
+            return clip.key in keys or not names.isdisjoint(speakers)
 
         return [covered(clip) for clip in clips]
 
@@ -85,6 +91,21 @@ class TrainedOn:
     def with_unknown(self, unknown: bool) -> TrainedOn:
         """Return the list, marked as incomplete if `unknown` is true."""
         return replace(self, speakers=tuple(sorted({*self.speakers, UNKNOWN_CLIPS}))) if unknown else self
+
+    def namesakes(self, clips: Iterable[Clip]) -> list[bool]:
+        """Return for each clip of a dataset of one's own whether another such dataset has a training speaker so named.
+
+        This may be the same person or not. The speakers of published datasets have no namesakes.
+        """
+        datasets: defaultdict[str, set[str]] = defaultdict(set)
+        for name in self.speakers:
+            dataset, _, speaker = name.partition(":")
+            if dataset.startswith(OWN):
+                datasets[normal_name(speaker)].add(dataset)
+        return [
+            clip.dataset.startswith(OWN) and bool(datasets.get(normal_name(clip.speaker), set()) - {clip.dataset})
+            for clip in clips
+        ]
 
 
 def whole_corpus(corpus: str) -> str:
@@ -99,6 +120,12 @@ def speaker_of(clip: Clip) -> str:
     """
     spec = registry.find(clip.dataset)
     return f"{(spec.corpus if spec else '') or clip.dataset}:{clip.speaker}"
+
+
+def _compared(name: str) -> str:
+    """Return the form in which a name of `speaker_of` is compared."""
+    corpus, _, speaker = name.partition(":")
+    return f"{corpus}:{normal_name(speaker)}"
 
 
 def read_checkpoint_training_list(folder: Path, sha256: str) -> TrainedOn | None:

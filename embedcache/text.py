@@ -1,20 +1,48 @@
-"""Parts of messages: a number with its noun, and the command that installs an extra."""
+"""Texts: a number with its noun, the command that installs an extra, and the form in which names are compared."""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
+import unicodedata
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 DISTRIBUTION = "ser-toolkit"  # `ser` on PyPI is a project of other people
+# Characters that are not seen, although Unicode calls them letters, marks or symbols instead of format characters.
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")  # not those after a decimal point: 1.05 is not 1.5
+WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")  # 1.0, as a table with missing numbers spells 1
 
 
 def count(n: int, noun: str) -> str:
     """Return a number with its noun: `1 clip`, `2 clips`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def normal_name(name: str) -> str:
+    """Return the form in which the names of speakers are compared; names with the same form are one person's.
+
+    No difference is made by upper and lower case, by the form of a character (Unicode NFKC), by blanks at the ends and
+    the number of blanks, by characters that are not seen, by leading zeros, and by the end of `1.0`: `Ann  B`, `ann b`
+    and a full-width `ＡＮＮ Ｂ` are one name, and so are `1`, `01` and `1.0`. `1.1` and `1.10` are two.
+    """
+    while (simpler := _simplify(name)) != name:
+        name = simpler  # a step may make room for an earlier one, as the end of an unseen character for a blank
+    return name
+
+
+def _simplify(name: str) -> str:
+    # Decomposed first, as Unicode's definition of caseless matching (D145): folding case may reorder marks.
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
+    text = UNSEEN.sub("", " ".join(text.split()))
+    text = "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cf"))
+    text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
+    whole = WHOLE_NUMBER.fullmatch(text)
+    return LEADING_ZEROS.sub("", whole[1] if whole else text)
 
 
 def install_hint(extra: str) -> str:

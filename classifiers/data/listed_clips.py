@@ -12,6 +12,7 @@ from embedcache.cache.store import count_missing
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
 
 from .labels import Labels, view_labels
+from .speakers import people_of
 
 PREFIXED = ("text", "session")  # columns of a manifest whose values mean something within their corpus only
 
@@ -26,17 +27,23 @@ class LabelledClips:
     clips: Sequence[Clip]  # the same clips as a task names them: see `named_clips`
     dropped: tuple[str, ...]  # ids of the clips that the label view leaves out
     labels: Labels
+    same_names: str = ""  # whether equal names in two datasets of one's own are "one" person or "two"; "" if not said
 
     @classmethod
-    def of(cls, artifacts: Artifacts, dataset: str | Sequence[str] | None, labels: str) -> LabelledClips:
+    def of(
+        cls, artifacts: Artifacts, dataset: str | Sequence[str] | None, labels: str, same_names: str = ""
+    ) -> LabelledClips:
         """Read the manifests of datasets and label their clips in a label view.
 
-        Raises UnknownName or DataError as `Task.load` does.
+        Speakers of several datasets that are one person have one name in `clips`: see `speakers.people_of`. Raises
+        UnknownName, ConfigError or DataError as `Task.load` does.
         """
         manifests = load_manifests(artifacts, dataset)
+        people = people_of(manifests, same_names)
         name = "+".join(manifest.dataset for manifest in manifests)
         source = [clip for manifest in manifests for clip in manifest.usable]
         named = [clip for manifest in manifests for clip in named_clips(manifest, manifest.usable, len(manifests))]
+        named = [replace(clip, speaker=people.get(clip.speaker, clip.speaker)) for clip in named]
         viewed = view_labels(named, labels)
         if not any(viewed.labels):
             raise DataError(f"--labels {labels} leaves no clip of '{name}'. Choose another label view.")
@@ -45,7 +52,7 @@ class LabelledClips:
             return [replace(clip, label=label) for clip, label in zip(clips, viewed.labels, strict=True) if label]
 
         dropped = tuple(clip.clip_id for clip, label in zip(named, viewed.labels, strict=True) if not label)
-        return cls(name, manifests, relabel(source), relabel(named), dropped, viewed)
+        return cls(name, manifests, relabel(source), relabel(named), dropped, viewed, same_names)
 
 
 def load_manifests(artifacts: Artifacts, datasets: str | Sequence[str] | None = None) -> list[Manifest]:
@@ -192,5 +199,6 @@ def _extracted_copies(
                 f"{per_clip}`."
             )
         prefix = f"{manifest.dataset}:" if len(manifests) > 1 else ""
-        copies |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in Manifest.from_csv(path).clips}
+        clips = Manifest.from_csv(path, check_speakers=False).clips  # a copy has the speaker of its clip
+        copies |= {(prefix + copy.clip_id, copy.extra.get(COPY_OF, "")): copy for copy in clips}
     return copies

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, DataError, EncoderInfo
 from embedcache.encoder import FRAMES, is_ragged
 from embedcache.encoders.contamination import known_training
-from embedcache.provenance import TrainedOn, read_store_training_list
+from embedcache.provenance import TrainedOn, read_store_training_list, speaker_of
 
 from .labels import NATIVE, Labels
 from .listed_clips import LabelledClips, copied_clips, named_clips
 from .memmap import Indices, MappedRows, Matrix, is_large, stack
+from .speakers import seen_in_training
 from .stored_vectors import encoder_name, read_vectors
 
 Strings = NDArray[np.str_]
+COLUMNS = ("speakers", "clip_ids", "keys", "texts", "sessions", "seen", "own_speakers")  # besides X and y
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,11 @@ class Task:
     copies: Copies | None = None
     seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was trained on the clip or its speaker
     training_known: bool = False  # whether all emotional speech that the encoder was trained on is known
+    own_speakers: Strings | None = None  # (n,): the speakers' names in the datasets of a union; see `speakers.py`
 
     def __post_init__(self) -> None:
         """Raise DataError unless all columns have one row per clip."""
-        for name in ("y", "speakers", "clip_ids", "keys", "texts", "sessions", "seen"):
+        for name in ("y", *COLUMNS):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.X):
                 raise DataError(
@@ -89,6 +92,7 @@ class Task:
         labels: str = NATIVE,
         copies: int = 0,
         frames: int | None = None,
+        same_names: str = "",
     ) -> Task:
         """Load the task of extracted datasets and one encoder.
 
@@ -100,12 +104,14 @@ class Task:
         - `labels`: the label view, see `labels.py`. Clips that it leaves out are not part of the task.
         - `copies`: the number of augmented copies to load for each clip.
         - `frames`: the number of frames per clip in a view of frames. By default, that of `views.N_FRAMES`.
+        - `same_names`: whether speakers with equal names in two datasets of one's own are "one" person or "two".
 
         Raises UnknownName, DataError or StoreError if something is not extracted, or only in part; DataError if X is
-        larger than `memmap.IN_MEMORY` and the output folder has no space for a copy of X.
+        larger than `memmap.IN_MEMORY` and the output folder has no space for a copy of X, and if there are such equal
+        names and `same_names` is "".
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
-        listed = LabelledClips.of(place, dataset, labels)
+        listed = LabelledClips.of(place, dataset, labels, same_names)
         copied = copied_clips(place, listed.manifests, copies, listed.clips) if copies else None
         keys = [clip.key for clip in listed.clips] + (copied.keys if copied else [])
         name = f"{listed.name} with {copies} copies of each clip" if copies else listed.name
@@ -132,10 +138,12 @@ class Task:
         `trained_on` describes the clips that the encoder was trained on, as far as is known.
         """
         manifests = listed.manifests
+        speakers = [clip.speaker for clip in listed.clips]
+        seen = seen_in_training(trained_on, listed.source_clips, speakers, listed.same_names)
         return cls(
             X=X,
             y=np.array([clip.label for clip in listed.clips]),
-            speakers=np.array([clip.speaker for clip in listed.clips]),
+            speakers=np.array(speakers),
             clip_ids=np.array([clip.clip_id for clip in listed.clips]),
             keys=np.array([clip.key for clip in listed.clips]),
             texts=np.array([clip.extra.get("text", "") for clip in listed.clips]),
@@ -144,8 +152,9 @@ class Task:
             skipped=tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
             dropped=listed.dropped,
             labels_from=listed.labels,
-            seen=np.array(trained_on.covers(listed.source_clips)),
+            seen=seen,
             training_known=trained_on.is_complete,
+            own_speakers=np.array([speaker_of(clip) for clip in listed.source_clips]) if len(manifests) > 1 else None,
         )
 
     @property
@@ -162,7 +171,7 @@ class Task:
         Copies of other clips are left out, and `copies.clip_rows` is renumbered: for `rows` = [2, 0], clip 2 becomes
         row 0 and clip 0 row 1, so `clip_rows` = [0, 1, 2] becomes [1, 0], without the copy of clip 1.
         """
-        columns = ("y", "speakers", "clip_ids", "keys", "texts", "sessions", "seen")
+        columns = ("y", *COLUMNS)
         kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
         copies = self.copies
         if copies:

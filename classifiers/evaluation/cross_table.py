@@ -29,5 +29,5 @@ class CrossRow:
     test_speakers: int
     train_other: int  # training clips left out because the test dataset lacks their label
     test_other: int  # test clips left out because the training dataset lacks their label
-    excluded: int  # test clips left out because the training set contains the same recording
+    excluded: int  # test clips left out: their recording, or their speaker under another name, is in the training set
     leaks: str

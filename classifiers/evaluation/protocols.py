@@ -20,6 +20,7 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 
 from embedcache import ProtocolError, UnknownName, datasets
 from embedcache.errors import complain
+from embedcache.manifest import are_clips_as_speakers
 from embedcache.text import count
 
 from ..data.task import Strings, Task
@@ -105,6 +106,8 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
 
     speaker    training and test clips share a speaker. A speaker-dependent protocol always has this leak, even if it
                happens to share no speaker
+    speaker?   nearly every clip has a speaker of its own, so the speakers may be unknown: names of clips, or sessions.
+               Not checked if the leak `speaker` is there
     audio      training and test clips share audio with the same key, which is identical byte for byte
     text       training and test clips share a sentence
     text?      the sentences of some clips are unknown, and the known ones are not shared
@@ -115,11 +118,22 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     found = {name for name, column in _shareable(task).items() if column is not None and _crosses(column, folds)}
     if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
         found.add("speaker")
+    if "speaker" not in found and _has_clips_as_speakers(task):
+        found.add("speaker?")
     if task.seen is not None and any(task.seen[fold.test].any() for fold in folds):
         found.add("encoder")
     unknown = {"text?": task.texts is None or bool((task.texts == "").any()), "encoder?": not task.training_known}
     found |= {word for word, is_unknown in unknown.items() if is_unknown and word.removesuffix("?") not in found}
     return "+".join(word for word in LEAKS if word in found)
+
+
+def _has_clips_as_speakers(task: Task) -> bool:
+    """Whether nearly every recording of a task, or of one dataset of a union, has a speaker of its own."""
+    names = task.ids if task.keys is None else np.where(task.keys == "", task.ids, task.keys)
+    several = "+" in task.dataset or "->" in task.dataset  # clip ids then start with the name of their dataset
+    owners = np.array([clip_id.partition(":")[0] if several else "" for clip_id in task.ids.tolist()])
+    counts = [(np.unique(column[owners == owner]).size for column in (task.speakers, names)) for owner in set(owners)]
+    return any(are_clips_as_speakers(n_speakers, n_recordings) for n_speakers, n_recordings in counts)
 
 
 def trained_on_test_speakers(leaks: str) -> bool:
@@ -130,14 +144,16 @@ def trained_on_test_speakers(leaks: str) -> bool:
 def fold_hash(task: Task, folds: Sequence[Fold]) -> str:
     """Return a hash of the folds, as 12 hexadecimal digits.
 
-    Equal hashes mean that the same recordings with the same labels were used for training and test in each fold.
+    Equal hashes mean that the same recordings with the same labels and speakers were used for training and test in each
+    fold. Folds by corrected speakers are other folds, even if they divide the clips alike: the intervals differ.
     """
     keys = np.full(len(task), "") if task.keys is None else task.keys
-    labelled = np.char.add(np.char.add(np.char.add(np.char.add(task.ids, "\t"), task.y), "\t"), keys)
+    columns = zip(task.ids.tolist(), task.y.tolist(), keys.tolist(), task.speakers.tolist(), strict=True)
+    described = np.array(["\t".join(row) for row in columns])
     digest = hashlib.sha256()
     for fold in folds:
         for part in (fold.train, fold.test):
-            digest.update("\n".join(sorted(labelled[part])).encode() + b"\0")
+            digest.update("\n".join(sorted(described[part])).encode() + b"\0")
     return digest.hexdigest()[:12]
 
 

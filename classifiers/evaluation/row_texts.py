@@ -38,9 +38,9 @@ def _labels_of_one_speaker(p: Predictions) -> Iterator[str]:
     speakers = {label: [s for one, s in pairs if one == label] for label in p.labels}
     alone = sorted(label for label, found in speakers.items() if len(found) == 1)
     if len(set(p.speakers.tolist())) < MIN_SPEAKERS:
-        yield f"no intervals: {count(len(set(p.speakers.tolist())), 'speaker')}, fewer than {MIN_SPEAKERS}"
+        yield f"no intervals: {count(len(set(p.speakers.tolist())), 'speaker')} of {MIN_SPEAKERS} that are needed"
     elif alone:
-        yield f"no interval of UAR and macro-F1: only one speaker has clips of {', '.join(alone)}"
+        yield f"no interval of UAR and macro-F1: only one speaker has clips of {' and '.join(alone)}"
 
 
 def _one_label_folds(p: Predictions) -> Iterator[str]:
@@ -65,4 +65,4 @@ def _scores_of_parts(p: Predictions) -> Iterator[str]:
     owners = np.array([clip.partition(":")[0] for clip in p.clip_ids.tolist()])
     names = np.unique(owners)
     scores = uar(p.matrices_by(owners))
-    yield "UAR by dataset: " + ", ".join(f"{name} {score:.3f}" for name, score in zip(names, scores, strict=True))
+    yield "UAR by dataset: " + " and ".join(f"{name} {score:.3f}" for name, score in zip(names, scores, strict=True))

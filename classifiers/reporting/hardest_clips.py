@@ -23,6 +23,7 @@ from embedcache.errors import first_line
 from embedcache.manifest import Clip
 
 from ..data.listed_clips import load_manifests
+from ..data.speakers import TWO
 from ..data.task import Strings, Task
 from ..evaluation.predictions import Predictions
 
@@ -104,7 +105,7 @@ def vector_map(p: Predictions, facts: ClipFacts, artifacts: Artifacts) -> Vector
     if not stores:
         return VectorMap(title, reason="The embeddings were not found: the cache has none of this encoder.")
     try:
-        task = Task.load(facts.datasets, stores[0], "pooled", artifacts)
+        task = Task.load(facts.datasets, stores[0], "pooled", artifacts, same_names=TWO)  # the run says who is whom
     except SerError as error:
         return VectorMap(title, reason=f"The embeddings were not found: {_message(error, artifacts.root)}")
     rows = np.flatnonzero(np.isin(task.ids, p.clip_ids))
@@ -115,7 +116,8 @@ def vector_map(p: Predictions, facts: ClipFacts, artifacts: Artifacts) -> Vector
         selected = np.sort(np.random.default_rng(SEED).choice(rows, MAX_POINTS, replace=False))
     label_of = dict(zip(p.clip_ids.tolist(), p.truth.tolist(), strict=True))  # in the label view of the run
     labels = tuple(label_of[clip_id] for clip_id in task.ids[selected].tolist())
-    speakers = tuple(task.speakers[selected].tolist())
+    speaker_of = dict(zip(p.clip_ids.tolist(), p.speakers.tolist(), strict=True))
+    speakers = tuple(speaker_of[clip_id] for clip_id in task.ids[selected].tolist())
     return VectorMap(title, _project(np.asarray(task.X[selected], dtype=np.float64)), labels, speakers, len(rows))
 
 

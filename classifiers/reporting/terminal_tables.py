@@ -33,12 +33,12 @@ WIDE_TERMINAL = 110  # width in characters from which columns are separated by t
 CROSS_NOTES = (
     "If both datasets are the same, the score is from speaker-independent folds within the dataset.",
     "most: WAR of always predicting the most frequent training label.",
-    "same: test clips left out because the same recording is in the training set.",
+    "same: test clips left out because the same recording, or speaker under another name, is in the training set.",
     "other: test clips left out because the training set lacks their label.",
 )
 LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
-    "speaker?": "nearly every clip has a speaker of its own, so speakers may be shared",
+    "speaker?": "nearly every clip has its own speaker, so the speakers may be unknown, and scores too high",
     "session": "training and test clips share sessions",
     "audio": "some recordings are both in the training and in the test clips",
     "audio~": "some test clips are probably copies of training clips",

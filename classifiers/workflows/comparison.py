@@ -15,6 +15,7 @@ from embedcache.text import count
 
 from ..data.labels import NATIVE, Labels, synonyms
 from ..data.listed_clips import encoders_of
+from ..data.speakers import people_notes
 from ..data.task import Task
 from ..evaluation.cross_validation import compare
 from ..evaluation.predictions import Predictions
@@ -78,7 +79,8 @@ def load_tasks(
 ) -> list[tuple[Task, list[Head]]]:
     """A task for each encoder and each view that heads read, with the heads that read it.
 
-    By default, the encoders are all that have vectors of every clip; `log` receives a line for each that has only some.
+    By default, the encoders are all that have vectors of every clip; `log` receives a line for each that has only some,
+    and a line if speakers with several names count as one person.
     """
     groups = _heads_by_view(specs)
     encoders: Sequence[str | None] = config.encoders
@@ -87,12 +89,22 @@ def load_tasks(
         for line in notes:
             log(f"note: {line}.")
     named = list(dict.fromkeys(encoders or (None,)))
-    return [(load_task(artifacts, config, encoder, view), some) for encoder in named for view, some in groups.items()]
+    work = [(load_task(artifacts, config, encoder, view), some) for encoder in named for view, some in groups.items()]
+    log_people(work[0][0], log)
+    return work
 
 
 def load_task(artifacts: Artifacts, config: ComparisonConfig, encoder: str | None, view: str) -> Task:
     """The task of a configuration for one encoder and one view."""
-    return Task.load(config.datasets, encoder, view, artifacts, config.labels, config.copies, config.frames)
+    labels, copies, frames = config.labels, config.copies, config.frames
+    return Task.load(config.datasets, encoder, view, artifacts, labels, copies, frames, config.same_names)
+
+
+def log_people(task: Task, log: Log) -> None:
+    """Log a note if speakers of combined datasets count as one person."""
+    own_speakers = task.speakers if task.own_speakers is None else task.own_speakers
+    for line in people_notes(task.speakers, own_speakers):
+        log(f"note: {line}.")
 
 
 def _heads_by_view(specs: Sequence[Head]) -> dict[str, list[Head]]:

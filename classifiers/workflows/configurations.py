@@ -14,6 +14,7 @@ ENCODERS = "Extracted encoders, separated by commas or repeated."
 HEADS = "Heads, separated by commas or repeated; see `ser heads`."
 SEEDS = "Number of random seeds; folds and fits are repeated with each seed."
 LABELS = "Label view: native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to."
+SAME_NAMES = "Whether equal names of speakers in two datasets of your own are `one` person or `two`."
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ComparisonConfig:
     )
     tune: int = option(0, "Number of settings to try for each head, in inner folds; 0 for no tuning.", least=0)
     calibrate: bool = option(False, "Calibrate the probabilities of each head, in inner folds.")
+    same_names: str = option("", SAME_NAMES, shown="an error if there are any")
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,4 @@ class CrossConfig:
     labels: str = option("emotion", LABELS)
     folds: int = option(5, "Number of folds if a dataset is both trained and tested on.", least=2)
     seeds: int = option(1, SEEDS, least=1)
+    same_names: str = option("", SAME_NAMES, shown="an error if there are any")

@@ -1,8 +1,9 @@
 """What `ser cross` does: train heads on one dataset and test them on another, over the labels that both have.
 
 The result is a matrix with a row for each training set and a column for each test set. On the diagonal, a dataset is
-tested on itself in folds by speaker. Recordings that are in both datasets, byte for byte, are left out of the test and
-counted. The run folder holds `cross.csv`, a heat map for each head, and the files of every comparison.
+tested on itself in folds by speaker. Recordings that are in both datasets, byte for byte, and clips of people who are
+in both under different names are left out of the test and counted. The run folder holds `cross.csv`, a heat map for
+each head, and the files of every comparison.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, ProtocolError
 from embedcache.encoder import Log, no_log
@@ -71,7 +73,10 @@ def cross(
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
     work = load_tasks(
-        artifacts, ComparisonConfig(datasets=tuple(named), encoders=config.encoders, labels=config.labels), specs, log
+        artifacts,
+        ComparisonConfig(tuple(named), config.encoders, labels=config.labels, same_names=config.same_names),
+        specs,
+        log,
     )
     pairs = [(pair, some) for task, some in work for pair in _pairs(task, train, test, config, log)]
     made = [
@@ -107,7 +112,8 @@ def _within(task: Task, owner: Strings, name: str, config: CrossConfig) -> _Pair
     """A dataset tested on itself in folds by speaker, as `ser compare` does; at most one fold a speaker."""
     own = task.take(np.flatnonzero(owner == name))
     texts, sessions = (None if column is None else _bare(column) for column in (own.texts, own.sessions))
-    own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(own.speakers))
+    speakers = own.speakers if own.own_speakers is None else own.own_speakers  # as `ser compare` of this dataset alone
+    own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(speakers), own_speakers=None)
     own = replace(own, texts=texts, sessions=sessions)
     folds = min(config.folds, len(set(own.speakers.tolist())))
     return _Pair(name, name, own, [make_folds(own, "speakers", folds, seed) for seed in range(config.seeds)])
@@ -121,13 +127,16 @@ def _bare(names: Strings) -> Strings:
 def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
     """Return the pair of `a` for training and the other clips of `b` for testing. Raises ProtocolError."""
     keys = task.keys if task.keys is not None else task.ids
-    in_training = np.isin(keys, keys[owner == a])
+    same_audio = np.isin(keys, keys[owner == a])
+    in_training = same_audio | _under_other_names(task, owner == a)
     labels = sorted(set(task.y[owner == a].tolist()) & set(task.y[(owner == b) & ~in_training].tolist()))
     excluded = int(np.count_nonzero((owner == b) & in_training))
     if excluded == np.count_nonzero(owner == b):
-        raise ProtocolError(f"All {excluded} clips of {b} are also in {a}, byte for byte.")
+        if same_audio[owner == b].all():
+            raise ProtocolError(f"All {excluded} clips of {b} are also in {a}, byte for byte.")
+        raise ProtocolError(f"The recordings or the speakers of all {excluded} clips of {b} are also in {a}.")
     if len(labels) < 2:
-        same = f"; files of {b} that are also in {a}: {excluded}" if excluded else ""
+        same = f"; clips of {b} whose recording or speaker is also in {a}: {excluded}" if excluded else ""
         raise ProtocolError(f"The datasets share fewer than two labels ({', '.join(labels) or 'none'}{same}).")
     shared = np.isin(task.y, labels)
     training = np.flatnonzero(shared & (owner == a))
@@ -143,6 +152,17 @@ def _between(task: Task, owner: Strings, a: str, b: str, seeds: int) -> _Pair:
         test_other=int(np.count_nonzero(~shared & (owner == b) & ~in_training)),
         excluded=excluded,
     )
+
+
+def _under_other_names(task: Task, training: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which clips (n,) are of people who are among the training clips under another name.
+
+    Speakers of one corpus have the same name in its datasets. They are tested, and the row has the leak `speaker`.
+    """
+    if task.own_speakers is None:
+        return np.zeros(len(task), bool)
+    known = np.isin(task.speakers, task.speakers[training])
+    return known & ~np.isin(task.own_speakers, task.own_speakers[training])
 
 
 def _row(pair: _Pair, p: Predictions) -> CrossRow:

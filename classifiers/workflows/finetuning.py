@@ -33,7 +33,7 @@ from ..evaluation.metrics import confusion, uar
 from ..evaluation.predictions import Predictions, assemble
 from ..evaluation.protocols import Fold, fold_hash, leaks, make_folds
 from ..heads import inner_folds
-from .comparison import save_run
+from .comparison import log_people, save_run
 
 DEVELOPMENT = 10  # one in so many training speakers is a development speaker
 AT_ONCE = 64  # test clips held in memory
@@ -50,6 +50,7 @@ class FinetuneConfig:
     folds: int = 5
     labels: str = "native"
     settings: FinetuneSettings = field(default_factory=FinetuneSettings)
+    same_names: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ def finetune(
     `artifacts/checkpoints`. With `resume`, a run that was stopped continues in its folder. Raises as `make_folds` and
     `embedcache.finetune.train` do, and ProtocolError if no development speakers can be set aside.
     """
-    listed = LabelledClips.of(artifacts, config.datasets, config.labels)
+    listed = LabelledClips.of(artifacts, config.datasets, config.labels, config.same_names)
     base = open_base(config.encoder)
     refuse_short(listed.source_clips, base, config.settings)
     out = out.resolve() if out and out.name in ("", "..") else out  # the checkpoint's name is that of its folder
     task = Task.of_clips(listed, np.empty((len(listed.clips), 0), np.float32), parent_of(base))
+    log_people(task, log)
     rows = np.arange(len(task))
     folds = make_folds(task, config.protocol, config.folds) if config.protocol else [Fold("", rows, rows[:0])]
     jobs = [_training_job(listed, task, fold, config) for fold in folds]

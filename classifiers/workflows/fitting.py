@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from embedcache import Artifacts, ConfigError, ModelError
 from embedcache.cache.store import slug
+from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
 
 from ..data.task import Task
@@ -22,7 +23,7 @@ from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
 from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
-from .comparison import load_task, save_run
+from .comparison import load_task, log_people, save_run
 from .configurations import ComparisonConfig
 from .head_choice import chosen_heads
 
@@ -33,11 +34,13 @@ def fit_model(
     out: Path | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
+    log: Log = no_log,
 ) -> tuple[Path, ModelCard, list[Predictions]]:
     """Cross-validate one head, fit it on all clips and save it. Return model folder, card and predictions.
 
-    `out` is the model folder, by default a new one below `artifacts.models`. Raises ConfigError for several heads or
-    encoders, DataError if several encoders are extracted and none is named, ModelError if `out` exists.
+    `out` is the model folder, by default a new one below `artifacts.models`. `log` receives notes, a line each. Raises
+    ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
+    if `out` exists.
     """
     for option, names in (("head", config.heads), ("encoder", config.encoders)):
         if len(names) > 1:
@@ -49,6 +52,7 @@ def fit_model(
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
     specs = wrapped([spec], config.tune, config.calibrate)
     task = load_task(artifacts, config, next(iter(config.encoders), None), spec.view)
+    log_people(task, log)
     predictions = compare(task, specs, config.protocol, config.folds, config.seeds, jobs, progress)
     run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs)
     with threadpool_limits(1):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from ..dataset import Dataset
-from ..manifest import Clip
+from ..manifest import Clip, Manifest
 from .measure import Measurement
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class AuditInput:
     clips: tuple[Measurement, ...]  # the files without second copies
     checksums: Mapping[str, str]  # clip id -> published SHA-256; empty if none are published
     other_audio: tuple[Path, ...] = ()  # audio files below the root that are not clips of the dataset
+    speakers_are_clips: bool = False  # whether the user says that each clip is of another person
 
     @property
     def readable(self) -> Iterator[Measurement]:
@@ -51,6 +52,12 @@ class AuditInput:
     def unique_clips(self) -> list[Clip]:
         """One clip for each clip id."""
         return [group[0].clip for group in _group_by_id(self.clips).values()]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The clips with the keys of their files."""
+        clips = tuple(replace(measurement.clip, key=measurement.key) for measurement in self.clips)
+        return Manifest(clips[0].dataset, clips)
 
     @property
     def ids(self) -> set[str]:
@@ -95,8 +102,18 @@ def _find_unreadable(data: AuditInput) -> Iterator[Hit]:
 def _find_clashing_ids(data: AuditInput) -> Iterator[Hit]:
     for clip_id, group in _group_by_id(data.clips).items():
         if len(group) > 1:
-            files = [f"{data.relative(member.clip.path)} ({member.clip.label})" for member in group]
+            speakers = len({member.clip.speaker for member in group}) > 1
+            files = [_describe_file(data, member, speakers) for member in group]
             yield (clip_id,), f"{clip_id}: {' and '.join(files)}"
+
+
+def _find_spellings(data: AuditInput) -> Iterator[Hit]:
+    yield from (((), line) for line in data.manifest.differing_spellings())
+
+
+def _find_clips_as_speakers(data: AuditInput) -> Iterator[Hit]:
+    if not data.speakers_are_clips and (doubt := data.manifest.doubt_about_speakers()):
+        yield (), doubt
 
 
 def _find_second_copies(data: AuditInput) -> Iterator[Hit]:
@@ -238,6 +255,20 @@ CHECKS = (
         "A classifier needs at least two labels. Check the folder names, or the column `label` of the CSV.",
         _find_one_label,
     ),
+    Check(
+        "speaker names",
+        FAULT,
+        "Names that differ only in case, blanks, leading zeros or the form of their characters count as equal. Give a "
+        "person one name, and two people names that differ in more.",
+        _find_spellings,
+    ),
+    Check(
+        "clips as speakers",
+        FAULT,
+        "If not, rename the files to <label>/<speaker>_<anything>.wav, or write a CSV with the columns path, label, "
+        "speaker. If each clip is of another person, add --speakers-are-clips.",
+        _find_clips_as_speakers,
+    ),
     Check("altered", FAULT, f"These files differ from the published files. {FETCH_AGAIN}.", _find_altered),
     Check(
         "clashing ids",
@@ -248,7 +279,7 @@ CHECKS = (
     Check(
         "contradiction",
         FAULT,
-        "The same recording, byte for byte, has two labels or speakers. Remove the wrong copy.",
+        "The same recording, byte for byte, has two labels or speakers. Remove the wrong copy, or correct the CSV.",
         _find_contradictions,
         may_be_published=True,
     ),
@@ -330,6 +361,12 @@ def _identical_groups(data: AuditInput) -> Iterator[list[Measurement]]:
 def _tags(clips: Iterable[Measurement]) -> set[tuple[str, str]]:
     """Return the distinct pairs of label and speaker."""
     return {(clip.clip.label, clip.clip.speaker) for clip in clips}
+
+
+def _describe_file(data: AuditInput, file: Measurement, speaker: bool) -> str:
+    """Return the path and label of a file, with its speaker if asked for."""
+    who = f", speaker {file.clip.speaker}" if speaker else ""
+    return f"{data.relative(file.clip.path)} ({file.clip.label}{who})"
 
 
 def _describe_identical(group: Sequence[Measurement]) -> Hit:

@@ -61,20 +61,26 @@ class Audit:
 
 
 def audit(
-    spec: Dataset, root: str | Path | None = None, progress: Progress = silent, keep_known_faults: bool = False
+    spec: Dataset,
+    root: str | Path | None = None,
+    progress: Progress = silent,
+    keep_known_faults: bool = False,
+    speakers_are_clips: bool = False,
 ) -> Audit:
     """Check every file of a dataset below `root` before anything is extracted.
 
     If `root` is None, the folder is chosen as in `find_root`. All files are read in any case; `keep_known_faults` only
-    decides whether clips with known faults are reported as kept or as left out. A file that cannot be read is a
-    finding, not an error. Raises DataError as `Dataset.manifest` does: if the folder does not exist, if it holds no
-    clips, if file names do not parse, or if it holds another dataset.
+    decides whether clips with known faults are reported as kept or as left out. Nearly as many speakers as clips are a
+    fault in a dataset of one's own, unless `speakers_are_clips`. A file that cannot be read is a finding, not an error.
+    Raises DataError as `Dataset.manifest` does: if the folder does not exist, if it holds no clips, if file names do
+    not parse, or if it holds another dataset.
     """
     root = find_root(spec, root)
     clips = spec.manifest(root, keep_known_faults=True).clips
     files = measure_all(clips, progress)
     checksums = spec.checksums() if spec.checksums else {}
-    data = AuditInput(spec, root, files, _without_second_copies(files), checksums, _find_other_audio(root, clips))
+    own, other = _without_second_copies(files), _find_other_audio(root, clips)
+    data = AuditInput(spec, root, files, own, checksums, other, speakers_are_clips)
     faulty = {clip_id for fault in spec.known_faults if fault.left_out for clip_id in fault.clips}
     left_out = set() if keep_known_faults else faulty & data.ids
     return _summarize(data, run_checks(data, keep_known_faults), left_out)

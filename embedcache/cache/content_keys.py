@@ -27,6 +27,11 @@ from ..progress import Progress, silent
 
 MAX_MEMO_BYTES = 1 << 28  # largest memo that is read; a file takes about 200 bytes, so one million files fit
 MAX_THREADS = 8  # files that are read at the same time
+# What to do if the speakers of a dataset may be the names of its clips.
+CORRECT_SPEAKERS = (
+    "If not, rename the files to <label>/<speaker>_<anything>.wav, or write a CSV with the columns path, label, "
+    "speaker. If each clip is of another person, use `ser extract --speakers-are-clips`."
+)
 
 
 @dataclass(frozen=True)
@@ -94,15 +99,24 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
     return Manifest(manifest.dataset, tuple(_without_duplicates(clips)))
 
 
-def keyed_manifest(manifest: Manifest, artifacts: Artifacts, progress: Progress = silent) -> Manifest:
+def keyed_manifest(
+    manifest: Manifest, artifacts: Artifacts, progress: Progress = silent, speakers_are_clips: bool = False
+) -> Manifest:
     """Return the manifest with keys, as `add_keys` does, with the memo of an output folder.
 
     Clips that the stored manifest of that folder marks as skipped are skipped again. Raises DataError as `add_keys`,
-    `Manifest.check` and `Manifest.inherit_skips` do.
+    `refuse_clips_as_speakers`, `Manifest.check` and `Manifest.inherit_skips` do.
     """
     keyed = add_keys(manifest, KeyMemo(artifacts.keys(manifest.dataset)), progress).check()
+    refuse_clips_as_speakers(keyed, speakers_are_clips)
     stored = artifacts.manifest(manifest.dataset)
-    return keyed.inherit_skips(Manifest.from_csv(stored)) if stored.exists() else keyed
+    return keyed.inherit_skips(Manifest.from_csv(stored, check_speakers=False)) if stored.exists() else keyed
+
+
+def refuse_clips_as_speakers(manifest: Manifest, speakers_are_clips: bool = False) -> None:
+    """Raise DataError if nearly every clip has a speaker of its own, unless the user says that this is so."""
+    if not speakers_are_clips and (doubt := manifest.doubt_about_speakers()):
+        raise DataError(f"{doubt}\n{CORRECT_SPEAKERS}")
 
 
 def dataset_manifest(
@@ -151,8 +165,14 @@ def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:
     for clip in clips:
         kept = first.setdefault(clip.clip_id, clip)
         if (kept.key, kept.label, kept.speaker) != (clip.key, clip.label, clip.speaker):
-            clashes.append(f"{clip.clip_id}: {kept.path} ({kept.label}) and {clip.path} ({clip.label})")
+            clashes.append(f"{clip.clip_id}: {_described(kept, clip)} and {_described(clip, kept)}")
     if clashes:
         summary = "different files or labels have the same clip id"
         raise DataError(complain(summary, clashes, "Remove one file of each pair, or rename it."))
     return list(first.values())
+
+
+def _described(clip: Clip, other: Clip) -> str:
+    """Return the path and label of a clip, with its speaker if another clip of the same id has another speaker."""
+    speaker = f", speaker {clip.speaker}" if clip.speaker != other.speaker else ""
+    return f"{clip.path} ({clip.label}{speaker})"

@@ -18,7 +18,7 @@ from ..encoders import load_encoder
 from ..errors import SerError
 from ..manifest import Manifest
 from ..progress import Progress, silent
-from .content_keys import keyed_manifest
+from .content_keys import keyed_manifest, refuse_clips_as_speakers
 from .extract import Loop, Report, extract
 from .ray_extract import on_cluster
 from .store import EmbeddingStore
@@ -52,6 +52,7 @@ def extract_dataset(
     *,
     skip_bad: bool = False,
     keep_known_faults: bool = False,
+    speakers_are_clips: bool = False,
     augmentation: Augmentation | None = None,
     cluster: str | None = None,
     progress: Progress = silent,
@@ -60,14 +61,16 @@ def extract_dataset(
     """Scan a dataset's folder, encode every clip that the cache lacks, and save the manifest.
 
     `root` is the dataset's folder, by default `$SER_DATA/<dataset>` or `data/<dataset>`. With `augmentation`,
-    augmented copies are encoded, too; with `cluster`, the address of a Ray cluster, encoding runs there. Raises
-    DataError, AudioError or EncoderError before anything is encoded; SerError if the user interrupts.
+    augmented copies are encoded, too; with `cluster`, the address of a Ray cluster, encoding runs there. In a dataset
+    of one's own, nearly as many speakers as clips are an error, unless `speakers_are_clips`. Raises DataError,
+    AudioError or EncoderError before anything is encoded; SerError if the user interrupts.
     """
     spec = registry.get(dataset)
     loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
     scanned = spec.manifest(root, keep_known_faults)
+    refuse_clips_as_speakers(scanned, speakers_are_clips)  # before weights are downloaded; again when files are read
     loaded = load_encoder(encoder, device, precision, log=log, memory=artifacts.encoders)
-    manifest = keyed_manifest(scanned, artifacts, progress)
+    manifest = keyed_manifest(scanned, artifacts, progress, speakers_are_clips)
     before = _listed_before(artifacts, manifest)
     result = extract_manifest(artifacts, manifest, loaded, views, skip_bad, augmentation, progress, loop)
     return replace(result, notes=tuple(_notes(artifacts, result.manifest, before, spec.n_clips)))
@@ -118,7 +121,7 @@ def _encode(
 def _listed_before(artifacts: Artifacts, manifest: Manifest) -> int:
     """Return the number of clips in the manifest that this extraction replaces; 0 without such a manifest."""
     path = artifacts.manifest(manifest.dataset)
-    return len(Manifest.from_csv(path)) if path.exists() else 0
+    return len(Manifest.from_csv(path, check_speakers=False)) if path.exists() else 0
 
 
 def _notes(artifacts: Artifacts, manifest: Manifest, before: int, published: int | None) -> list[str]:

@@ -315,15 +315,43 @@ def test_artifacts_go_where_they_are_sent(ser: Ser, tree: Path, tmp_path: Path) 
 
 
 def test_a_folder_of_ones_own_is_found_again(ser: Ser, tmp_path: Path) -> None:
-    for speaker in ("ann", "bob", "eve"):
+    for person, speaker in enumerate(("ann", "bob", "eve")):
         for number, label in enumerate(("sad", "glad")):
             for take in range(3):
-                seed = 10 * number + take + len(speaker)
+                seed = 100 * person + 10 * number + take
                 write(tmp_path / "mine" / label / f"{speaker}_{take}.wav", noise(0.2, seed=seed))
     assert ser("extract", "--dataset", "folder", "--root", "mine", "--encoder", "mfcc").returncode == 0
     for named in ([], ["--dataset", "folder"], ["--dataset", "folder-mine"]):
         result = ser("compare", *named, "--head", "logreg", "--protocol", "loso")
         assert "folder-mine, protocol loso: 3 folds, 18 clips" in result.stdout, result.stderr
+
+
+def test_whose_voice_a_clip_is_must_be_plain(ser: Ser, tmp_path: Path) -> None:
+    """Takes read as speakers, and two folders with speakers of the same names: asked, and answered by an option."""
+    for seed, name in enumerate(f"{label}/{label}{take}_ann.wav" for label in ("sad", "glad") for take in range(6)):
+        write(tmp_path / "takes" / name, noise(0.3, seed=seed))
+    source = ("--dataset", "folder", "--root", "takes")
+    for command in (("audit", *source), ("extract", *source, "--encoder", "mfcc")):
+        asked, meant = ser(*command), ser(*command, "--speakers-are-clips")
+        assert (asked.returncode, meant.returncode) == (1, 0), meant.stderr
+        assert "12 speakers in 12 clips" in asked.stdout + asked.stderr
+    assert "ser extract --dataset folder" in ser("audit", *source, "--speakers-are-clips").stderr
+    shown = ser("compare", "--head", "logreg", "--folds", "2")
+    assert "Leaks: speaker?: nearly every clip has its own speaker" in " ".join(shown.stdout.split())
+    for seed, place in enumerate(("one", "two"), start=1):
+        for number, name in enumerate(f"{label}/{who}_{seed}.wav" for label in ("sad", "glad") for who in ("a", "b")):
+            write(tmp_path / place / name, noise(0.3, seed=100 * seed + number))
+        assert ser("extract", "--dataset", "folder", "--root", place, "--encoder", "mfcc").returncode == 0
+    both = ("compare", "--dataset", "folder-one,folder-two", "--head", "logreg", "--folds", "2")
+    asked = ser(*both)
+    assert asked.returncode == 1
+    assert "speakers of the same names: a, b. Are equal names one person?" in asked.stderr
+    one, two = ser(*both, "--same-names", "one"), ser(*both, "--same-names", "two")
+    assert "8 clips, 2 speakers" in one.stdout, one.stderr
+    assert "note: 2 speakers with several names count as one person each (folder-one:a = folder-two:a" in one.stderr
+    assert "8 clips, 4 speakers" in two.stdout, two.stderr
+    wrong = ser(*both, "--same-names", "both")
+    assert (wrong.returncode, "wanted one if equal names" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""The hint that installs an extra works wherever this distribution came from; no text advises the package `ser`."""
+"""Hints to install extras work wherever this distribution came from; names are compared by what a reader sees."""
 
 import json
 import os
@@ -6,14 +6,17 @@ import re
 import shlex
 import subprocess
 import sys
+import unicodedata
 from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 from helpers.places import REPOSITORY, tracked_files
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedcache import text
-from embedcache.text import DISTRIBUTION, count, install_hint
+from embedcache.text import DISTRIBUTION, count, install_hint, normal_name
 
 SCRIPT = "from embedcache.text import install_hint; print(install_hint('onnx'))"
 
@@ -30,6 +33,57 @@ class Installed:
 
 def test_a_number_has_its_noun() -> None:
     assert [count(n, "clip") for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("1", "01", "1.0", "1.", "0001.000", " 1 ", "\uff11", "\u0661"),
+        ("Spk1", "spk1", "SPK01", "spk1\u200b", "\ufeffspk1", "spk\u00ad1", "s\ufe0fpk1"),
+        ("Zo\u00eb", "Zoe\u0308", "ZO\u00cb"),
+        ("Ann B", "ann  b", "ann\u00a0b", "\tann b\n", "ann\u3000b", "\u3164ann b"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("0", "00", "0.0"),
+    ],
+)
+def test_names_that_a_reader_takes_for_one_are_one(spellings: tuple[str, ...]) -> None:
+    assert len({normal_name(name) for name in spellings}) == 1
+
+
+@pytest.mark.parametrize(
+    "names", ["1 2 10 100 1.1 1.10 1.5 1.05 -1", "ann anna an bob", "s1_sess0 s1_sess1", "a b ab", "f01 m01 f10"]
+)
+def test_names_that_differ_stay_apart(names: str) -> None:
+    listed = names.split()
+    assert len({normal_name(name) for name in listed}) == len(listed)
+
+
+def test_a_name_that_is_not_seen_is_none() -> None:
+    assert {normal_name(name) for name in ("", " ", "\u200b", "\ufeff\t", "\u3164", "\u2800")} == {""}
+
+
+NAMES = st.text(max_size=12) | st.text("aB\u00df\u0130\u0345\u01c50123456789._ \u200b\u0301\ufb01", max_size=12)
+
+
+@given(NAMES)
+def test_the_form_of_a_form_is_itself(name: str) -> None:
+    assert normal_name(normal_name(name)) == normal_name(name)
+
+
+@given(
+    NAMES, st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]), st.sampled_from([" ", "\t", "\u200b", "\u00a0", "\ufeff"])
+)
+def test_forms_case_and_blanks_make_no_difference(name: str, form: str, blank: str) -> None:
+    wanted = normal_name(name)
+    assert normal_name(unicodedata.normalize(form, name)) == wanted
+    assert normal_name(name.casefold()) == wanted
+    assert normal_name(blank + name + blank + blank) == wanted
+
+
+@given(st.integers(0, 10**30), st.integers(0, 4), st.integers(0, 4))
+def test_numbers_are_compared_by_value(number: int, zeros: int, decimals: int) -> None:
+    assert normal_name(f"{'0' * zeros}{number}.{'0' * decimals}") == str(number)
+    assert normal_name(f"Spk{'0' * zeros}{number}") == f"spk{number}"
 
 
 def test_the_distribution_is_not_the_package_of_other_people() -> None:

@@ -69,5 +69,5 @@ def test_its_folder_is_worked_on(place: Artifacts, ser: Ser) -> None:
     assert compared.returncode == 0, compared.stderr
     shown = ser("leaderboard", *at)
     assert shown.returncode == 0
-    assert len(shown.stdout.splitlines()) == 1 + 3  # logreg-calibrated and lgbm of then; logreg, once, of then and now
+    assert len(shown.stdout.splitlines()) == 1 + 3  # logreg-calibrated and lgbm of then; logreg of now
     assert ser("report", "logreg", *at).returncode == 0

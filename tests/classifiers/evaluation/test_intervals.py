@@ -198,7 +198,7 @@ def test_too_few_speakers_have_scores_and_no_interval(made: Predictions) -> None
     assert len(lines) == 6
     assert {(line["low"], line["high"], line["speakers"]) for line in lines} == {("", "", "2")}
     assert all(float(line["value"]) >= 0 for line in lines)
-    assert leaderboard([two])[0].notes == "no intervals: 2 speakers, fewer than 3"
+    assert leaderboard([two])[0].notes == "no intervals: 2 speakers of 3 that are needed"
 
 
 TRIALS = 300

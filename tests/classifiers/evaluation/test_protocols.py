@@ -340,14 +340,55 @@ def test_a_blind_protocol_always_says_speaker() -> None:
     assert leaks(t, make_folds(t, "random", 3), "random") == "speaker"
 
 
-def test_the_fold_hash_is_the_one_of_earlier_versions() -> None:
-    """Golden, from version 0.1.0 (commit 439f830). Other hashes would put the runs of then into tables of their own."""
+def test_nearly_as_many_speakers_as_clips_may_be_no_speakers() -> None:
+    """The names of clips as speakers: the folds are of clips, whatever the protocol promises."""
+    t = task(12, takes=1)
+    t = replace(t, speakers=np.arange(len(t)).astype(str))
+    folds = make_folds(t, "speakers", 3)
+    assert leaks(t, folds, "speakers") == "speaker?"
+    assert leaks(replace(t, texts=np.full(len(t), "kids")), folds, "speakers") == "speaker?+text"
+    few = np.array([f"s{n % 24}" for n in range(len(t))])  # 24 speakers of 36 clips
+    assert leaks(replace(t, speakers=few), folds, "random") == "speaker"
+    assert leaks(replace(t, speakers=few), make_folds(replace(t, speakers=few), "speakers", 3), "speakers") == ""
+    small = t.take(np.arange(9))
+    assert leaks(small, [Fold("1", np.arange(4), np.arange(4, 9))], "speakers") == ""
+
+
+def test_speakers_are_counted_by_recording_and_by_dataset() -> None:
+    """Neither a copy of each file nor a second dataset with true speakers hides speakers that are clips."""
+    t, sound = task(12, takes=1), task(6)
+    names = np.array([f"s{n // 2}" for n in range(36)])
+    doubled = replace(t, speakers=names, keys=names)
+    assert leaks(doubled, make_folds(doubled, "speakers", 3), "speakers") == "speaker?"
+    ids = np.array([*(f"a:{n}" for n in range(36)), *(f"b:{n}" for n in range(72))])
+    speakers = np.array([*(f"a:{n}" for n in range(36)), *(f"b:{name}" for name in sound.speakers)])
+    y = np.array([*t.y, *sound.y])
+    union = Task(np.zeros((108, 1), np.float32), y, speakers, clip_ids=ids, dataset="a+b")
+    assert leaks(union, make_folds(union, "speakers", 3), "speakers") == "speaker?+text?+encoder?"
+    assert leaks(replace(union, dataset="ab"), make_folds(union, "speakers", 3), "speakers") == "text?+encoder?"
+
+
+def test_the_fold_hash_stays_the_same() -> None:
+    """Golden. Other hashes would put the runs of earlier versions into tables of their own.
+
+    Version 0.1.0 has other hashes, 5eb6774b0feb and e3bf0856782d, which did not depend on the speakers.
+    """
     y, speakers, ids = (np.array(list(text)) for text in ("abab", "sstt", "1234"))
     t = Task(np.zeros((4, 1), np.float32), y, speakers, clip_ids=ids)
     first, second = np.array([0, 1]), np.array([2, 3])
     folds = [Fold("x", first, second), Fold("y", second, first)]
-    assert fold_hash(t, folds) == "5eb6774b0feb"
-    assert fold_hash(replace(t, keys=np.array(["k1", "k2", "k3", "k4"])), folds) == "e3bf0856782d"
+    assert fold_hash(t, folds) == "4a1ca8cb841c"
+    assert fold_hash(replace(t, keys=np.array(["k1", "k2", "k3", "k4"])), folds) == "16b50e6bff74"
+
+
+def test_folds_of_other_speakers_have_another_hash() -> None:
+    """The same clips in the same parts, but one speaker was corrected: another interval, another table."""
+    t = task(6)
+    folds = make_folds(t, "random", 3)
+    corrected = t.speakers.copy()
+    corrected[0] = "s5"
+    assert fold_hash(replace(t, speakers=corrected), folds) != fold_hash(t, folds)
+    assert fold_hash(replace(t, speakers=t.speakers.copy()), folds) == fold_hash(t, folds)
 
 
 def test_the_fold_hash_names_the_split() -> None:
@@ -361,7 +402,16 @@ def test_the_fold_hash_names_the_split() -> None:
 
 @pytest.mark.parametrize(
     ("leaking", "known"),
-    [("", False), ("text", False), ("audio+text", False), ("speaker", True), ("encoder", True), ("text+encoder", True)],
+    [
+        ("", False),
+        ("text", False),
+        ("audio+text", False),
+        ("speaker?", False),
+        ("speaker?+text", False),
+        ("speaker", True),
+        ("encoder", True),
+        ("text+encoder", True),
+    ],
 )
 def test_which_leaks_are_of_test_speakers(leaking: str, known: bool) -> None:
     assert trained_on_test_speakers(leaking) is known

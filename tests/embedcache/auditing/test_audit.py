@@ -139,6 +139,37 @@ def test_identical_clips_that_contradict_are_a_fault(spec: Dataset, tree: Path, 
     assert (finding.severity, finding.kind, finding.clips) == ("fault", "contradiction", (FIRST, other))
 
 
+def collection(root: Path, names: list[str]) -> Path:
+    for seed, name in enumerate(names):
+        write(root / name, noise(0.3, seed=seed))
+    return root
+
+
+def test_spellings_of_one_speaker_are_a_fault(tmp_path: Path) -> None:
+    root = collection(tmp_path / "mine", ["sad/Ann_1.wav", "glad/ann_1.wav", "glad/bob_1.wav"])
+    finding = only(audit(datasets.get("folder"), root))
+    assert (finding.severity, finding.kind) == ("fault", "speaker names")
+    assert finding.lines == ("'ann' (1 clip: glad/ann_1.wav) and 'Ann' (1 clip: sad/Ann_1.wav)",)
+
+
+def test_takes_read_as_speakers_are_a_fault_unless_they_are_meant(tmp_path: Path) -> None:
+    root = collection(tmp_path / "mine", [f"{label}/{label}{n}_ann.wav" for label in ("sad", "glad") for n in range(6)])
+    finding = only(audit(datasets.get("folder"), root))
+    assert (finding.severity, finding.kind) == ("fault", "clips as speakers")
+    assert "12 speakers in 12 clips" in finding.lines[0]
+    assert "Is 'glad0' the speaker of glad/glad0_ann.wav?" in finding.lines[0]
+    assert "--speakers-are-clips" in finding.said
+    assert audit(datasets.get("folder"), root, speakers_are_clips=True).findings == ()
+
+
+def test_the_speakers_of_a_file_that_has_two_are_named(tmp_path: Path) -> None:
+    root = collection(tmp_path / "mine", ["a.wav", "b.wav"])
+    (root / "list.csv").write_text("path,label,speaker\na.wav,sad,ann\na.wav,sad,bob\nb.wav,glad,ann\n")
+    finding = only(audit(datasets.get("folder"), root / "list.csv"))
+    assert finding.kind == "clashing ids"
+    assert finding.lines == ("a.wav: a.wav (sad, speaker ann) and a.wav (sad, speaker bob)",)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_the_register_explains_what_was_published_so(spec: Dataset, tree: Path, keep: bool) -> None:
     shutil.copy(at(tree, FIRST), at(tree, OTHER))

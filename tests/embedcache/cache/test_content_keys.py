@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from embedcache import (
     keyed_manifest,
 )
 from embedcache.cache.content_keys import listed_recording
+from embedcache.cache.dataset_extraction import extract_dataset
 from embedcache.files import stamps
 
 
@@ -150,6 +152,58 @@ def test_a_second_copy_is_left_out_and_another_recording_of_the_same_name_is_not
         clash = Manifest("ravdess", (*manifest.clips, replace(first, **change)))
         with pytest.raises(DataError, match=f"the same clip id:\n  {first.clip_id}: .*\nRemove one file of each pair"):
             add_keys(clash)
+
+
+def test_a_file_listed_under_two_speakers_is_named_with_both(tree: Path) -> None:
+    manifest = clips(tree)
+    clash = Manifest("ravdess", (*manifest.clips, replace(manifest.clips[0], speaker="99")))
+    with pytest.raises(DataError, match=r"\(neutral, speaker 01\) and .*\(neutral, speaker 99\)"):
+        add_keys(clash)
+
+
+def own(root: Path, names: Sequence[str]) -> Path:
+    """A folder of one's own: a recording for each name."""
+    for seed, name in enumerate(names):
+        write(root / name, noise(0.3, seed=seed))
+    return root
+
+
+def test_takes_that_are_read_as_speakers_are_asked_about(tmp_path: Path) -> None:
+    """`<label>/<take>_<speaker>.wav`, and a CSV whose column speaker holds the names of the clips."""
+    place, names = (
+        Artifacts(tmp_path / "artifacts"),
+        [f"{'sad' if n % 2 else 'glad'}/{n:02d}_ann.wav" for n in range(12)],
+    )
+    root = own(tmp_path / "takes", names)
+    (root / "list.csv").write_text("path,label,speaker\n" + "".join(f"{n},{n[:3]},{n[-10:-4]}\n" for n in names))
+    for source, said in (
+        (root, "'00' the speaker of glad/00_ann.wav"),
+        (root / "list.csv", "'00_ann' the speaker of glad"),
+    ):
+        question = f"has 12 speakers in 12 clips: .*Is {said}.*\nIf not, .*<speaker>_<anything>.*--speakers-are-clips"
+        for refused in (
+            lambda source=source: extract_dataset(place, "folder", source, "mfcc"),
+            lambda source=source: dataset_manifest("folder", place, source),
+        ):
+            with pytest.raises(DataError, match=question):
+                refused()
+        done = extract_dataset(place, "folder", source, "mfcc", speakers_are_clips=True)
+        assert len(done.manifest.speakers) == 12
+    assert len(dataset_manifest("folder-takes", place)) == 12  # what was said once is not asked again
+
+
+def test_a_recording_under_two_speakers_is_refused_at_extraction_until_it_is_corrected(tmp_path: Path) -> None:
+    place, root = Artifacts(tmp_path / "artifacts"), own(tmp_path / "mine", ["sad/ann_1.wav", "glad/ann_1.wav"])
+    shutil.copy(root / "sad" / "ann_1.wav", root / "sad" / "bob_1.wav")
+    with pytest.raises(DataError, match=r"  sad/ann_1.wav \(speaker ann\) and sad/bob_1.wav \(speaker bob\)"):
+        extract_dataset(place, "folder", root, "mfcc")
+    add_keys(datasets.get("folder").manifest(root)).to_csv(place.manifest("folder-mine"))  # by an earlier version
+    with pytest.raises(DataError, match="under two speakers"):
+        dataset_manifest("folder-mine", place)
+    (root / "sad" / "bob_1.wav").unlink()
+    done = extract_dataset(place, "folder", root, "mfcc")  # an old manifest with the fault is no obstacle
+    assert done.manifest.speakers == ("ann",)
+    assert Manifest.from_csv(place.manifest("folder-mine")) == done.manifest
 
 
 def test_a_clip_that_was_skipped_stays_skipped(tree: Path, tmp_path: Path) -> None:

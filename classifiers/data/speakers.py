@@ -1,0 +1,132 @@
+"""One person under several names: the speakers of combined datasets that count as one.
+
+Two datasets may have recordings of the same person. In a union of datasets this person must stay in one part of a fold,
+and `ser cross` must not test on a person that it has trained on. What is known:
+
+- Datasets of one corpus name their speakers alike: `named_clips` gives both speakers the name `corpus:speaker`.
+- A recording has one speaker. Speakers of two datasets that share a recording, byte for byte, are one person.
+- Equal names in two datasets of one's own may be one person or two. Only the user knows: `same_names` is "one" or
+  "two". Published datasets number their speakers each for itself, so their names say nothing about other datasets.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache import ConfigError, DataError, Manifest
+from embedcache.manifest import Clip
+from embedcache.provenance import TrainedOn, speaker_of
+from embedcache.text import count, normal_name
+
+ONE, TWO = "one", "two"  # values of `same_names`; "" is an error if there are equal names
+EXAMPLES = 3  # number of names shown in a message
+
+
+def people_of(manifests: Sequence[Manifest], same_names: str = "") -> dict[str, str]:
+    """Return, for speakers of combined datasets that have several names, the one name under which they count.
+
+    Names are those of `speaker_of`. Raises ConfigError if `same_names` is not "one", "two" or "", and DataError if it
+    is "" and two datasets of one's own have speakers with equal names who may be one person or two.
+    """
+    _check_same_names(same_names)
+    if len(manifests) < 2:
+        return {}
+    proven = _join(_speakers_by_recording(manifests).values())
+    namesakes = {name: who for name, who in _own_speakers_by_name(manifests).items() if len(who) > 1}
+    if same_names == ONE:
+        return _join([*_speakers_by_recording(manifests).values(), *namesakes.values()])
+    open_names = sorted(name for name, who in namesakes.items() if len({proven.get(one, one) for one in who}) > 1)
+    if open_names and not same_names:
+        own = [manifest.dataset for manifest in manifests if manifest.is_own]
+        raise DataError(_question(open_names, f"{' and '.join(own)} have speakers of the same names"))
+    return proven
+
+
+def seen_in_training(
+    trained_on: TrainedOn, clips: Sequence[Clip], speakers: Sequence[str], same_names: str = ""
+) -> NDArray[np.bool_]:
+    """Return for each clip (n,) whether an encoder was fine-tuned on the clip or on its speaker.
+
+    `speakers` (n,) are the names under which the speakers of the clips count: if one clip of a person was trained on,
+    the person was. Raises DataError as `people_of`, for the names of the training speakers and those of the clips.
+    """
+    seen = np.array(trained_on.covers(clips))
+    namesakes = np.array(trained_on.namesakes(clips)) & ~_of_people(speakers, seen)
+    if namesakes.any() and not same_names:
+        names = sorted({clip.speaker for clip, asked in zip(clips, namesakes, strict=True) if asked})
+        raise DataError(_question(names, "the encoder was fine-tuned on another dataset with speakers of these names"))
+    return _of_people(speakers, seen | namesakes if same_names == ONE else seen)
+
+
+def people_notes(speakers: Iterable[str], own_speakers: Iterable[str]) -> list[str]:
+    """Return a sentence about the speakers with several names; no sentence if there are none.
+
+    `speakers` (n,) are the names under which the speakers of clips count, `own_speakers` (n,) those of the datasets.
+    """
+    names = defaultdict(set)
+    for person, name in zip(speakers, own_speakers, strict=True):
+        names[str(person)].add(str(name))
+    several = [" = ".join(sorted(who)) for _, who in sorted(names.items()) if len(who) > 1]
+    if not several:
+        return []
+    shown = ", ".join(several[:EXAMPLES]) + (f" and {len(several) - EXAMPLES} more" if several[EXAMPLES:] else "")
+    reason = "they share a recording, or --same-names one says so"
+    return [f"{count(len(several), 'speaker')} with several names count as one person each ({shown}): {reason}"]
+
+
+def _check_same_names(same_names: str) -> None:
+    if same_names not in ("", ONE, TWO):
+        raise ConfigError(
+            f"got --same-names {same_names}; wanted {ONE} if equal names in two datasets of your own are one person, "
+            f"or {TWO} if they are two people."
+        )
+
+
+def _question(names: Sequence[str], finding: str) -> str:
+    shown = ", ".join(names[:EXAMPLES]) + (f" and {len(names) - EXAMPLES} more" if names[EXAMPLES:] else "")
+    return (
+        f"{finding}: {shown}. Are equal names one person? If so, use --same-names {ONE}; if they are two people, use "
+        f"--same-names {TWO}. If some are one and others two, give the two other names, and extract again."
+    )
+
+
+def _of_people(speakers: Sequence[str], rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which clips (n,) are of the same people as the clips in `rows` (n,)."""
+    names = np.array(speakers)
+    return np.isin(names, names[rows])
+
+
+def _speakers_by_recording(manifests: Iterable[Manifest]) -> Mapping[str, set[str]]:
+    speakers: defaultdict[str, set[str]] = defaultdict(set)
+    for clip in _usable(manifests):
+        if clip.key:
+            speakers[clip.key].add(speaker_of(clip))
+    return speakers
+
+
+def _own_speakers_by_name(manifests: Iterable[Manifest]) -> Mapping[str, set[str]]:
+    """Return the speakers of datasets of one's own by the form in which names are compared."""
+    speakers: defaultdict[str, set[str]] = defaultdict(set)
+    for clip in _usable(manifest for manifest in manifests if manifest.is_own):
+        speakers[normal_name(clip.speaker)].add(speaker_of(clip))
+    return speakers
+
+
+def _usable(manifests: Iterable[Manifest]) -> Iterator[Clip]:
+    return (clip for manifest in manifests for clip in manifest.usable)
+
+
+def _join(groups: Iterable[Collection[str]]) -> dict[str, str]:
+    """Return the first name, in alphabetical order, for each name that is in one group with another, even by a chain.
+
+    `_join([{"a", "b"}, {"b", "c"}, {"d"}])` returns `{"a": "a", "b": "a", "c": "a"}`.
+    """
+    sets: dict[str, set[str]] = {}
+    for group in groups:
+        joined = set(group).union(*(sets[name] for name in group if name in sets)) if len(group) > 1 else set()
+        sets |= dict.fromkeys(joined, joined)
+    return {name: min(members) for name, members in sets.items()}
