@@ -25,6 +25,7 @@ from embedcache.text import count
 from ..data.task import Strings, Task
 
 Indices = NDArray[np.int64]
+LEAKS = ("speaker", "audio", "audio~", "text", "session", "encoder")  # in the order in which they are written
 HOLDOUT_SHARE, HOLDOUT_SEED = 0.1, 42  # share of test clips, and random seed, of many published scores
 
 
@@ -103,6 +104,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     speaker    training and test clips share a speaker. A speaker-dependent protocol always has this leak, even if it
                happens to share no speaker
     audio      training and test clips share audio with the same key, which is identical byte for byte
+    audio~     some test clips are probably copies of training clips, see `near_copies.py`
     text       training and test clips share a sentence
     session    training and test clips share a session of several speakers, such as a dialogue
     encoder    the encoder was fine-tuned on a test clip, or on another clip of a test speaker
@@ -115,8 +117,20 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     }
     if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
         shared.add("speaker")
-    encoder_leaks = task.seen is not None and any(task.seen[fold.test].any() for fold in folds)
-    return "+".join([*(name for name in columns if name in shared), *(["encoder"] if encoder_leaks else [])])
+    if task.near_copies is not None and are_split(task.near_copies, folds).any():
+        shared.add("audio~")
+    if task.seen is not None and any(task.seen[fold.test].any() for fold in folds):
+        shared.add("encoder")
+    return "+".join(name for name in LEAKS if name in shared)
+
+
+def are_split(pairs: Indices, folds: Sequence[Fold]) -> NDArray[np.bool_]:
+    """Return for each pair of rows (m, 2) whether a fold has one in the training and the other in the test clips."""
+    split = np.zeros(len(pairs), bool)
+    for fold in folds:
+        train, test = np.isin(pairs, fold.train), np.isin(pairs, fold.test)
+        split |= (train & test[:, ::-1]).any(axis=1)
+    return split
 
 
 def trained_on_test_speakers(leaks: str) -> bool:

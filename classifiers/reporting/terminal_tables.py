@@ -39,6 +39,7 @@ CROSS_NOTES = (
 LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
     "audio": "some recordings are both in the training and in the test clips",
+    "audio~": "some test clips are probably copies of training clips (near_copies.csv in the run folder names them)",
     "text": "training and test clips share sentences",
     "session": "training and test clips are from the same sessions of several speakers",
     "encoder": "the encoder was fine-tuned on test speakers, so expect lower scores for new speakers",

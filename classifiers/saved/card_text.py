@@ -30,6 +30,7 @@ MEANING = {
     "speaker": "The test speakers also occur in the training clips. The scores hold for known speakers; expect lower "
     "scores for new speakers.",
     "audio": "Some recordings are both in the training and in the test clips. The scores are too high.",
+    "audio~": "Some test clips are probably copies of training clips. The scores may be too high.",
     "text": "Training and test clips share sentences. The scores may be lower for other sentences.",
     "session": "Training and test clips are from the same sessions of several speakers. The scores may be lower for "
     "other sessions.",
