@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedcache.encoder import is_ragged
 
@@ -33,7 +34,7 @@ NEIGHBOUR = 5  # a clip with up to 3 copies still has a neighbour of this rank t
 CLIP = 2.0  # standard deviations beyond which a value is clipped
 SHRINKAGE = 0.01  # added to the variance of each component, as a share of the mean variance
 SCALE, LOWEST = 4.5, 0.3  # of `least_margin`
-MANY_CLIPS, MOST_COMPONENTS = 10_000, 512  # with more clips than this, fewer components are used, to save time
+MANY_CLIPS, MOST_COMPONENTS = 10_000, 384  # with more clips than this, fewer components are used, to save time
 ROWS, BYTES = 512, 2**25  # most rows whose cosines with all clips are in memory at a time, and most bytes of these
 
 
@@ -107,13 +108,25 @@ def _pairs_above(Z: Floats, least: float) -> tuple[Indices, Floats]:
     """
     found: dict[tuple[int, int], float] = {}
     step = min(ROWS, 1 + BYTES // (4 * len(Z)))
-    for start in range(0, len(Z), step):
-        cosines = Z[start : start + step] @ Z.T
-        cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = -1
-        near = np.flatnonzero(cosines.max(axis=1) > least)
-        margins = cosines[near] - np.partition(cosines[near], -NEIGHBOUR, axis=1)[:, -NEIGHBOUR, None]
+    rows = np.flatnonzero(_have_neighbour(Z, least, step))  # few, so that the others are compared only once
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        cosines = Z[part] @ Z.T
+        cosines[np.arange(len(part)), part] = -1
+        margins = cosines - np.partition(cosines, -NEIGHBOUR, axis=1)[:, -NEIGHBOUR, None]
         for i, j in zip(*np.nonzero(margins > least), strict=True):
-            found[start + int(near[i]), int(j)] = float(margins[i, j])
+            found[int(part[i]), int(j)] = float(margins[i, j])
     pairs = [(i, j) for i, j in found if i < j and (j, i) in found]
     smaller = [min(found[i, j], found[j, i]) for i, j in pairs]
     return np.array(pairs, np.int64).reshape(-1, 2), np.array(smaller, np.float32)
+
+
+def _have_neighbour(Z: Floats, least: float, step: int) -> NDArray[np.bool_]:
+    """Return for each row of Z (n, k) whether its cosine with another row is above `least`."""
+    have = np.zeros(len(Z), bool)
+    for start in range(0, len(Z), step):
+        above = Z[start : start + step] @ Z[start:].T > least
+        above[np.arange(len(above)), np.arange(len(above))] = False
+        have[start : start + len(above)] |= above.any(axis=1)
+        have[start:] |= above.any(axis=0)
+    return have
