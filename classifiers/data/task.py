@@ -63,6 +63,7 @@ class Task:
     dropped: tuple[str, ...] = ()  # ids of clips that the label view leaves out
     labels_from: Labels | None = None  # how y was mapped from the labels of the datasets
     copies: Copies | None = None
+    near_copies: Indices | None = None  # (m, 2): rows of clips that are probably copies, see `near_copies.py`
     seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was trained on the clip or its speaker
     training_known: bool = False  # whether all emotional speech that the encoder was trained on is known
     own_speakers: Strings | None = None  # (n,): the speakers' names in the datasets of a union; see `speakers.py`
@@ -173,10 +174,12 @@ class Task:
         """
         columns = ("y", *COLUMNS)
         kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
-        copies = self.copies
+        copies, near = self.copies, self.near_copies
+        new_rows = np.full(len(self), -1)  # the new row of each clip; -1 for clips that are left out
+        new_rows[rows] = np.arange(len(rows))
+        if near is not None:
+            kept["near_copies"] = new_rows[near][(new_rows[near] >= 0).all(axis=1)]
         if copies:
-            new_rows = np.full(len(self), -1)  # the new row of each clip; -1 for clips that are left out
-            new_rows[rows] = np.arange(len(rows))
             kept_copies = np.flatnonzero(new_rows[copies.clip_rows] >= 0)
             copies = replace(copies, X=copies.X[kept_copies], clip_rows=new_rows[copies.clip_rows[kept_copies]])
         return replace(self, X=self.X[rows], copies=copies, **kept)

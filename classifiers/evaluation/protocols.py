@@ -109,6 +109,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     speaker?   nearly every clip has a speaker of its own, so the speakers may be unknown: names of clips, or sessions.
                Not checked if the leak `speaker` is there
     audio      training and test clips share audio with the same key, which is identical byte for byte
+    audio~     some test clips are probably copies of training clips, see `near_copies.py`
     text       training and test clips share a sentence
     text?      the sentences of some clips are unknown, and the known ones are not shared
     session    training and test clips share a session of several speakers, such as a dialogue
@@ -120,6 +121,8 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
         found.add("speaker")
     if "speaker" not in found and _has_clips_as_speakers(task):
         found.add("speaker?")
+    if task.near_copies is not None and are_split(task.near_copies, folds).any():
+        found.add("audio~")
     if task.seen is not None and any(task.seen[fold.test].any() for fold in folds):
         found.add("encoder")
     unknown = {"text?": task.texts is None or bool((task.texts == "").any()), "encoder?": not task.training_known}
@@ -132,8 +135,19 @@ def _has_clips_as_speakers(task: Task) -> bool:
     names = task.ids if task.keys is None else np.where(task.keys == "", task.ids, task.keys)
     several = "+" in task.dataset or "->" in task.dataset  # clip ids then start with the name of their dataset
     owners = np.array([clip_id.partition(":")[0] if several else "" for clip_id in task.ids.tolist()])
-    counts = [(np.unique(column[owners == owner]).size for column in (task.speakers, names)) for owner in set(owners)]
-    return any(are_clips_as_speakers(n_speakers, n_recordings) for n_speakers, n_recordings in counts)
+    return any(
+        are_clips_as_speakers(np.unique(task.speakers[rows]).size, np.unique(names[rows]).size)
+        for rows in (owners == owner for owner in np.unique(owners))
+    )
+
+
+def are_split(pairs: Indices, folds: Sequence[Fold]) -> NDArray[np.bool_]:
+    """Return for each pair of rows (m, 2) whether a fold has one in the training and the other in the test clips."""
+    split = np.zeros(len(pairs), bool)
+    for fold in folds:
+        train, test = np.isin(pairs, fold.train), np.isin(pairs, fold.test)
+        split |= (train & test[:, ::-1]).any(axis=1)
+    return split
 
 
 def trained_on_test_speakers(leaks: str) -> bool:

@@ -41,7 +41,7 @@ LEAKS = {
     "speaker?": "nearly every clip has its own speaker, so the speakers may be unknown, and scores too high",
     "session": "training and test clips share sessions",
     "audio": "some recordings are both in the training and in the test clips",
-    "audio~": "some test clips are probably copies of training clips",
+    "audio~": "some test clips are probably copies of training clips (near_copies.csv in the run folder names them)",
     "text": "training and test clips share sentences",
     "text?": "the dataset does not give all sentences, so sentences may be shared",
     "encoder": "the encoder was trained on test clips or their speakers, so expect lower scores for new speakers",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
+from .copy_search import FILE as COPIES_FILE
+from .copy_search import search_copies
 from .head_choice import chosen_heads
 
 
@@ -51,6 +53,8 @@ def run_comparison(
         log(f"note: {line}.")
     for task, _ in work:
         make_folds(task, config.protocol, config.folds)
+    copies = search_copies(artifacts, config, [task for task, _ in work], log)
+    work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]
     predictions = [
         p
         for task, some in work
@@ -58,7 +62,8 @@ def run_comparison(
     ]
     for line in without_inner_folds(predictions):
         log(f"note: {line}.")
-    return save_run(artifacts, predictions, asdict(config), labels, jobs), predictions
+    extra_files = {COPIES_FILE: copies.to_csv()} if len(copies.pairs) else {}
+    return save_run(artifacts, predictions, asdict(config), labels, jobs, extra_files), predictions
 
 
 def without_inner_folds(predictions: Iterable[Predictions]) -> list[str]:
@@ -122,12 +127,13 @@ def save_run(
     config: dict[str, Any],
     labels: Labels | None = None,
     jobs: int | None = 1,
+    extra_files: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the run folder of a comparison, with pictures, and return its path."""
     datasets = "+".join(sorted({p.dataset for p in predictions}))
     view = predictions[0].label_view
     suffix = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
     folder = new_run_folder(artifacts.runs, f"{datasets}{suffix}-{predictions[0].protocol}")
-    write_run(folder, predictions, config, labels)
+    write_run(folder, predictions, config, labels, extra_files)
     save_pictures(folder, list(predictions), jobs)
     return folder

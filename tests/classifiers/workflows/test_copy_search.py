@@ -1,0 +1,87 @@
+"""A comparison names clips that are probably copies, on the terminal, in a file and in its leaks."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.extraction import extracted
+from helpers.sounds import noise, write
+
+from classifiers import Fold, Task
+from classifiers.evaluation.protocols import are_split, leaks, trained_on_test_speakers
+from classifiers.workflows.comparison import run_comparison
+from classifiers.workflows.configurations import ComparisonConfig
+from embedcache import Artifacts
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """160 clips of 8 speakers, of which one is also there as 24-bit audio under the name of another speaker."""
+    root = tmp_path_factory.mktemp("copies") / "mine"
+    for n in range(160):
+        write(root / f"l{n % 2}" / f"s{n // 20}_{n:03}.wav", noise(0.3, seed=n) * np.linspace(1, 0.1 + n % 7 / 9, 4800))
+    original = noise(0.3, seed=4) * np.linspace(1, 0.1 + 4 / 9, 4800)
+    write(root / "l0" / "s7_copy.wav", original, subtype="PCM_24")
+    extracted(root, root.parent / "artifacts", dataset="folder", views=("pooled", "frames:0"))
+    return Artifacts(root.parent / "artifacts")
+
+
+def compared(place: Artifacts, **options: object) -> tuple[Path, list, list[str]]:
+    lines: list[str] = []
+    config = ComparisonConfig(**({"heads": ("ridge",), "folds": 4} | options))
+    return *run_comparison(place, config, 1, log=lines.append), lines
+
+
+@pytest.mark.parametrize("head", ["ridge", "cnn"])
+def test_a_comparison_names_probable_copies(place: Artifacts, head: str) -> None:
+    """Also under a head of frames, whose clips are compared by their pooled vectors."""
+    run, (p,), lines = compared(place, heads=(head,))
+    assert p.leaks == "audio~+text?"
+    (note,) = [line for line in lines if "copies" in line]
+    assert note.startswith(
+        "note: 1 pair of clips are probably copies, 1 of them in training and test clips of a fold: "
+    )
+    assert "l0/s0_004.wav = l0/s7_copy.wav (near_copies.csv" in note
+    (row,) = csv.DictReader((run / "near_copies.csv").open())
+    assert (row["clip"], row["copy"], row["speaker"], row["speaker_of_copy"]) == (
+        "l0/s0_004.wav",
+        "l0/s7_copy.wav",
+        "s0",
+        "s7",
+    )
+    assert (row["encoder"], row["split"]) == ("mfcc", "yes")
+    assert float(row["margin"]) > 0.8
+
+
+def test_a_comparison_without_copies_says_nothing(place: Artifacts, tmp_path: Path) -> None:
+    path = place.manifest("folder-mine")
+    text = path.read_text()
+    path.write_text("".join(line for line in text.splitlines(True) if "s7_copy" not in line))
+    try:
+        run, (p,), lines = compared(place)
+    finally:
+        path.write_text(text)
+    assert (p.leaks, lines) == ("text?", [])
+    assert not (run / "near_copies.csv").exists()
+
+
+def test_a_pair_leaks_only_where_a_fold_splits_it() -> None:
+    y = np.array(list("abababab"))
+    t = Task(
+        np.zeros((8, 1), np.float32),
+        y,
+        np.array(list("ssttuuvv")),
+        training_known=True,
+        texts=np.arange(8).astype(str),
+        near_copies=np.array([[0, 2]]),
+    )
+    apart, together = Fold("1", np.arange(2), np.arange(2, 8)), Fold("2", np.arange(4), np.arange(4, 8))
+    left_out = Fold("3", np.arange(1, 4), np.arange(4, 8))
+    assert leaks(t, [together, left_out], "speakers") == ""
+    assert leaks(t, [together, apart], "speakers") == "audio~"
+    assert are_split(np.array([[0, 2], [2, 0], [0, 1]]), [apart]).tolist() == [True, True, False]
+    assert not trained_on_test_speakers("audio~")
+    texts = np.full(8, "kids")
+    assert leaks(replace(t, texts=texts, keys=texts), [apart], "random") == "speaker+audio+audio~+text"
