@@ -29,6 +29,7 @@ from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
 from . import charts as charts
 from .charts import Score
+from .duration_baseline import duration_text
 from .hardest_clips import (
     COMPONENTS,
     MAX_POINTS,
@@ -98,6 +99,7 @@ class LeaderboardSection:
     leaks: str  # sentence about the leaks
     speaker_dependent: bool  # whether heads or encoders were trained on test speakers
     comparison: str  # sentence about significant differences
+    duration: str  # sentence about the UAR of durations alone; "" if unknown
     figures: tuple[Markup, Markup]  # for wide and for narrow screens
 
 
@@ -170,10 +172,13 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     """Return the report of run folders as HTML."""
     predictions = _load_runs(folders)
     boards = tables(predictions)
-    drawings = _draw(_by_rank(boards, predictions), artifacts, audio, progress)
+    ranked = _by_rank(boards, predictions)
+    facts = {p.dataset: clip_facts(artifacts, p.dataset) for p in ranked}
+    drawings = _draw(ranked, facts, artifacts, audio, progress)
+    durations = [duration_text(_by_rank([board], predictions)[0], facts[board.rows[0].dataset]) for board in boards]
     page: str = _template().render(
         title=_title(boards),
-        leaderboards=[_leaderboard_section(board) for board in boards],
+        leaderboards=[_leaderboard_section(board, text) for board, text in zip(boards, durations, strict=True)],
         flattery=_flattery_sections(boards),
         heads=drawings.heads,
         maps=drawings.maps,
@@ -196,9 +201,14 @@ def _by_rank(boards: Sequence[Table], predictions: Sequence[Predictions]) -> lis
     return [by_row[row.run, row.dataset, row.encoder, row.head] for board in boards for row in board.rows]
 
 
-def _draw(ranked: Sequence[Predictions], artifacts: Artifacts, audio: bool, progress: Progress) -> Drawings:
+def _draw(
+    ranked: Sequence[Predictions],
+    facts: Mapping[str, ClipFacts],
+    artifacts: Artifacts,
+    audio: bool,
+    progress: Progress,
+) -> Drawings:
     """Draw a section for each head, and a map for each dataset, encoder and label view."""
-    facts = {p.dataset: clip_facts(artifacts, p.dataset) for p in ranked}
     mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for p in ranked}
     with progress("drawing", total=len(ranked) + len(mapped) + 1, unit="parts") as advance:
         heads: list[HeadSection] = []
@@ -254,7 +264,7 @@ def _title(boards: Sequence[Table]) -> str:
     return json_text(f"{subject} on {on}, {', '.join(datasets)}")
 
 
-def _leaderboard_section(board: Table) -> LeaderboardSection:
+def _leaderboard_section(board: Table, duration: str) -> LeaderboardSection:
     rows, first = board.rows, board.rows[0]
     seeds = f" × {first.seeds} seeds" if first.seeds > 1 else ""
     title = (
@@ -268,6 +278,7 @@ def _leaderboard_section(board: Table) -> LeaderboardSection:
         leaks=" ".join(sorted({leaks_text(row.leaks) for row in rows})),
         speaker_dependent=trained_on_test_speakers(first.leaks),
         comparison=comparison_text(rows) if len(rows) > 1 or math.isnan(first.uar_low) else "",
+        duration=duration,
         figures=(charts.whiskers(scores, chance, WIDE), charts.whiskers(scores, chance)),
     )
 

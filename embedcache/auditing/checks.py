@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from ..dataset import Dataset
 from ..manifest import Clip, Manifest
+from .baseline import baseline_text, is_above_chance, uar_of_nearest_mean
 from .measure import Measurement
 
 T = TypeVar("T")
@@ -26,6 +29,7 @@ CLIPPED = 3  # a clip with at least this many consecutive samples at full scale 
 SECONDS = (0.25, 30.0)  # shortest and longest clip if the dataset declares no range, in seconds
 TOLERANCE = 0.1  # seconds beyond a declared range: the duration of a resampled or re-encoded copy differs a little
 PUBLISHED_SUFFIX = ".wav"  # format of the files that published checksums belong to
+ODD_LEVEL = 10.0  # decibels by which a speaker's median level may differ from that of the others
 EXAMPLES = 3  # number of clip ids shown in one line
 
 Hit = tuple[tuple[str, ...], str]  # the ids of the clips that have the problem, and a line that describes it
@@ -229,6 +233,37 @@ def _find_odd_channels(data: AuditInput) -> Iterator[Hit]:
         yield _describe_group(groups[channels], f"{_channel_name(channels)}, most are {_channel_name(usual[0])}")
 
 
+def _find_odd_levels(data: AuditInput) -> Iterator[Hit]:
+    """Find speakers whose median level is far from the median of the other speakers' medians."""
+    by_speaker = group_by(_audible(data), lambda clip: clip.clip.speaker)
+    medians = {speaker: float(np.median([clip.level for clip in clips])) for speaker, clips in by_speaker.items()}
+    for speaker in sorted(medians):
+        others = [level for other, level in medians.items() if other != speaker]
+        usual = float(np.median(others)) if others else medians[speaker]
+        if abs(medians[speaker] - usual) > ODD_LEVEL:
+            yield (), f"speaker {speaker}: median level {medians[speaker]:.1f} dB, others {usual:.1f} dB"
+
+
+def _find_baselines(data: AuditInput) -> Iterator[Hit]:
+    """Find what duration and level alone tell about the labels, if it is clearly more than chance."""
+    clips = list(_audible(data))
+    labels = np.array([clip.clip.label for clip in clips])
+    speakers = np.array([clip.clip.speaker for clip in clips])
+    n_labels = len(set(labels.tolist()))
+    if n_labels < 2:
+        return
+    seconds, level, peak = np.array([(np.log(c.seconds), c.level, 20 * np.log10(c.peak)) for c in clips]).T
+    features = {"duration": [seconds], "level": [level], "peak": [peak], "duration and level": [seconds, level]}
+    for name, columns in features.items():
+        uar = uar_of_nearest_mean(np.stack(columns, axis=1), labels, speakers)
+        if is_above_chance(uar, labels):
+            yield (), baseline_text(name, uar, n_labels)
+
+
+def _audible(data: AuditInput) -> Iterator[Measurement]:
+    return (clip for clip in data.readable if clip.half_range >= SILENT and clip.clip.speaker)
+
+
 def _find_other_audio(data: AuditInput) -> Iterator[Hit]:
     yield from (((), data.relative(path)) for path in data.other_audio)
 
@@ -331,6 +366,19 @@ CHECKS = (
         "Most clips have another number of channels. All are mixed down to mono when they are encoded.",
         _find_odd_channels,
         may_be_published=True,
+    ),
+    Check(
+        "speaker level",
+        NOTE,
+        f"These speakers are more than {ODD_LEVEL:g} dB louder or quieter than the others, so heads see other "
+        "vectors of them. Compare the files with the published ones.",
+        _find_odd_levels,
+    ),
+    Check(
+        "baseline",
+        NOTE,
+        "By the nearest class mean, on other speakers. A head that is not better has not learned more than this.",
+        _find_baselines,
     ),
     Check(
         "not compared",

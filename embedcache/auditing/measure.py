@@ -1,7 +1,8 @@
-"""Measure one audio file in a single read: key, duration, sample rate, channels, level and clipping."""
+"""Measure one audio file in a single read: key, duration, sample rate, channels, peak, level and clipping."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ FULL_SCALE = 1 - 2**-15  # the largest positive value of 16-bit audio; the large
 
 @dataclass(frozen=True)
 class Measurement:
-    """The measurements of one audio file. All numbers are 0 if the file cannot be used."""
+    """The measurements of one audio file. All numbers are 0, and the level -inf, if the file cannot be used."""
 
     clip: Clip
     key: str = ""  # SHA-256 of the file's bytes; "" if they cannot be read
@@ -30,6 +31,7 @@ class Measurement:
     channels: int = 0  # number of channels
     peak: float = 0.0  # largest absolute sample; 1 is full scale
     half_range: float = 0.0  # half the distance from the lowest to the highest sample; 0 if all samples are equal
+    level: float = -math.inf  # root mean square of all samples, in dB; 0 is full scale
     clipped_run: int = 0  # longest run of consecutive samples at full scale
 
     @property
@@ -56,6 +58,7 @@ def measure(clip: Clip) -> Measurement:
         channels=sound.shape[1],
         peak=float(max(high.max(), -low.min())),
         half_range=float((high - low).max() / 2),
+        level=level_of(sound),
         clipped_run=longest_clipped_run(sound),
     )
 
@@ -71,6 +74,12 @@ def measure_all(clips: Sequence[Clip], progress: Progress = silent) -> tuple[Mea
             measurements.append(measurement)
             advance(1)
     return tuple(measurements)
+
+
+def level_of(sound: NDArray[np.float32]) -> float:
+    """Return the root mean square of all samples in dB; -inf for digital silence."""
+    power = float(np.mean(np.square(sound), dtype=np.float64))
+    return 10 * math.log10(power) if power > 0 else -math.inf
 
 
 def longest_clipped_run(sound: NDArray[np.float32]) -> int:

@@ -20,6 +20,7 @@ from classifiers.checks import toy_task
 from classifiers.evaluation.leaderboard import score
 from classifiers.reporting import charts, palette
 from classifiers.reporting.charts import Score
+from classifiers.reporting.duration_baseline import duration_text
 from classifiers.reporting.figure_data import Curves, LayerWeights, LearningCurves, Reliability, RiskCoverage
 from classifiers.reporting.hardest_clips import clip_audio, clip_facts, vector_map
 from classifiers.reporting.html_report import render, write_report
@@ -68,6 +69,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
 def runs(place: Artifacts) -> list[Path]:
     """The run with speakers apart, and the other."""
     return [place.runs / "2-speakers", place.runs / "2-random"]
+
+
+def test_durations_alone_have_a_score(place: Artifacts, runs: list[Path]) -> None:
+    """Clips of equal length predict one label: the score is chance. Without durations or clips, nothing is said."""
+    p = load_predictions(runs[1])[0]
+    facts = clip_facts(place, "ravdess")
+    assert duration_text(p, facts).startswith("Duration alone predicts the label with UAR 0.33, chance 0.333 (nearest")
+    lengths = {label: 1.0 + n for n, label in enumerate(p.labels)}
+    told = {i: replace(clip, seconds=lengths[clip.label]) for i, clip in facts.clips.items()}
+    assert "UAR 1.00, chance 0.333" in duration_text(p, replace(facts, clips=told))
+    unknown = {i: replace(clip, seconds=0.0) for i, clip in facts.clips.items()}
+    assert duration_text(p, replace(facts, clips=unknown)) == ""
+    assert duration_text(p, clip_facts(place, "other")) == ""
+    assert "Duration alone predicts" in render(place, runs[:1])
 
 
 def test_whiskers_say_and_show_their_numbers() -> None:
