@@ -61,9 +61,7 @@ DatasetsOption = Annotated[
 KeepOption = Annotated[
     bool, typer.Option("--keep-known-faults", help="Keep clips with known faults, which are left out by default.")
 ]
-SpeakersOption = Annotated[
-    bool, typer.Option("--speakers-are-clips", help="Every clip has its own speaker; do not check.")
-]
+SpeakersOption = Annotated[bool, typer.Option("--speakers-are-clips", help="Every clip has its own speaker.")]
 ClusterOption = Annotated[
     str | None, typer.Option(help="Ray cluster: local, auto or HOST:PORT.", show_default="this process")
 ]
@@ -147,10 +145,7 @@ def datasets() -> None:
 
 @app.command()
 def encoders(
-    published: Annotated[
-        bool,
-        typer.Option("--published", help="List published checkpoints and the emotional speech they were trained on."),
-    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="List what published checkpoints saw.")] = False,
 ) -> None:
     """List the built-in encoders. A checkpoint folder or a Hugging Face hub id is an encoder, too."""
     from embedcache import encoders as registry
@@ -176,10 +171,7 @@ def protocols() -> None:
     """List the protocols: how each splits clips into folds, and whether it is speaker-independent."""
     from classifiers import PROTOCOLS
 
-    promises = {True: "speaker-independent", False: "speaker-dependent"}
-    print_table(
-        ("name", "promise", "about"), ((n, promises[p.disjoint_speakers], p.about) for n, p in PROTOCOLS.items())
-    )
+    print_table(("name", "promise", "about"), ((name, p.promise, p.about) for name, p in PROTOCOLS.items()))
 
 
 @app.command()
@@ -604,9 +596,8 @@ def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
     for folder in stores_named(place, stores or ()):
         mended = repair(folder, terminal)
         rest = f"shards set aside: {len(mended.set_aside)}; files of killed writers removed: {mended.removed_parts}"
-        print(f"{folder.name}: damaged rows dropped: {mended.rows}; {rest}")
-        for path in mended.set_aside:
-            print(f"  {path}")
+        first = f"{folder.name}: damaged rows dropped: {mended.rows}; {rest}"
+        print("\n  ".join([first, *map(str, mended.set_aside)]))
         for dataset, clips in clips_to_extract(folder, mended, manifests_in(place)).items():
             print("\n  ".join([f"{dataset}: clips to extract again: {len(clips)}", *clips]))
             note(f"Next: ser extract --dataset {dataset}, with the encoder and views of {folder.name}")

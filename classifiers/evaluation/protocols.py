@@ -51,6 +51,11 @@ class Protocol:
     one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
     also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
 
+    @property
+    def promise(self) -> str:
+        """The kind of the protocol, in a word."""
+        return "speaker-independent" if self.disjoint_speakers else "speaker-dependent"
+
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
     """Return the folds of a protocol, checked by `check_folds`.
