@@ -119,8 +119,8 @@ def _has_clips_as_speakers(task: Task) -> bool:
     names = task.ids if task.keys is None else np.where(task.keys == "", task.ids, task.keys)
     several = "+" in task.dataset or "->" in task.dataset  # clip ids then start with the name of their dataset
     owners = np.array([clip_id.partition(":")[0] if several else "" for clip_id in task.ids.tolist()])
-    counts = [(np.unique(column[owners == owner]).size for column in (task.speakers, names)) for owner in set(owners)]
-    return any(are_clips_as_speakers(n_speakers, n_recordings) for n_speakers, n_recordings in counts)
+    parts = [owners == owner for owner in np.unique(owners)]
+    return any(are_clips_as_speakers(np.unique(task.speakers[p]).size, np.unique(names[p]).size) for p in parts)
 
 
 def trained_on_test_speakers(leaks: str) -> bool:
