@@ -35,15 +35,15 @@ def people_of(manifests: Sequence[Manifest], same_names: str = "") -> dict[str, 
     _check_same_names(same_names)
     if len(manifests) < 2:
         return {}
-    proven = _join(_speakers_by_recording(manifests).values())
-    namesakes = {name: who for name, who in _own_speakers_by_name(manifests).items() if len(who) > 1}
+    by_recording, by_name = _speakers_by_recording(manifests), _own_speakers_by_name(manifests)
     if same_names == ONE:
-        return _join([*_speakers_by_recording(manifests).values(), *namesakes.values()])
-    open_names = sorted(name for name, who in namesakes.items() if len({proven.get(one, one) for one in who}) > 1)
-    if open_names and not same_names:
-        own = [manifest.dataset for manifest in manifests if manifest.is_own]
-        raise DataError(_question(open_names, f"{' and '.join(own)} have speakers of the same names"))
-    return proven
+        return _join([*by_recording.values(), *by_name.values()])
+    people = _join(by_recording.values())
+    unclear = {name: who for name, who in by_name.items() if len({people.get(one, one) for one in who}) > 1}
+    if unclear and not same_names:
+        own = sorted({speaker.partition(":")[0] for who in unclear.values() for speaker in who})
+        raise DataError(_question(sorted(unclear), f"{' and '.join(own)} have speakers of the same names"))
+    return people
 
 
 def seen_in_training(

@@ -38,6 +38,7 @@ def test_speakers_of_one_corpus_have_one_name_already() -> None:
 @pytest.mark.parametrize(("said", "people"), [("one", {"folder-a:1", "folder-b:01"}), ("two", set())])
 def test_equal_names_are_one_person_or_two_as_is_said(said: str, people: set[str]) -> None:
     manifests = [listed("folder-a", "1 k", "ann l"), listed("folder-b", "01 m"), listed("emodb", "1 n", "ann o")]
+    manifests.append(listed("folder-c", "eve p"))  # of whom nobody asks
     assert set(people_of(manifests, said)) == people
     with pytest.raises(
         DataError, match="folder-a and folder-b have speakers of the same names: 1. Are equal names one"
