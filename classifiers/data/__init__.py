@@ -1,4 +1,5 @@
-"""The data that heads are trained on: labels, views of the embeddings, and the task (X, y, speakers).
+"""The data that heads are trained on: labels, views of the embeddings, the task (X, y, speakers), and the
+search for near copies.
 
 May import: `embedcache`.
 """
