@@ -155,6 +155,21 @@ def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | Non
     return folds if all(len(np.unique(y[train])) == n_classes for train, _ in folds) else []
 
 
+def calibration_folds(
+    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None
+) -> list[Split]:
+    """Return the inner folds for a temperature: those of `inner_folds`, if each trains on several speakers.
+
+    A head that was fitted on one speaker is far worse on the next than a head that was fitted on two: the temperature
+    of the one would make the other far too unsure. With two training speakers, the folds are therefore split by clip,
+    and the temperature holds for these speakers. With one, the list is empty.
+    """
+    folds = inner_folds(y, groups, n_folds, seed, copy_of)
+    if groups is None or all(len(np.unique(np.asarray(groups)[train])) > 1 for train, _ in folds):
+        return folds
+    return inner_folds(y, None, n_folds, seed, copy_of)
+
+
 def _smallest_class(y: NDArray[np.int64], groups: Any) -> int:
     """Return the number of groups, or of rows without groups, of the class that has the fewest.
 

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import fit_with_context, inner_folds, wrapper_data
+from ._base import calibration_folds, fit_with_context, wrapper_data
 from ._temperature import temperature
 
 FOLDS = 3  # number of inner folds that the temperature is fitted on
@@ -20,8 +20,9 @@ MIN_PROBABILITY = 1e-12  # smaller probabilities are raised to this value before
 class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Fit the estimator on all training data, and divide the logarithms of its probabilities by a temperature.
 
-    The temperature is the one with the lowest log-loss on held-out speakers of inner folds (Guo et al. 2017). It does
-    not change the predicted label, only the confidence. If the training data allow no inner folds, `temperature_` is 1.
+    The temperature is the one with the lowest log-loss on held-out speakers of inner folds (Guo et al. 2017), or on
+    held-out clips if there are only two speakers (see `calibration_folds`). It does not change the predicted label,
+    only the confidence. If the training data allow no inner folds, `temperature_` is 1.
 
     `chosen_` has the parameters that the estimator chose itself, and the temperature: None without inner folds.
     """
@@ -40,7 +41,7 @@ class Calibrated(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         X, y, self.classes_, indices = wrapper_data(self, X, y)
         context = {"groups": groups, "copy_of": copy_of}
         logs, truth = [], []
-        for train, held in inner_folds(indices, groups, FOLDS, self.random_state, copy_of):
+        for train, held in calibration_folds(indices, groups, FOLDS, self.random_state, copy_of):
             fitted = fit_with_context(clone(self.estimator), X[train], y[train], context, train)
             logs.append(_log_probabilities(fitted, X[held]))
             truth.append(indices[held])

@@ -10,14 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..data.memmap import Floats
-from ._base import HeadBase, inner_folds, training_data, unseen_data
+from ._base import HeadBase, calibration_folds, training_data, unseen_data
 from ._temperature import temperature
 
 CALIBRATION_FOLDS = 3
+
+# The optimum of a logistic regression does not depend on the order of sums, so it is the same on every processor; where
+# an optimiser stops before it does. With this tolerance, probabilities on RAVDESS (`mfcc`) are within 1e-6 of the
+# optimum; with L-BFGS and its default of 1e-4, they were within 2e-3.
+TOLERANCE = 1e-6
+MAX_ITER = 1000  # maximum number of iterations of Newton's method, which needs about 15
+
+
+def fit_regression(X: Any, y: NDArray[Any], C: float, class_weight: Any = None) -> Pipeline:
+    """Standardise X (n, d), then fit a multinomial logistic regression to its optimum, in float64."""
+    regression = LogisticRegression(
+        C=C, class_weight=class_weight, solver="newton-cg", tol=TOLERANCE, max_iter=MAX_ITER
+    )
+    return make_pipeline(StandardScaler(), regression).fit(np.asarray(X, dtype=np.float64), y)
 
 
 class ScikitHead(HeadBase):
@@ -46,8 +61,9 @@ class ScoreHead(ScikitHead):
     """Standardise X, then fit a scikit-learn classifier that has decision values but no probabilities.
 
     Probabilities are the softmax of the decision values divided by one temperature (Guo et al. 2017). The temperature
-    is fitted on the held-out decision values of inner folds, which are split by speaker if `groups` is given. If the
-    training data allow no inner folds, `temperature_` is 1. A temperature never changes which label is most likely.
+    is fitted on the held-out decision values of inner folds, which are split by speaker if `groups` is given and has
+    more than two speakers (see `calibration_folds`). If the training data allow no inner folds, `temperature_` is 1. A
+    temperature never changes which label is most likely.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
@@ -61,7 +77,7 @@ class ScoreHead(ScikitHead):
         X, self.classes_, indices = training_data(self, X, y)
         labels = self.classes_[indices]
         scores, truth = [], []
-        for train, held in inner_folds(indices, groups, CALIBRATION_FOLDS, self.random_state, copy_of):
+        for train, held in calibration_folds(indices, groups, CALIBRATION_FOLDS, self.random_state, copy_of):
             scores.append(self._held_out_scores(X[train], indices[train], X[held]))
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0

@@ -20,3 +20,5 @@ class Head:
     source: str  # paper or library
     build: Callable[..., Any]
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)  # parameter values for `--tune`
+    seeded: bool = False  # whether the probabilities of the fitted head depend on the random seed
+    same_with_one_layer: str = ""  # name of the head that this one equals if X has one layer

@@ -31,7 +31,8 @@ def tuned(head: Head, n_settings: int, calibrate: bool = False) -> Head:
     def wrap(estimator: Any, random_state: int | None) -> Tuned:
         return Tuned(estimator, head.space, n_settings, calibrate, random_state)
 
-    return _variant(head, "tuned-calibrated" if calibrate else "tuned", wrap)
+    # The space of a head may have parameters that the head which it equals with one layer lacks.
+    return replace(_variant(head, "tuned-calibrated" if calibrate else "tuned", wrap), same_with_one_layer="")
 
 
 def calibrated(head: Head) -> Head:
@@ -48,4 +49,5 @@ def _variant(head: Head, suffix: str, wrap: Callable[[Any, int | None], Any]) ->
     def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Any:
         return wrap(head.build(n_layers=n_layers, n_frames=n_frames, random_state=random_state), random_state)
 
-    return replace(head, name=f"{head.name}-{suffix}", build=build, space={})
+    same = head.same_with_one_layer and f"{head.same_with_one_layer}-{suffix}"
+    return replace(head, name=f"{head.name}-{suffix}", build=build, space={}, seeded=True, same_with_one_layer=same)

@@ -68,4 +68,5 @@ head = Head(
     "Mirsamadi et al. 2017; Lin et al. 2017",
     build,
     {"lr": (3e-4, 1e-3, 3e-3), "dropout": (0.3, 0.5)},
+    seeded=True,
 )

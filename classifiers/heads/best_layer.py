@@ -6,16 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
+from ._scikit import fit_regression
 from ._spec import Head
 
 FOLDS = 3  # number of inner folds that layers are compared on
-MAX_ITER = 1000
 
 
 class BestLayer(HeadBase):
@@ -52,7 +49,7 @@ class BestLayer(HeadBase):
         self.layer_ = int(self.layer_uar_.argmax()) if splits else self.n_layers - 1
         uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
         self.chosen_ = {"setting": {"layer": self.layer_}, **uar, "tried": self.n_layers if splits else 0}
-        self.model_ = self._model().fit(self._layer(X, self.layer_), self.classes_[indices])
+        self.model_ = self._fitted(self._layer(X, self.layer_), self.classes_[indices])
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -66,7 +63,7 @@ class BestLayer(HeadBase):
         if not splits:
             return float("nan")
         features = self._layer(X, layer)
-        predicted = [self._model().fit(features[train], y[train]).predict(features[held]) for train, held in splits]
+        predicted = [self._fitted(features[train], y[train]).predict(features[held]) for train, held in splits]
         truth = np.concatenate([y[held] for _, held in splits])
         return float(balanced_accuracy_score(truth, np.concatenate(predicted)))
 
@@ -75,9 +72,8 @@ class BestLayer(HeadBase):
         dim = X.shape[1] // self.n_layers
         return X[:, layer * dim : (layer + 1) * dim]
 
-    def _model(self) -> Any:
-        regression = LogisticRegression(C=self.C, max_iter=MAX_ITER, class_weight=self.class_weight)
-        return make_pipeline(StandardScaler(), regression)
+    def _fitted(self, X: NDArray[Any], y: NDArray[Any]) -> Any:
+        return fit_regression(X, y, self.C, self.class_weight)
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> BestLayer:
@@ -92,4 +88,6 @@ head = Head(
     "Pasad et al. 2021",
     build,
     {"C": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},
+    seeded=True,
+    same_with_one_layer="logreg",
 )

@@ -56,4 +56,5 @@ head = Head(
     "E. J. Lok 2019, Audio Emotion part 6",
     build,
     {"lr": (3e-4, 1e-3, 3e-3), "dropout": (0.2, 0.4)},
+    seeded=True,
 )

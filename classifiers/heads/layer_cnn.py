@@ -55,4 +55,5 @@ head = Head(
     "Yang et al. 2021; E. J. Lok 2019",
     build,
     {"lr": (3e-4, 1e-3, 3e-3), "dropout": (0.2, 0.4)},
+    seeded=True,
 )

@@ -60,4 +60,6 @@ head = Head(
         "dropout": (0.1, 0.3, 0.5),
         "hidden": (None, 256),
     },
+    seeded=True,
+    same_with_one_layer="mlp",
 )

@@ -21,7 +21,19 @@ from ._spec import Head
 # LightGBM's default of 200,000 rows took 2.5 GB more memory and nearly twice the time, for an accuracy of 0.619 instead
 # of 0.616, whose standard error on 20,000 rows is 0.003.
 SAMPLE = 10_000
-FIXED = {"num_threads": 1, "deterministic": True, "force_col_wise": True, "verbosity": -1}
+# The columns that each tree sees are the same in every fit. Other columns would move the UAR by much more than other
+# vectors do: with columns that are drawn anew, no number of trees that is fitted in seconds keeps it within 0.004.
+SEED = 0
+# A strong penalty on leaves with few clips prevents splits that a tiny change of the vectors would move.
+PENALTY = 20.0
+FIXED = {
+    "num_threads": 1,
+    "deterministic": True,
+    "force_col_wise": True,
+    "verbosity": -1,
+    "seed": SEED,
+    "reg_lambda": PENALTY,
+}
 
 
 class _Dataset(lightgbm.Dataset):
@@ -51,20 +63,22 @@ class _RowSequence(lightgbm.Sequence):
 
 
 class LGBM(HeadBase):
-    """LightGBM (Ke et al. 2017) with small trees, each of which sees a tenth of the dimensions, and 31 bins.
+    """LightGBM (Ke et al. 2017) with many small trees, each of which sees 2 % of the dimensions, and 31 bins.
 
-    The dimensions of an embedding are correlated, so a tree needs only some of them. With 31 leaves and 63 bins, the
-    fit takes 2.5 times as long, for almost the same UAR on inner folds over the training speakers of RAVDESS (0.463
-    and 0.466 with `mfcc`, 0.261 and 0.263 with the untrained encoder). One thread and a fixed order of sums
-    make the fit repeatable.
+    The dimensions of an embedding are correlated, so a tree needs only some of them. Trees are greedy: if a vector
+    changes in its fifth digit, one split changes, and all trees after it. Many small steps average such changes out.
+    On inner folds over the training speakers of RAVDESS (`mfcc`), vectors that differ by 1e-4 standard deviations
+    change the label of 6 % of the clips; with 150 trees of 7 leaves and steps of 0.1, that was 17 %, at the same UAR.
+
+    Fixed columns, one thread and a fixed order of sums make the fit repeatable. `random_state` has no effect.
     """
 
     def __init__(
         self,
-        n_estimators: int = 150,
-        learning_rate: float = 0.1,
-        num_leaves: int = 7,
-        colsample_bytree: float = 0.1,
+        n_estimators: int = 1000,
+        learning_rate: float = 0.06,
+        num_leaves: int = 4,
+        colsample_bytree: float = 0.02,
         max_bin: int = 31,
         class_weight: Any = None,
         random_state: int | None = None,
@@ -98,13 +112,10 @@ class LGBM(HeadBase):
     def _lightgbm_params(self) -> dict[str, Any]:
         """Return the parameters of the head under LightGBM's names."""
         n = len(self.classes_)
-        seed: Any = self.random_state
-        if isinstance(seed, np.random.RandomState):
-            seed = int(seed.randint(2**31))
         objective = {"objective": "multiclass", "num_class": n} if n > 2 else {"objective": "binary"}
         names = ("learning_rate", "num_leaves", "colsample_bytree", "max_bin")
         own = {name: getattr(self, name) for name in names}
-        return {**objective, **own, "seed": seed, "bin_construct_sample_cnt": SAMPLE, **FIXED}
+        return {**objective, **own, "bin_construct_sample_cnt": SAMPLE, **FIXED}
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LGBM:
@@ -119,9 +130,9 @@ head = Head(
     "Ke et al. 2017, LightGBM",
     build,
     {
-        "n_estimators": (75, 150, 300, 600),
-        "learning_rate": (0.03, 0.1, 0.2),
-        "num_leaves": (4, 7, 15, 31),
-        "colsample_bytree": (0.03, 0.1, 0.3),
+        "n_estimators": (300, 600, 1000),
+        "learning_rate": (0.03, 0.06, 0.12),
+        "num_leaves": (4, 7, 15),
+        "colsample_bytree": (0.02, 0.05, 0.1),
     },
 )

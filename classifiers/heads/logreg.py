@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-
-from ._scikit import ScikitHead
+from ._base import training_data
+from ._scikit import ScikitHead, fit_regression
 from ._spec import Head
-
-MAX_ITER = 1000  # maximum number of L-BFGS iterations, far more than embeddings need
 
 
 class LogReg(ScikitHead):
-    """Standardise, then multinomial logistic regression with an L2 penalty (scikit-learn, L-BFGS).
+    """Standardise, then multinomial logistic regression with an L2 penalty (scikit-learn, Newton's method).
 
     The default C is small, a strong penalty, because embeddings have about as many dimensions as an emotional speech
     corpus has clips.
@@ -31,10 +26,11 @@ class LogReg(ScikitHead):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def _model(self, y: NDArray[np.int64]) -> LogisticRegression:
-        return LogisticRegression(
-            C=self.C, max_iter=MAX_ITER, class_weight=self.class_weight, random_state=self.random_state
-        )
+    def fit(self, X: Any, y: Any) -> LogReg:
+        """Fit on X (n, d) and y (n,)."""
+        X, self.classes_, indices = training_data(self, X, y)
+        self.model_ = fit_regression(X, self.classes_[indices], self.C, self.class_weight)
+        return self
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> LogReg:

@@ -55,4 +55,5 @@ head = Head(
     "the wav2vec2 + MLP system's card",
     build,
     {"lr": (3e-5, 1e-4, 3e-4, 1e-3), "dropout": (0.1, 0.3, 0.5), "hidden": (64, 256, 1024), "epochs": (10, 30)},
+    seeded=True,
 )

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ._base import HeadBase, fit_with_context, inner_folds, training_data, unseen_data
+from ._scikit import fit_regression
 from ._spec import Head
 
 FOLDS = 4  # number of inner folds that the logistic regression is fitted on
@@ -56,7 +54,7 @@ class Stack(HeadBase):
         for train, held in splits:
             held_out.append(_log_probabilities(self._fit_members(X, indices, context, train), X[held]))
             truth.append(indices[held])
-        self.final_ = _fit_final(np.concatenate(held_out), np.concatenate(truth)) if splits else None
+        self.final_ = fit_regression(np.concatenate(held_out), np.concatenate(truth), C) if splits else None
         self.members_ = self._fit_members(X, indices, context, np.arange(len(indices)))
         return self
 
@@ -87,10 +85,6 @@ def _log_probabilities(members: Sequence[Any], X: Any) -> NDArray[np.float64]:
     return logs
 
 
-def _fit_final(logs: NDArray[np.float64], truth: NDArray[np.int64]) -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(logs, truth)
-
-
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> Stack:
     """Return the unfitted head. `n_layers` and `n_frames` are ignored: the head reads one vector per clip."""
     return Stack(random_state=random_state)
@@ -110,4 +104,5 @@ head = Head(
             ("logreg", "svm", "lda", "ridge"),
         ),
     },
+    seeded=True,
 )

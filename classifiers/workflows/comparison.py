@@ -48,6 +48,7 @@ def run_comparison(
     if config.tune and (untunable := [spec.name for spec in specs if not spec.space]):
         log(f"note: {', '.join(untunable)}: no parameters to tune.")
     work = load_tasks(artifacts, config, wrapped(specs, config.tune, config.calibrate), log)
+    work = [(task, without_twins(task, some, log)) for task, some in work]
     labels = work[0][0].labels_from
     for line in synonyms(labels) if labels else ():
         log(f"note: {line}.")
@@ -64,6 +65,25 @@ def run_comparison(
         log(f"note: {line}.")
     extra_files = {COPIES_FILE: copies.to_csv()} if len(copies.pairs) else {}
     return save_run(artifacts, predictions, asdict(config), labels, jobs, extra_files), predictions
+
+
+def without_twins(task: Task, specs: Sequence[Head], log: Log) -> list[Head]:
+    """Return the heads without those that equal another of them on this task, and `log` a note for each left out.
+
+    With one layer, `best_layer` is `logreg`, for example. It stays if `logreg` is not among the heads.
+    """
+    names = {spec.name for spec in specs}
+    kept = []
+    for spec in specs:
+        twin = spec.same_with_one_layer
+        if twin in names and task.to_view(spec.view).n_layers == 1:
+            log(
+                f"note: {spec.name} is the same as {twin} where the encoder has one layer, as {task.encoder} has; "
+                "it is run once."
+            )
+        else:
+            kept.append(spec)
+    return kept
 
 
 def without_inner_folds(predictions: Iterable[Predictions]) -> list[str]:

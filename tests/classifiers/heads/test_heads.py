@@ -22,11 +22,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers import head, heads
 from classifiers.checks import check_head, toy_task, toy_task_of
-from classifiers.heads import _base
+from classifiers.heads import _base, lgbm
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._scikit import ScoreHead
 from classifiers.heads._tuned import Tuned
+from classifiers.heads._wrappers import calibrated, tuned
 from classifiers.heads.layer_weighted import LayerWeighted
+from classifiers.heads.logreg import LogReg
 from classifiers.heads.mlp import MLP
 from classifiers.heads.stack import Stack
 from classifiers.heads.svm import SVM
@@ -259,16 +261,140 @@ def test_lgbm_is_lightgbms_own_classifier(labels: int, class_weight: object) -> 
     names = np.array(["left", "right", "middle"])
     y = names[np.random.default_rng(0).integers(0, labels, len(task))]
     ours = head("lgbm", random_state=3).set_params(class_weight=class_weight).fit(task.X, y)
-    theirs = LGBMClassifier(**ours.get_params(), n_jobs=1, deterministic=True, force_col_wise=True, verbosity=-1)
+    fixed = {"n_jobs": 1, "deterministic": True, "force_col_wise": True, "verbosity": -1, "reg_lambda": lgbm.PENALTY}
+    theirs = LGBMClassifier(**{**ours.get_params(), "random_state": lgbm.SEED}, **fixed)
     np.testing.assert_array_equal(ours.predict_proba(task.X), theirs.fit(task.X, y).predict_proba(task.X))
     assert ours.classes_.tolist() == theirs.classes_.tolist()
 
 
-def test_lgbm_draws_its_seed_where_it_is_given_a_stream() -> None:
-    task = toy_task()
-    fits = [head("lgbm", random_state=np.random.RandomState(seed)).fit(task.X, task.y) for seed in (0, 0, 1)]
-    first, same, other = (fitted.booster_.model_to_string() for fitted in fits)
-    assert first == same != other
+def noisy_clips(seed: int = 0, labels: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X (240, 60) that tells little of the labels y (240,), and 12 speakers, each with a voice."""
+    rng = np.random.default_rng(seed)
+    y, speakers = np.arange(240) % labels, np.repeat(np.arange(12), 20)
+    X = rng.standard_normal((240, 60)) + rng.standard_normal((12, 60))[speakers] + 0.3 * np.eye(60)[y]
+    return X.astype(np.float32), y, speakers
+
+
+@pytest.mark.parametrize("name", ["logreg", "best_layer"])
+def test_a_regression_is_fitted_to_its_optimum(name: str) -> None:
+    """Another order of rows and columns is another order of all sums, as on another processor."""
+    X, y, _ = noisy_clips()
+    X = X * np.float32(10) ** np.arange(-3, 3).repeat(10) + 5
+    fitted = head(name).set_params(C=0.3).fit(X, y)
+    rng = np.random.default_rng(1)
+    rows, columns = rng.permutation(240), rng.permutation(60)
+    other = head(name).set_params(C=0.3).fit(X[rows][:, columns], y[rows])
+    np.testing.assert_allclose(fitted.predict_proba(X), other.predict_proba(X[:, columns]), atol=5e-5)
+    regression = fitted.model_[-1]
+    assert regression.coef_.dtype == np.float64
+    Z = StandardScaler().fit_transform(X.astype(np.float64))
+    error = regression.predict_proba(Z) - np.eye(3)[y]
+    gradient = error.T @ Z + regression.coef_ / regression.C  # 0 at the optimum
+    assert np.abs(gradient).max() < 1e-3
+
+
+def test_the_regression_of_a_stack_is_fitted_to_its_optimum() -> None:
+    X, y, speakers = noisy_clips()
+    final = Stack(members=("ridge", "knn"), final="logistic", random_state=0).fit(X, y, groups=speakers).final_
+    assert final[-1].coef_.dtype == np.float64
+    assert final[-1].solver == LogReg().fit(X, y).model_[-1].solver
+
+
+def test_lgbm_is_the_same_with_every_seed() -> None:
+    X, y, _ = noisy_clips()
+    first, other = (head("lgbm", random_state=seed).fit(X, y) for seed in (0, np.random.RandomState(1)))
+    assert first.booster_.model_to_string() == other.booster_.model_to_string()
+
+
+def test_lgbm_moves_less_with_its_vectors_than_with_few_large_trees() -> None:
+    """Vectors that differ by 1e-4 standard deviations, as those of another processor do, and many like dimensions."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 3
+    parts = rng.standard_normal((400, 40)) + 0.8 * rng.standard_normal((3, 40))[y]
+    X = parts @ rng.standard_normal((40, 200)) + rng.standard_normal((400, 200))
+    near = [X + 1e-4 * X.std(axis=0) * np.random.default_rng(n).standard_normal(X.shape) for n in range(3)]
+
+    def movement(**settings: float) -> float:
+        estimator = head("lgbm").set_params(**settings)
+        fits = [clone(estimator).fit(Z[:300], y[:300]).predict_proba(Z[300:]) for Z in near]
+        return float(np.std(fits, axis=0).mean())
+
+    few = movement(n_estimators=150, learning_rate=0.1, num_leaves=7, colsample_bytree=0.1)
+    assert 0 < movement() < 0.6 * few
+
+
+def fits_with_seeds(name: str, seeds: int) -> list[np.ndarray]:
+    """What a head predicts that was fitted with each seed, on clips where its choices are close."""
+    spec = heads.get(name)
+    layers, frames = (3 if spec.view in ("layers", "frames:all") else 1), (2 if "frames" in spec.view else 1)
+    X, y, speakers = noisy_clips()
+    fits = []
+    for seed in range(seeds):
+        estimator = spec.build(n_layers=layers, n_frames=frames, random_state=seed)
+        if "epochs" in estimator.get_params():
+            estimator.set_params(epochs=1)
+        fits.append(_base.fit_with_context(estimator, X, y, {"groups": speakers}).predict_proba(X))
+    return fits
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_declares_whether_it_depends_on_the_seed(name: str) -> None:
+    first, *others = fits_with_seeds(name, 4)
+    assert heads.get(name).seeded == any(not np.array_equal(first, other) for other in others)
+
+
+TWINS = {spec.name: spec.same_with_one_layer for spec in heads.all() if spec.same_with_one_layer}
+
+
+@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("wrap", [None, calibrated])
+def test_a_head_that_declares_it_is_another_with_one_layer(name: str, wrap: object) -> None:
+    X, y, speakers = noisy_clips()
+    specs = [wrap(heads.get(one)) if wrap else heads.get(one) for one in (name, TWINS[name])]
+    assert specs[0].same_with_one_layer == specs[1].name
+    for groups in (None, speakers):
+        ours, theirs = (
+            _base.fit_with_context(spec.build(n_layers=1, random_state=5), X, y, {"groups": groups}).predict_proba(X)
+            for spec in specs
+        )
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_which_heads_are_others_with_one_layer() -> None:
+    assert TWINS == {"best_layer": "logreg", "layer_weighted": "mlp"}
+    assert tuned(heads.get("layer_weighted"), 3).same_with_one_layer == "", "it is tuned over more parameters than mlp"
+
+
+def two_voices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seven labels that are easy to tell apart, from two speakers whose voices differ more than the labels, as TESS."""
+    rng = np.random.default_rng(0)
+    y, speakers = np.tile(np.arange(7), 80), np.repeat([0, 1], 280)
+    labels, voices = rng.standard_normal((2, 7, 40)), 4 * rng.standard_normal((2, 40))
+    X = 1.5 * labels[speakers, y] + voices[speakers] + rng.standard_normal((560, 40))
+    return X.astype(np.float32), y, speakers
+
+
+@pytest.mark.parametrize("estimator", [head("svm"), head("ridge"), head("lda"), Calibrated(head("logreg"))], ids=str)
+def test_two_speakers_whom_the_head_knows_are_predicted_with_confidence(estimator: object) -> None:
+    """Inner folds by speaker would train on one, and find the other hard."""
+    X, y, speakers = two_voices()
+    train, test = np.arange(560) % 5 > 0, np.arange(560) % 5 == 0
+    fitted = clone(estimator).fit(X[train], y[train], groups=speakers[train])
+    proba = fitted.predict_proba(X[test])
+    accuracy = (proba.argmax(axis=1) == y[test]).mean()
+    assert accuracy > 0.9
+    assert proba.max(axis=1).mean() == pytest.approx(accuracy, abs=0.05)
+
+
+def test_a_temperature_is_learned_by_clip_only_where_inner_folds_would_leave_one_speaker() -> None:
+    y = np.tile([0, 1], 60)
+    for n_speakers, by_speaker in ((2, False), (3, True), (6, True)):
+        speakers = np.arange(120) // 2 % n_speakers
+        folds = _base.calibration_folds(y, speakers, 3, 0)
+        assert len(folds) == 3
+        apart = [not set(speakers[train]) & set(speakers[held]) for train, held in folds]
+        assert apart == [by_speaker] * 3
+    assert _base.calibration_folds(y, np.zeros(120), 3, 0) == [], "the next speaker would be harder than the clips"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,49 @@
+"""A comparison runs heads that are the same on a task once."""
+
+from dataclasses import replace
+
+import pytest
+
+from classifiers import heads
+from classifiers.checks import toy_task
+from classifiers.heads import wrapped
+from classifiers.workflows.comparison import run_comparison, without_twins
+from classifiers.workflows.configurations import ComparisonConfig
+from embedcache import Artifacts
+
+
+def names_and_notes(n_layers: int, names: list[str], tune: int = 0, calibrate: bool = False) -> tuple[list, list]:
+    task, notes = toy_task(n_layers, "layers"), []
+    specs = wrapped([heads.get(name) for name in names], tune, calibrate)
+    kept = without_twins(replace(task, encoder="mfcc"), specs, notes.append)
+    return [spec.name for spec in kept], notes
+
+
+def test_with_one_layer_a_head_and_its_twin_are_run_once() -> None:
+    kept, notes = names_and_notes(1, ["best_layer", "logreg", "layer_weighted", "mlp"])
+    assert kept == ["logreg", "mlp"]
+    assert notes == [
+        f"note: {twin} is the same as {name} where the encoder has one layer, as mfcc has; it is run once."
+        for twin, name in (("best_layer", "logreg"), ("layer_weighted", "mlp"))
+    ]
+
+
+@pytest.mark.parametrize(("n_layers", "names"), [(3, ["best_layer", "logreg"]), (1, ["best_layer", "mlp"])])
+def test_with_several_layers_or_alone_a_head_is_run(n_layers: int, names: list[str]) -> None:
+    assert names_and_notes(n_layers, names) == (names, [])
+
+
+def test_calibrated_heads_have_twins_and_tuned_ones_do_not() -> None:
+    kept, notes = names_and_notes(1, ["best_layer", "logreg"], tune=2, calibrate=True)
+    assert kept == ["best_layer-tuned-calibrated", "logreg-calibrated", "logreg-tuned-calibrated"]
+    assert len(notes) == 1
+
+
+def test_a_comparison_leaves_the_twin_out_and_says_so(artifacts: Artifacts) -> None:
+    said: list[str] = []
+    config = ComparisonConfig(encoders=("mfcc",), heads=("best_layer", "logreg"), folds=2)
+    _, predictions = run_comparison(artifacts, config, jobs=1, log=said.append)
+    assert [p.head for p in predictions] == ["logreg"]
+    assert any("best_layer is the same as logreg" in line for line in said)
+    alone = replace(config, heads=("best_layer",))
+    assert [p.head for p in run_comparison(artifacts, alone, jobs=1)[1]] == ["best_layer"]
