@@ -91,7 +91,7 @@ def test_no_name_is_cut_at_any_width(command: str, width: int, tmp_path: Path) -
 
 def test_through_a_pipe_every_cell_is_whole(ser: Ser) -> None:
     header, *lines = ser("encoders").stdout.splitlines()
-    assert header.split("\t") == ["name", "checkpoint", "licence", "about"]
+    assert header.split("\t") == ["name", "checkpoint", "licence", "emotional speech", "about"]
     assert [line.split("\t")[1] for line in lines] == [spec.checkpoint for spec in encoders.all()]
 
 

@@ -28,7 +28,7 @@ def test_the_page_on_fine_tuning_names_every_choice() -> None:
     chosen = {option for p in parser.params for option in p.opts} - {"--seed", "--device", "--out", "--artifacts"}
     assert {f"--{name.replace('_', '-')}" for name in FinetuneSettings.__dataclass_fields__} <= chosen | {"--seed"}
     unsaid = {option for option in chosen if option not in FINETUNING}
-    assert unsaid <= {"--dropout", "--labels", "--lr", "--folds"}, unsaid
+    assert unsaid <= {"--dropout", "--labels", "--lr", "--folds", "--same-names"}, unsaid
 
 
 def test_the_job_for_kubernetes_says_what_ser_and_ray_understand() -> None:
@@ -57,7 +57,7 @@ def test_what_the_readme_names_exists() -> None:
     from classifiers.evaluation.leaderboard import COLUMNS
     from embedcache import encoders
 
-    named = set(re.findall(r"`([\w.-]+)`", README))
+    named = set(re.findall(r"`([\w.+-]+)`", README))
     assert set(heads.names()) <= named
     assert set(PROTOCOLS) <= named
     assert {"wav2vec2-base-untrained", "mfcc"} <= named & set(encoders.names())
