@@ -49,5 +49,4 @@ head = Head(
     "Ledoit & Wolf 2004; scikit-learn, LinearDiscriminantAnalysis",
     build,
     {"shrinkage": ("auto", 0.03, 0.1, 0.2, 0.4, 0.6, 0.8), "class_weight": (None, "balanced")},
-    seeded=True,
 )

@@ -44,5 +44,4 @@ head = Head(
     "Hoerl & Kennard 1970; scikit-learn, RidgeClassifier",
     build,
     {"alpha": (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0), "class_weight": (None, "balanced")},
-    seeded=True,
 )

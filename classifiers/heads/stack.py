@@ -104,5 +104,4 @@ head = Head(
             ("logreg", "svm", "lda", "ridge"),
         ),
     },
-    seeded=True,
 )

@@ -65,5 +65,4 @@ head = Head(
     "scikit-learn, SVC",
     build,
     {"C": (0.3, 1.0, 3.0, 10.0, 30.0), "gamma": ("scale", 1e-4, 3e-4, 1e-3, 3e-3), "class_weight": (None, "balanced")},
-    seeded=True,
 )
