@@ -151,6 +151,10 @@ def interval_text(row: Row | CrossRow) -> str:
     return "–" if math.isnan(row.uar_low) else f"{row.uar_low:.3f}–{row.uar_high:.3f}"
 
 
+def _deviation_text(deviation: float) -> str:
+    return "–" if math.isnan(deviation) else f"{deviation:.3f}"
+
+
 def _enumerate(names: Sequence[str], word: str = "and") -> str:
     """Return names as text: `a`, `a and b`, `a, b and c`."""
     *first, last = names
@@ -187,12 +191,14 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
 
 def _leaderboard_columns(rows: Sequence[Row]) -> list[Column]:
     copies = [Column("copies", [str(row.copies) for row in rows])] if any(row.copies for row in rows) else []
+    seeds = [Column("seed sd", [_deviation_text(row.uar_seed_sd) for row in rows])] if rows[0].seeds > 1 else []
     return [
         Column("#", [str(row.rank) for row in rows]),
         Column("head", [row.head for row in rows], left=True),
         Column("encoder", [vectors_name(row.head, row.encoder, row.view) for row in rows], left=True),
         Column("UAR", [f"{row.uar:.3f}" for row in rows]),
         Column("95 %", [interval_text(row) for row in rows]),
+        *seeds,
         Column("WAR", [f"{row.war:.3f}" for row in rows], optional=True),
         Column("F1", [f"{row.macro_f1:.3f}" for row in rows], optional=True),
         Column("ECE", [f"{row.ece:.3f}" for row in rows], optional=True),

@@ -76,7 +76,7 @@ NODE_TYPES = {
 TRUSTED = (*HEADS, BOOSTER, "collections.OrderedDict", "collections.defaultdict")
 
 # Maximum sizes in bytes of all members, of the schema, and of the directory of an archive. No head comes near them: an
-# SVM with 32,000 support vectors of 1024 dimensions has 0.3 GB, the trees for 8 labels have 3 MB of JSON, and the
+# SVM with 32,000 support vectors of 1024 dimensions has 0.3 GB, the trees for 26 labels have 16 MB of JSON, and the
 # directory has about 70 bytes per member.
 MAX_BYTES, MAX_JSON, MAX_DIRECTORY = 1 << 29, 1 << 25, 1 << 16
 MAX_NODES = 100_000  # a head has some hundred nodes, and one for each number of a learning curve

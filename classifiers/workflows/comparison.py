@@ -49,6 +49,9 @@ def run_comparison(
         log(f"note: {', '.join(untunable)}: no parameters to tune.")
     work = load_tasks(artifacts, config, wrapped(specs, config.tune, config.calibrate), log)
     work = [(task, without_twins(task, some, log)) for task, some in work]
+    seeded = dict.fromkeys(spec.name for _, some in work for spec in some if spec.seeded)
+    if seeded and config.seeds == 1:
+        log(f"note: {', '.join(seeded)}: the scores depend on the random seed; --seeds 3 shows by how much.")
     labels = work[0][0].labels_from
     for line in synonyms(labels) if labels else ():
         log(f"note: {line}.")

@@ -124,18 +124,25 @@ def test_inner_splits_never_hold_a_copy_nor_train_on_one_of_what_they_hold(
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("mlp", _neural), ("layer_weighted", _neural), ("svm", _scikit), ("ridge", _scikit)]
+    ("name", "module", "function"),
+    [
+        ("mlp", _neural, "inner_folds"),
+        ("layer_weighted", _neural, "inner_folds"),
+        ("svm", _scikit, "calibration_folds"),
+        ("ridge", _scikit, "calibration_folds"),
+    ],
 )
 def test_the_heads_that_split_tell_their_splits_of_copies(
-    name: str, module: object, monkeypatch: pytest.MonkeyPatch
+    name: str, module: object, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_copies = []
+    splitter = getattr(module, function)
 
     def watched(y, groups, n_folds, seed, copy_of=None):
         given_copies.append(copy_of)
-        return _inner.inner_folds(y, groups, n_folds, seed, copy_of)
+        return splitter(y, groups, n_folds, seed, copy_of)
 
-    monkeypatch.setattr(module, "inner_folds", watched)
+    monkeypatch.setattr(module, function, watched)
     whole = replace(copied(1), view=get(name).view)
     compare(whole, [name], "speakers", n_folds=2, jobs=1)
     assert [int((copy_of >= 0).sum() * 2) for copy_of in given_copies] == [len(c) for c in given_copies]
