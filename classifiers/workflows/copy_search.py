@@ -17,7 +17,7 @@ from embedcache.text import count
 
 from ..data.csv_text import csv_text
 from ..data.memmap import Indices
-from ..data.near_copies import find_near_copies
+from ..data.near_copies import MAX_CLIPS, find_near_copies
 from ..data.task import Task
 from ..evaluation.protocols import are_split, make_folds
 from .configurations import ComparisonConfig
@@ -64,6 +64,8 @@ def search_copies(artifacts: Artifacts, config: ComparisonConfig, tasks: Sequenc
 
     Raises ProtocolError if the protocol cannot be used.
     """
+    if len(tasks[0]) > MAX_CLIPS:
+        log(f"note: copies are not looked for among more than {MAX_CLIPS:,} clips.")
     seeds = range(config.seeds)
     folds = [fold for seed in seeds for fold in make_folds(tasks[0], config.protocol, config.folds, seed)]
     found: dict[tuple[int, int], tuple[float, str]] = {}
@@ -84,6 +86,12 @@ def search_copies(artifacts: Artifacts, config: ComparisonConfig, tasks: Sequenc
     return search
 
 
+def _pooled_task(artifacts: Artifacts, config: ComparisonConfig, encoder: str) -> Task:
+    """Return the task of a configuration with the time means of one encoder."""
+    names = config.same_names
+    return Task.load(config.datasets, encoder, "pooled", artifacts, config.labels, same_names=names)
+
+
 def _one_for_each_encoder(
     artifacts: Artifacts, config: ComparisonConfig, tasks: Iterable[Task], log: Log
 ) -> Iterator[Task]:
@@ -94,7 +102,6 @@ def _one_for_each_encoder(
             by_encoder[task.encoder] = task
     for encoder, task in by_encoder.items():
         try:
-            ragged = is_ragged(task.view)
-            yield Task.load(config.datasets, encoder, "pooled", artifacts, config.labels) if ragged else task
+            yield _pooled_task(artifacts, config, encoder) if is_ragged(task.view) else task
         except SerError:
             log(f"note: copies are not looked for with {encoder}: it has no pooled vectors of all clips.")

@@ -67,6 +67,16 @@ def test_a_comparison_without_copies_says_nothing(place: Artifacts, tmp_path: Pa
     assert not (run / "near_copies.csv").exists()
 
 
+def test_too_many_clips_are_not_searched_and_a_note_says_so(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("classifiers.data.near_copies", "classifiers.workflows.copy_search"):
+        monkeypatch.setattr(f"{module}.MAX_CLIPS", 100)
+    _, (p,), lines = compared(place)
+    assert p.leaks == "text?"
+    assert [line for line in lines if "copies" in line] == [
+        "note: copies are not looked for among more than 100 clips."
+    ]
+
+
 def test_a_pair_leaks_only_where_a_fold_splits_it() -> None:
     y = np.array(list("abababab"))
     t = Task(
