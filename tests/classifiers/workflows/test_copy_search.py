@@ -34,7 +34,7 @@ def compared(place: Artifacts, **options: object) -> tuple[Path, list, list[str]
     return *run_comparison(place, config, 1, log=lines.append), lines
 
 
-@pytest.mark.parametrize("head", ["ridge", "cnn"])
+@pytest.mark.parametrize("head", ["ridge", pytest.param("cnn", marks=pytest.mark.long)])
 def test_a_comparison_names_probable_copies(place: Artifacts, head: str) -> None:
     """Also under a head of frames, whose clips are compared by their pooled vectors."""
     run, (p,), lines = compared(place, heads=(head,))
