@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import typer
 from helpers.pages import blocks, run_page
 from helpers.places import REPOSITORY, Ser
@@ -15,6 +16,7 @@ FINETUNING = (REPOSITORY / "docs" / "finetuning.md").read_text()
 SCALING = (REPOSITORY / "docs" / "scaling.md").read_text()
 
 
+@pytest.mark.long
 def test_every_command_and_snippet_runs_in_order(ser: Ser, world: dict[str, str], tmp_path: Path) -> None:
     done = run_page(README, ser, world, tmp_path)
     assert len(done) >= 10
