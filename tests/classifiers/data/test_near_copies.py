@@ -130,6 +130,7 @@ def real(name: str, root: Path, folder: Path, suffix: str) -> tuple[int, int, in
 
 
 @needs_emodb
+@pytest.mark.long
 def test_copies_of_emodb_are_found_and_nothing_else(tmp_path: Path) -> None:
     made, found, other = real("emodb", EMODB, tmp_path, "flac")
     assert other == 0
@@ -137,6 +138,7 @@ def test_copies_of_emodb_are_found_and_nothing_else(tmp_path: Path) -> None:
 
 
 @needs_ravdess
+@pytest.mark.long
 def test_copies_of_ravdess_are_found_and_nothing_else(tmp_path: Path) -> None:
     """Without keys, the one other pair is that of the two identical clips, found with and without the copies."""
     made, found, other = real("ravdess", RAVDESS, tmp_path, "flac")
