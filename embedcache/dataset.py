@@ -132,6 +132,12 @@ registry: Registry[Dataset] = Registry(
 )
 
 
+def corpus_of(dataset: str) -> str:
+    """Return the name of the corpus of a dataset; datasets of one corpus share their speakers."""
+    spec = registry.find(dataset)
+    return (spec.corpus if spec else "") or dataset
+
+
 def comparison_options(manifest: Manifest) -> str:
     """Return the options with which `ser compare` can compare heads on new speakers of a dataset; "" for none needed.
 

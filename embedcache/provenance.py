@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .dataset import registry
+from .dataset import corpus_of
 from .encoder import EncoderInfo
 from .errors import EncoderError, SerError, StoreError
 from .files.atomic import atomic_write
@@ -118,8 +118,7 @@ def speaker_of(clip: Clip) -> str:
 
     Datasets of the same corpus share their speakers: RAVDESS's speech and song are recordings of the same actors.
     """
-    spec = registry.find(clip.dataset)
-    return f"{(spec.corpus if spec else '') or clip.dataset}:{clip.speaker}"
+    return f"{corpus_of(clip.dataset)}:{clip.speaker}"
 
 
 def _compared(name: str) -> str:

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import unicodedata
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,12 @@ WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")  # 1.0, as a table with missing num
 def count(n: int, noun: str) -> str:
     """Return a number with its noun: `1 clip`, `2 clips`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def examples(texts: Sequence[str], most: int = 3) -> str:
+    """Return the first texts, and the number of the others: `a, b, c and 2 more`."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{', '.join(texts[:most])}{more}"
 
 
 def normal_name(name: str) -> str:

@@ -9,6 +9,7 @@ from embedcache import Artifacts, DataError, Manifest, UnknownName, find_stores
 from embedcache import datasets as registry
 from embedcache.audio.augment import recipe_of
 from embedcache.cache.store import count_missing
+from embedcache.dataset import corpus_of
 from embedcache.manifest import COPY_OF, SKIPPED, Clip
 
 from .labels import Labels, view_labels
@@ -136,8 +137,7 @@ def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> lis
     """
     if datasets == 1:
         return list(clips)
-    dataset, spec = manifest.dataset, registry.find(manifest.dataset)
-    corpus = (spec.corpus if spec else "") or dataset
+    dataset, corpus = manifest.dataset, corpus_of(manifest.dataset)
     return [
         replace(
             clip,

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from embedcache import ConfigError, DataError, Manifest
 from embedcache.manifest import Clip
 from embedcache.provenance import TrainedOn, speaker_of
-from embedcache.text import count, normal_name
+from embedcache.text import count, examples, normal_name
 
 ONE, TWO = "one", "two"  # values of `same_names`; "" is an error if there are equal names
-EXAMPLES = 3  # number of names shown in a message
 
 
 def people_of(manifests: Sequence[Manifest], same_names: str = "") -> dict[str, str]:
@@ -73,9 +72,10 @@ def people_notes(speakers: Iterable[str], own_speakers: Iterable[str]) -> list[s
     several = [" = ".join(sorted(who)) for _, who in sorted(names.items()) if len(who) > 1]
     if not several:
         return []
-    shown = ", ".join(several[:EXAMPLES]) + (f" and {len(several) - EXAMPLES} more" if several[EXAMPLES:] else "")
     reason = "they share a recording, or --same-names one says so"
-    return [f"{count(len(several), 'speaker')} with several names count as one person each ({shown}): {reason}"]
+    return [
+        f"{count(len(several), 'speaker')} with several names count as one person each ({examples(several)}): {reason}"
+    ]
 
 
 def _check_same_names(same_names: str) -> None:
@@ -87,10 +87,9 @@ def _check_same_names(same_names: str) -> None:
 
 
 def _question(names: Sequence[str], finding: str) -> str:
-    shown = ", ".join(names[:EXAMPLES]) + (f" and {len(names) - EXAMPLES} more" if names[EXAMPLES:] else "")
     return (
-        f"{finding}: {shown}. Are equal names one person? If so, use --same-names {ONE}; if they are two people, use "
-        f"--same-names {TWO}. If some are one and others two, give the two other names, and extract again."
+        f"{finding}: {examples(names)}. Are equal names one person? If so, use --same-names {ONE}; if they are two "
+        f"people, use --same-names {TWO}. If some are one and others two, give the two other names, and extract again."
     )
 
 

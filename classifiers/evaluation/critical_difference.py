@@ -44,7 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, studentized_range
 
-from embedcache import DataError, datasets
+from embedcache import DataError
+from embedcache.dataset import corpus_of
 from embedcache.text import count
 
 from .leaderboard import Row, table_key
@@ -221,7 +222,7 @@ def _largest_table_by_corpus(rows: Sequence[Row]) -> list[dict[Key, Row]]:
             (row.head, vectors_name(row.head, row.encoder, row.view), row.copies): row
             for row in sorted(group, key=lambda row: row.run)
         }
-        corpus = _corpus(next(iter(table.values())).dataset)
+        corpus = corpus_of(next(iter(table.values())).dataset)
         if len(table) > len(tables.get(corpus, ())):
             tables[corpus] = table
     return list(tables.values())
@@ -230,12 +231,6 @@ def _largest_table_by_corpus(rows: Sequence[Row]) -> list[dict[Key, Row]]:
 def _group_text(result: CriticalDifference, first: int, last: int) -> str:
     between = " and " if last == first + 1 else " to "
     return result.names[first] + between + result.names[last]
-
-
-def _corpus(dataset: str) -> str:
-    """Return the name of the corpus of a dataset; datasets of one corpus share their speakers."""
-    spec = datasets.find(dataset)
-    return (spec.corpus if spec else "") or dataset
 
 
 def _head_name(key: Key, with_vectors: bool = True) -> str:

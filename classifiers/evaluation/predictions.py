@@ -66,8 +66,16 @@ class Predictions:
     @property
     def truth_columns(self) -> NDArray[np.int64]:
         """The column of `proba` that belongs to the true label of each row (n,)."""
+        return self._columns_of(self.truth)
+
+    @property
+    def predicted_columns(self) -> NDArray[np.int64]:
+        """The column of `proba` that belongs to the predicted label of each row (n,)."""
+        return self._columns_of(self.predicted)
+
+    def _columns_of(self, labels: Strings) -> NDArray[np.int64]:
         column = {label: number for number, label in enumerate(self.labels)}
-        return np.array([column[label] for label in self.truth.tolist()])
+        return np.array([column[label] for label in labels.tolist()])
 
     @property
     def splits(self) -> Strings:
@@ -81,10 +89,8 @@ class Predictions:
     def matrices_by(self, column: Strings) -> NDArray[np.int64]:
         """Return a confusion matrix for each distinct value of a column (n,), in sorted order: (values, C, C)."""
         names, group = np.unique(column, return_inverse=True)
-        column_of = {label: number for number, label in enumerate(self.labels)}
-        predicted = np.array([column_of[label] for label in self.predicted.tolist()])
         n = len(self.labels)
-        cells = (group * n + self.truth_columns) * n + predicted
+        cells = (group * n + self.truth_columns) * n + self.predicted_columns
         return np.bincount(cells, minlength=len(names) * n * n).reshape(len(names), n, n)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from embedcache import ProtocolError, UnknownName, datasets
+from embedcache.dataset import corpus_of
 from embedcache.errors import complain
 from embedcache.manifest import are_clips_as_speakers
 from embedcache.text import count
@@ -138,7 +139,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
 def _has_clips_as_speakers(task: Task) -> bool:
     """Whether nearly every recording of a task, or of one dataset of a union, has a speaker of its own."""
     names = task.ids if task.keys is None else np.where(task.keys == "", task.ids, task.keys)
-    several = "+" in task.dataset or "->" in task.dataset  # clip ids then start with the name of their dataset
+    several = UNION in task.dataset or "->" in task.dataset  # clip ids then start with the name of their dataset
     owners = np.array([clip_id.partition(":")[0] if several else "" for clip_id in task.ids.tolist()])
     return any(
         are_clips_as_speakers(np.unique(task.speakers[rows]).size, np.unique(names[rows]).size)
@@ -357,12 +358,14 @@ def _official_folds(dataset: str) -> dict[str, tuple[str, ...]]:
     Datasets of one corpus share their speakers, and the folds of any of them. Returns no folds if those of a corpus are
     not known.
     """
-    specs = [datasets.find(name) for name in dataset.split(UNION)]
-    by_corpus: dict[str, Sequence[Sequence[str]]] = {(spec.corpus or spec.name) if spec else "": () for spec in specs}
-    by_corpus |= {(spec.corpus or spec.name): spec.official_folds for spec in specs if spec and spec.official_folds}
+    names = dataset.split(UNION)
+    by_corpus: dict[str, Sequence[Sequence[str]]] = dict.fromkeys(map(corpus_of, names), ())
+    by_corpus |= {
+        corpus_of(n): spec.official_folds for n in names if (spec := datasets.find(n)) and spec.official_folds
+    }
     if not all(by_corpus.values()):
         return {}
-    prefixes = {corpus: f"{corpus}:" if len(specs) > 1 else "" for corpus in by_corpus}
+    prefixes = {corpus: f"{corpus}:" if len(names) > 1 else "" for corpus in by_corpus}
     return {
         f"{prefixes[corpus]}{number}": tuple(prefixes[corpus] + speaker for speaker in speakers)
         for corpus, folds in by_corpus.items()

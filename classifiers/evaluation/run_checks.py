@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from embedcache.text import count
+from embedcache.text import count, examples
 
 from .predictions import Predictions
 from .protocols import LEAKS, PROTOCOLS
 
 ROUNDING = 1e-3  # by which the probabilities of a row may miss the sum 1
 TIE = 1e-6  # by which the probability of the predicted label may be below the largest
-EXAMPLES = 3  # number of faulty rows that a message names
 
 
 def faults(p: Predictions) -> list[str]:
@@ -28,7 +27,7 @@ def _repeated_rows(p: Predictions) -> Iterator[str]:
     times = Counter(zip(p.seeds.tolist(), p.clip_ids.tolist(), strict=True))
     repeated = [f"{clip} (seed {seed}, {n} rows)" for (seed, clip), n in times.items() if n > 1]
     if repeated:
-        yield f"{count(len(repeated), 'clip')} with several predictions of one seed: {_examples(repeated)}"
+        yield f"{count(len(repeated), 'clip')} with several predictions of one seed: {examples(repeated)}"
 
 
 def _wrong_sums(p: Predictions) -> Iterator[str]:
@@ -36,17 +35,16 @@ def _wrong_sums(p: Predictions) -> Iterator[str]:
     wrong = np.flatnonzero(np.abs(sums - 1) > ROUNDING)
     if len(wrong):
         rows = [f"{p.clip_ids[row]} ({sums[row]:.3f})" for row in wrong.tolist()]
-        yield f"{count(len(wrong), 'row')} whose probabilities do not sum to 1: {_examples(rows)}"
+        yield f"{count(len(wrong), 'row')} whose probabilities do not sum to 1: {examples(rows)}"
 
 
 def _other_labels(p: Predictions) -> Iterator[str]:
     """Find rows whose predicted label is not the most probable one."""
-    columns = {label: number for number, label in enumerate(p.labels)}
-    predicted = p.proba[np.arange(len(p.proba)), [columns[label] for label in p.predicted.tolist()]]
+    predicted = p.proba[np.arange(len(p.proba)), p.predicted_columns]
     wrong = np.flatnonzero(predicted < p.proba.max(axis=1) - TIE)
     if len(wrong):
         rows = [f"{p.clip_ids[row]} ({p.predicted[row]})" for row in wrong.tolist()]
-        yield f"{count(len(wrong), 'row')} whose predicted label is not the most probable one: {_examples(rows)}"
+        yield f"{count(len(wrong), 'row')} whose predicted label is not the most probable one: {examples(rows)}"
 
 
 def _divided_speakers(p: Predictions) -> Iterator[str]:
@@ -63,7 +61,7 @@ def _divided_speakers(p: Predictions) -> Iterator[str]:
     if divided:
         yield (
             f"{count(len(divided), 'speaker')} in several folds of the speaker-independent protocol '{p.protocol}': "
-            f"{_examples(divided)}"
+            f"{examples(divided)}"
         )
 
 
@@ -71,8 +69,3 @@ def _unknown_leaks(p: Predictions) -> Iterator[str]:
     unknown = [word for word in p.leaks.split("+") if word and word not in LEAKS]
     if unknown:
         yield f"leaks that this version of ser does not know: {', '.join(unknown)}"
-
-
-def _examples(texts: list[str]) -> str:
-    more = f" and {len(texts) - EXAMPLES} more" if len(texts) > EXAMPLES else ""
-    return f"{', '.join(texts[:EXAMPLES])}{more}"

@@ -60,9 +60,7 @@ class PairwiseTests:
 
     p: NDArray[np.float64]  # (H, H) p-values, adjusted for the number of pairs; 1 on the diagonal
     single_p: NDArray[np.float64]  # (H, H) p-values of each pair alone
-    smallest: NDArray[
-        np.float64
-    ]  # (H, H) smallest difference of each pair that would have been significant; may be inf
+    smallest: NDArray[np.float64]  # (H, H) difference from which each pair would have been significant; may be inf
 
 
 def max_t_permutation(scores: NDArray[Any], permutations: int = PERMUTATIONS, seed: int = 0) -> PairwiseTests:
@@ -101,9 +99,8 @@ def max_t_permutation(scores: NDArray[Any], permutations: int = PERMUTATIONS, se
         swapped = signs @ scores
         statistics = np.abs(swapped[:, first] - swapped[:, second]) / scale
         reached_alone += (statistics >= limits).sum(axis=0)
-        remaining = np.maximum.accumulate(statistics[:, order[::-1]], axis=1)[
-            :, ::-1
-        ]  # of each pair and those after it
+        # the largest statistic of each pair, in order, and of those after it
+        remaining = np.maximum.accumulate(statistics[:, order[::-1]], axis=1)[:, ::-1]
         reached[order] += (remaining >= limits[order]).sum(axis=0)
         largest.append(remaining[:, 0])
     drawn = 0 if _all_swaps(len(scores), permutations) else 1  # the observed swap is one of all, but not of drawn ones

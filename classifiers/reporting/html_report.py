@@ -172,10 +172,10 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     """Return the report of run folders as HTML."""
     predictions = _load_runs(folders)
     boards = tables(predictions)
-    ranked = _by_rank(boards, predictions)
+    ranked = [p for board in boards for p in board.predictions]
     facts = {p.dataset: clip_facts(artifacts, p.dataset) for p in ranked}
     drawings = _draw(ranked, facts, artifacts, audio, progress)
-    durations = [duration_text(_by_rank([board], predictions)[0], facts[board.rows[0].dataset]) for board in boards]
+    durations = [duration_text(board.predictions[0], facts[board.rows[0].dataset]) for board in boards]
     page: str = _template().render(
         title=_title(boards),
         leaderboards=[_leaderboard_section(board, text) for board, text in zip(boards, durations, strict=True)],
@@ -193,12 +193,6 @@ def _load_runs(folders: Sequence[Path]) -> list[Predictions]:
         raise DataError(f"two runs are called {folders[0].name}; wanted runs of different names. Rename one.")
     predictions = [p for folder in folders for p in load_predictions(folder)]
     return latest(predictions) if len(folders) > 1 else predictions
-
-
-def _by_rank(boards: Sequence[Table], predictions: Sequence[Predictions]) -> list[Predictions]:
-    """Return the predictions in the order of the rows of the leaderboard."""
-    by_row = {(p.run, p.dataset, p.encoder, p.head): p for p in predictions}
-    return [by_row[row.run, row.dataset, row.encoder, row.head] for board in boards for row in board.rows]
 
 
 def _draw(
