@@ -178,7 +178,8 @@ def _without(sums: NDArray[Any], score: Score) -> tuple[float, Floats]:
 
 
 def _mean_square(sums: NDArray[Any]) -> Floats:
-    mean: Floats = sums[..., 0] / sums[..., 1]
+    """Return the Brier score, given its sum and the number of clips (…, 2); 0 of no clips, without the only speaker."""
+    mean: Floats = sums[..., 0] / np.maximum(sums[..., 1], 1)
     return mean
 
 

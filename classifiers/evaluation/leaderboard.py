@@ -173,7 +173,7 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return the text of leaderboard.csv. Numbers have four digits; unknown numbers are empty."""
+    """Return the text of leaderboard.csv. Unknown numbers are empty."""
     return csv_text([COLUMNS, *(asdict(row).values() for row in rows)])
 
 

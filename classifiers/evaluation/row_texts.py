@@ -9,6 +9,7 @@ import numpy as np
 from embedcache.text import count
 
 from .. import heads
+from ..data.csv_text import number_text
 from .metrics import uar
 from .predictions import Predictions
 from .protocols import UNION
@@ -65,4 +66,6 @@ def _scores_of_parts(p: Predictions) -> Iterator[str]:
     owners = np.array([clip.partition(":")[0] for clip in p.clip_ids.tolist()])
     names = np.unique(owners)
     scores = uar(p.matrices_by(owners))
-    yield "UAR by dataset: " + " and ".join(f"{name} {score:.3f}" for name, score in zip(names, scores, strict=True))
+    yield "UAR by dataset: " + " and ".join(
+        f"{name} {number_text(score)}" for name, score in zip(names, scores, strict=True)
+    )

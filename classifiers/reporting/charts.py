@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ..data.csv_text import number_text
 from .figure_data import Curves, LayerWeights, LearningCurves, Reliability, RiskCoverage
 from .palette import CATEGORIES
 from .svg import WIDTH, Frame, box, dot, el, figure, line, number, polyline, shorten, text, ticks
@@ -55,7 +56,9 @@ class Score:
         """Score and interval, `0.497 (0.459–0.535)`; a dash if there is no score."""
         if math.isnan(self.value):
             return "–"
-        return f"{self.value:.3f}" + (f" ({self.low:.3f}–{self.high:.3f})" if self.has_interval else "")
+        return number_text(self.value) + (
+            f" ({number_text(self.low)}–{number_text(self.high)})" if self.has_interval else ""
+        )
 
 
 def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH) -> Markup:
@@ -67,7 +70,9 @@ def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH) -> Ma
     floor = frame.height - frame.bottom
     x = frame.x(chance)
     parts = [line(x, frame.top, x, floor, "chance")]
-    parts.append(text(x, frame.height - 6, f"chance {chance:.3f}", "start" if x < 60 else "middle", "tick strong"))
+    parts.append(
+        text(x, frame.height - 6, f"chance {number_text(chance)}", "start" if x < 60 else "middle", "tick strong")
+    )
     for row, score in enumerate(scores):
         y = frame.top + ROW * row + LABEL
         parts.append(_row_label(score.name, score.numbers, y - 13, width))
@@ -75,7 +80,7 @@ def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH) -> Ma
             class_ = "whisker dependent" if score.speaker_dependent else "whisker"
             parts.append(line(frame.x(score.low), y, frame.x(score.high), y, class_))
         parts.append(dot(frame.x(score.value), y, 5, _mark_class(score.speaker_dependent), score.text))
-    description = f"UAR with its interval: {_description(scores)}. Chance {chance:.3f}."
+    description = f"UAR with its interval: {_description(scores)}. Chance {number_text(chance)}."
     return figure(width, frame.height, description, *_value_lines(frame), *parts)
 
 
@@ -90,7 +95,9 @@ def dumbbells(pairs: Sequence[tuple[Score, Score]], width: float = WIDTH) -> Mar
         parts.append(line(x1, y, x2, y, "whisker dependent"))
         parts.append(dot(x1, y, 5, _mark_class(False), independent.numbers))
         parts.append(dot(x2, y, 5, _mark_class(True), dependent.numbers))
-    texts = (f"{a.name} {a.value:.3f}, speaker-dependent {b.value:.3f}, {flattery(a, b)}" for a, b in pairs)
+    texts = (
+        f"{a.name} {number_text(a.value)}, speaker-dependent {number_text(b.value)}, {flattery(a, b)}" for a, b in pairs
+    )
     description = f"UAR, speaker-independent and speaker-dependent: {'; '.join(texts)}."
     return figure(width, frame.height, description, *_value_lines(frame), *parts)
 
@@ -111,7 +118,7 @@ def bars(scores: Sequence[Score], name: str) -> Markup:
         parts.append(text(left - 8, y + 13, shorten(score.name, int(left / LETTER) - 1), "end", "name"))
         if not math.isnan(score.value):
             parts.append(box(left, y, frame.x(score.value) - left, 18, "bar", _with_note(score)))
-            parts.append(text(WIDTH - 4, y + 13, f"{score.value:.2f}", "end", "name"))
+            parts.append(text(WIDTH - 4, y + 13, number_text(score.value), "end", "name"))
         if score.has_interval:
             parts.append(line(frame.x(score.low), y + 9, frame.x(score.high), y + 9, "whisker over"))
     return figure(WIDTH, frame.height, f"{name}: {_description(scores)}.", *parts)
@@ -135,8 +142,8 @@ def strip(scores: Sequence[Score], mean: float, name: str) -> Markup:
         parts += [line(x, middle, x, y, "stem"), dot(x, y, 4.0 if named else 2.0, "mark", score.text)]
         if named:
             parts.append(_turned_name(x + 4, 196.0, shorten(score.name, 10)))
-    parts.append(text(frame.left + 4, middle - 5, f"mean {mean:.2f}", "start", "tick strong haloed"))
-    return figure(WIDTH, frame.height, f"{name}: {_description(shown)}. Mean {mean:.3f}.", *parts)
+    parts.append(text(frame.left + 4, middle - 5, f"mean {number_text(mean)}", "start", "tick strong haloed"))
+    return figure(WIDTH, frame.height, f"{name}: {_description(shown)}. Mean {number_text(mean)}.", *parts)
 
 
 def curves(data: LearningCurves) -> Markup:
@@ -164,12 +171,12 @@ def columns(weights: LayerWeights) -> Markup:
     width = 0.7 * (frame.x(1) - frame.x(0))
     for layer, (mean, low, high) in enumerate(zip(weights.mean, weights.lowest, weights.highest, strict=True)):
         x, y = frame.x(layer), frame.y(mean)
-        title = f"layer {layer}: {mean:.3f} ({low:.3f}–{high:.3f})"
+        title = f"layer {layer}: {number_text(mean)} ({low:.3f}–{high:.3f})"
         parts.append(box(x - width / 2, y, width, frame.y(0) - y, "bar", title))
         parts.append(line(x, frame.y(low), x, frame.y(high), "whisker over"))
     equal = frame.y(1 / layers)
     parts.append(line(frame.left, equal, WIDTH - frame.right, equal, "chance"))
-    means = ", ".join(f"{layer}: {mean:.3f}" for layer, mean in enumerate(weights.mean))
+    means = ", ".join(f"{layer}: {number_text(mean)}" for layer, mean in enumerate(weights.mean))
     return figure(WIDTH, frame.height, f"Mean weight of each layer over {weights.folds} folds: {means}.", *parts)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.csv_text import number_text
 from ..evaluation.metrics import Floats, aurc, brier, ece, recalls, reliability, risk_coverage, uar
 from ..evaluation.predictions import Predictions
 
@@ -79,7 +80,7 @@ class Reliability:
     @property
     def scores(self) -> str:
         """ECE and Brier score as text, such as `ECE 0.120, Brier score 0.580`."""
-        return f"ECE {self.ece:.3f}, Brier score {self.brier:.3f}"
+        return f"ECE {number_text(self.ece)}, Brier score {number_text(self.brier)}"
 
 
 @dataclass(frozen=True)

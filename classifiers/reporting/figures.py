@@ -13,6 +13,7 @@ import numpy as np
 from embedcache.cache.store import slug
 from embedcache.files.atomic import atomic_write
 
+from ..data.csv_text import number_text
 from ..evaluation.critical_difference import CriticalDifference
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
@@ -60,12 +61,12 @@ def confusion_figure(p: Predictions) -> Figure:
     image = axes.imshow(data.shares, cmap=_colour_map("panel", "shade"), vmin=0, vmax=1)
     for (row, column), clips in np.ndenumerate(data.counts):
         axes.text(column, row, str(clips), ha="center", va="center", color=INK, fontsize=9)
-    rows = [f"{label}  {recall:.2f}" for label, recall in zip(data.labels, data.recalls, strict=True)]
+    rows = [f"{label}  {number_text(recall)}" for label, recall in zip(data.labels, data.recalls, strict=True)]
     axes.set_xticks(range(len(data.labels)), data.labels, rotation=40, ha="right")
     axes.set_yticks(range(len(data.labels)), rows)
     axes.set(xlabel="predicted label", ylabel="true label, with its recall")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the clips of the true label")
-    axes.set_title(f"{_heading(p)}\nUAR {data.uar:.3f}", fontsize=9, color=INK)
+    axes.set_title(f"{_heading(p)}\nUAR {number_text(data.uar)}", fontsize=9, color=INK)
     return figure
 
 
@@ -120,7 +121,7 @@ def _draw_risk(axes: Any, data: RiskCoverage) -> None:
     axes.set(xlim=(0, 1), ylim=(0, max(1.1 * data.risk.max(), 0.01)))
     axes.set(xlabel="coverage: share of clips accepted", ylabel="risk: error rate on accepted clips")
     axes.legend(frameon=False, fontsize=8, loc="best")
-    axes.set_title(f"risk and coverage, AURC {data.aurc:.3f}", fontsize=9, color=INK)
+    axes.set_title(f"risk and coverage, AURC {number_text(data.aurc)}", fontsize=9, color=INK)
     _hide_top_and_right(axes)
 
 
@@ -269,7 +270,7 @@ def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]])
     axes.set_facecolor(LIGHT["line"])  # of pairs without a score
     image = axes.imshow(above_chance, cmap=_colour_map("below", "bg", "shade"), vmin=-1, vmax=1, aspect="auto")
     for (a, b), (uar, chance) in scores.items():
-        text, weight = f"{uar:.3f}\n({chance:.3f})", "bold" if a == b else "normal"
+        text, weight = f"{number_text(uar)}\n({number_text(chance)})", "bold" if a == b else "normal"
         row, column = train.index(a), test.index(b)
         axes.text(column, row, text, ha="center", va="center", color=INK, fontsize=8, fontweight=weight)
     axes.set_xticks(range(len(test)), test, rotation=30, ha="right")

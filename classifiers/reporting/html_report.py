@@ -20,6 +20,7 @@ from embedcache.files.untrusted import read_json
 from embedcache.progress import Progress, silent
 from embedcache.text import count
 
+from ..data.csv_text import number_text
 from ..evaluation.leaderboard import Row, Table, latest, tables
 from ..evaluation.metrics import ECE_BINS
 from ..evaluation.predictions import Predictions
@@ -172,8 +173,8 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     """Return the report of run folders as HTML."""
     predictions = _load_runs(folders)
     boards = tables(predictions)
-    ranked = [p for board in boards for p in board.predictions]
-    facts = {p.dataset: clip_facts(artifacts, p.dataset) for p in ranked}
+    ranked = [pair for board in boards for pair in zip(board.rows, board.predictions, strict=True)]
+    facts = {row.dataset: clip_facts(artifacts, row.dataset) for row, _ in ranked}
     drawings = _draw(ranked, facts, artifacts, audio, progress)
     durations = [duration_text(board.predictions[0], facts[board.rows[0].dataset]) for board in boards]
     page: str = _template().render(
@@ -196,18 +197,18 @@ def _load_runs(folders: Sequence[Path]) -> list[Predictions]:
 
 
 def _draw(
-    ranked: Sequence[Predictions],
+    ranked: Sequence[tuple[Row, Predictions]],
     facts: Mapping[str, ClipFacts],
     artifacts: Artifacts,
     audio: bool,
     progress: Progress,
 ) -> Drawings:
     """Draw a section for each head, and a map for each dataset, encoder and label view."""
-    mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for p in ranked}
+    mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for _, p in ranked}
     with progress("drawing", total=len(ranked) + len(mapped) + 1, unit="parts") as advance:
         heads: list[HeadSection] = []
-        for p in ranked:
-            heads.append(head_section(p, facts[p.dataset]))
+        for row, p in ranked:
+            heads.append(head_section(row, p, facts[p.dataset]))
             advance(1)
         recordings = _load_recordings(heads, facts) if audio else None
         advance(1)
@@ -334,11 +335,6 @@ def _skipped_text(clip_ids: set[str]) -> str:
     return f"{len(clip_ids)}{names}{', …' if len(clip_ids) > MAX_NAMES else ''}"
 
 
-def _p_text(p: float) -> str:
-    """Return a p-value as text: `0.031`, `<0.001`, or a dash if there is none."""
-    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -358,5 +354,5 @@ def _template() -> Any:
         speaker_independent=SPEAKER_INDEPENDENT,
         speaker_dependent=SPEAKER_DEPENDENT,
     )
-    environment.filters.update(p_text=_p_text, trained_on_test_speakers=trained_on_test_speakers)
+    environment.filters.update(number=number_text, trained_on_test_speakers=trained_on_test_speakers)
     return environment.get_template(PAGE)

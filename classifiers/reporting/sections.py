@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from embedcache.text import count
 
+from ..data.csv_text import number_text
 from ..evaluation.intervals import recall_estimate
-from ..evaluation.leaderboard import Row, score
+from ..evaluation.leaderboard import Row
 from ..evaluation.metrics import recalls, uar
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
@@ -109,9 +110,11 @@ class HeadSection:
     params: str  # parameters of the head
 
 
-def head_section(p: Predictions, facts: ClipFacts) -> HeadSection:
-    """Return the section about one head. `facts` are the manifest's entries of its test clips."""
-    row = score(p)
+def head_section(row: Row, p: Predictions, facts: ClipFacts) -> HeadSection:
+    """Return the section about one head, given its row in the leaderboard and its predictions.
+
+    `facts` are the manifest's entries of its test clips.
+    """
     confusion = Confusion.of(p)
     few_labels = len(p.labels) <= MAX_LABELS
     by_label = [_recall_figure(confusion)] if few_labels else []
@@ -180,7 +183,7 @@ def _notes(p: Predictions, facts: ClipFacts, few_labels: bool) -> tuple[str, ...
 def _matrix_rows(data: Confusion) -> tuple[MatrixRow, ...]:
     rows = zip(data.labels, data.counts.tolist(), data.shares.tolist(), data.recalls.tolist(), strict=True)
     return tuple(
-        MatrixRow(label, tuple(map(_matrix_cell, counts, shares)), f"{recall:.2f}")
+        MatrixRow(label, tuple(map(_matrix_cell, counts, shares)), f"{number_text(recall)}")
         for label, counts, shares, recall in rows
     )
 
@@ -198,7 +201,8 @@ def _recall_figure(data: Confusion) -> Figure:
 def _speaker_figure(p: Predictions) -> Figure:
     data = SpeakerScores.of(p)
     scores = [Score(name, value) for name, value in zip(data.names, data.uar.tolist(), strict=True)]
-    note = f"From {data.uar.min():.2f} to {data.uar.max():.2f}, standard deviation {data.sd:.2f}."
+    lowest, highest, deviation = map(number_text, (data.uar.min(), data.uar.max(), data.sd))
+    note = f"From {lowest} to {highest}, standard deviation {deviation}."
     return Figure("UAR of each speaker", charts.strip(scores, data.mean, "UAR by speaker"), note)
 
 
@@ -270,7 +274,7 @@ def _recall_grid(p: Predictions, matrices: NDArray[np.int64], groups: Sequence[s
     clips = matrices.sum(axis=2)  # (groups, C)
     values = recalls(matrices)
     rows = tuple(
-        (label, *(f"{values[g, i]:.2f} of {clips[g, i]}" if clips[g, i] else "–" for g in range(len(groups))))
+        (label, *(f"{number_text(values[g, i])} of {clips[g, i]}" if clips[g, i] else "–" for g in range(len(groups))))
         for i, label in enumerate(p.labels)
     )
     return Grid(f"Recall by label and {name}", ("label", *groups), rows)

@@ -23,6 +23,7 @@ from embedcache.manifest import read_rows
 from embedcache.terminal import print_table
 from embedcache.text import count
 
+from ..data.csv_text import number_text
 from ..data.labels import NATIVE
 from ..evaluation.cross_table import CrossRow
 from ..evaluation.leaderboard import Row, table_key
@@ -131,7 +132,11 @@ def comparison_text(rows: Sequence[Row]) -> str:
 def _smallest_difference_text(rows: Sequence[Row]) -> str:
     """Return a sentence about the smallest difference to the best row that the table could have shown."""
     smallest = min((row.smallest_difference for row in rows[1:] if row.smallest_difference > 0), default=math.inf)
-    return f" With these speakers, a difference below {smallest:.3f} cannot be significant." if smallest < 1 else ""
+    return (
+        f" With these speakers, a difference below {number_text(smallest)} cannot be significant."
+        if smallest < 1
+        else ""
+    )
 
 
 def notes_text(rows: Sequence[Row]) -> list[str]:
@@ -148,11 +153,7 @@ def notes_text(rows: Sequence[Row]) -> list[str]:
 
 def interval_text(row: Row | CrossRow) -> str:
     """Return the interval of the UAR, such as `0.449–0.536`; a dash if there are too few speakers for an interval."""
-    return "–" if math.isnan(row.uar_low) else f"{row.uar_low:.3f}–{row.uar_high:.3f}"
-
-
-def _deviation_text(deviation: float) -> str:
-    return "–" if math.isnan(deviation) else f"{deviation:.3f}"
+    return "–" if math.isnan(row.uar_low) else f"{number_text(row.uar_low)}–{number_text(row.uar_high)}"
 
 
 def _enumerate(names: Sequence[str], word: str = "and") -> str:
@@ -176,7 +177,7 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
     title = (
         f"{first.dataset}{labels}, protocol {first.protocol}: {count(first.folds, 'fold')}{seeds}, "
         f"{first.n_clips} clips, {count(first.n_speakers, 'speaker')}, {first.classes} labels "
-        f"(chance {1 / first.classes:.3f})"
+        f"(chance {number_text(1 / first.classes)})"
     )
     _print(console, "")
     _print_sentence(console, title, "bold cyan")
@@ -191,20 +192,20 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
 
 def _leaderboard_columns(rows: Sequence[Row]) -> list[Column]:
     copies = [Column("copies", [str(row.copies) for row in rows])] if any(row.copies for row in rows) else []
-    seeds = [Column("seed sd", [_deviation_text(row.uar_seed_sd) for row in rows])] if rows[0].seeds > 1 else []
+    seeds = [Column("seed sd", [number_text(row.uar_seed_sd) for row in rows])] if rows[0].seeds > 1 else []
     return [
         Column("#", [str(row.rank) for row in rows]),
         Column("head", [row.head for row in rows], left=True),
         Column("encoder", [vectors_name(row.head, row.encoder, row.view) for row in rows], left=True),
-        Column("UAR", [f"{row.uar:.3f}" for row in rows]),
+        Column("UAR", [number_text(row.uar) for row in rows]),
         Column("95 %", [interval_text(row) for row in rows]),
         *seeds,
-        Column("WAR", [f"{row.war:.3f}" for row in rows], optional=True),
-        Column("F1", [f"{row.macro_f1:.3f}" for row in rows], optional=True),
-        Column("ECE", [f"{row.ece:.3f}" for row in rows], optional=True),
-        Column("Brier", [f"{row.brier:.3f}" for row in rows], optional=True),
-        Column("fit s", [f"{row.fit_seconds:.2f}" for row in rows], optional=True),
-        Column("ms/clip", [f"{row.predict_ms:.3f}" for row in rows], optional=True),
+        Column("WAR", [number_text(row.war) for row in rows], optional=True),
+        Column("F1", [number_text(row.macro_f1) for row in rows], optional=True),
+        Column("ECE", [number_text(row.ece) for row in rows], optional=True),
+        Column("Brier", [number_text(row.brier) for row in rows], optional=True),
+        Column("fit s", [number_text(row.fit_seconds) for row in rows], optional=True),
+        Column("ms/clip", [number_text(row.predict_ms) for row in rows], optional=True),
         *copies,
     ]
 
@@ -213,11 +214,11 @@ def _cross_columns(rows: Sequence[CrossRow]) -> list[Column]:
     return [
         Column("trained on", [row.train for row in rows], left=True),
         Column("tested on", [row.test for row in rows], left=True),
-        Column("UAR", [f"{row.uar:.3f}" for row in rows]),
+        Column("UAR", [number_text(row.uar) for row in rows]),
         Column("95 %", [interval_text(row) for row in rows]),
-        Column("chance", [f"{row.chance:.3f}" for row in rows], optional=True),
-        Column("WAR", [f"{row.war:.3f}" for row in rows], optional=True),
-        Column("most", [f"{row.majority_war:.3f}" for row in rows], optional=True),
+        Column("chance", [number_text(row.chance) for row in rows], optional=True),
+        Column("WAR", [number_text(row.war) for row in rows], optional=True),
+        Column("most", [number_text(row.majority_war) for row in rows], optional=True),
         Column("tested", [str(row.test_clips) for row in rows], optional=True),
         Column("same", [str(row.excluded) for row in rows], optional=True),
         Column("other", [str(row.test_other) for row in rows], optional=True),

@@ -289,8 +289,12 @@ def _protocol_text(column: Column) -> str:
 
 
 def _score_text(column: Column, metric: str) -> str:
-    value, low, high = column.scores[metric]
-    return f"{value:.1f}" if math.isnan(low) else f"{value:.1f} ({low:.1f}–{high:.1f})"
+    value, low, high = map(_percent_text, column.scores[metric])
+    return f"{value} ({low}–{high})" if low else value
+
+
+def _percent_text(percent: float) -> str:
+    return "" if math.isnan(percent) else f"{percent:.1f}"
 
 
 def _save(result: Reproduction) -> None:
@@ -309,14 +313,15 @@ def _save(result: Reproduction) -> None:
 
 
 def _csv_rows(result: Reproduction) -> list[Sequence[Any]]:
-    """Return the header, a row for each claimed score, and a row for each measured score."""
+    """Return the header, a row for each claimed score, and a row for each measured score, with the digits shown."""
     name = result.recipe.name
     claims = [
-        (name, "claimed", "", "", "", metric, value, "", "", "") for metric, value in result.recipe.claims.items()
+        (name, "claimed", "", "", "", metric, f"{value:.2f}", "", "", "")
+        for metric, value in result.recipe.claims.items()
     ]
     measured = [
-        (name, column.title, column.protocol, column.folds, column.leaks, metric, *score, column.run)
-        for column in result.columns
-        for metric, score in column.scores.items()
+        (name, c.title, c.protocol, c.folds, c.leaks, metric, *map(_percent_text, scores), c.run)
+        for c in result.columns
+        for metric, scores in c.scores.items()
     ]
     return [CSV_COLUMNS, *claims, *measured]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from embedcache import datasets
 
+from ..data.csv_text import DECIMALS
 from ..data.task import Task
 from ..evaluation.intervals import recall_estimate
 from ..evaluation.metrics import ece, macro_f1, uar, war
@@ -162,13 +163,19 @@ def _protocol(p: Predictions) -> dict[str, Any]:
 
 def _scores(p: Predictions) -> dict[str, Any]:
     by_speaker, repeats = p.matrices_by(p.speakers), len(np.unique(p.seeds))
-    fields: dict[str, Any] = {"chance": 1 / len(p.labels), "interval": INTERVAL}
+    fields: dict[str, Any] = {"chance": _rounded(1 / len(p.labels)), "interval": INTERVAL}
     for name, (score, about) in SCORES.items():
         low, high = (
-            None if np.isnan(bound) else bound for bound in recall_estimate(by_speaker, score, repeats).interval()
+            None if np.isnan(bound) else _rounded(bound)
+            for bound in recall_estimate(by_speaker, score, repeats).interval()
         )
-        fields[name] = {"value": float(score(p.matrix())), "low": low, "high": high, "about": about}
-    return fields | {"ece": {"value": ece(p.proba, p.correct), "about": ECE}}
+        fields[name] = {"value": _rounded(score(p.matrix())), "low": low, "high": high, "about": about}
+    return fields | {"ece": {"value": _rounded(ece(p.proba, p.correct)), "about": ECE}}
+
+
+def _rounded(score: Any) -> float:
+    """Return a score with the decimals that it has in a leaderboard."""
+    return round(float(score), DECIMALS)
 
 
 def _limits(task: Task, p: Predictions) -> tuple[str, ...]:

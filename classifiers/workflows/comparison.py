@@ -57,7 +57,9 @@ def run_comparison(
         log(f"note: {line}.")
     for task, _ in work:
         make_folds(task, config.protocol, config.folds)
-    copies = search_copies(artifacts, config, [task for task, _ in work], log)
+    seeds = range(config.seeds)
+    folds = [fold for seed in seeds for fold in make_folds(work[0][0], config.protocol, config.folds, seed)]
+    copies = search_copies(artifacts, config, [task for task, _ in work], folds, log)
     work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]
     predictions = [
         p

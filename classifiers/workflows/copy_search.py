@@ -17,9 +17,9 @@ from embedcache.text import count
 
 from ..data.csv_text import csv_text
 from ..data.memmap import Indices
-from ..data.near_copies import MAX_CLIPS, find_near_copies
+from ..data.near_copies import MAX_CLIPS, MIN_CLIPS, find_near_copies
 from ..data.task import Task
-from ..evaluation.protocols import are_split, make_folds
+from ..evaluation.protocols import Fold, are_split
 from .configurations import ComparisonConfig
 
 FILE = "near_copies.csv"
@@ -59,15 +59,13 @@ class CopySearch:
         return csv_text([COLUMNS, *zip(*columns, self.margins, self.encoders, split, strict=True)])
 
 
-def search_copies(artifacts: Artifacts, config: ComparisonConfig, tasks: Sequence[Task], log: Log) -> CopySearch:
-    """Search the tasks of a comparison, which have the same clips, for near copies. `log` receives a line about them.
-
-    Raises ProtocolError if the protocol cannot be used.
-    """
-    if len(tasks[0]) > MAX_CLIPS:
-        log(f"note: copies are not looked for among more than {MAX_CLIPS:,} clips.")
-    seeds = range(config.seeds)
-    folds = [fold for seed in seeds for fold in make_folds(tasks[0], config.protocol, config.folds, seed)]
+def search_copies(
+    artifacts: Artifacts, config: ComparisonConfig, tasks: Sequence[Task], folds: Sequence[Fold], log: Log
+) -> CopySearch:
+    """Search the tasks of a comparison, which have the same clips, for near copies; `log` receives a note on them."""
+    if not MIN_CLIPS <= len(tasks[0]) <= MAX_CLIPS:
+        fewer = f"fewer than {MIN_CLIPS}" if len(tasks[0]) < MIN_CLIPS else f"more than {MAX_CLIPS:,}"
+        log(f"note: near copies are not looked for among {fewer} clips.")
     found: dict[tuple[int, int], tuple[float, str]] = {}
     for task in _one_for_each_encoder(artifacts, config, tasks, log):
         near = find_near_copies(task)
@@ -104,4 +102,4 @@ def _one_for_each_encoder(
         try:
             yield _pooled_task(artifacts, config, encoder) if is_ragged(task.view) else task
         except SerError:
-            log(f"note: copies are not looked for with {encoder}: it has no pooled vectors of all clips.")
+            log(f"note: near copies are not looked for with {encoder}: it has no pooled vectors of all clips.")

@@ -8,7 +8,7 @@ each head, and the files of every comparison.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -32,6 +32,8 @@ from ..evaluation.run_folder import new_run_folder, write_run
 from ..reporting.figures import save_cross_figure
 from .comparison import load_tasks
 from .configurations import ComparisonConfig, CrossConfig
+from .copy_search import FILE as COPIES_FILE
+from .copy_search import search_copies
 from .head_choice import chosen_heads
 
 CROSS = "cross"  # protocol of a pair of two different datasets
@@ -72,12 +74,10 @@ def cross(
     named = [*dict.fromkeys([*train, *test])]
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
-    work = load_tasks(
-        artifacts,
-        ComparisonConfig(tuple(named), config.encoders, labels=config.labels, same_names=config.same_names),
-        specs,
-        log,
-    )
+    union = ComparisonConfig(tuple(named), config.encoders, labels=config.labels, same_names=config.same_names)
+    work = load_tasks(artifacts, union, specs, log)
+    copies = search_copies(artifacts, union, [task for task, _ in work], _folds_of(work[0][0], train, test), log)
+    work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]
     pairs = [(pair, some) for task, some in work for pair in _pairs(task, train, test, config, log)]
     made = [
         (pair, p)
@@ -85,7 +85,8 @@ def cross(
         for p in run_folds(pair.task, some, pair.splits, pair.protocol, jobs, progress, cluster)
     ]
     rows = [_row(pair, p) for pair, p in made]
-    return _save(artifacts, config, [p for _, p in made], rows, work[0][0]), rows
+    extra_files = {COPIES_FILE: copies.to_csv()} if len(copies.pairs) else {}
+    return _save(artifacts, config, [p for _, p in made], rows, work[0][0], extra_files), rows
 
 
 def _datasets(artifacts: Artifacts, names: Sequence[str]) -> list[str]:
@@ -94,10 +95,21 @@ def _datasets(artifacts: Artifacts, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(load_manifests(artifacts, name)[0].dataset for name in names or (None,)))
 
 
+def _owners(task: Task) -> Strings:
+    """The dataset (n,) of each clip of a union."""
+    return np.array([clip_id.partition(":")[0] for clip_id in task.ids])
+
+
+def _folds_of(task: Task, train: Sequence[str], test: Sequence[str]) -> list[Fold]:
+    """A fold for each pair of a training set and another test set, with all of their clips."""
+    owner = _owners(task)
+    pairs = ((a, b) for a, b in product(train, test) if a != b)
+    return [Fold(f"{a}->{b}", np.flatnonzero(owner == a), np.flatnonzero(owner == b)) for a, b in pairs]
+
+
 def _pairs(task: Task, train: Sequence[str], test: Sequence[str], config: CrossConfig, log: Log) -> list[_Pair]:
     """The pairs that can be scored; `log` receives the reason for each that cannot."""
-    owner = np.array([clip_id.partition(":")[0] for clip_id in task.ids])
-    pairs = []
+    owner, pairs = _owners(task), []
     for a, b in product(train, test):
         try:
             pairs.append(_within(task, owner, a, config) if a == b else _between(task, owner, a, b, config.seeds))
@@ -206,9 +218,10 @@ def _save(
     predictions: Sequence[Predictions],
     rows: Sequence[CrossRow],
     task: Task,
+    extra_files: Mapping[str, str],
 ) -> Path:
     folder = new_run_folder(artifacts.runs, f"{CROSS}-{Path(config.labels).stem}")
-    write_run(folder, predictions, asdict(config), task.labels_from, {"cross.csv": rows_csv(rows)})
+    write_run(folder, predictions, asdict(config), task.labels_from, {"cross.csv": rows_csv(rows), **extra_files})
     for head, encoder in dict.fromkeys((row.head, row.encoder) for row in rows):
         mine = [row for row in rows if (row.head, row.encoder) == (head, encoder)]
         save_cross_figure(folder, f"{head} on {encoder}", {(c.train, c.test): (c.uar, c.chance) for c in mine})

@@ -168,7 +168,7 @@ def test_scores_by_label(noisy: Task) -> None:
     predictions = compare(noisy, ["logreg"], "speakers", n_folds=2, jobs=1)
     rows = list(csv.DictReader(io.StringIO(per_label_csv(predictions))))
     assert [(row["label"], row["clips"]) for row in rows] == [("left", "80"), ("right", "80")]
-    assert np.mean([float(row["recall"]) for row in rows]) == pytest.approx(leaderboard(predictions)[0].uar, abs=1e-4)
+    assert np.mean([float(row["recall"]) for row in rows]) == pytest.approx(leaderboard(predictions)[0].uar, abs=1e-3)
 
 
 def test_repeats_are_left_out_and_other_parameters_are_not(noisy: Task) -> None:

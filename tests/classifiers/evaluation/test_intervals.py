@@ -187,9 +187,9 @@ def test_the_table_says_what_it_holds_and_agrees_with_the_leaderboard(made: Pred
     assert " ".join(lines[0]) == "dataset encoder head protocol metric value low high level speakers"
     by_metric = {line["metric"]: line for line in lines}
     for metric in ("uar", "war", "macro_f1", "ece", "brier"):
-        assert float(by_metric[metric]["value"]) == pytest.approx(getattr(row, metric), abs=1e-4)
-    assert float(by_metric["uar"]["low"]) == pytest.approx(row.uar_low, abs=1e-4)
-    assert {(line["level"], line["speakers"]) for line in lines} == {("0.9500", "8")}
+        assert float(by_metric[metric]["value"]) == pytest.approx(getattr(row, metric), abs=5.1e-4)
+    assert float(by_metric["uar"]["low"]) == pytest.approx(row.uar_low, abs=5e-4)
+    assert {(line["level"], line["speakers"]) for line in lines} == {("0.950", "8")}
 
 
 def test_too_few_speakers_have_scores_and_no_interval(made: Predictions) -> None:
@@ -235,3 +235,10 @@ def test_how_often_an_interval_holds_the_true_score(
     assert LEAST <= first["uar"] <= MOST
     assert min(alone.values()) >= 0.9
     assert min(first.values()) >= 0.87
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_speaker_has_scores_without_intervals_and_without_warnings(made: Predictions) -> None:
+    alone = intervals(taken(made, np.flatnonzero(made.speakers == made.speakers[0])))
+    assert len(alone) == 6
+    assert all(np.isfinite(i.value) and np.isnan(i.low) and np.isnan(i.high) for i in alone)

@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 
 from classifiers import Predictions, compare
 from classifiers.checks import toy_task
+from classifiers.evaluation.leaderboard import score
 from classifiers.evaluation.metrics import aurc, brier, ece, uar
 from classifiers.reporting import charts, figures, palette
 from classifiers.reporting.figure_data import (
@@ -83,7 +84,7 @@ def test_layer_weights_by_hand(p: Predictions) -> None:
 
 def test_the_report_and_the_png_figures_show_the_same_numbers(p: Predictions) -> None:
     confusion, reliability, risk = Confusion.of(p), Reliability.of(p), RiskCoverage.of(p)
-    section = head_section(p, ClipFacts(reason="none"))
+    section = head_section(score(p), p, ClipFacts(reason="none"))
     matrix, clips_of_cells = (
         figures.confusion_figure(p).axes[0],
         [[c.count for c in row.cells] for row in section.matrix],

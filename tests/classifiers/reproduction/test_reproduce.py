@@ -68,7 +68,7 @@ def test_three_columns(eight: Path, tmp_path: Path) -> None:
     saved = json.loads((done.folder / "reproduction.json").read_text())
     assert (saved["is_reproduction"], saved["missing"]) == (False, ["ravdess: 1368 of 1440 clips"])
     lines = list(csv.DictReader((done.folder / "reproduction.csv").open()))
-    assert [line["percent"] for line in lines if line["what"] == "claimed"] == ["95.3100", "94.9200"]
+    assert [line["percent"] for line in lines if line["what"] == "claimed"] == ["95.31", "94.92"]
     assert {line["run"] for line in lines if line["what"] == "speakers held out"} == {done.folder.name}
 
 

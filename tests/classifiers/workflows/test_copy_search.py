@@ -1,6 +1,7 @@
 """A comparison names clips that are probably copies, on the terminal, in a file and in its leaks."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from helpers.sounds import noise, write
 from classifiers import Fold, Task
 from classifiers.evaluation.protocols import are_split, leaks, trained_on_test_speakers
 from classifiers.workflows.comparison import run_comparison
-from classifiers.workflows.configurations import ComparisonConfig
+from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
+from classifiers.workflows.cross_corpus import cross
 from embedcache import Artifacts
 
 
@@ -67,13 +69,46 @@ def test_a_comparison_without_copies_says_nothing(place: Artifacts, tmp_path: Pa
     assert not (run / "near_copies.csv").exists()
 
 
+def test_too_few_clips_are_not_searched_and_a_note_says_so(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("classifiers.data.near_copies", "classifiers.workflows.copy_search"):
+        monkeypatch.setattr(f"{module}.MIN_CLIPS", 200)
+    _, (p,), lines = compared(place)
+    assert p.leaks == "text?"
+    assert [line for line in lines if "copies" in line] == [
+        "note: near copies are not looked for among fewer than 200 clips."
+    ]
+
+
+def test_copies_in_another_dataset_are_a_leak_of_the_pair(place: Artifacts, tmp_path: Path) -> None:
+    """One clip of the first dataset is in the second, with other bytes: in training one way, in test the other way."""
+    root = tmp_path / "second"
+    for n in range(40):
+        write(root / f"l{n % 2}" / f"t{n // 10}_{n:03}.wav", noise(0.3, seed=900 + n) * np.linspace(1, 0.5, 4800))
+    original = noise(0.3, seed=6) * np.linspace(1, 0.1 + 6 / 9, 4800)
+    write(root / "l0" / "t3_copy.wav", original, subtype="PCM_24")
+    artifacts = Artifacts(tmp_path / "artifacts")
+    shutil.copytree(place.root, artifacts.root)
+    extracted(root, artifacts.root, dataset="folder")
+    lines: list[str] = []
+    run, rows = cross(artifacts, CrossConfig(heads=("ridge",), labels="native", folds=4), 1, log=lines.append)
+    assert [(row.train == row.test, "audio~" in row.leaks) for row in rows] == [
+        (True, True),  # the copy of the first dataset itself, see `place`
+        (False, True),
+        (False, True),
+        (True, False),
+    ]
+    assert any(line.startswith("note: 2 pairs of clips are probably copies") for line in lines)
+    pairs = [(row["clip"], row["copy"]) for row in csv.DictReader((run / "near_copies.csv").open())]
+    assert ("folder-mine:l0/s0_006.wav", "folder-second:l0/t3_copy.wav") in pairs
+
+
 def test_too_many_clips_are_not_searched_and_a_note_says_so(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("classifiers.data.near_copies", "classifiers.workflows.copy_search"):
         monkeypatch.setattr(f"{module}.MAX_CLIPS", 100)
     _, (p,), lines = compared(place)
     assert p.leaks == "text?"
     assert [line for line in lines if "copies" in line] == [
-        "note: copies are not looked for among more than 100 clips."
+        "note: near copies are not looked for among more than 100 clips."
     ]
 
 
