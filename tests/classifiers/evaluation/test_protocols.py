@@ -1,15 +1,24 @@
 """Folds and the leak guard: a promise of disjoint speakers is kept or refused; what leaks is said."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from classifiers import Fold, Task, make_folds
-from classifiers.evaluation.protocols import PROTOCOLS, check_folds, fold_hash, leaks, trained_on_test_speakers
+from classifiers.evaluation.protocols import (
+    PROTOCOLS,
+    are_split,
+    check_folds,
+    fold_hash,
+    leaks,
+    trained_on_test_speakers,
+)
 from embedcache import ProtocolError, UnknownName, datasets
 
 
@@ -105,19 +114,26 @@ def test_other_recordings_under_the_same_ids_have_another_hash() -> None:
 
 
 def test_where_published_folds_are_by_speaker_official_is_the_word() -> None:
-    with pytest.raises(
-        ProtocolError, match="no folds by clip are known for 'ravdess', only for cremad, emodb, tess. .*official"
+    known = "only for cremad, emodb, tess. Use --protocol"
+    for name, advice in (
+        ("ravdess", "official, with folds by speaker."),
+        ("toy", "speakers."),
+        ("iemocap-x", "speakers."),
     ):
-        make_folds(replace(task(), dataset="ravdess"), "published")
+        with pytest.raises(ProtocolError) as error:
+            make_folds(replace(task(), dataset=name), "published")
+        assert str(error.value) == f"no folds by clip are known for '{name}', {known} {advice}"
 
 
 def test_holdout_is_the_split_of_published_scores() -> None:
     from sklearn.model_selection import train_test_split
 
     t = task(10)
-    (fold,) = make_folds(t, "holdout")
-    _, wanted = train_test_split(np.arange(len(t)), test_size=0.1, stratify=t.y, random_state=42)
-    np.testing.assert_array_equal(fold.test, wanted)
+    for seed in (0, 1):
+        (fold,) = make_folds(t, "holdout", seed=seed)
+        _, wanted = train_test_split(np.arange(len(t)), test_size=0.1, stratify=t.y, random_state=42 + seed)
+        np.testing.assert_array_equal(fold.test, wanted)
+        assert fold.name == "1"
 
 
 def test_official_folds_of_ravdess_are_emobox_s() -> None:
@@ -417,13 +433,14 @@ def test_which_leaks_are_of_test_speakers(leaking: str, known: bool) -> None:
     assert trained_on_test_speakers(leaking) is known
 
 
-@pytest.mark.parametrize("protocol", ["speakers", "random", "holdout"])
+@pytest.mark.parametrize("protocol", ["speakers", "speakers+text", "sessions", "random", "holdout"])
 def test_a_seed_decides_the_folds(protocol: str) -> None:
-    t = task(10)
+    t = task(12, takes=6)
+    t = replace(t, sessions=dialogues(t))
     first, again, other = (make_folds(t, protocol, 3, seed) for seed in (0, 0, 1))
     assert [fold.test.tolist() for fold in first] == [fold.test.tolist() for fold in again]
     assert [fold.test.tolist() for fold in first] != [fold.test.tolist() for fold in other]
-    assert len(first) == (1 if protocol == "holdout" else 3)
+    assert len(first) == {"holdout": 1, "speakers+text": 9}.get(protocol, 3)
 
 
 def test_published_folds_train_on_all_that_they_do_not_test() -> None:
@@ -484,3 +501,136 @@ def test_official_folds_of_one_corpus_count_once() -> None:
     assert len(folds) == len(datasets.get("ravdess").official_folds)
     for fold in folds:
         assert not set(t.speakers[fold.train]) & set(t.speakers[fold.test])
+
+
+def test_a_pair_leaks_only_where_a_fold_splits_it() -> None:
+    y = np.array(list("abababab"))
+    t = Task(
+        np.zeros((8, 1), np.float32),
+        y,
+        np.array(list("ssttuuvv")),
+        training_known=True,
+        texts=np.arange(8).astype(str),
+        near_copies=np.array([[0, 2]]),
+    )
+    apart, together = Fold("1", np.arange(2), np.arange(2, 8)), Fold("2", np.arange(4), np.arange(4, 8))
+    left_out = Fold("3", np.arange(1, 4), np.arange(4, 8))
+    assert leaks(t, [together, left_out], "speakers") == ""
+    assert leaks(t, [together, apart], "speakers") == "audio~"
+    assert are_split(np.array([[0, 2], [2, 0], [0, 1]]), [apart]).tolist() == [True, True, False]
+    assert not trained_on_test_speakers("audio~")
+    texts = np.full(8, "kids")
+    assert leaks(replace(t, texts=texts, keys=texts), [apart], "random") == "speaker+audio+audio~+text"
+
+
+@pytest.mark.parametrize("protocol", ["speakers", "speakers+text", "sessions", "loso"])
+def test_too_few_speakers_name_the_protocol(protocol: str) -> None:
+    alone, name = task(1), re.escape(protocol)
+    alone = replace(alone, sessions=np.full(len(alone), "d"))
+    with pytest.raises(ProtocolError, match=rf"^protocol '{name}' with 2 folds needs 2 speakers; toy has 1"):
+        make_folds(alone, protocol, 2)
+    unknown = replace(alone, speakers=np.full(len(alone), ""))
+    with pytest.raises(ProtocolError, match=rf"^protocol '{name}' needs the speaker of every clip; toy"):
+        make_folds(unknown, protocol, 2)
+
+
+@pytest.mark.parametrize("protocol", ["speakers", "speakers+text", "sessions"])
+def test_too_few_clips_of_each_label_name_the_protocol(protocol: str) -> None:
+    t, name = task(6, labels=1, takes=1), re.escape(protocol)
+    t = replace(t, y=np.array(list("abcabc")), sessions=t.speakers)
+    with pytest.raises(ProtocolError, match=rf"^protocol '{name}' with 3 folds needs a label with 3 clips"):
+        make_folds(t, protocol, 3)
+
+
+def test_two_groups_of_sessions_are_enough_for_two_folds() -> None:
+    t = task(2)
+    assert len(make_folds(replace(t, sessions=t.speakers), "sessions", 2)) == 2
+
+
+def test_clips_of_unknown_sessions_are_not_linked() -> None:
+    """Their speakers are different people, who did not talk with each other."""
+    t = task(6)
+    sessions = np.where(np.isin(t.speakers, ("s0", "s1", "s2")), "", dialogues(t))
+    folds = make_folds(replace(t, sessions=sessions), "sessions", 5)
+    assert sorted(sorted(set(t.speakers[fold.test])) for fold in folds) == [
+        ["s0"],
+        ["s1"],
+        ["s2"],
+        ["s3"],
+        ["s4", "s5"],
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["random", "holdout"])
+def test_clips_without_a_key_are_recordings_of_their_own(protocol: str) -> None:
+    t = task(10)
+    unknown = replace(t, keys=np.full(len(t), ""))
+    for a, b in zip(make_folds(t, protocol, 3), make_folds(unknown, protocol, 3), strict=True):
+        np.testing.assert_array_equal(a.test, b.test)
+
+
+def test_speakers_of_clips_without_a_key_are_counted_by_clip() -> None:
+    """24 speakers of 36 clips are people, whether the keys of the clips are known, unknown, or partly known."""
+    t = task(12, takes=1)
+    t = replace(t, speakers=np.array([f"s{n % 24}" for n in range(36)]))
+    for keys in (None, np.full(36, ""), np.where(np.arange(36) % 2, "", np.arange(36).astype(str))):
+        known = replace(t, keys=keys)
+        assert leaks(known, make_folds(known, "speakers", 3), "speakers") == ""
+
+
+def test_speakers_of_a_pair_of_datasets_are_counted_by_dataset() -> None:
+    """In `a->b`, too, clip ids begin with their dataset, and with no other colon of theirs."""
+    t, sound = task(12, takes=1), task(6)
+    ids = np.array([*(f"a:x:{n}" for n in range(36)), *(f"b:y:{n}" for n in range(72))])
+    speakers = np.array([*(f"a:{n}" for n in range(36)), *(f"b:{name}" for name in sound.speakers)])
+    texts = np.arange(108).astype(str)
+    pair = Task(
+        np.zeros((108, 1), np.float32),
+        np.array([*t.y, *sound.y]),
+        speakers,
+        clip_ids=ids,
+        dataset="a->b",
+        texts=texts,
+        training_known=True,
+    )
+    fold = Fold("1", np.arange(36), np.arange(36, 108))
+    assert leaks(pair, [fold], "cross") == "speaker?"
+    assert leaks(replace(pair, speakers=np.char.replace(speakers, "a:1", "b:s1")), [fold], "cross") == "speaker"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sentences_are_in_as_many_groups_as_every_label_allows(seed: int) -> None:
+    """Label l2 is said with 4 of 8 sentences, so 4 groups of sentences may leave a fold without it in training."""
+    t = task(6, takes=8)
+    texts = np.tile([f"t{n}" for n in range(8)], 18)
+    t = replace(t, texts=np.where((t.y == "l2") & (texts > "t1"), np.where(texts > "t5", "t1", "t0"), texts))
+    groups = len({fold.name.partition(".")[2] for fold in make_folds(t, "speakers+text", 5, seed)})
+    fitting = [n for n in range(2, 6) if _every_label_is_trained(t, n, seed)]
+    assert groups == max(fitting)
+
+
+def _every_label_is_trained(t: Task, n_groups: int, seed: int) -> bool:
+    """Whether every label of a test fold is in training, with a number of groups of sentences, by the definition."""
+    splits = [
+        list(StratifiedGroupKFold(n, shuffle=True, random_state=seed).split(t.y, t.y, groups))
+        for n, groups in ((5, t.speakers), (n_groups, t.texts))
+    ]
+    return all(
+        set(t.y[list({*a_test} & {*b_test})]) <= set(t.y[list({*a_train} & {*b_train})])
+        for a_train, a_test in splits[0]
+        for b_train, b_test in splits[1]
+    )
+
+
+def test_the_smallest_tasks_of_holdout_and_random() -> None:
+    """Two clips of each label, one for each part; and a test part with room for every label, and no more."""
+    t = task(10, labels=2, takes=1)
+    (fold,) = make_folds(t, "holdout")
+    assert len(fold.test) == 2  # of 20 clips with 2 labels
+    rare = replace(t, y=np.array(["a"] * 18 + ["b"] * 2))
+    assert len(make_folds(rare, "holdout")) == 1
+    assert len(make_folds(rare, "random", 2)) == 2
+    with pytest.raises(ProtocolError, match="^protocol 'holdout' tests a tenth of 19 clips, fewer than the 2 labels"):
+        make_folds(rare.take(np.arange(1, 20)), "holdout")
+    with pytest.raises(ProtocolError, match="^protocol 'random' needs 3 clips of each label; 'b' has 2"):
+        make_folds(rare, "random", 3)

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,6 @@ import pytest
 from helpers.extraction import extracted
 from helpers.sounds import noise, write
 
-from classifiers import Fold, Task
-from classifiers.evaluation.protocols import are_split, leaks, trained_on_test_speakers
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
 from classifiers.workflows.cross_corpus import cross
@@ -110,23 +107,3 @@ def test_too_many_clips_are_not_searched_and_a_note_says_so(place: Artifacts, mo
     assert [line for line in lines if "copies" in line] == [
         "note: near copies are not looked for among more than 100 clips."
     ]
-
-
-def test_a_pair_leaks_only_where_a_fold_splits_it() -> None:
-    y = np.array(list("abababab"))
-    t = Task(
-        np.zeros((8, 1), np.float32),
-        y,
-        np.array(list("ssttuuvv")),
-        training_known=True,
-        texts=np.arange(8).astype(str),
-        near_copies=np.array([[0, 2]]),
-    )
-    apart, together = Fold("1", np.arange(2), np.arange(2, 8)), Fold("2", np.arange(4), np.arange(4, 8))
-    left_out = Fold("3", np.arange(1, 4), np.arange(4, 8))
-    assert leaks(t, [together, left_out], "speakers") == ""
-    assert leaks(t, [together, apart], "speakers") == "audio~"
-    assert are_split(np.array([[0, 2], [2, 0], [0, 1]]), [apart]).tolist() == [True, True, False]
-    assert not trained_on_test_speakers("audio~")
-    texts = np.full(8, "kids")
-    assert leaks(replace(t, texts=texts, keys=texts), [apart], "random") == "speaker+audio+audio~+text"
