@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.extraction import extracted
+from helpers.logs import notes_into
 from helpers.places import Ser
 from helpers.trees import TREES
 from hypothesis import given
@@ -132,9 +133,11 @@ def test_sessions_are_read_and_prefixed_in_a_union(tmp_path: Path) -> None:
 
 def test_two_words_for_one_emotion_are_said(two: Artifacts) -> None:
     said: list[str] = []
-    run_comparison(two, ComparisonConfig(("cremad", "ravdess"), heads=("logreg",), folds=2), jobs=1, log=said.append)
+    run_comparison(
+        two, ComparisonConfig(("cremad", "ravdess"), heads=("logreg",), folds=2), jobs=1, log=notes_into(said)
+    )
     assert said == ["note: the labels 'fear' and 'fearful' name one emotion; use --labels emotion to join them."]
-    run_comparison(two, ComparisonConfig(("cremad",), heads=("logreg",), folds=2), jobs=1, log=said.append)
+    run_comparison(two, ComparisonConfig(("cremad",), heads=("logreg",), folds=2), jobs=1, log=notes_into(said))
     assert len(said) == 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.logs import notes_into
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -332,7 +333,9 @@ def test_an_encoder_that_lacks_clips_is_left_out_aloud(artifacts: Artifacts) -> 
     some = EmbeddingStore.of(artifacts.cache, replace(store.info, name="some", recipe_version=9))
     some.write(keys, {view: store.read(keys, view) for view in ("pooled", "layers")})
     said: list[str] = []
-    _, predictions = run_comparison(artifacts, ComparisonConfig(heads=("logreg",), folds=2), jobs=1, log=said.append)
+    _, predictions = run_comparison(
+        artifacts, ComparisonConfig(heads=("logreg",), folds=2), jobs=1, log=notes_into(said)
+    )
     assert [p.encoder for p in predictions] == ["mfcc"]
     assert said == [f"note: {some.folder.name} has 5 of the 24 clips of ravdess, and is left out."]
 

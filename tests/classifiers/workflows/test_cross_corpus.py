@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.extraction import extracted
+from helpers.logs import notes_into
 from helpers.places import Ser
 from helpers.sounds import noise, write
 from helpers.trees import TREES
@@ -27,7 +28,6 @@ from classifiers.workflows.cross_corpus import cross
 from classifiers.workflows.finetuning import FinetuneConfig, finetune
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, ConfigError, DataError
-from embedcache.encoder import Log
 
 DATASETS = ("cremad", "emodb", "tess")
 
@@ -42,11 +42,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
             shutil.copy(root / "cremad" / "AudioWAV" / "1001_DFA_ANG_XX.wav", tree / "OAF_angry" / "OAF_bite_angry.wav")
         extracted(tree, root / "artifacts", dataset=name)
     return Artifacts(root / "artifacts")
-
-
-def notes_into(said: list[str]) -> Log:
-    """A log without the note that these small datasets are not searched for near copies."""
-    return lambda line: said.append(line) if "near copies" not in line else None
 
 
 def test_every_cell_is_what_fitting_by_hand_gives(place: Artifacts) -> None:
