@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: object) -> None:
 
 
 # The slowest tests of the default suite: started first, they do not keep one process busy when the others are done.
-FIRST = ("every_command_and_snippet", "quickstart_says", "the_job_from_clips", "real_clips")
+FIRST = ("every_command_and_snippet", "quickstart_uses", "the_job_from_clips", "real_clips")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,11 +17,15 @@ def wrapped(heads: Sequence[Head], tune: int, calibrate: bool) -> list[Head]:
     If `tune`, the number of settings to try, is not 0, each head with a `space` is followed by its tuned variant. With
     `calibrate`, all returned heads are calibrated.
     """
+    spaces = {head.name: head.space for head in heads}
     variants = []
     for head in heads:
         variants.append(calibrated(head) if calibrate else head)
         if tune and head.space:
-            variants.append(tuned(head, tune, calibrate))
+            variant = tuned(head, tune, calibrate)
+            # A head that equals another one with one layer may still be tuned over other settings.
+            twin = variant.same_with_one_layer if spaces.get(head.same_with_one_layer) == head.space else ""
+            variants.append(replace(variant, same_with_one_layer=twin))
     return variants
 
 
@@ -31,8 +35,7 @@ def tuned(head: Head, n_settings: int, calibrate: bool = False) -> Head:
     def wrap(estimator: Any, random_state: int | None) -> Tuned:
         return Tuned(estimator, head.space, n_settings, calibrate, random_state)
 
-    # The space of a head may have parameters that the head which it equals with one layer lacks.
-    return replace(_variant(head, "tuned-calibrated" if calibrate else "tuned", wrap), same_with_one_layer="")
+    return _variant(head, "tuned-calibrated" if calibrate else "tuned", wrap)
 
 
 def calibrated(head: Head) -> Head:

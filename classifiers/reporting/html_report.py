@@ -30,7 +30,6 @@ from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
 from . import charts as charts
 from .charts import Score
-from .duration_baseline import duration_text
 from .hardest_clips import (
     COMPONENTS,
     MAX_POINTS,
@@ -44,6 +43,7 @@ from .hardest_clips import (
 )
 from .palette import css_variables
 from .sections import Figure, Grid, HeadSection, head_section, json_text
+from .sound_baselines import baselines_text, measured_levels
 from .terminal_tables import comparison_text, interval_text, leaks_text
 
 PAGE = "report.html"  # the template, and the default name of the report
@@ -100,7 +100,7 @@ class LeaderboardSection:
     leaks: str  # sentence about the leaks
     speaker_dependent: bool  # whether heads or encoders were trained on test speakers
     comparison: str  # sentence about significant differences
-    duration: str  # sentence about the UAR of durations alone; "" if unknown
+    baselines: str  # sentence about the UAR of duration and level alone; "" if unknown
     figures: tuple[Markup, Markup]  # for wide and for narrow screens
 
 
@@ -176,10 +176,11 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     ranked = [pair for board in boards for pair in zip(board.rows, board.predictions, strict=True)]
     facts = {row.dataset: clip_facts(artifacts, row.dataset) for row, _ in ranked}
     drawings = _draw(ranked, facts, artifacts, audio, progress)
-    durations = [duration_text(board.predictions[0], facts[board.rows[0].dataset]) for board in boards]
+    levels = {name: measured_levels(found, progress) for name, found in facts.items()} if audio else {}
+    baselines = [_baselines_text(board, facts, levels) for board in boards]
     page: str = _template().render(
         title=_title(boards),
-        leaderboards=[_leaderboard_section(board, text) for board, text in zip(boards, durations, strict=True)],
+        leaderboards=[_leaderboard_section(board, text) for board, text in zip(boards, baselines, strict=True)],
         flattery=_flattery_sections(boards),
         heads=drawings.heads,
         maps=drawings.maps,
@@ -259,7 +260,12 @@ def _title(boards: Sequence[Table]) -> str:
     return json_text(f"{subject} on {on}, {', '.join(datasets)}")
 
 
-def _leaderboard_section(board: Table, duration: str) -> LeaderboardSection:
+def _baselines_text(board: Table, facts: Mapping[str, ClipFacts], levels: Mapping[str, Mapping[str, float]]) -> str:
+    dataset = board.rows[0].dataset
+    return baselines_text(board.predictions[0], facts[dataset], levels.get(dataset))
+
+
+def _leaderboard_section(board: Table, baselines: str) -> LeaderboardSection:
     rows, first = board.rows, board.rows[0]
     seeds = f" × {first.seeds} seeds" if first.seeds > 1 else ""
     title = (
@@ -273,7 +279,7 @@ def _leaderboard_section(board: Table, duration: str) -> LeaderboardSection:
         leaks=" ".join(sorted({leaks_text(row.leaks) for row in rows})),
         speaker_dependent=trained_on_test_speakers(first.leaks),
         comparison=comparison_text(rows) if len(rows) > 1 or math.isnan(first.uar_low) else "",
-        duration=duration,
+        baselines=baselines,
         figures=(charts.whiskers(scores, chance, WIDE), charts.whiskers(scores, chance)),
     )
 

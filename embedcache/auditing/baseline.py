@@ -57,6 +57,6 @@ def is_above_chance(uar: float, labels: Strings) -> bool:
 
 
 def baseline_text(name: str, uar: float, n_labels: int) -> str:
-    """Return a sentence without its full stop: `duration alone predicts the label with UAR 0.25, chance 0.125`."""
+    """Return a sentence without its full stop: `duration alone predicts the label with UAR 0.253, chance 0.125`."""
     predicts = "predict" if " and " in name else "predicts"
-    return f"{name} alone {predicts} the label with UAR {uar:.2f}, chance {1 / n_labels:.3f}"
+    return f"{name} alone {predicts} the label with UAR {uar:.3f}, chance {1 / n_labels:.3f}"

@@ -20,11 +20,11 @@ from classifiers.checks import toy_task
 from classifiers.evaluation.leaderboard import score
 from classifiers.reporting import charts, palette
 from classifiers.reporting.charts import Score
-from classifiers.reporting.duration_baseline import duration_text
 from classifiers.reporting.figure_data import Curves, LayerWeights, LearningCurves, Reliability, RiskCoverage
 from classifiers.reporting.hardest_clips import clip_audio, clip_facts, vector_map
 from classifiers.reporting.html_report import render, write_report
 from classifiers.reporting.sections import HARDEST, hardest_clips
+from classifiers.reporting.sound_baselines import NOT_FOUND, NOT_MEASURED, baselines_text, measured_levels
 from classifiers.reporting.svg import ticks
 from classifiers.reporting.terminal_tables import leaks_text
 from cli import main
@@ -71,18 +71,36 @@ def runs(place: Artifacts) -> list[Path]:
     return [place.runs / "2-speakers", place.runs / "2-random"]
 
 
-def test_durations_alone_have_a_score(place: Artifacts, runs: list[Path]) -> None:
+def test_duration_and_level_alone_have_a_score(place: Artifacts, runs: list[Path]) -> None:
     """Clips of equal length predict one label: the score is chance. Without durations or clips, nothing is said."""
     p = load_predictions(runs[1])[0]
     facts = clip_facts(place, "ravdess")
-    assert duration_text(p, facts).startswith("Duration alone predicts the label with UAR 0.33, chance 0.333 (nearest")
-    lengths = {label: 1.0 + n for n, label in enumerate(p.labels)}
-    told = {i: replace(clip, seconds=lengths[clip.label]) for i, clip in facts.clips.items()}
-    assert "UAR 1.00, chance 0.333" in duration_text(p, replace(facts, clips=told))
+    begin = "UAR of the sound's properties alone: duration"
+    assert baselines_text(p, facts).startswith(f"{begin} 0.333; chance is 0.333 (nearest")
+    numbers = {label: 1.0 + n for n, label in enumerate(p.labels)}
+    told = {i: replace(clip, seconds=numbers[clip.label]) for i, clip in facts.clips.items()}
+    assert f"{begin} 1.000; chance is 0.333" in baselines_text(p, replace(facts, clips=told))
+    levels = {clip.key: numbers[clip.label] for clip in facts.clips.values()}
+    assert f"{begin} 0.333, level 1.000, both 1.000; chance" in baselines_text(p, facts, levels)
     unknown = {i: replace(clip, seconds=0.0) for i, clip in facts.clips.items()}
-    assert duration_text(p, replace(facts, clips=unknown)) == ""
-    assert duration_text(p, clip_facts(place, "other")) == ""
-    assert "Duration alone predicts" in render(place, runs[:1])
+    assert baselines_text(p, replace(facts, clips=unknown)) == ""
+    assert baselines_text(p, clip_facts(place, "other")) == ""
+
+
+def test_levels_are_those_of_the_recordings(
+    place: Artifacts, runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, p = clip_facts(place, "ravdess"), load_predictions(runs[1])[0]
+    levels = measured_levels(facts)
+    for clip in list(facts.clips.values())[:3]:
+        sound, _ = soundfile.read(clip.path)
+        assert levels[clip.key] == pytest.approx(10 * np.log10(np.mean(sound**2)), abs=1e-3)
+    assert re.search(r"alone: duration 0\.\d+, level 0\.\d+, both 0\.\d+; chance", render(place, runs[:1]))
+    assert "level" not in baselines_text(p, facts)
+    assert baselines_text(p, facts, dict(list(levels.items())[1:])).endswith(NOT_FOUND)
+    monkeypatch.setattr("classifiers.reporting.sound_baselines.MOST_MEASURED", 20)
+    assert measured_levels(facts) == {}
+    assert baselines_text(p, facts, {}).endswith(NOT_MEASURED)
 
 
 def test_whiskers_say_and_show_their_numbers() -> None:

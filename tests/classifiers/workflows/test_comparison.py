@@ -33,9 +33,12 @@ def test_with_several_layers_or_alone_a_head_is_run(n_layers: int, names: list[s
     assert names_and_notes(n_layers, names) == (names, [])
 
 
-def test_calibrated_heads_have_twins_and_tuned_ones_do_not() -> None:
+def test_tuned_heads_are_twins_only_if_they_are_tuned_over_the_same_settings() -> None:
     kept, notes = names_and_notes(1, ["best_layer", "logreg"], tune=2, calibrate=True)
-    assert kept == ["best_layer-tuned-calibrated", "logreg-calibrated", "logreg-tuned-calibrated"]
+    assert kept == ["logreg-calibrated", "logreg-tuned-calibrated"]
+    assert len(notes) == 2
+    kept, notes = names_and_notes(1, ["layer_weighted", "mlp"], tune=2)
+    assert kept == ["layer_weighted-tuned", "mlp", "mlp-tuned"]
     assert len(notes) == 1
 
 

@@ -9,8 +9,10 @@ import pytest
 from helpers.extraction import extracted
 from helpers.sounds import noise, write
 
+from classifiers import Task, make_folds
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
+from classifiers.workflows.copy_search import search_copies
 from classifiers.workflows.cross_corpus import cross
 from embedcache import Artifacts
 
@@ -66,14 +68,17 @@ def test_a_comparison_without_copies_says_nothing(place: Artifacts, tmp_path: Pa
     assert not (run / "near_copies.csv").exists()
 
 
-def test_too_few_clips_are_not_searched_and_a_note_says_so(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limit", "clips", "wanted"), [("MIN_CLIPS", 200, "fewer than 200"), ("MAX_CLIPS", 100, "more than 100")]
+)
+def test_too_few_or_too_many_clips_are_not_searched_and_a_note_says_so(
+    place: Artifacts, monkeypatch: pytest.MonkeyPatch, limit: str, clips: int, wanted: str
+) -> None:
     for module in ("classifiers.data.near_copies", "classifiers.workflows.copy_search"):
-        monkeypatch.setattr(f"{module}.MIN_CLIPS", 200)
-    _, (p,), lines = compared(place)
-    assert p.leaks == "text?"
-    assert [line for line in lines if "copies" in line] == [
-        "note: near copies are not looked for among fewer than 200 clips."
-    ]
+        monkeypatch.setattr(f"{module}.{limit}", clips)
+    task, lines = Task.load(artifacts=place), []
+    assert len(search_copies(place, ComparisonConfig(), [task], make_folds(task), lines.append).pairs) == 0
+    assert lines == [f"note: near copies are not looked for among {wanted} clips."]
 
 
 def test_copies_in_another_dataset_are_a_leak_of_the_pair(place: Artifacts, tmp_path: Path) -> None:
@@ -97,13 +102,3 @@ def test_copies_in_another_dataset_are_a_leak_of_the_pair(place: Artifacts, tmp_
     assert any(line.startswith("note: 2 pairs of clips are probably copies") for line in lines)
     pairs = [(row["clip"], row["copy"]) for row in csv.DictReader((run / "near_copies.csv").open())]
     assert ("folder-mine:l0/s0_006.wav", "folder-second:l0/t3_copy.wav") in pairs
-
-
-def test_too_many_clips_are_not_searched_and_a_note_says_so(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("classifiers.data.near_copies", "classifiers.workflows.copy_search"):
-        monkeypatch.setattr(f"{module}.MAX_CLIPS", 100)
-    _, (p,), lines = compared(place)
-    assert p.leaks == "text?"
-    assert [line for line in lines if "copies" in line] == [
-        "note: near copies are not looked for among more than 100 clips."
-    ]

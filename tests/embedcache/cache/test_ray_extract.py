@@ -175,6 +175,7 @@ def test_what_a_task_raises_reaches_the_driver(
         )
 
 
+@pytest.mark.long
 def test_a_comparison_is_the_same_on_a_cluster(local: None, record_property: Count) -> None:
     task = toy_task(n_layers=2, view="layers")
     here, there = (

@@ -74,7 +74,7 @@ def check(cache: Path, manifest: Manifest, layers: np.ndarray) -> int:
     return len(layers)
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.long)])
 def test_kill_9_at_random_moments(world: tuple, tmp_path: Path, kills: int, record_property: Count) -> None:
     """Each run goes on in the cache that the killed ones left; a cache that is whole makes room for the next."""
     tree, manifest, layers = world
@@ -186,7 +186,7 @@ def test_a_shard_that_may_not_be_read_is_not_taken_for_damaged(public: tuple[Pat
     assert shard.exists()
 
 
-@pytest.mark.parametrize("writers", [2, 8])
+@pytest.mark.parametrize("writers", [2, pytest.param(8, marks=pytest.mark.long)])
 def test_extractors_at_once(world: tuple, tmp_path: Path, writers: int, record_property: Count) -> None:
     """With a compaction going on all the time; every writer must come through, and no row may be wrong or repeated."""
     tree, manifest, layers = world
@@ -258,7 +258,7 @@ def test_compactions_at_once_with_readers_beside_them(tmp_path: Path, shards: in
     record_property("readings of all rows meanwhile", sum(int(rounds) for rounds, _ in said))
 
 
-@pytest.mark.parametrize("flips", [200, pytest.param(3000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("flips", [60, pytest.param(3000, marks=pytest.mark.long)])
 def test_a_flipped_bit_anywhere(world: tuple, tmp_path: Path, flips: int, record_property: Count) -> None:
     """It is found by a read or by `verify`, or changes nothing that can be read; and `repair` mends the cache."""
     _, manifest, layers = world
