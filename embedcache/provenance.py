@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class TrainedOn:
         old = parent or cls((), (), ())
         return cls(
             tuple(sorted({*(clip.key for clip in clips), *old.keys})),
-            tuple(sorted({*map(speaker_of, clips), *old.speakers})),
+            tuple(sorted({*speakers_of(clips), *old.speakers})),
             tuple(sorted({*(clip.label for clip in clips), *old.labels})),
         )
 
@@ -74,14 +74,14 @@ class TrainedOn:
 
         Names of speakers are compared by their `normal_name`: a list may be older than a corrected manifest.
         """
-        keys, speakers = set(self.keys), set(map(_compared, self.speakers))
+        keys, trained = set(self.keys), set(map(_compared, self.speakers))
 
-        def covered(clip: Clip) -> bool:
-            speaker = speaker_of(clip)
+        def covered(clip: Clip, speaker: str) -> bool:
             names = {_compared(speaker), _compared(whole_corpus(speaker.partition(":")[0]))}
-            return clip.key in keys or not names.isdisjoint(speakers)
+            return clip.key in keys or not names.isdisjoint(trained)
 
-        return [covered(clip) for clip in clips]
+        clips = list(clips)
+        return [covered(*pair) for pair in zip(clips, speakers_of(clips), strict=True)]
 
     @property
     def is_complete(self) -> bool:
@@ -113,16 +113,17 @@ def whole_corpus(corpus: str) -> str:
     return f"{corpus}:{WHOLE}"
 
 
-def speaker_of(clip: Clip) -> str:
-    """Return the name of a clip's speaker that is unique among all datasets, as `corpus:speaker`.
+def speakers_of(clips: Sequence[Clip]) -> list[str]:
+    """Return for each clip the name of its speaker that is unique among all datasets, as `corpus:speaker`.
 
     Datasets of the same corpus share their speakers: RAVDESS's speech and song are recordings of the same actors.
     """
-    return f"{corpus_of(clip.dataset)}:{clip.speaker}"
+    corpora = {dataset: corpus_of(dataset) for dataset in {clip.dataset for clip in clips}}  # plug-ins are slow to find
+    return [f"{corpora[clip.dataset]}:{clip.speaker}" for clip in clips]
 
 
 def _compared(name: str) -> str:
-    """Return the form in which a name of `speaker_of` is compared."""
+    """Return the form in which a name of `speakers_of` is compared."""
     corpus, _, speaker = name.partition(":")
     return f"{corpus}:{normal_name(speaker)}"
 

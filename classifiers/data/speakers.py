@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from embedcache import ConfigError, DataError, Manifest
 from embedcache.manifest import Clip
-from embedcache.provenance import TrainedOn, speaker_of
+from embedcache.provenance import TrainedOn, speakers_of
 from embedcache.text import count, examples, normal_name
 
 ONE, TWO = "one", "two"  # values of `same_names`; "" is an error if there are equal names
@@ -28,7 +28,7 @@ ONE, TWO = "one", "two"  # values of `same_names`; "" is an error if there are e
 def people_of(manifests: Sequence[Manifest], same_names: str = "") -> dict[str, str]:
     """Return, for speakers of combined datasets that have several names, the one name under which they count.
 
-    Names are those of `speaker_of`. Raises ConfigError if `same_names` is not "one", "two" or "", and DataError if it
+    Names are those of `speakers_of`. Raises ConfigError if `same_names` is not "one", "two" or "", and DataError if it
     is "" and two datasets of one's own have speakers with equal names who may be one person or two.
     """
     _check_same_names(same_names)
@@ -101,22 +101,24 @@ def _of_people(speakers: Sequence[str], rows: NDArray[np.bool_]) -> NDArray[np.b
 
 def _speakers_by_recording(manifests: Iterable[Manifest]) -> Mapping[str, set[str]]:
     speakers: defaultdict[str, set[str]] = defaultdict(set)
-    for clip in _usable(manifests):
+    for clip, speaker in _usable(manifests):
         if clip.key:
-            speakers[clip.key].add(speaker_of(clip))
+            speakers[clip.key].add(speaker)
     return speakers
 
 
 def _own_speakers_by_name(manifests: Iterable[Manifest]) -> Mapping[str, set[str]]:
     """Return the speakers of datasets of one's own by the form in which names are compared."""
     speakers: defaultdict[str, set[str]] = defaultdict(set)
-    for clip in _usable(manifest for manifest in manifests if manifest.is_own):
-        speakers[normal_name(clip.speaker)].add(speaker_of(clip))
+    for clip, speaker in _usable(manifest for manifest in manifests if manifest.is_own):
+        speakers[normal_name(clip.speaker)].add(speaker)
     return speakers
 
 
-def _usable(manifests: Iterable[Manifest]) -> Iterator[Clip]:
-    return (clip for manifest in manifests for clip in manifest.usable)
+def _usable(manifests: Iterable[Manifest]) -> Iterator[tuple[Clip, str]]:
+    """Yield the usable clips with the names of their speakers."""
+    for manifest in manifests:
+        yield from zip(manifest.usable, speakers_of(manifest.usable), strict=True)
 
 
 def _join(groups: Iterable[Collection[str]]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, DataError, EncoderInfo
 from embedcache.encoder import FRAMES, is_ragged
 from embedcache.encoders.contamination import known_training
-from embedcache.provenance import TrainedOn, read_store_training_list, speaker_of
+from embedcache.provenance import TrainedOn, read_store_training_list, speakers_of
 
 from .labels import NATIVE, Labels
 from .listed_clips import LabelledClips, copied_clips, named_clips
@@ -155,7 +155,7 @@ class Task:
             labels_from=listed.labels,
             seen=seen,
             training_known=trained_on.is_complete,
-            own_speakers=np.array([speaker_of(clip) for clip in listed.source_clips]) if len(manifests) > 1 else None,
+            own_speakers=np.array(speakers_of(listed.source_clips)) if len(manifests) > 1 else None,
         )
 
     @property

@@ -15,7 +15,7 @@ from embedcache.provenance import (
     parse_training_list,
     read_checkpoint_training_list,
     read_store_training_list,
-    speaker_of,
+    speakers_of,
     whole_corpus,
     write_training_list,
 )
@@ -51,10 +51,39 @@ def test_a_clip_is_covered_by_its_key_or_its_speaker() -> None:
     assert MADE.covers(clips) == [True, True, False, False]
 
 
+def test_names_may_have_colons() -> None:
+    listed = TrainedOn((), ("d:Ann:b", "e:*"), ())
+    clips = [clip("new", "ann:B"), clip("new", "ann"), clip("new", "b"), clip("new", "a:b", dataset="e")]
+    assert listed.covers(clips) == [True, False, False, True]
+
+
+def test_namesakes_are_in_other_datasets_of_ones_own() -> None:
+    listed = TrainedOn((), ("folder-a:01", "folder-c:x:y", "ravdess:02"), ())
+    asked = [
+        ("1", "folder-b"),
+        ("1", "folder-a"),
+        ("02", "folder-b"),
+        ("01", "ravdess"),
+        ("X:y", "folder-b"),
+        ("y", "folder-b"),
+    ]
+    clips = [clip(speaker=speaker, dataset=dataset) for speaker, dataset in asked]
+    assert listed.namesakes(clips) == [True, False, False, False, True, False]
+
+
+def test_a_dataset_is_looked_up_once_however_many_clips_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up a name that is not built in reads the entry points of all installed packages."""
+    asked: list[str] = []
+    monkeypatch.setattr("embedcache.provenance.corpus_of", lambda name: asked.append(name) or name)
+    clips = [clip(f"k{n}", dataset=name) for n in range(50) for name in ("folder-a", "folder-b")]
+    MADE.covers(clips)
+    assert sorted(asked) == ["folder-a", "folder-b"]
+
+
 def test_speech_and_song_of_ravdess_have_the_same_speakers() -> None:
-    names = {speaker_of(clip(speaker="01", dataset=name)) for name in ("ravdess", "ravdess-song")}
+    names = set(speakers_of([clip(speaker="01", dataset=name) for name in ("ravdess", "ravdess-song")]))
     assert names == {"ravdess:01"}
-    assert speaker_of(clip(speaker="01", dataset="folder-mine")) == "folder-mine:01"
+    assert speakers_of([clip(speaker="01", dataset="folder-mine")]) == ["folder-mine:01"]
 
 
 @pytest.mark.parametrize(
