@@ -131,6 +131,8 @@ def test_a_table_is_tested_against_its_best(made: list[Predictions]) -> None:
     assert found[0].p_speakers == pytest.approx(speaker_permutation(added_by(best) - added_by(other)))
     lines = list(csv.DictReader(io.StringIO(paired_csv([found]))))
     assert [line["other"] for line in lines] == [f"{row.head}/toy" for row in rows[1:]]
+    (viewed,) = against_best([ranked[0], replace(ranked[1], view="layers+std")])
+    assert viewed.other == f"{ranked[1].head}/toy, layers+std"
     assert all(0 <= float(line["p_folds"]) <= float(line["p_folds_holm"]) <= 1 for line in lines)
 
 
@@ -155,6 +157,11 @@ def test_a_head_that_is_always_right_is_better(made: list[Predictions]) -> None:
 def test_other_clips_and_too_few_speakers_have_no_p(made: list[Predictions]) -> None:
     elsewhere = replace(made[1], clip_ids=np.char.add(made[1].clip_ids, "x"))
     assert np.isnan(against_best([made[0], elsewhere])[0].p_speakers)
+    for column, other in (("folds", "9"), ("speakers", "new"), ("truth", made[1].labels[0])):
+        values = getattr(made[1], column).astype("U9")
+        values[np.flatnonzero(values != other)[0]] = other
+        (one,) = against_best([made[0], replace(made[1], **{column: values})])
+        assert np.isnan([one.p_speakers, one.p_speakers_adjusted, one.p_folds]).all(), column
     two = [replace(p, speakers=np.where(p.speakers < "s4", "a", "b")) for p in made[:2]]
     rows = leaderboard(two)
     assert np.isnan(rows[1].p_vs_best)

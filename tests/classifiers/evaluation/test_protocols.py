@@ -634,3 +634,41 @@ def test_the_smallest_tasks_of_holdout_and_random() -> None:
         make_folds(rare.take(np.arange(1, 20)), "holdout")
     with pytest.raises(ProtocolError, match="^protocol 'random' needs 3 clips of each label; 'b' has 2"):
         make_folds(rare, "random", 3)
+
+
+def test_the_default_is_five_folds_by_speaker() -> None:
+    t = task(12)
+    folds = make_folds(t)
+    assert len(folds) == 5
+    assert [fold.test.tolist() for fold in folds] == [f.test.tolist() for f in make_folds(t, "speakers", 5, 0)]
+
+
+def test_a_task_of_one_label_names_it() -> None:
+    with pytest.raises(ProtocolError, match=r"^toy: got 1 label \(l0\); wanted at least two. Use another --labels"):
+        make_folds(task(labels=1), "speakers")
+
+
+def broken(t: Task, train: np.ndarray, test: np.ndarray, protocol: str = "speakers") -> str:
+    """What is said of one fold with these rows."""
+    with pytest.raises(ProtocolError) as error:
+        check_folds(t, [Fold("a", train, test)], protocol)
+    return str(error.value)
+
+
+def test_broken_folds_are_named_with_the_protocol_and_the_way_out() -> None:
+    t = task(4)
+    everything, nothing = np.arange(len(t)), np.array([], np.int64)
+    said = broken(t, nothing, everything)
+    assert said.startswith("protocol 'speakers' cannot be used on toy")
+    assert "fold a: no training clips" in said
+    said = broken(t, everything, nothing)
+    assert "fold a: no test clips" in said
+    assert "or use --protocol random, which is speaker-dependent" in said
+    known, last = (np.flatnonzero(np.isin(t.speakers, names)) for names in (("s0", "s1"), ("s3",)))
+    said = broken(t, np.flatnonzero((t.speakers != "s3") & (t.y != "l2")), last)
+    assert "fold a: 'l2' has no training clip (speakers: s0, s1, s2, s3)" in said
+    assert "fold a: speakers s0, s1 are in training and test" in broken(t, everything, known)
+    shared = replace(t, texts=np.where(np.arange(len(t)) % 2, "kids", "dogs"))
+    said = broken(shared, known, last, "speakers+text")
+    assert "fold a: texts dogs, kids are in training and test" in said
+    assert "or use --protocol speakers" in said
