@@ -415,7 +415,7 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
     )
     assert "24 of 24 clips have mine vectors" in elsewhere.stdout, elsewhere.stderr
     compared = ser("compare", "--encoder", "mfcc,mine", "--head", "logreg", "--folds", "2")
-    scores = [line.split()[3] for line in compared.stdout.splitlines() if line[:1].isdigit()]
+    scores = [line.split()[3] for line in compared.stdout.splitlines() if line.split()[1:2] == ["logreg"]]
     assert len(scores) == 2
     assert scores[0] == scores[1]
 
