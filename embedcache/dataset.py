@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from .audio.decode import SUFFIXES
+from .audio.decode import SUFFIXES, VIDEOS
 from .errors import DataError, complain
 from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .registry import Registry
 
 # Audio formats that cannot be decoded. Files with these suffixes are reported as errors instead of being ignored.
-UNREAD = frozenset({".aac", ".aif", ".aiff", ".amr", ".m4a", ".opus", ".w64", ".wma"})
+UNREAD = frozenset({".w64", ".ra", ".rm"})
 FOLDS = 5  # folds of `ser compare` by default
 SAMPLE = 200  # number of file names from which the dataset of a tree is recognised
 
@@ -172,11 +172,12 @@ def find_root(dataset: Dataset, root: str | Path | None) -> Path:
     raise DataError(f"no {dataset.name} recordings: {missing} does not exist. {advice}")
 
 
-def audio_files(root: Path) -> Iterator[Path]:
-    """Yield every audio file below `root`, sorted by name within each folder.
+def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
+    """Yield every audio file below `root`, sorted by name within each folder; also video files if `videos`.
 
     Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored.
     """
+    suffixes = SUFFIXES | UNREAD | (VIDEOS if videos else frozenset())
     ancestors_of: dict[str, frozenset[str]] = {}  # folder -> real paths of the folders on the path to it
     for folder, subfolders, names in os.walk(root, followlinks=True):
         visited = ancestors_of.pop(folder, frozenset()) | {os.path.realpath(folder)}
@@ -185,18 +186,19 @@ def audio_files(root: Path) -> Iterator[Path]:
         )
         ancestors_of |= {os.path.join(folder, name): visited for name in subfolders}  # noqa: PTH118
         for name in sorted(names):
-            if not _is_hidden(name) and Path(name).suffix.lower() in SUFFIXES | UNREAD:
+            if not _is_hidden(name) and Path(name).suffix.lower() in suffixes:
                 yield Path(folder, name)
 
 
-def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None]) -> list[Clip]:
+def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], videos: bool = False) -> list[Clip]:
     """Return the clips that `parse` makes of the audio files below `root`.
 
     `parse` returns None to leave a file out, and raises ValueError if the file does not belong to the dataset. Raises
     DataError that names all files that do not belong: no file is ignored silently. `layout` describes the file names.
+    With `videos`, the sound of video files counts as well; published datasets have videos beside their audio files.
     """
     clips, complaints = [], []
-    for path in audio_files(root):
+    for path in audio_files(root, videos):
         try:
             _refuse_unusable(path)
             clip = parse(path)

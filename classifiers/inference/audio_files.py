@@ -12,6 +12,7 @@ import numpy as np
 
 from embedcache import AudioError, EncoderError, Recording
 from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, SUFFIXES, Waveform
+from embedcache.dataset import audio_files
 
 from .predictor import BATCH_SECONDS, Prediction, Predictor
 from .windows import AudioClip, Windows, check_rate, clip_from_waveform, decode_pcm16
@@ -51,8 +52,7 @@ def find_audio(names: Sequence[str]) -> list[str]:
 def _expand(name: str) -> list[str]:
     path = Path(name)
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
-        return sorted(map(str, found)) or [name]
+        return sorted(map(str, audio_files(path, videos=True))) or [name]
     if path.exists() or not glob.has_magic(name):
         return [name]
     matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - pathlib takes no absolute pattern

@@ -1,9 +1,10 @@
 """Decoding of audio files: the bytes of a file, its content key, and its waveform at the sample rate of an encoder.
 
 A waveform is a mono float32 array of shape (samples,). Samples of integer formats are in [-1, 1]. Channels are mixed to
-mono by their mean, before resampling. Nothing is trimmed, padded or normalised here. WAV, FLAC, OGG and MP3 files are
-decoded by libsndfile, and soxr resamples at its "very high quality" setting. A file is read only once, so its key and
-its waveform come from the same bytes.
+mono by their mean, before resampling. Nothing is trimmed, padded or normalised here. libsndfile decodes what it decodes
+exactly (WAV, FLAC and AIFF files of PCM or floats), FFmpeg everything else, by the content of a file and not by its
+name. soxr resamples at its "very high quality" setting. A file is read only once, so its key and its waveform come from
+the same bytes.
 """
 
 from __future__ import annotations
@@ -22,39 +23,51 @@ from numpy.typing import NDArray
 
 from ..errors import AudioError
 from ..files.untrusted import check_file
+from . import ffmpeg, formats
 
 Waveform = NDArray[np.float32]  # (samples,)
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+SUFFIXES = frozenset(
+    {".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".amr", ".wma"}
+)
+VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".mka", ".3gp", ".avi"})  # videos, or their sound alone
+WANTED = "WAV, FLAC, OGG or MP3, or other audio"
+COPY_AGAIN = "Copy or download it again, or remove it."
 QUALITY = "VHQ"  # soxr's name of the resampling quality
 # Size limits. A file whose header declares more is refused before memory is allocated for its samples.
 MAX_SECONDS = 3600.0  # duration in seconds
 MAX_SAMPLES = 400_000_000  # samples of all channels together; an hour of stereo at 48 kHz has 346 million
 MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 48 kHz with 32 bits has 1.4 GB
-# Largest amplitude, where 1 is full scale. Some programs store 16-bit integers as floats without scaling them: up to
-# 32,768, which is accepted.
-MAX_AMPLITUDE = 1e6
+# Largest amplitude, where 1 is full scale. Floats may exceed full scale: mixing, and decoders of MP3 and AAC, do. 16 is
+# 24 dB above it. Beyond are integers that a program stored as floats without scaling them.
+MAX_AMPLITUDE = 16.0
+LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
-FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"})  # formats that are decoded, by libsndfile's names
 # Other kinds of files that are sometimes given the name of an audio file: offset, bytes at that offset, description.
 OTHER_FORMATS = (
-    (4, b"ftyp", "MP4 or QuickTime (a video, or AAC sound; `ffmpeg -i FILE sound.wav` takes the sound out)"),
-    (0, b"\x1aE\xdf\xa3", "Matroska or WebM (a video, or its sound; `ffmpeg -i FILE sound.wav` takes it out)"),
-    (8, b"AVI ", "an AVI video (`ffmpeg -i FILE sound.wav` takes the sound out)"),
     (0, b"\x7fELF", "a program"),
     (0, b"MZ", "a program"),
     (0, b"\xcf\xfa\xed\xfe", "a program"),
     (0, b"#!", "a script"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"%PDF", "a PDF document"),
+    (0, b"riff\x2e\x91\xcf\x11", "W64"),
     (0, b"\x89PNG", "a picture"),
     (0, b"\xff\xd8\xff", "a picture"),
 )
-# Programs that write a WAV file to a pipe, such as ffmpeg and sox, cannot go back to fill in the size of the data. They
-# leave a placeholder, which is at least this large.
-STREAMED = 0x7FFFF000
-UNKNOWN_SIZE = -1
+
+
+# Offset and bytes by which the formats of files are known, with the suffix of such a file.
+STARTS = (
+    (0, b"RIFF", ".wav"),
+    (0, b"RF64", ".wav"),
+    (0, b"fLaC", ".flac"),
+    (0, b"OggS", ".ogg"),
+    (0, b"FORM", ".aiff"),
+    (4, b"ftyp", ".m4a"),
+    (0, b"\x1aE\xdf\xa3", ".webm"),
+)
 
 
 @dataclass(frozen=True)
@@ -92,16 +105,22 @@ class Recording:
             raise AudioError(f"{name}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
         return cls(Path(name), data)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
-        """The content key: the SHA-256 of the bytes, as 64 hexadecimal digits."""
-        return hashlib.sha256(self.data).hexdigest()
+        """The content key: the SHA-256 of the bytes, as 64 hexadecimal digits.
+
+        FFmpeg's versions decode differently, so the key of what FFmpeg decodes is the SHA-256 of the bytes and of the
+        decoder's name and version: no vector of another decoder is ever taken for one of this decoder.
+        """
+        digest = hashlib.sha256(self.data)
+        if not formats.is_exact(self.data):
+            digest.update(ffmpeg.decoder().encode())
+        return digest.hexdigest()
 
     @property
     def suffix(self) -> str:
-        """The file name suffix that fits the bytes: `.wav`, `.flac` or `.ogg`, and `.mp3` for all other bytes."""
-        starts = ((b"RIFF", ".wav"), (b"RF64", ".wav"), (b"fLaC", ".flac"), (b"OggS", ".ogg"))
-        return next((suffix for start, suffix in starts if self.data.startswith(start)), ".mp3")
+        """The file name suffix that fits the bytes; `.mp3` if none is known."""
+        return next((suffix for at, start, suffix in STARTS if self.data.startswith(start, at)), ".mp3")
 
     def seconds(self) -> float:
         """Return the duration in seconds. The whole file is decoded; raises AudioError if it has any fault."""
@@ -117,12 +136,15 @@ class Recording:
             return self._decode()
 
     def declared_seconds(self) -> float:
-        """Return the duration that the header declares, in seconds, which may be wrong. Nothing is decoded.
+        """Return the duration that the header declares, in seconds, which may be wrong.
 
-        Raises AudioError if the header cannot be read or declares more than the size limits allow.
+        What FFmpeg decodes is decoded, because many such files declare no duration. Raises AudioError if the header
+        cannot be read or declares more than the size limits allow.
         """
         import soundfile
 
+        if not formats.is_exact(self.data) or formats.is_flac_without_length(self.data):
+            return self.seconds()
         with _convert_errors(self.path, self.data), soundfile.SoundFile(io.BytesIO(self.data)) as file:
             _check_limits(self.path, file)
             return float(file.frames / file.samplerate)
@@ -157,45 +179,49 @@ class Recording:
 
     def _decode(self) -> tuple[NDArray[np.float32], int]:
         """Return (samples, channels) at the file's own sample rate, and that rate in Hz."""
+        if formats.holds_several(self.data):
+            raise AudioError(f"{self.path}: holds several recordings, one after the other. Split them into files.")
+        if formats.is_cut(self.data):
+            raise AudioError(f"{self.path}: is truncated or damaged: a part of it is incomplete. {COPY_AGAIN}")
+        if (chunk := formats.wav_data(self.data)) and chunk.is_cut:
+            raise AudioError(f"{self.path}: is truncated: its header declares {chunk.text}. {COPY_AGAIN}")
+        sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
+        if fault := find_sample_fault(sound):
+            raise AudioError(f"{self.path}: {fault}")
+        return sound, rate
+
+    def _decode_with_ffmpeg(self) -> tuple[NDArray[np.float32], int]:
+        _refuse_other_kinds(self.path, self.data)
+        sound, rate = ffmpeg.decode(self.path, self.data, MAX_SAMPLES, MAX_SECONDS)
+        _check_rate(self.path, rate)
+        return sound, rate
+
+    def _with_length(self) -> bytes:
+        """Return the bytes with a header that declares the number of samples, which a program at a pipe cannot know.
+
+        FFmpeg counts the samples of a FLAC file. libsndfile, which decodes the file, notices if it misses some.
+        """
+        if formats.is_flac_without_length(self.data):
+            return formats.flac_with_length(self.data, len(self._decode_with_ffmpeg()[0]))
+        return formats.mended_wav(self.data)
+
+    def _decode_exactly(self) -> tuple[NDArray[np.float32], int]:
         import soundfile
 
-        with soundfile.SoundFile(io.BytesIO(self.data)) as file:
-            self._check_header(file)
+        with soundfile.SoundFile(io.BytesIO(self._with_length())) as file:
+            if file.frames <= 0:
+                raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
+            if file.format not in formats.EXACT:
+                raise AudioError(f"{self.path}: is {file.format}; wanted {WANTED}. Convert it.")
+            _check_limits(self.path, file)
             sound = file.read(dtype="float32", always_2d=True)
             declared, rate = file.frames, file.samplerate
         if len(sound) < declared:
-            raise self._truncated(len(sound) / rate, declared / rate)
-        if fault := find_sample_fault(sound):
-            raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
-        return sound, rate
-
-    def _check_header(self, file: Any) -> None:
-        """Raise AudioError for faults that libsndfile accepts.
-
-        These are a file without samples, a file above the size limits, another format, a WAV file with less data than
-        its header declares, and an OGG file without its last page.
-        """
-        if file.frames <= 0:
-            raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
-        _check_limits(self.path, file)
-        seconds = file.frames / file.samplerate
-        if file.format not in FORMATS:
-            raise AudioError(f"{self.path}: is {file.format}; wanted WAV, FLAC, OGG or MP3. Convert it.")
-        held, declared = _wav_sizes(self.data)
-        if held < declared != UNKNOWN_SIZE:
-            raise self._truncated(seconds, seconds * declared / max(held, 1))
-        if file.format == "OGG" and not _ogg_ends(self.data):
             raise AudioError(
-                f"{self.path}: is truncated: it holds {seconds:.2f} s and its last page is missing. Copy it again, or "
-                "remove it."
+                f"{self.path}: is truncated: its header declares {declared:,} samples, it holds {len(sound):,}. "
+                f"{COPY_AGAIN}"
             )
-
-    def _truncated(self, held: float, declared: float) -> AudioError:
-        """Return the error for a file that holds `held` of the `declared` seconds."""
-        return AudioError(
-            f"{self.path}: is truncated: its header declares {declared:.2f} s, it holds {held:.2f} s. "
-            "Copy or download it again, or remove it."
-        )
+        return sound, rate
 
 
 def read(path: str | Path, rate: int) -> Waveform:
@@ -219,8 +245,12 @@ def _check_header_only(path: Path) -> None:
     """Raise AudioError if the header of a file declares more than the size limits allow. Reads only the header."""
     import soundfile
 
-    with _convert_errors(path), soundfile.SoundFile(path) as file:
-        _check_limits(path, file)
+    with path.open("rb") as file:
+        head = file.read(LARGE_HEADER)
+    if not formats.is_exact(head) or formats.is_flac_without_length(head):
+        return
+    with _convert_errors(path), soundfile.SoundFile(path) as sound:
+        _check_limits(path, sound)
 
 
 def _check_limits(path: Path, file: Any) -> None:
@@ -235,6 +265,11 @@ def _check_limits(path: Path, file: Any) -> None:
             f"{path}: has {channels} channels of {frames:,} samples; wanted at most {MAX_SAMPLES:,} samples in all "
             "channels together. Mix it down to mono, or cut it into utterances."
         )
+    _check_rate(path, rate)
+
+
+def _check_rate(path: Path, rate: int) -> None:
+    """Raise AudioError if a file's sample rate is outside RATES."""
     if not RATES[0] <= rate <= RATES[1]:
         raise AudioError(f"{path}: has a sample rate of {rate:,} Hz; wanted {RATES[0]:,} to {RATES[1]:,}. Resample it.")
 
@@ -250,12 +285,17 @@ def _convert_errors(path: Path, data: bytes = b"") -> Iterator[None]:
     try:
         yield
     except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError) as error:
-        kind = next((kind for offset, start, kind in OTHER_FORMATS if data.startswith(start, offset)), "")
-        if kind:
-            raise AudioError(f"{path}: is {kind}; wanted WAV, FLAC, OGG or MP3.") from error
+        _refuse_other_kinds(path, data)
         raise AudioError(
-            f"{path}: cannot be decoded ({_reason(error)}); wanted WAV, FLAC, OGG or MP3. Replace or remove the file."
+            f"{path}: cannot be decoded ({_reason(error)}); wanted {WANTED}. Replace or remove the file."
         ) from error
+
+
+def _refuse_other_kinds(path: Path, data: bytes) -> None:
+    """Raise AudioError if the first bytes of a file are those of something else than audio, such as a program."""
+    kind = next((kind for offset, start, kind in OTHER_FORMATS if data.startswith(start, offset)), "")
+    if kind:
+        raise AudioError(f"{path}: is {kind}; wanted {WANTED}.")
 
 
 def middle(wave: Waveform, length: int) -> Waveform:
@@ -267,9 +307,12 @@ def middle(wave: Waveform, length: int) -> Waveform:
 def find_sample_fault(sound: NDArray[np.float32]) -> str:
     """Return what is wrong with the samples: NaN, infinity, or values above MAX_AMPLITUDE. "" if nothing is wrong."""
     if bad := int(np.count_nonzero(~np.isfinite(sound))):
-        return f"{bad} of {sound.size} samples are NaN or infinite"
+        return f"{bad} of {sound.size} samples are NaN or infinite. Write the clip again from its source."
     loudest = float(np.abs(sound).max(initial=0))
-    return f"a sample is {loudest:.1e}, where 1 is full scale" if loudest > MAX_AMPLITUDE else ""
+    if loudest <= MAX_AMPLITUDE:
+        return ""
+    cause = "integers that were stored as floats" if (sound == np.rint(sound)).all() else "another scale"
+    return f"samples reach {loudest:.6g}, where 1 is full scale: {cause}. Divide them, 16-bit integers by 32768."
 
 
 def as_waveform(sound: NDArray[np.float32], native_rate: int, rate: int) -> Waveform:
@@ -289,39 +332,6 @@ def _resample(wave: Waveform, native_rate: int, rate: int) -> Waveform:
 
     resampled: Waveform = soxr.resample(wave, native_rate, rate, quality=QUALITY)
     return resampled
-
-
-def _wav_sizes(data: bytes) -> tuple[int, int]:
-    """Return (bytes held, bytes declared) of the data chunk of a RIFF or RF64 file, and (0, 0) for other files.
-
-    A RIFF file has a header of 12 bytes, followed by chunks: a name of 4 bytes, the size in 4 bytes, and the content,
-    padded to an even size. In a file of 1,044 bytes with the chunks `fmt ` (16 bytes) and `data` (declared as 2,000
-    bytes), the `data` chunk begins at byte 12 + 8 + 16 = 36. It holds 1,044 - 36 - 8 = 1,000 bytes, so the result is
-    (1000, 2000).
-    """
-    if data[:4] not in (b"RIFF", b"RF64"):
-        return 0, 0
-    begin, long_size = 12, UNKNOWN_SIZE
-    while len(data) >= begin + 8:
-        size = int.from_bytes(data[begin + 4 : begin + 8], "little")
-        if data[begin : begin + 4] == b"ds64":  # an RF64 file holds the size of its data chunk here, in 8 bytes
-            long_size = int.from_bytes(data[begin + 16 : begin + 24], "little")
-        if data[begin : begin + 4] == b"data":
-            return len(data) - begin - 8, size if size < STREAMED else long_size
-        begin += 8 + size + size % 2
-    return 0, 0
-
-
-def _ogg_ends(data: bytes) -> bool:
-    """Whether an Ogg file ends with a complete page that is marked as the last page (RFC 3533).
-
-    A page starts with "OggS". Bit 2 of byte 5 marks the last page, byte 26 is the number of segments, and the sizes of
-    the segments follow from byte 27 on, one byte each; then comes the content of the segments.
-    """
-    page = data[data.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _reason(error: Exception) -> str:

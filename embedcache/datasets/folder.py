@@ -38,7 +38,7 @@ def scan(root: Path) -> list[Clip]:
 
     if recognise_dataset(root):
         raise DataError(f"{root}: holds another dataset.")  # `Dataset` replaces this message by one that names it
-    return parse_files(root, LAYOUT, parse)
+    return parse_files(root, LAYOUT, parse, videos=True)
 
 
 def _read_csv(table: Path, name: str) -> list[Clip]:

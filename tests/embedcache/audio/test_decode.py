@@ -103,9 +103,15 @@ def with_nan(path: Path) -> None:
 
 BAD = {
     "empty.wav": (lambda p: p.write_bytes(b""), "is empty (0 bytes)"),
-    "film.wav": (lambda p: p.write_bytes(b"\0\0\0\x20ftypisom" + bytes(500)), "is MP4 or QuickTime (a video, or AAC"),
-    "web.ogg": (lambda p: p.write_bytes(b"\x1aE\xdf\xa3" + bytes(500)), "is Matroska or WebM"),
-    "old.wav": (lambda p: p.write_bytes(b"RIFF\0\1\0\0AVI LIST" + bytes(500)), "is an AVI video"),
+    "film.wav": (
+        lambda p: p.write_bytes(b"\0\0\0\x20ftypisom" + bytes(500)),
+        "is MP4 or QuickTime, and cannot be decoded",
+    ),
+    "web.ogg": (lambda p: p.write_bytes(b"\x1aE\xdf\xa3" + bytes(500)), "is Matroska or WebM, and cannot be decoded"),
+    "old.wav": (
+        lambda p: p.write_bytes(b"RIFF\0\1\0\0AVI LIST" + bytes(500)),
+        "is an AVI video, and cannot be decoded",
+    ),
     "tool.wav": (lambda p: p.write_bytes(b"\x7fELF" + bytes(500)), "is a program; wanted WAV, FLAC, OGG or MP3"),
     "tool.mp3": (lambda p: p.write_bytes(b"MZ\x90" + bytes(500)), "is a program"),
     "text.wav": (lambda p: p.write_text("This is not audio. " * 20), "cannot be decoded"),
