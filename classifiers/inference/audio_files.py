@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from embedcache import AudioError, EncoderError, Recording
-from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, SUFFIXES, Waveform
+from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, Waveform
 from embedcache.dataset import audio_files
 
 from .predictor import BATCH_SECONDS, Prediction, Predictor
@@ -90,7 +90,9 @@ def _load_recording(path: str, stdin: BinaryIO | None) -> Recording:
             raise AudioError(f"{STDIN}: standard input is closed. Pipe a file into it, or name a file.")
         return Recording.of(stdin.read(MAX_BYTES), STDIN)
     if Path(path).is_dir():
-        raise AudioError(f"{path}: the folder has no audio files ({', '.join(sorted(SUFFIXES))}). Name another folder.")
+        raise AudioError(
+            f"{path}: the folder has no audio files (.flac, .mp3, .ogg, .wav and others). Name another folder."
+        )
     return Recording.load(path)
 
 

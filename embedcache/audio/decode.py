@@ -41,6 +41,7 @@ MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 4
 # Largest amplitude, where 1 is full scale. Floats may exceed full scale: mixing, and decoders of MP3 and AAC, do. 16 is
 # 24 dB above it. Beyond are integers that a program stored as floats without scaling them.
 MAX_AMPLITUDE = 16.0
+INTEGERS = 2.0**31  # largest amplitude of integers of 32 bits
 LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
@@ -187,7 +188,7 @@ class Recording:
             raise AudioError(f"{self.path}: is truncated: its header declares {chunk.text}. {COPY_AGAIN}")
         sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
         if fault := find_sample_fault(sound):
-            raise AudioError(f"{self.path}: {fault}")
+            raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
         return sound, rate
 
     def _decode_with_ffmpeg(self) -> tuple[NDArray[np.float32], int]:
@@ -307,12 +308,13 @@ def middle(wave: Waveform, length: int) -> Waveform:
 def find_sample_fault(sound: NDArray[np.float32]) -> str:
     """Return what is wrong with the samples: NaN, infinity, or values above MAX_AMPLITUDE. "" if nothing is wrong."""
     if bad := int(np.count_nonzero(~np.isfinite(sound))):
-        return f"{bad} of {sound.size} samples are NaN or infinite. Write the clip again from its source."
+        return f"{bad} of {sound.size} samples are NaN or infinite"
     loudest = float(np.abs(sound).max(initial=0))
     if loudest <= MAX_AMPLITUDE:
         return ""
-    cause = "integers that were stored as floats" if (sound == np.rint(sound)).all() else "another scale"
-    return f"samples reach {loudest:.6g}, where 1 is full scale: {cause}. Divide them, 16-bit integers by 32768."
+    are_integers = loudest <= INTEGERS and bool((sound == np.rint(sound)).all())
+    cause = " (integers that were stored as floats: divide 16-bit integers by 32768)" if are_integers else ""
+    return f"a sample is {loudest:.1e}, where 1 is full scale{cause}"
 
 
 def as_waveform(sound: NDArray[np.float32], native_rate: int, rate: int) -> Waveform:

@@ -141,7 +141,7 @@ def is_cut(data: bytes) -> bool:
     if data[:4] == b"OggS":
         return not _ogg_is_whole(data)
     if data[4:8] == b"ftyp":
-        return any(end > len(data) for _, _, end in _boxes(data))
+        return any(name in (b"moov", b"moof", b"mdat") and end > len(data) for name, _, end in _boxes(data))
     if data[:4] == b"FORM":
         return any(name == b"SSND" and begin + size > len(data) for name, begin, size in _iff_chunks(data))
     return _mp3_is_cut(data)

@@ -123,7 +123,7 @@ def test_a_folder_without_audio_and_a_pattern_without_a_match_fail_alone(
     done = ser("predict", model, tmp_path / "empty", tmp_path / "empty" / "*.wav", good, tree / "Actor_0[4]")
     assert done.returncode == 1
     assert len(rows_of(done.stdout)) == 1 + len(list((tree / "Actor_04").iterdir()))  # a pattern may match folders
-    assert "empty: the folder has no audio files (.flac, .mp3, .ogg, .wav)" in done.stderr
+    assert "empty: the folder has no audio files (.flac, .mp3, .ogg, .wav and others)" in done.stderr
     assert "*.wav: cannot be read: No such file" in done.stderr
 
 
