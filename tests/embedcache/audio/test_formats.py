@@ -120,9 +120,8 @@ def test_flac_from_a_pipe_declares_no_length() -> None:
 def test_integers_that_were_stored_as_floats_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.rint(SOUND * 32767).astype(np.float32), 16_000, subtype="FLOAT")
-    assert "where 1 is full scale (integers that were stored as floats: divide 16-bit integers by 32768)" in said_of(
-        path.read_bytes()
-    )
+    said = said_of(path.read_bytes())
+    assert "where 1 is full scale (integers that were stored as floats: divide 16-bit integers by 32768)" in said
     soundfile.write(path, (3 * SOUND).astype(np.float32), 16_000, subtype="FLOAT")
     assert said_of(path.read_bytes()) == "2.60"
 
