@@ -35,8 +35,10 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
             raise Refused(f"is {container.format.long_name or container.format.name}, and has no sound")
         stream = container.streams.best("audio") or container.streams.audio[0]
         stream.codec_context.options = {"err_detect": "crccheck+explode"}  # a frame with a wrong checksum is an error
+        declared = _declared_seconds(container, stream, data)
+        if declared > max_seconds:
+            raise Refused(f"lasts {declared:.0f} s; wanted at most {max_seconds:.0f} s. Cut it into utterances")
         sound, rate = _decode_stream(container, stream, max_samples, max_seconds)
-        declared = _declared_seconds(container, stream, data, rate)
     if len(sound) / rate < declared - SHORT:
         raise Refused(
             f"is truncated: its header declares {declared:.2f} s, it holds {len(sound) / rate:.2f} s. Copy or download "
@@ -77,7 +79,7 @@ def _samples(frame: Any, channels: int) -> Any:
     return ((values.astype(np.float64) - (128 if kind == "u8" else 0)) / DIVISORS[kind]).astype(np.float32)
 
 
-def _declared_seconds(container: Any, stream: Any, data: bytes, rate: int) -> float:
+def _declared_seconds(container: Any, stream: Any, data: bytes) -> float:
     """Return the duration that a file declares; 0 if it declares none, or if FFmpeg estimates it from the bit rate.
 
     FFmpeg takes the duration of Ogg and MP4 files from what is left of a damaged file. They also declare it themselves.
@@ -89,7 +91,7 @@ def _declared_seconds(container: Any, stream: Any, data: bytes, rate: int) -> fl
     if stream.duration is not None and stream.time_base is not None:
         seconds.append(float(stream.duration * stream.time_base))
     if name == "ogg":
-        seconds.append(_last_ogg_position(data) / rate)
+        seconds.append(_last_ogg_position(data) / (stream.rate or 48_000))
     if data[4:8] == b"ftyp":
         seconds.append(_mp4_seconds(data))
     return max(seconds)
