@@ -175,11 +175,12 @@ def find_root(dataset: Dataset, root: str | Path | None) -> Path:
 def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
     """Yield every audio file below `root`, sorted by name within each folder; also video files if `videos`.
 
-    Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored.
+    Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored. Raises
+    DataError for a folder that cannot be listed.
     """
     suffixes = SUFFIXES | UNREAD | (VIDEOS if videos else frozenset())
     ancestors_of: dict[str, frozenset[str]] = {}  # folder -> real paths of the folders on the path to it
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         visited = ancestors_of.pop(folder, frozenset()) | {os.path.realpath(folder)}
         subfolders[:] = sorted(
             name for name in subfolders if not _is_hidden(name) and not _leads_back(folder, name, visited)
@@ -265,6 +266,14 @@ def _refuse_unusable(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise ValueError("the name is not UTF-8; rename the file") from error
+
+
+def _refuse_folder(error: OSError) -> None:
+    if isinstance(error, NotADirectoryError):  # a CSV file, in which nothing is searched
+        return
+    raise DataError(
+        f"{error.filename}: the folder cannot be listed: {error.strerror}. Change its permissions, or move it away."
+    ) from error
 
 
 def _leads_back(folder: str, name: str, visited: frozenset[str]) -> bool:

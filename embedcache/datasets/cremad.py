@@ -15,10 +15,11 @@ from ..dataset import Dataset, KnownFault, scan_names
 from ..manifest import Clip, read_rows
 from . import _folds, _remotes
 
-NAME = re.compile(r"/(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{2})$")
+NAME = re.compile(r"/(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})$")
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}  # XX: unspecified
+RENAMED = {"X": "XX"}  # 1040_ITH_SAD_X was published first, and is still in most copies; it is 1040_ITH_SAD_XX today
 WOMEN = frozenset(
     re.findall(
         r"\d+",
@@ -52,12 +53,14 @@ def clip(match: re.Match[str], path: Path, genders: dict[str, str]) -> Clip | No
     """
     if path.parent.name == "AudioMP3" and path.parent.with_name("AudioWAV").is_dir():
         return None
-    actor, sentence, emotion, level = match.groups()
+    actor, sentence, emotion, written = match.groups()
+    level = RENAMED.get(written, written)
     for code, codes in ((actor, genders), (sentence, SENTENCES), (emotion, EMOTIONS), (level, LEVELS)):
         if code not in codes:
             raise ValueError(f"code {code}, wanted one of {', '.join(codes)}")
     extra = {"text": sentence} | ({"intensity": LEVELS[level]} if LEVELS[level] else {})
-    return Clip("cremad", path.stem, str(path), EMOTIONS[emotion], actor, genders[actor], extra)
+    clip_id = f"{actor}_{sentence}_{emotion}_{level}"
+    return Clip("cremad", clip_id, str(path), EMOTIONS[emotion], actor, genders[actor], extra)
 
 
 def scan(root: Path) -> list[Clip]:

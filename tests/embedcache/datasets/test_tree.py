@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.permissions import nobody, public_folder
 from helpers.sounds import noise, ravdess_tree, write
 
 from embedcache import DataError, add_keys, datasets
 from embedcache.checks import check_dataset
+from embedcache.dataset import audio_files
 
 
 def test_ravdess_reads_every_code(tree: Path) -> None:
@@ -220,3 +222,24 @@ def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     clips = datasets.get("folder").manifest(tmp_path / "tree").clips
     assert {Path(clip.path).name for clip in clips} == {"ann_a.wav", "ann_b.wav", "ann_c.wav"}
     assert len(clips) == 3 + 6 + 6
+
+
+def test_the_first_published_name_of_a_clip_of_cremad_is_taken(tmp_path: Path) -> None:
+    for name in ("1040_ITH_SAD_X", "1040_ITH_ANG_XX", "1041_ITH_SAD_XX"):
+        write(tmp_path / "AudioWAV" / f"{name}.wav", noise(0.1))
+    clips = datasets.get("cremad").manifest(tmp_path).clips
+    assert sorted(clip.clip_id for clip in clips) == ["1040_ITH_ANG_XX", "1040_ITH_SAD_XX", "1041_ITH_SAD_XX"]
+    assert [clip.extra.get("intensity", "") for clip in clips] == [""] * 3
+    (renamed,) = (clip for clip in clips if clip.path.endswith("1040_ITH_SAD_X.wav"))
+    assert (renamed.clip_id, renamed.label, renamed.speaker) == ("1040_ITH_SAD_XX", "sad", "1040")
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error() -> None:
+    with public_folder() as place:
+        write(place / "happy" / "ann_1.wav", noise(0.1))
+        write(place / "sad" / "ann_1.wav", noise(0.1))
+        (place / "sad").chmod(0o000)
+        with nobody(), pytest.raises(DataError, match="sad: the folder cannot be listed: Permission denied"):
+            list(audio_files(place))
+        (place / "sad").chmod(0o755)
+        assert len(list(audio_files(place))) == 2
