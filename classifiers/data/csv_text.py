@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 
 DECIMALS = 3  # of a score: one clip of 1,000 changes UAR and WAR by about 0.001
-P_DECIMALS = 4  # of a p-value, in columns whose names begin with p_: permutations give multiples of about 0.0001
+P_DECIMALS = 4  # of a p-value, in columns whose names begin with p_
 
 
 def number_text(value: float, column: str = "", unknown: str = "–") -> str:
     """Return a number with the decimals of its column, the same on the terminal, in CSV files, reports and cards.
 
-    `unknown` is the text for NaN.
+    A p-value is never 0, so one below 0.0001 is given as 0.0001. `unknown` is the text for NaN.
     """
-    return unknown if math.isnan(value) else f"{value:.{decimals(column)}f}"
-
-
-def decimals(column: str) -> int:
-    """Return the number of decimals that the numbers of a column have."""
-    return P_DECIMALS if column.startswith("p_") else DECIMALS
+    if math.isnan(value):
+        return unknown
+    if column.startswith("p_"):
+        return f"{max(value, 10**-P_DECIMALS):.{P_DECIMALS}f}"
+    return f"{value:.{DECIMALS}f}"
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:

@@ -17,6 +17,7 @@ from classifiers.checks import toy_task
 from classifiers.data.csv_text import csv_text, number_text
 from classifiers.evaluation.intervals import intervals, intervals_csv
 from classifiers.evaluation.leaderboard import to_csv
+from classifiers.evaluation.statistics import PERMUTATIONS
 from classifiers.reporting.html_report import write_report
 from classifiers.reporting.terminal_tables import show_leaderboard
 from classifiers.saved.card_text import describe
@@ -90,10 +91,12 @@ def test_intervals_csv_has_the_digits_of_the_leaderboard(made: list[Predictions]
     assert [uar["value"], uar["low"], uar["high"]] == [lines[1]["uar"], lines[1]["uar_low"], lines[1]["uar_high"]]
 
 
-def test_no_p_value_is_shown_as_zero() -> None:
-    """The smallest p-value of 9,999 permutations is 0.0001."""
-    text = csv_text([("head", "uar", "p_vs_best"), ("knn", 1 / 3, 1e-4), ("svm", np.float32(0.25), float("nan"))])
+@pytest.mark.parametrize("p", [1 / (PERMUTATIONS + 1), 1e-12, 0.0])
+def test_no_p_value_is_shown_as_zero(p: float) -> None:
+    """The smallest p-value of 20,000 permutations is 0.00005; that of a t-test has no limit."""
+    text = csv_text([("head", "uar", "p_vs_best"), ("knn", 1 / 3, p), ("svm", np.float32(0.25), float("nan"))])
     assert text == "head,uar,p_vs_best\nknn,0.333,0.0001\nsvm,0.250,\n"
+    assert number_text(0.0312, "p_folds") == "0.0312"
 
 
 @given(st.floats(0, 1))
