@@ -306,3 +306,32 @@ def test_how_often_equal_heads_are_called_better(n_speakers: int, n_heads: int, 
     record_property("at least one false 'better'", f"{false:.3f}")
     record_property("power, one head better by 0.05", f"{power:.3f}")
     assert false <= 0.06
+
+
+def test_a_label_without_clips_changes_no_p(made: list[Predictions]) -> None:
+    """And a label with a single clip counts as much as any other."""
+    more = [
+        replace(p, labels=(*p.labels, "unheard"), proba=np.hstack([p.proba, np.zeros((len(p.proba), 1))]))
+        for p in made[:2]
+    ]
+    (one,), (other,) = against_best(made[:2]), against_best(more)
+    assert replace(one, best="", other="") == replace(other, best="", other="")
+    first = np.flatnonzero(made[0].seeds == made[0].seeds[0])
+    labels = ("left", "right", "up")
+    rare = []
+    for p in made[:2]:
+        truth = np.where(np.arange(len(p.truth)) == first[0], "up", p.truth)
+        proba = np.hstack([p.proba, np.zeros((len(p.proba), 1))])
+        rare.append(replace(p, labels=labels, truth=truth, proba=proba))
+    rare = [
+        replace(
+            p,
+            **{
+                n: getattr(p, n)[first]
+                for n in ("clip_ids", "speakers", "folds", "seeds", "truth", "predicted", "proba")
+            },
+        )
+        for p in rare
+    ]
+    (found,) = against_best(rare)
+    assert found.p_speakers == pytest.approx(speaker_permutation(added_by(rare[0]) - added_by(rare[1])))
