@@ -93,6 +93,13 @@ def test_wilsons_bounds_are_scipys() -> None:
     assert found == pytest.approx((wanted.low, wanted.high), abs=1e-6)
 
 
+@pytest.mark.parametrize("df", [2.0, 5.0, 1e9])
+def test_speakers_who_all_score_alike_have_the_interval_of_their_clips(df: float) -> None:
+    """However few the speakers: the interval of 40 independent clips, which scipy computes."""
+    wanted = binomtest(30, 40).proportion_ci(0.95, "wilson")
+    assert Estimate(0.75, np.zeros(4), df, clips=40.0).interval() == pytest.approx((wanted.low, wanted.high))
+
+
 def test_more_seeds_of_the_same_clips_are_no_more_clips(made: Predictions) -> None:
     one_seed = taken(made, np.flatnonzero(made.seeds == "0"))
     twice = taken(one_seed, np.tile(np.arange(len(one_seed.truth)), 2))
