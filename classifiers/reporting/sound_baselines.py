@@ -52,7 +52,9 @@ def baselines_text(p: Predictions, facts: ClipFacts, levels: Mapping[str, float]
     scores = ", ".join(f"{name} {number_text(uar)}" for name, uar in uars.items())
     chance = number_text(1 / len(np.unique(y)))
     text = f"UAR of the sound's properties alone: {scores}; chance is {chance} ({METHOD})."
-    return f"{text} {_reason(clips, facts, levels)}".rstrip()
+    if levels is None or "level" in features:
+        return text
+    return f"{text} {NOT_MEASURED if len(facts.clips) > MOST_MEASURED else NOT_FOUND}"
 
 
 def _features(clips: Sequence[Clip], levels: Mapping[str, float]) -> dict[str, NDArray[np.float64]]:
@@ -62,10 +64,3 @@ def _features(clips: Sequence[Clip], levels: Mapping[str, float]) -> dict[str, N
         return {"duration": duration}
     level = np.array([levels[clip.key] for clip in clips])[:, None]
     return {"duration": duration, "level": level, "both": np.hstack([duration, level])}
-
-
-def _reason(clips: Sequence[Clip], facts: ClipFacts, levels: Mapping[str, float] | None) -> str:
-    """Return why no level is given; "" if it is given, or if no recordings are read."""
-    if levels is None or all(clip.key in levels for clip in clips):
-        return ""
-    return NOT_MEASURED if len(facts.clips) > MOST_MEASURED else NOT_FOUND

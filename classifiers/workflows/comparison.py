@@ -24,7 +24,6 @@ from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
-from .copy_search import FILE as COPIES_FILE
 from .copy_search import search_copies
 from .head_choice import chosen_heads
 
@@ -68,8 +67,7 @@ def run_comparison(
     ]
     for line in without_inner_folds(predictions):
         log(f"note: {line}.")
-    extra_files = {COPIES_FILE: copies.to_csv()} if len(copies.pairs) else {}
-    return save_run(artifacts, predictions, asdict(config), labels, jobs, extra_files), predictions
+    return save_run(artifacts, predictions, asdict(config), labels, jobs, copies.files()), predictions
 
 
 def without_twins(task: Task, specs: Sequence[Head], log: Log) -> list[Head]:

@@ -52,6 +52,10 @@ class CopySearch:
             f"training and test clips of a fold: {names}{more} ({FILE} in the run folder lists all)"
         )
 
+    def files(self) -> dict[str, str]:
+        """Return near_copies.csv as the text of a file of the run folder; nothing if there is no pair."""
+        return {FILE: self.to_csv()} if len(self.pairs) else {}
+
     def to_csv(self) -> str:
         """Return the text of near_copies.csv, a row for each pair."""
         columns = [column for pair in (self.task.ids, self.task.y, self.task.speakers) for column in pair[self.pairs].T]

@@ -32,7 +32,6 @@ from ..evaluation.run_folder import new_run_folder, write_run
 from ..reporting.figures import save_cross_figure
 from .comparison import load_tasks
 from .configurations import ComparisonConfig, CrossConfig
-from .copy_search import FILE as COPIES_FILE
 from .copy_search import search_copies
 from .head_choice import chosen_heads
 
@@ -85,8 +84,7 @@ def cross(
         for p in run_folds(pair.task, some, pair.splits, pair.protocol, jobs, progress, cluster)
     ]
     rows = [_row(pair, p) for pair, p in made]
-    extra_files = {COPIES_FILE: copies.to_csv()} if len(copies.pairs) else {}
-    return _save(artifacts, config, [p for _, p in made], rows, work[0][0], extra_files), rows
+    return _save(artifacts, config, [p for _, p in made], rows, work[0][0], copies.files()), rows
 
 
 def _datasets(artifacts: Artifacts, names: Sequence[str]) -> list[str]:

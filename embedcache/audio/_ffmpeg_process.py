@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
+from . import formats
+
 # Demuxers that read sound from one file. Others, such as those of playlists, would open further files or addresses.
 DEMUXERS = "mp3,aac,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,flac,wav,w64,caf,asf,amr,avi,flv,mpegts,mpeg,ac3,eac3"
 DIVISORS = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
@@ -85,42 +87,16 @@ def _declared_seconds(container: Any, stream: Any, data: bytes) -> float:
     FFmpeg takes the duration of Ogg and MP4 files from what is left of a damaged file. They also declare it themselves.
     """
     name = container.format.name
-    if name in ESTIMATED and not (name == "mp3" and _has_frame_count(data)):
+    if name in ESTIMATED and not (name == "mp3" and formats.has_frame_count(data)):
         return 0.0
     seconds = [max(0.0, (container.duration or 0) / 1e6)]
     if stream.duration is not None and stream.time_base is not None:
         seconds.append(float(stream.duration * stream.time_base))
     if name == "ogg":
-        seconds.append(_last_ogg_position(data) / (stream.rate or 48_000))
+        seconds.append(formats.last_ogg_position(data) / (stream.rate or 48_000))
     if data[4:8] == b"ftyp":
-        seconds.append(_mp4_seconds(data))
+        seconds.append(formats.mp4_seconds(data))
     return max(seconds)
-
-
-def _has_frame_count(data: bytes) -> bool:
-    """Whether the first frame of an MP3 file declares the number of frames."""
-    head = data[: 1 << 20]
-    return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-def _last_ogg_position(data: bytes) -> int:
-    """Return the number of samples up to the end of the last page of an Ogg file (RFC 3533), 8 bytes in its header."""
-    at = data.rfind(b"OggS")
-    return max(0, int.from_bytes(data[at + 6 : at + 14], "little", signed=True))
-
-
-def _mp4_seconds(data: bytes) -> float:
-    """Return the longest duration in the headers of an MP4 file and its tracks (ISO/IEC 14496-12); 0 for none."""
-    return max(_mp4_duration(data, data.find(name)) for name in (b"mvhd", b"mdhd"))
-
-
-def _mp4_duration(data: bytes, at: int) -> float:
-    """Return the duration in the box whose name is at an offset; 0 if there is none, as in fragments of a stream."""
-    size = 8 if data[at + 4 : at + 5] == b"\x01" else 4
-    begin = at + 8 + 2 * size  # after version, flags and two dates
-    scale = int.from_bytes(data[begin : begin + 4], "big")
-    duration = int.from_bytes(data[begin + 4 : begin + 4 + size], "big")
-    return duration / scale if at > 0 and scale and duration < 1 << 8 * size - 1 else 0.0
 
 
 def answers(requests: BinaryIO, out: BinaryIO, max_samples: int, max_seconds: float) -> None:

@@ -67,7 +67,7 @@ STARTS = (
     (0, b"OggS", ".ogg"),
     (0, b"FORM", ".aiff"),
     (4, b"ftyp", ".m4a"),
-    (0, b"\x1aE\xdf\xa3", ".webm"),
+    (0, formats.EBML, ".webm"),
 )
 
 

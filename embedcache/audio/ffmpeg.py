@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError
+from .formats import EBML
 
 # Offset and first bytes of containers, for messages.
-CONTAINERS = ((4, b"ftyp", "MP4 or QuickTime"), (0, b"\x1aE\xdf\xa3", "Matroska or WebM"), (8, b"AVI ", "an AVI video"))
+CONTAINERS = ((4, b"ftyp", "MP4 or QuickTime"), (0, EBML, "Matroska or WebM"), (8, b"AVI ", "an AVI video"))
 TIMEOUT = 300.0  # seconds after which a file counts as one that FFmpeg cannot finish; an hour of AAC takes about 10 s
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 # Formats whose samples libsndfile decodes exactly, by libsndfile's names. FFmpeg decodes everything else.
 EXACT = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "AIFF", "AU"})
@@ -109,6 +110,32 @@ def flac_with_length(data: bytes, n_samples: int) -> bytes:
     return data[:18] + number.to_bytes(8, "big") + data[26:]
 
 
+def has_frame_count(data: bytes) -> bool:
+    """Whether the first frame of an MP3 file declares the number of frames."""
+    head = data[: 1 << 20]
+    return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def last_ogg_position(data: bytes) -> int:
+    """Return the number of samples up to the end of the last page of an Ogg file (RFC 3533), 8 bytes in its header."""
+    at = data.rfind(b"OggS")
+    return max(0, int.from_bytes(data[at + 6 : at + 14], "little", signed=True))
+
+
+def mp4_seconds(data: bytes) -> float:
+    """Return the longest duration in the headers of an MP4 file and its tracks (ISO/IEC 14496-12); 0 for none."""
+    return max(_mp4_duration(data, data.find(name)) for name in (b"mvhd", b"mdhd"))
+
+
+def _mp4_duration(data: bytes, at: int) -> float:
+    """Return the duration in the box whose name is at an offset; 0 if there is none, as in fragments of a stream."""
+    size = 8 if data[at + 4 : at + 5] == b"\x01" else 4
+    begin = at + 8 + 2 * size  # after version, flags and two dates
+    scale = int.from_bytes(data[begin : begin + 4], "big")
+    duration = int.from_bytes(data[begin + 4 : begin + 4 + size], "big")
+    return duration / scale if at > 0 and scale and duration < 1 << 8 * size - 1 else 0.0
+
+
 def holds_several(data: bytes) -> bool:
     """Whether a second file follows in the same bytes, of the formats in which decoders pass over it."""
     if data[:4] == b"fLaC":
@@ -143,7 +170,7 @@ def is_cut(data: bytes) -> bool:
     if data[4:8] == b"ftyp":
         return any(name in (b"moov", b"moof", b"mdat") and end > len(data) for name, _, end in _boxes(data))
     if data[:4] == b"FORM":
-        return any(name == b"SSND" and begin + size > len(data) for name, begin, size in _iff_chunks(data))
+        return any(name == b"SSND" and begin + size > len(data) for name, begin, size in _chunks(data, order="big"))
     return _mp3_is_cut(data)
 
 
@@ -161,10 +188,12 @@ def _is_wav(data: bytes) -> bool:
     return data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE"
 
 
-def _chunks(data: bytes, begin: int = 12) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, the offset of the content and the declared size of the chunks of a RIFF file."""
+def _chunks(
+    data: bytes, begin: int = 12, order: Literal["little", "big"] = "little"
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, offset of the content and declared size of the chunks of a RIFF file; of an AIFF file with "big"."""
     while len(data) >= begin + 8:
-        size = int.from_bytes(data[begin + 4 : begin + 8], "little")
+        size = int.from_bytes(data[begin + 4 : begin + 8], order)
         yield data[begin : begin + 4], begin + 8, size
         begin += 8 + size + size % 2
 
@@ -201,14 +230,6 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         yield data[begin + 4 : begin + 8], begin, end
         begin = end
-
-
-def _iff_chunks(data: bytes, begin: int = 12) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, the offset of the content and the declared size of the chunks of an AIFF file."""
-    while len(data) >= begin + 8:
-        size = int.from_bytes(data[begin + 4 : begin + 8], "big")
-        yield data[begin : begin + 4], begin + 8, size
-        begin += 8 + size + size % 2
 
 
 # Bit rates in kbit/s and sample rates in Hz of layer III, by index in the header of a frame (ISO/IEC 11172-3, 13818-3).
