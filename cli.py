@@ -326,7 +326,10 @@ def finetune(
     if root and len(split_names(dataset)) != 1:
         raise typer.BadParameter("--root is the folder of one dataset. Name that dataset with --dataset.")
     place = Artifacts.at(artifacts)
-    names = tuple(dataset_manifest(name, place, root, terminal).dataset for name in split_names(dataset))
+    manifests = [dataset_manifest(name, place, root, terminal) for name in split_names(dataset)]
+    for line in (line for manifest in manifests for line in manifest.notes):
+        note(f"note: {line}")
+    names = tuple(manifest.dataset for manifest in manifests)
     request = FinetuneConfig(names, encoder, protocol, folds, labels, config, same_names)
     try:
         result = run(place, request, out, device, resume, terminal, note)

@@ -19,11 +19,21 @@ from .registry import Registry
 
 # Audio formats that cannot be decoded. Files with these suffixes are reported as errors instead of being ignored.
 UNREAD = frozenset({".w64", ".ra", ".rm"})
+# Folders that macOS, Windows, Linux and Synology make: copies, deleted files, indexes. They contain no clips.
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "@eaDir"})
 FOLDS = 5  # folds of `ser compare` by default
 SAMPLE = 200  # number of file names from which the dataset of a tree is recognised
 
 Folds = tuple[tuple[str, ...], ...]  # for each fold, the speakers or clip ids that are tested
 Parse = Callable[[re.Match[str], Path], Clip | None]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The clips that were found, and notes on what was assumed, a sentence each."""
+
+    clips: list[Clip]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Dataset:
     citation: str
     source: str  # URL from which the dataset can be obtained
     layout: str  # description of the file names, for messages
-    scan: Callable[[Path], list[Clip]]  # folder -> clips; raises DataError
+    scan: Callable[[Path], list[Clip] | Scanned]  # folder -> clips, with notes if there are any; raises DataError
     labels: tuple[str, ...] = ()  # labels of the dataset; () if the data decide
     n_clips: int | None = None  # published number of clips
     n_speakers: int | None = None  # published number of speakers
@@ -88,14 +98,15 @@ class Dataset:
         missing, has no clips, holds a file that does not belong to the dataset, or holds another dataset.
         """
         root = find_root(self, root)
-        clips = sorted(self._scan(root), key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
+        scanned = self._scan(root)
+        clips = sorted(scanned.clips, key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
         if not clips:
             raise DataError(f"{root}: no {self.name} clips in it; wanted {self.layout}.\n{self.how_to_get()}")
         language = {"language": self.language} if self.language else {}
         clips = [replace(clip, extra={**language, **clip.extra}) for clip in clips]
         if not keep_known_faults:
             clips = [self._mark_known_fault(clip) for clip in clips]
-        return Manifest(clips[0].dataset, tuple(clips))
+        return Manifest(clips[0].dataset, tuple(clips), scanned.notes)
 
     def how_to_get(self) -> str:
         """Return a sentence with the source of the recordings, their licence and the way to get them."""
@@ -104,19 +115,23 @@ class Dataset:
             advice = f" Fetch it with `ser download {self.name}`."
         return f"{self.title}: {self.source} ({self.licence}).{advice}"
 
-    def _scan(self, root: Path) -> list[Clip]:
+    def _scan(self, root: Path) -> Scanned:
         """Return the clips of a tree. Raises DataError if the tree is another dataset's, or as `scan` does."""
         fault = None
         try:
-            if clips := self.scan(root):
-                return clips
+            found = self.scan(root)
+            scanned = found if isinstance(found, Scanned) else Scanned(found)
+            if scanned.clips:
+                return scanned
         except DataError as error:
             fault = error
+        if fault and (mixture := _mixture_message(root)):
+            raise DataError(mixture) from fault
         if other := recognise_dataset(root, exclude=self.names):
             raise DataError(_wrong_dataset_message(root, self, other)) from fault
         if fault:
             raise fault
-        return []
+        return Scanned([])
 
     def _mark_known_fault(self, clip: Clip) -> Clip:
         """Return the clip, marked as skipped if it has a known fault and is left out by default."""
@@ -176,7 +191,8 @@ def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
     """Yield every audio file below `root`, sorted by name within each folder; also video files if `videos`.
 
     Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored. Raises
-    DataError for a folder that cannot be listed.
+    DataError for a folder that cannot be listed, and for a link that was to a folder, as far as its name tells, and
+    that leads nowhere.
     """
     suffixes = SUFFIXES | UNREAD | (VIDEOS if videos else frozenset())
     ancestors_of: dict[str, frozenset[str]] = {}  # folder -> real paths of the folders on the path to it
@@ -186,9 +202,12 @@ def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
             name for name in subfolders if not _is_hidden(name) and not _leads_back(folder, name, visited)
         )
         ancestors_of |= {os.path.join(folder, name): visited for name in subfolders}  # noqa: PTH118
-        for name in sorted(names):
-            if not _is_hidden(name) and Path(name).suffix.lower() in suffixes:
-                yield Path(folder, name)
+        for name in sorted(name for name in names if not _is_hidden(name)):
+            path = Path(folder, name)
+            if path.suffix.lower() in suffixes:
+                yield path
+            elif path.is_symlink() and not (path.suffix.strip(".0123456789") or path.exists()):
+                raise DataError(f"{path}: links to {path.readlink()}, where nothing is. Mend or remove the link.")
 
 
 def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], videos: bool = False) -> list[Clip]:
@@ -258,6 +277,19 @@ def _wrong_dataset_message(root: Path, wanted: Dataset, other: Dataset) -> str:
     return f"{root}: this looks like {other.title}, not {wanted.title}. Use --dataset {other.name}, or another --root."
 
 
+def _mixture_message(root: Path) -> str:
+    """Return the error message for a tree that holds files of several datasets; "" for any other tree."""
+    short_names = [_short_name(path) for path in audio_files(root)]
+    counts = {spec: sum(map(bool, map(spec.names.search, short_names))) for spec in registry.all() if spec.names}
+    found = {spec.names: f"{n} of {spec.title}" for spec, n in reversed(counts.items()) if n}  # speech before song
+    if len(found) < 2:
+        return ""
+    return (
+        f"{root}: holds several datasets: {', '.join(sorted(found.values()))}. Give each dataset a folder of its own, "
+        "and name that folder with --root."
+    )
+
+
 def _refuse_unusable(path: Path) -> None:
     """Raise ValueError if the format of an audio file cannot be decoded or its path is not valid UTF-8."""
     if path.suffix.lower() in UNREAD:
@@ -287,5 +319,5 @@ def _leads_back(folder: str, name: str, visited: frozenset[str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden by its name; macOS's `._clip.wav` and `__MACOSX` contain no audio."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether a file or folder is hidden by its name, or belongs to an operating system, as macOS's `._clip.wav`."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS

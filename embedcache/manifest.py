@@ -10,21 +10,15 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from .errors import DataError, complain
 from .files.atomic import atomic_write
-from .files.untrusted import check_file
-from .text import count, normal_name
+from .files.tables import read_rows
+from .text import count, normal_name, quoted
 
-# Size limits of a CSV file. A run of 7,000 clips, ten seeds, five heads and eight encoders has 3 million rows, 0.4 GB.
-MAX_BYTES, MAX_ROWS = 1 << 29, 4_000_000
-# Size limit of a cell, in characters. A path may have 4096, and the text of a minute of speech has about 1,000. The
-# limit saves memory, since numpy makes all cells of a column as wide as the widest cell.
-MAX_CELL = 8192
 SKIPPED = "skipped"  # extra column with the reason why a clip has no vector
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
@@ -33,6 +27,21 @@ OWN = "folder-"  # start of the names of datasets that are a folder or a CSV of 
 # name that is read the wrong way round, gives 1; two clips of each speaker, which are few already, give 0.5.
 MIN_CLIPS, MAX_SPEAKERS_PER_CLIP = 10, 0.8
 COLUMNS = ("dataset", "clip_id", "path", "label", "speaker", "gender", "key", "seconds")
+# Other names of columns in tables that people and other programs write, by their letters and digits.
+SYNONYMS = {
+    column: tuple(others.split())
+    for column, others in {
+        "path": "file filename filepath wav wavfile wavpath audio audiofile audiopath recording",
+        "label": "emotion emo emotionlabel emoclass class target",
+        "speaker": "speakerid speakername spk spkid spkr spkrid actor actorid subject subjectid participant",
+        "gender": "sex speakergender",
+        "clip_id": "clip utt uttid utteranceid",
+        "text": "transcript transcription sentence utterance statement",
+        "session": "sessionid",
+        "language": "lang",
+        "channel": "",
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class Manifest:
 
     dataset: str
     clips: tuple[Clip, ...]
+    notes: tuple[str, ...] = ()  # what was assumed when the dataset was scanned, a sentence each; not stored
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -130,7 +140,7 @@ class Manifest:
             names[normal_name(name)].append(name)
         for spellings in names.values():
             if len(spellings) > 1:
-                yield " and ".join(f"{_quoted(s)} ({count(len(clips[s]), 'clip')}: {clips[s][0]})" for s in spellings)
+                yield " and ".join(f"{quoted(s)} ({count(len(clips[s]), 'clip')}: {clips[s][0]})" for s in spellings)
 
     def _shared_recordings(self) -> Iterator[str]:
         """Yield a line for each clip that has the recording of an earlier clip, but another speaker."""
@@ -215,49 +225,12 @@ class Manifest:
         reasons = {(clip.clip_id, clip.key): clip.extra[SKIPPED] for clip in old.skipped}
         skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}
         clips = (_mark_skipped(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips)
-        return Manifest(self.dataset, tuple(clips))
+        return replace(self, clips=tuple(clips))
 
 
 def are_clips_as_speakers(n_speakers: int, n_recordings: int) -> bool:
     """Whether there are nearly as many speakers as recordings, so that the speakers may be names of clips."""
     return n_recordings >= MIN_CLIPS and n_speakers > MAX_SPEAKERS_PER_CLIP * n_recordings
-
-
-def read_rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, each as a mapping from column to cell.
-
-    The first line holds the columns. In a row with fewer cells, missing cells of `required` columns are "", and other
-    missing columns are absent. Empty lines are ignored. Raises DataError if the file cannot be read, lacks a required
-    column, or is larger than MAX_BYTES, MAX_ROWS or MAX_CELL allow.
-    """
-    required = tuple(required)
-    check_file(path, MAX_BYTES, DataError)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            if missing := [column for column in required if column not in header]:
-                first_line = ", ".join(header)[:MAX_CELL] or "nothing"
-                raise DataError(f"{path}: no column {', '.join(missing)}; its first line holds {first_line}.")
-            rows = [_make_row(header, required, cells) for cells in islice(reader, MAX_ROWS + 1) if cells]
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: the file is not UTF-8, or a cell is too long
-        raise DataError(f"{path}: cannot be read as CSV: {error}.") from error
-    if len(rows) > MAX_ROWS:
-        raise DataError(f"{path}: has more than {MAX_ROWS:,} rows. Split the file.")
-    return rows
-
-
-def _make_row(header: Sequence[str], required: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    """Return a row as a mapping from column to cell. Raises ValueError if a cell is longer than MAX_CELL."""
-    if (longest := max(map(len, cells))) > MAX_CELL:
-        raise ValueError(f"a cell has {longest:,} characters; wanted at most {MAX_CELL:,}")
-    row = {name: cell for name, cell in zip(header, cells, strict=False) if name}
-    return dict.fromkeys(required, "") | row
-
-
-def _quoted(name: str) -> str:
-    """Return a name in quotes, with the escapes of its characters if a reader may not see in what it differs."""
-    return repr(name) if name.isascii() else f"{name!r} = {name!a}"
 
 
 def _mark_skipped(clip: Clip, reason: str | None) -> Clip:

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -30,6 +31,11 @@ def examples(texts: Sequence[str], most: int = 3) -> str:
     return f"{', '.join(texts[:most])}{more}"
 
 
+def quoted(name: str) -> str:
+    """Return a name in quotes, with the escapes of its characters if a reader may not see in what it differs."""
+    return repr(name) if name.isascii() else f"{name!r} = {name!a}"
+
+
 def normal_name(name: str) -> str:
     """Return the form in which the names of speakers are compared; names with the same form are one person's.
 
@@ -42,11 +48,33 @@ def normal_name(name: str) -> str:
     return name
 
 
+def common_spellings(names: Sequence[str]) -> dict[str, str]:
+    """Return name -> spelling for the names that are to be replaced, so that names with one `normal_name` are equal.
+
+    The spelling is the most frequent one, without characters that are not seen; of equally frequent ones the shortest,
+    then the one in lower case: `Sad, sad, sad, happy` gives `{"Sad": "sad"}`.
+    """
+    times = Counter(names)
+    groups = defaultdict(list)
+    for name in times:
+        groups[normal_name(name)].append(name)
+    chosen: dict[str, str] = {}
+    for group in groups.values():
+        common = min(group, key=lambda name: (-times[name], len(name), name != name.lower(), name))
+        seen = _without_unseen(" ".join(unicodedata.normalize("NFC", common).split()))
+        chosen |= {name: seen for name in group if name != seen and seen}
+    return chosen
+
+
+def _without_unseen(text: str) -> str:
+    text = UNSEEN.sub("", text)
+    return "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cf")).strip()
+
+
 def _simplify(name: str) -> str:
     # Decomposed first, as Unicode's definition of caseless matching (D145): folding case may reorder marks.
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
-    text = UNSEEN.sub("", " ".join(text.split()))
-    text = "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cf"))
+    text = _without_unseen(" ".join(text.split()))
     text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
     whole = WHOLE_NUMBER.fullmatch(text)
     return LEADING_ZEROS.sub("", whole[1] if whole else text)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from embedcache import DataError, UnknownName
 from embedcache.errors import complain
-from embedcache.manifest import Clip, read_rows
+from embedcache.files.tables import read_table
+from embedcache.manifest import Clip
 
 from .csv_text import csv_text
 
@@ -96,13 +97,13 @@ def _rule_of_view(view: str, clips: Sequence[Clip]) -> LabelRule:
         return _read_rule(Path(view), clips)
     if view not in VIEWS:
         raise UnknownName("label view", view, [NATIVE, *VIEWS], "A CSV file with the columns from,to works too")
-    _require_targets(clips, EMOTIONS, f"--labels {view}")
+    _require_targets(clips, EMOTIONS, f"--labels {view}", str.lower)
     return VIEWS[view](clips)
 
 
 def _keep_emotions(emotions: Sequence[str]) -> Callable[[Sequence[Clip]], LabelRule]:
     targets = {word: emotion for word, emotion in EMOTIONS.items() if emotion in emotions}
-    return lambda clips: lambda clip: targets.get(clip.label, "")
+    return lambda clips: lambda clip: targets.get(clip.label.lower(), "")
 
 
 def _combine_gender_and_emotion(clips: Sequence[Clip]) -> LabelRule:
@@ -112,11 +113,14 @@ def _combine_gender_and_emotion(clips: Sequence[Clip]) -> LabelRule:
         advice = "Write female or male into the gender column of a CSV, or choose another label view."
         raise DataError(complain("--labels gender-emotion needs the gender of every speaker", complaints, advice))
     targets = {word: emotion for word, emotion in EMOTIONS.items() if emotion in SEVEN} | {"calm": "neutral"}
-    return lambda clip: f"{GENDERS[clip.gender.lower()]}_{targets[clip.label]}" if clip.label in targets else ""
+    return lambda clip: (
+        f"{GENDERS[clip.gender.lower()]}_{targets[clip.label.lower()]}" if clip.label.lower() in targets else ""
+    )
 
 
 def _read_rule(path: Path, clips: Sequence[Clip]) -> LabelRule:
-    rows = list(dict.fromkeys((row["from"].strip(), row["to"].strip()) for row in read_rows(path, ("from", "to"))))
+    table = read_table(path, {}, ("from", "to"))
+    rows = list(dict.fromkeys((row.cells["from"], row.cells["to"]) for row in table.rows))
     targets = {label: "" if target.lower() == DROP else target for label, target in rows}
     faults = [f"'{label}' has no target" for label, target in rows if label and not target]
     faults += [f"'{label}' has {n} targets" for label, n in Counter(label for label, _ in rows).items() if n > 1]
@@ -127,8 +131,13 @@ def _read_rule(path: Path, clips: Sequence[Clip]) -> LabelRule:
     return lambda clip: targets[clip.label]
 
 
-def _require_targets(clips: Sequence[Clip], targets: Mapping[str, str], source: str) -> None:
-    missing = sorted({f"'{clip.label}' (dataset '{clip.dataset}')" for clip in clips if clip.label not in targets})
+def _require_targets(
+    clips: Sequence[Clip], targets: Mapping[str, str], source: str, form: Callable[[str], str] = str
+) -> None:
+    """Raise DataError if a label, in the given form, has no target."""
+    missing = sorted(
+        {f"'{clip.label}' (dataset '{clip.dataset}')" for clip in clips if form(clip.label) not in targets}
+    )
     if missing:
         raise DataError(
             f"{source} has no target for: {', '.join(missing)}. Use --labels FILE.csv with rows `from,to`, where the "
@@ -140,7 +149,7 @@ def synonyms(labels: Labels) -> list[str]:
     """Return a note for each emotion that has several spellings in a view, as in a union of datasets."""
     spellings: dict[str, set[str]] = {}
     for change in labels.changes:
-        spellings.setdefault(EMOTIONS.get(change.becomes, ""), set()).add(change.becomes)
+        spellings.setdefault(EMOTIONS.get(change.becomes.lower(), ""), set()).add(change.becomes)
     several = [sorted(words) for emotion, words in spellings.items() if emotion and len(words) > 1]
     quoted = [" and ".join(f"'{word}'" for word in words) for words in several]
     return [f"the labels {words} name one emotion; use --labels emotion to join them" for words in quoted]

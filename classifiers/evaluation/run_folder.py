@@ -29,8 +29,8 @@ from embedcache import Artifacts, DataError, UnknownName, __version__
 from embedcache.encoder import Log, no_log
 from embedcache.errors import complain
 from embedcache.files.atomic import atomic_write
+from embedcache.files.tables import read_rows
 from embedcache.files.untrusted import read_json, wrong_types
-from embedcache.manifest import read_rows
 
 from ..data.labels import Labels
 from ..data.task import Strings

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from embedcache.manifest import read_rows
+from embedcache.files.tables import read_rows
 from embedcache.terminal import print_table
 from embedcache.text import count
 

@@ -46,6 +46,7 @@ class AuditInput:
     checksums: Mapping[str, str]  # clip id -> published SHA-256; empty if none are published
     other_audio: tuple[Path, ...] = ()  # audio files below the root that are not clips of the dataset
     speakers_are_clips: bool = False  # whether the user says that each clip is of another person
+    assumptions: tuple[str, ...] = ()  # what was assumed when the folder was scanned
 
     @property
     def readable(self) -> Iterator[Measurement]:
@@ -118,6 +119,10 @@ def _find_spellings(data: AuditInput) -> Iterator[Hit]:
 def _find_clips_as_speakers(data: AuditInput) -> Iterator[Hit]:
     if not data.speakers_are_clips and (doubt := data.manifest.doubt_about_speakers()):
         yield (), doubt
+
+
+def _find_assumptions(data: AuditInput) -> Iterator[Hit]:
+    yield from (((), line) for line in data.assumptions)
 
 
 def _find_second_copies(data: AuditInput) -> Iterator[Hit]:
@@ -339,6 +344,7 @@ CHECKS = (
         _find_identical,
         may_be_published=True,
     ),
+    Check("assumed", NOTE, "Names and tables were read in this way. Correct them if this is wrong.", _find_assumptions),
     Check(
         "second copy",
         NOTE,

@@ -76,11 +76,12 @@ def audit(
     not parse, or if it holds another dataset.
     """
     root = find_root(spec, root)
-    clips = spec.manifest(root, keep_known_faults=True).clips
+    scanned = spec.manifest(root, keep_known_faults=True)
+    clips = scanned.clips
     files = measure_all(clips, progress)
     checksums = spec.checksums() if spec.checksums else {}
     own, other = _without_second_copies(files), _find_other_audio(root, clips)
-    data = AuditInput(spec, root, files, own, checksums, other, speakers_are_clips)
+    data = AuditInput(spec, root, files, own, checksums, other, speakers_are_clips, scanned.notes)
     faulty = {clip_id for fault in spec.known_faults if fault.left_out for clip_id in fault.clips}
     left_out = set() if keep_known_faults else faulty & data.ids
     return _summarize(data, run_checks(data, keep_known_faults), left_out)

@@ -21,7 +21,7 @@ from ..dataset import registry
 from ..errors import AudioError, DataError, complain
 from ..files.atomic import atomic_write
 from ..files.stamps import is_settled, stamp
-from ..files.untrusted import read_json
+from ..files.untrusted import read_json, why_unreadable
 from ..manifest import SKIPPED, Clip, Manifest
 from ..progress import Progress, silent
 
@@ -55,9 +55,8 @@ class KeyMemo:
         try:
             current = stamp(path)
         except OSError as error:
-            return FileFacts(
-                "", 0.0, f"{path}: cannot be read: {error.strerror or error}. Check the path and its permissions."
-            )
+            reason = why_unreadable(path, error)
+            return FileFacts("", 0.0, f"{path}: cannot be read: {reason}. Check the path and its permissions.")
         match self._entries.get(path):
             case [*stored, str(key), float(seconds)] if tuple(stored) == current:
                 return FileFacts(key, seconds)
@@ -96,7 +95,7 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
             clips.append(_with_facts(clip, facts))
             advance(1)
     memo.save()
-    return Manifest(manifest.dataset, tuple(_without_duplicates(clips)))
+    return replace(manifest, clips=tuple(_without_duplicates(clips)))
 
 
 def keyed_manifest(

@@ -73,7 +73,7 @@ def extract_dataset(
     manifest = keyed_manifest(scanned, artifacts, progress, speakers_are_clips)
     before = _listed_before(artifacts, manifest)
     result = extract_manifest(artifacts, manifest, loaded, views, skip_bad, augmentation, progress, loop)
-    return replace(result, notes=tuple(_notes(artifacts, result.manifest, before, spec.n_clips)))
+    return replace(result, notes=(*scanned.notes, *_notes(artifacts, result.manifest, before, spec.n_clips)))
 
 
 def extract_manifest(

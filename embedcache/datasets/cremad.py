@@ -11,11 +11,12 @@ import functools
 import re
 from pathlib import Path
 
-from ..dataset import Dataset, KnownFault, scan_names
-from ..manifest import Clip, read_rows
+from ..dataset import Dataset, KnownFault, Scanned, scan_names
+from ..files.tables import read_rows
+from ..manifest import Clip
 from . import _folds, _remotes
 
-NAME = re.compile(r"/(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})$")
+NAME = re.compile(r"/(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})$", re.IGNORECASE)
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}  # XX: unspecified
@@ -53,7 +54,7 @@ def clip(match: re.Match[str], path: Path, genders: dict[str, str]) -> Clip | No
     """
     if path.parent.name == "AudioMP3" and path.parent.with_name("AudioWAV").is_dir():
         return None
-    actor, sentence, emotion, written = match.groups()
+    actor, sentence, emotion, written = (code.upper() for code in match.groups())
     level = RENAMED.get(written, written)
     for code, codes in ((actor, genders), (sentence, SENTENCES), (emotion, EMOTIONS), (level, LEVELS)):
         if code not in codes:
@@ -63,9 +64,11 @@ def clip(match: re.Match[str], path: Path, genders: dict[str, str]) -> Clip | No
     return Clip("cremad", clip_id, str(path), EMOTIONS[emotion], actor, genders[actor], extra)
 
 
-def scan(root: Path) -> list[Clip]:
+def scan(root: Path) -> Scanned:
     """Return all clips below `root`. Raises DataError if a file name is not one of CREMA-D."""
-    return scan_names(root, LAYOUT, NAME, functools.partial(clip, genders=ACTORS | _read_demographics(root)))
+    clips = scan_names(root, LAYOUT, NAME, functools.partial(clip, genders=ACTORS | _read_demographics(root)))
+    first_names = {Path(c.path).stem: c.clip_id for c in clips if Path(c.path).stem.upper().endswith("_X")}
+    return Scanned(clips, tuple(f"{old} is {new}, as it is called today." for old, new in first_names.items()))
 
 
 def _read_demographics(root: Path) -> dict[str, str]:

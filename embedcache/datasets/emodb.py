@@ -24,7 +24,7 @@ EMOTIONS = {  # initials of the German words Wut, Langeweile, Ekel, Angst, Freud
 }
 MEN = frozenset(("03", "10", "11", "12", "15"))
 SPEAKERS = {s: "male" if s in MEN else "female" for s in ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]}
-NAME = re.compile(rf"/(\d\d)([ab]\d\d)([{''.join(EMOTIONS)}])([a-z]?)$")
+NAME = re.compile(rf"/(\d\d)([ab]\d\d)([{''.join(EMOTIONS)}])([a-z]?)$", re.IGNORECASE)
 LAYOUT = "names like wav/03a01Fa.wav (speaker, text, emotion, version)"
 
 
@@ -33,8 +33,11 @@ def clip(match: re.Match[str], path: Path) -> Clip:
     speaker, text, emotion, version = match.groups()
     if speaker not in SPEAKERS:
         raise ValueError(f"speaker {speaker}, wanted one of {', '.join(SPEAKERS)}")
+    text, emotion, version = text.lower(), emotion.upper(), version.lower()
     extra = {"text": text, "version": version} if version else {"text": text}
-    return Clip("emodb", path.stem, str(path), EMOTIONS[emotion], speaker, SPEAKERS[speaker], extra)
+    return Clip(
+        "emodb", f"{speaker}{text}{emotion}{version}", str(path), EMOTIONS[emotion], speaker, SPEAKERS[speaker], extra
+    )
 
 
 dataset = Dataset(

@@ -1,33 +1,47 @@
-"""Your own recordings: a tree `<label>/<speaker>_<anything>.wav`, or a CSV with the columns `path, label, speaker`.
+"""Your own recordings: a tree `<label>/<speaker>_<anything>.wav`, or a table with the columns `path, label, speaker`.
 
 In a tree, the label is the name of a file's folder, and the speaker is the part of the file name before the first
-underscore. In a CSV, paths are relative to the folder of the CSV and must stay inside this folder, so that an untrusted
-CSV cannot name other files of this machine. Links inside the folder are followed, wherever they lead. The columns
-`clip_id` and `gender` are used if present. All other columns are copied to the manifest, except those that are filled
-later (`dataset`, `key`, `seconds`, `skipped`, `copy_of`). The manifest is called `folder-<name of the folder or CSV>`,
-so that two collections have two manifests.
+underscore. In a table, paths are relative to the folder of the table and must stay inside this folder, so that an
+untrusted table cannot name other files of this machine. Links inside the folder are followed, wherever they lead. The
+columns `clip_id` and `gender` are used if present, under any name in `SYNONYMS`. All other columns are copied to the
+manifest, except those that are filled later (`dataset`, `key`, `seconds`, `skipped`, `copy_of`), and except those that
+say which part of a recording, or which partition, a row stands for: these are an error, since they are not used.
+
+Labels that differ only in case or form are one label. The manifest is called `folder-<name of the folder or table>`, so
+that two collections have two manifests.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..dataset import Dataset, parse_files, recognise_dataset
+from ..dataset import Dataset, Scanned, parse_files, recognise_dataset
 from ..errors import DataError, complain
-from ..manifest import COLUMNS, COPY_OF, SKIPPED, Clip, read_rows
+from ..files.tables import Row, column_form, read_table
+from ..manifest import COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip
+from ..text import common_spellings, examples, quoted
+from . import _paths
 
 LAYOUT = "a tree <label>/<speaker>_<anything>.wav, or a CSV with the columns path, label, speaker"
+REQUIRED = ("path", "label", "speaker")
+FILLED_LATER = (*COLUMNS, SKIPPED, COPY_OF)
+# Columns of tables, by their letters and digits, that change what a row stands for, and are not used.
+SPANS = ("start", "starttime", "begin", "onset", "end", "endtime", "stop")
+PARTITIONS = ("split", "splitset", "partition", "subset")
 
 
-def scan(root: Path) -> list[Clip]:
-    """Return the clips of a tree or of a CSV file."""
+def scan(root: Path) -> Scanned:
+    """Return the clips of a tree or of a table."""
     name = "folder-" + re.sub(r"[^\w.-]+", "-", root.stem if root.is_file() else root.name)
-    if root.is_file():
-        return _read_csv(root, name)
+    found = _read_table(root, name) if root.is_file() else Scanned(_read_tree(root, name))
+    return _with_common_labels(found)
 
+
+def _read_tree(root: Path, name: str) -> list[Clip]:
     def parse(path: Path) -> Clip:
         speaker, underscore, _ = path.stem.partition("_")
         if path.parent == root:
@@ -41,25 +55,59 @@ def scan(root: Path) -> list[Clip]:
     return parse_files(root, LAYOUT, parse, videos=True)
 
 
-def _read_csv(table: Path, name: str) -> list[Clip]:
-    rows = [
-        {column: value.strip() for column, value in row.items()}
-        for row in read_rows(table, ("path", "label", "speaker"))
-    ]
-    base = table.parent.resolve()
-    faults = [f"row {number}: {fault}" for number, row in enumerate(rows, start=2) for fault in _row_faults(row, base)]
+def _with_common_labels(found: Scanned) -> Scanned:
+    """Return the clips with one spelling for labels that differ only in case or form, and a note on each change."""
+    spellings = common_spellings([clip.label for clip in found.clips])
+    if not spellings:
+        return found
+    changes = examples([f"{quoted(label)} as {quoted(common)}" for label, common in spellings.items()], 8)
+    clips = [replace(clip, label=spellings.get(clip.label, clip.label)) for clip in found.clips]
+    note = f"labels that differ only in case or form are one label: reads {changes}."
+    return Scanned(clips, (*found.notes, note))
+
+
+def _read_table(path: Path, name: str) -> Scanned:
+    table = read_table(path, SYNONYMS, REQUIRED)
+    _refuse_unused(path, table.rows)
+    base = path.parent.resolve()
+    files, notes = _paths.locate([row.cells["path"] for row in table.rows], base)
+    faults = [f"row {row.line}: {fault}" for row in table.rows for fault in _row_faults(row.cells, base, files)]
     if faults:
-        advice = "Correct these rows and try again. The CSV must be in the folder that holds its recordings."
-        raise DataError(complain(f"{table} has faults", faults, advice))
-    return [_make_clip(row, base, name) for row in rows]
+        advice = "Correct these rows and try again. The table must lie in the folder that holds its recordings."
+        raise DataError(complain(f"{path} has faults", faults, advice))
+    clips = [_make_clip(row.cells, base, name, files) for row in table.rows]
+    return Scanned(clips, (*table.notes, *(f"{path}: {note}." for note in notes)))
 
 
-def _row_faults(row: dict[str, str], base: Path) -> Iterator[str]:
-    yield from (f"no {column}" for column in ("path", "label", "speaker") if not row[column])
-    if "\0" in row["path"]:
+def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
+    """Raise DataError if a table has columns that change what a row stands for."""
+    names = rows[0].cells if rows else {}
+    spans = [name for name in names if column_form(name) in SPANS]
+    partitions = [name for name in names if column_form(name) in PARTITIONS]
+    if spans:
+        raise DataError(
+            f"{path}: the column {' and '.join(spans)} would make a row a part of its recording; wanted whole "
+            "recordings. Cut the recordings into one file for each row. If the column means something else, rename it."
+        )
+    if partitions:
+        raise DataError(
+            f"{path}: the column {' and '.join(partitions)} would divide the clips into partitions, which no protocol "
+            "uses. Remove the column and choose a protocol with `ser compare --protocol`. If the column means "
+            "something else, rename it."
+        )
+
+
+def _row_faults(row: Mapping[str, str], base: Path, files: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"no {column}" for column in REQUIRED if not row[column])
+    path = row["path"]
+    if not path or path in files:
+        return
+    if "\0" in path:
         yield "the path contains a NUL character"
-    elif row["path"] and not _is_inside(row["path"], base):
-        yield f"{row['path']} is outside {base}"
+    elif _paths.FOREIGN.match(path):
+        yield f"{path} is a path of another machine; wanted a path relative to {base}"
+    elif not _is_inside(path, base):
+        yield f"{path} is outside {base}"
 
 
 def _is_inside(path: str, base: Path) -> bool:
@@ -71,10 +119,11 @@ def _is_inside(path: str, base: Path) -> bool:
     return inside_by_text or base in Path(os.path.realpath(base / path)).parents
 
 
-def _make_clip(row: dict[str, str], base: Path, name: str) -> Clip:
-    extra = {column: value for column, value in row.items() if column not in (*COLUMNS, SKIPPED, COPY_OF) and value}
-    path = os.path.realpath(base / row["path"])  # not Path.resolve, which raises if links form a circle
-    clip_id = row.get("clip_id") or row["path"]
+def _make_clip(row: Mapping[str, str], base: Path, name: str, files: Mapping[str, str]) -> Clip:
+    extra = {column: value for column, value in row.items() if column not in FILLED_LATER and value}
+    relative = files.get(row["path"], row["path"])
+    path = os.path.realpath(base / relative)  # not Path.resolve, which raises if links form a circle
+    clip_id = row.get("clip_id") or relative
     return Clip(name, clip_id, path, row["label"], row["speaker"], row.get("gender", ""), extra)
 
 

@@ -18,7 +18,9 @@ from ..manifest import Clip
 from . import _folds
 
 DIALOGUE = r"(Ses0[1-5])[FM]_((?:impro|script)\w+?)"
-NAME = re.compile(rf"/{DIALOGUE}(?:_([FM])\d{{3}})?$")  # a name without the last part is that of a whole dialogue
+NAME = re.compile(
+    rf"/{DIALOGUE}(?:_([FM])\d{{3}})?$", re.IGNORECASE
+)  # a name without the last part is that of a whole dialogue
 LINE = re.compile(r"^\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t", re.MULTILINE)
 EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "sad": "sad", "ang": "angry"}
 GENDERS = {"F": "female", "M": "male"}
@@ -34,22 +36,23 @@ def scan(root: Path) -> list[Clip]:
 
     Raises DataError if the category of an utterance is in no evaluation file.
     """
-    categories = dict(_read_categories(root))
+    categories = {name.casefold(): (name, category) for name, category in _read_categories(root)}
 
     def clip(match: re.Match[str], path: Path) -> Clip | None:
         session, style, gender = match.groups()
         if gender is None:
             return None
-        if path.stem not in categories:
+        if path.stem.casefold() not in categories:
             raise ValueError(f"no file {EVALUATIONS} gives its category")
-        category = categories[path.stem]
+        name, category = categories[path.stem.casefold()]
+        session, gender = session.capitalize(), gender.upper()
         extra = {
             "session": session[-1],
-            "style": "scripted" if style.startswith("script") else "improvised",
+            "style": "scripted" if style.lower().startswith("script") else "improvised",
             "category": category,
         }
         label = EMOTIONS.get(category)
-        return Clip("iemocap", path.stem, str(path), label, session + gender, GENDERS[gender], extra) if label else None
+        return Clip("iemocap", name, str(path), label, session + gender, GENDERS[gender], extra) if label else None
 
     return scan_names(root, LAYOUT, NAME, clip)
 

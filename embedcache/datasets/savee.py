@@ -24,7 +24,7 @@ EMOTIONS = {  # two-letter codes first, because NAME tries the codes in this ord
     "h": "happy",
     "n": "neutral",
 }
-NAME = re.compile(rf"(?:^|/)({'|'.join(SPEAKERS)})[_/]({'|'.join(EMOTIONS)})(\d\d)$")
+NAME = re.compile(rf"(?:^|/)({'|'.join(SPEAKERS)})[_/]({'|'.join(EMOTIONS)})(\d\d)$", re.IGNORECASE)
 LAYOUT = "names like AudioData/DC/sa01.wav, or DC_sa01.wav (speaker, emotion, number)"
 
 
@@ -34,6 +34,7 @@ def clip(match: re.Match[str], path: Path) -> Clip:
     Each emotion has its own sentences, so the text is identified by emotion and number.
     """
     speaker, emotion, number = match.groups()
+    speaker, emotion = speaker.upper(), emotion.lower()
     text = f"{emotion}{number}"
     return Clip("savee", f"{speaker}_{text}", str(path), EMOTIONS[emotion], speaker, "male", {"text": text})
 

@@ -25,14 +25,15 @@ EMOTIONS = {
     "sad": "sad",
 }
 SPEAKERS = {"OAF": "OAF", "YAF": "YAF", "OA": "OAF"}  # spelling in file names -> speaker
-NAME = re.compile(rf"/({'|'.join(SPEAKERS)})_([A-Za-z]+)_({'|'.join(EMOTIONS)})$")
+NAME = re.compile(rf"/({'|'.join(SPEAKERS)})_([A-Za-z]+)_({'|'.join(EMOTIONS)})$", re.IGNORECASE)
 LAYOUT = "names like OAF_bite_neutral.wav (speaker_word_emotion)"
 
 
 def clip(match: re.Match[str], path: Path) -> Clip:
     """Return the clip that a file name describes."""
     spelling, word, emotion = match.groups()
-    speaker = SPEAKERS[spelling]
+    speaker, emotion = SPEAKERS[spelling.upper()], emotion.lower()
+    word = word.lower() if word.isupper() else word
     clip_id = f"{speaker}_{word}_{emotion}"
     return Clip("tess", clip_id, str(path), EMOTIONS[emotion], speaker, "female", {"text": word.lower()})
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..encoder import EncoderInfo
-from ..manifest import read_rows
+from ..files.tables import read_rows
 from ..provenance import TrainedOn, whole_corpus
 
 TABLE = Path(__file__).with_suffix(".csv")

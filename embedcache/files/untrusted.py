@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,12 +29,19 @@ def check_file(path: Path, max_bytes: int, kind: type[SerError], advice: str = "
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL character
-        raise kind(f"{path}: cannot be read: {_reason(error)}. {advice}".rstrip()) from error
+        raise kind(f"{path}: cannot be read: {why_unreadable(path, error)}. {advice}".rstrip()) from error
     if not stat.S_ISREG(status.st_mode):
         raise kind(f"{path}: cannot be read: it is a folder, a pipe or a device; wanted a file. {advice}".rstrip())
     if status.st_size > max_bytes:
         raise kind(f"{path}: has {status.st_size:,} bytes; wanted at most {max_bytes:,}. {advice}".rstrip())
     return status.st_size
+
+
+def why_unreadable(path: str | Path, error: Exception) -> str:
+    """Return the reason why a file cannot be read, without a full stop; for a dead link, where it leads."""
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):  # noqa: PTH114
+        return f"it links to {os.readlink(path)}, where nothing is"  # noqa: PTH115
+    return _reason(error)
 
 
 def read_json(path: Path, max_bytes: int, kind: type[SerError], advice: str = "") -> Any:

@@ -29,7 +29,7 @@ def test_a_table_names_no_file_outside_its_folder(tmp_path: Path, path: str) -> 
     write(tmp_path / "secret.wav", noise(0.1))
     write(tmp_path / "mine" / "1.wav", noise(0.1))
     listed = table(tmp_path / "mine" / "my.csv", "1.wav", path)
-    with pytest.raises(DataError, match=r"(?s)row 3: .* is outside .*The CSV must be in the folder") as error:
+    with pytest.raises(DataError, match=r"(?s)row 3: .* is outside .*The table must lie in the folder") as error:
         datasets.get("folder").manifest(listed)
     assert "row 2" not in str(error.value)
 
@@ -70,7 +70,7 @@ TABLES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a cell of 1 MB": (lambda p: table(p, "a" * 1_000_000), "field larger than field limit"),
     "a line that never ends": (lambda p: p.write_text('path,label,speaker\n"' + "x" * 1_000_000), "field larger"),
-    "many columns": (wide, "row 2: no label"),
+    "many columns": (wide, "row 2: 1 cell: x"),
     "a gigabyte": (lambda p: sparse(p, GIB), "has 1,073,741,824 bytes; wanted at most"),
     "no text": (lambda p: p.write_bytes(b"\xff\xfe\0"), "cannot be read as CSV"),
 }

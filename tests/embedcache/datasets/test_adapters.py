@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,31 @@ def test_capital_endings_and_flac_are_the_same_clips(name: str, tmp_path: Path) 
     assert described[0] == described[1]
 
 
+@pytest.mark.parametrize("change", [str.upper, str.lower])
+@pytest.mark.parametrize("name", NAMED)
+def test_names_in_capital_or_small_letters_are_the_same_clips(
+    name: str, tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    root = TREES[name].make(tmp_path / "x")
+    before = read(name, root)
+    for path in sorted(root.rglob("*.wav")):
+        path.rename(path.with_name(change(path.name)))
+    described = [
+        [(c.clip_id, c.label, c.speaker, c.gender, c.extra) for c in m.clips] for m in (before, read(name, root))
+    ]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_tree_of_two_datasets_is_told(name: str, tmp_path: Path) -> None:
+    other = "emodb" if name != "emodb" else "tess"
+    root = TREES[name].make(tmp_path / "x")
+    TREES[other].make(root / "more")
+    for asked in (name, other, "folder"):
+        with pytest.raises(DataError, match=f"holds several datasets: .*{len(TREES[other].files)} of .* Give each"):
+            read(asked, root)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_a_nested_copy_of_the_tree_adds_nothing(name: str, tmp_path: Path) -> None:
     tree = TREES[name]
@@ -104,6 +130,14 @@ def test_cremad_reads_levels_sentences_and_the_actors_table(tmp_path: Path) -> N
     assert (clips["1002_DFA_ANG_XX"].gender, clips["1001_DFA_ANG_XX"].gender) == ("female", "male")
     (root / "VideoDemographics.csv").write_text("ActorID,Age,Sex,Race,Ethnicity\n1001,51,Female,Caucasian,No\n")
     assert {c.gender for c in read("cremad", root / "AudioWAV").clips if c.speaker == "1001"} == {"female"}
+
+
+def test_the_first_name_of_a_clip_of_cremad_is_read_and_said(tmp_path: Path) -> None:
+    for name in ("1040_ITH_SAD_X", "1040_ITH_SAD_XX"):
+        write(tmp_path / name / "AudioWAV" / f"{name}.wav", noise(0.1))
+    first, today = read("cremad", tmp_path / "1040_ITH_SAD_X"), read("cremad", tmp_path / "1040_ITH_SAD_XX")
+    assert [clip.clip_id for clip in first.clips] == [clip.clip_id for clip in today.clips] == ["1040_ITH_SAD_XX"]
+    assert (first.notes, today.notes) == (("1040_ITH_SAD_X is 1040_ITH_SAD_XX, as it is called today.",), ())
 
 
 def test_a_clone_of_cremads_repository_holds_its_clips_once(tmp_path: Path) -> None:

@@ -243,3 +243,22 @@ def test_a_folder_that_may_not_be_listed_is_an_error() -> None:
             list(audio_files(place))
         (place / "sad").chmod(0o755)
         assert len(list(audio_files(place))) == 2
+
+
+@pytest.mark.parametrize("folder", ["__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", ".Trash-1000"])
+def test_what_an_operating_system_leaves_is_passed_over(tree: Path, folder: str) -> None:
+    write(tree / folder / "$R1.wav", noise(0.1))
+    write(tree / "Actor_01" / "._03-01-01-01-01-01-01.wav", noise(0.1))
+    assert len(datasets.get("ravdess").manifest(tree)) == 24
+
+
+def test_a_dead_link_to_a_folder_is_told(tree: Path) -> None:
+    (tree / "Actor_05").symlink_to(tree / "gone")
+    with pytest.raises(DataError, match=r"Actor_05: links to .*gone, where nothing is. Mend or remove the link"):
+        datasets.get("ravdess").manifest(tree)
+
+
+def test_a_dead_link_to_a_file_is_a_clip_that_cannot_be_read(tree: Path) -> None:
+    (tree / "Actor_01" / "03-01-08-01-01-01-01.wav").symlink_to("gone.wav")
+    (clip,) = add_keys(datasets.get("ravdess").manifest(tree)).skipped
+    assert "cannot be read: it links to gone.wav, where nothing is" in clip.extra["skipped"]
