@@ -21,6 +21,7 @@ from embedcache.artifacts import Artifacts
 from embedcache.configuration import options_from, split_names
 from embedcache.errors import AudioError, ConfigError, DataError, SerError, StoreError
 from embedcache.finetune.settings import FinetuneSettings
+from embedcache.manifest import MIX, parse_channel
 from embedcache.progress import terminal
 from embedcache.terminal import console, note, note_skipped, print_extraction, print_table, skipped_lines
 from embedcache.text import count
@@ -60,6 +61,9 @@ DatasetsOption = Annotated[
 ]
 KeepOption = Annotated[
     bool, typer.Option("--keep-known-faults", help="Keep clips with known faults, which are left out by default.")
+]
+ChannelOption = Annotated[
+    str, typer.Option("--channel", help="Channel of the clips: left, right, mix, or a number from 0.", show_default=MIX)
 ]
 SpeakersOption = Annotated[bool, typer.Option("--speakers-are-clips", help="Every clip has its own speaker.")]
 ClusterOption = Annotated[
@@ -205,18 +209,20 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")] = False,
     keep_known_faults: KeepOption = False,
     speakers_are_clips: SpeakersOption = False,
+    channel: ChannelOption = "",
 ) -> None:
     """Check the recordings of a dataset before they are extracted. Exit code 1 if there is a fault."""
     from embedcache import audit as run
     from embedcache import datasets as registry
     from embedcache.auditing.terminal_table import show_audit
 
-    found = run(registry.get(dataset), root, terminal, keep_known_faults, speakers_are_clips)
+    found = run(registry.get(dataset), root, terminal, keep_known_faults, speakers_are_clips, channel)
     if json:
         print(json_module.dumps(found.to_dict(), indent=1), flush=True)
     else:
         show_audit(found, console())
     keep = " --keep-known-faults" * keep_known_faults + " --speakers-are-clips" * speakers_are_clips
+    keep += f" --channel {channel}" if channel else ""
     then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{keep}"
     if found.faults:
         raise DataError(f"{count(len(found.faults), 'fault')}. Correct these faults where possible, then run: {then}")
@@ -238,6 +244,7 @@ def extract(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unusable clips, and list them.")] = False,
     keep_known_faults: KeepOption = False,
     speakers_are_clips: SpeakersOption = False,
+    channel: ChannelOption = "",
     augment: Annotated[
         str | None,
         typer.Option(help="Transforms of augmented copies: noise, pitch, stretch, gain.", show_default="none"),
@@ -262,6 +269,7 @@ def extract(
         skip_bad=skip_bad,
         keep_known_faults=keep_known_faults,
         speakers_are_clips=speakers_are_clips,
+        channel=channel,
         augmentation=Augmentation.from_options(split_names(augment) if augment is not None else None, copies, seed),
         cluster=cluster,
         progress=terminal,
@@ -492,6 +500,7 @@ def predict(
     abstain_below: Annotated[
         float | None, typer.Option(callback=between_0_and_1, help="Confidence below which a prediction is `not sure`.")
     ] = None,
+    channel: ChannelOption = "",
     device: DeviceOption = "auto",
 ) -> None:
     """Print the label and all probabilities of recordings: a table on a terminal, CSV or JSON lines through a pipe."""
@@ -504,7 +513,7 @@ def predict(
     paths, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
     predictor = Predictor.load(model, *(also or []), device=device)
     if rate is None:
-        results = predict_files(predictor, paths, windows, abstain_below, pipe)
+        results = predict_files(predictor, paths, windows, abstain_below, pipe, parse_channel(channel))
     else:
         raw = predict_raw(predictor, pipe or io.BytesIO(), rate, windows, abstain_below)
         results = (FileResult(p.path, (p,)) for p in raw)

@@ -20,6 +20,8 @@ from .files.tables import read_rows
 from .text import count, normal_name, quoted
 
 SKIPPED = "skipped"  # extra column with the reason why a clip has no vector
+CHANNEL = "channel"  # extra column with the number of the channel that is the clip, from 0
+MIX, CHANNELS = "mix", {"left": 0, "right": 1}  # names of the mean of all channels, and of single channels
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
 OWN = "folder-"  # start of the names of datasets that are a folder or a CSV of one's own, not a published corpus
@@ -57,6 +59,12 @@ class Clip:
     extra: Mapping[str, str] = field(default_factory=dict)  # further columns, such as text, intensity or session
     key: str = ""  # SHA-256 of the file's bytes, in hexadecimal; "" before the file is read
     seconds: float = 0.0  # duration in seconds; 0 before the file is read
+
+    @property
+    def channel(self) -> int | None:
+        """The number of the channel that is the clip, from 0; None for the mean of all channels."""
+        number = self.extra.get(CHANNEL, "")
+        return int(number) if number.isascii() and number.isdigit() else None
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,14 @@ class Manifest:
     def is_own(self) -> bool:
         """Whether the dataset is a folder or a CSV of one's own."""
         return self.dataset.startswith(OWN)
+
+    def with_channel(self, name: str) -> Manifest:
+        """Return the manifest with a channel for the clips that have none; "" changes nothing.
+
+        Raises DataError if `name` is not `left`, `right`, `mix` or a number from 0.
+        """
+        channel = channel_column(name)
+        return replace(self, clips=tuple(replace(clip, extra={**channel, **clip.extra}) for clip in self.clips))
 
     def check(self) -> Manifest:
         """Return the manifest itself if it is valid.
@@ -226,6 +242,23 @@ class Manifest:
         skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}
         clips = (_mark_skipped(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips)
         return replace(self, clips=tuple(clips))
+
+
+def channel_column(name: str) -> dict[str, str]:
+    """Return the extra column of a channel by its name; nothing for "". Raises DataError as `parse_channel` does."""
+    number = parse_channel(name)
+    return {CHANNEL: MIX if number is None else str(number)} if name.strip() else {}
+
+
+def parse_channel(text: str) -> int | None:
+    """Return the number of a channel, from 0; None for "" and `mix`, the mean. Raises DataError for another text."""
+    name = text.strip().lower()
+    if name in ("", MIX):
+        return None
+    number = CHANNELS.get(name, int(name) if name.isascii() and name.isdigit() and len(name) < 4 else None)
+    if number is None:
+        raise DataError(f"got the channel '{text}'; wanted left, right, {MIX}, or a number from 0. Correct it.")
+    return number
 
 
 def are_clips_as_speakers(n_speakers: int, n_recordings: int) -> bool:

@@ -65,35 +65,41 @@ def predict_files(
     windows: Windows | None = None,
     abstain_below: float | None = None,
     stdin: BinaryIO | None = None,
+    channel: int | None = None,
 ) -> Iterator[FileResult]:
-    """Yield the result of each file, in order. The path `-` is one audio file on `stdin`."""
+    """Yield the result of each file, in order. The path `-` is one audio file on `stdin`.
+
+    `channel` is the number of the channel to predict, from 0; by default, it is the mean of all channels.
+    """
     pending: list[_PendingFile] = []
     for path in paths:
-        pending.append(_load_pending(predictor, path, windows, stdin))
+        pending.append(_load_pending(predictor, path, windows, stdin, channel))
         if sum(clip.seconds for file in pending for clip in file.clips) >= BATCH_SECONDS:
             yield from _predict_pending(predictor, pending, abstain_below)
             pending = []
     yield from _predict_pending(predictor, pending, abstain_below)
 
 
-def _load_pending(predictor: Predictor, path: str, windows: Windows | None, stdin: BinaryIO | None) -> _PendingFile:
+def _load_pending(
+    predictor: Predictor, path: str, windows: Windows | None, stdin: BinaryIO | None, channel: int | None
+) -> _PendingFile:
     try:
-        clips = predictor.clips(_load_recording(path, stdin), windows)
+        clips = predictor.clips(_load_recording(path, stdin, channel), windows)
     except AudioError as error:
         return _PendingFile(path, fault=str(error))
     return _PendingFile(path, tuple(replace(clip, path=path) for clip in clips))
 
 
-def _load_recording(path: str, stdin: BinaryIO | None) -> Recording:
+def _load_recording(path: str, stdin: BinaryIO | None, channel: int | None) -> Recording:
     if path == STDIN:
         if stdin is None:
             raise AudioError(f"{STDIN}: standard input is closed. Pipe a file into it, or name a file.")
-        return Recording.of(stdin.read(MAX_BYTES), STDIN)
+        return Recording.of(stdin.read(MAX_BYTES), STDIN, channel)
     if Path(path).is_dir():
         raise AudioError(
             f"{path}: the folder has no audio files (.flac, .mp3, .ogg, .wav and others). Name another folder."
         )
-    return Recording.load(path)
+    return Recording.load(path, channel)
 
 
 def _predict_pending(

@@ -11,6 +11,8 @@ import numpy as np
 
 from embedcache.audio.decode import Waveform
 
+from .windows import AudioClip
+
 FRAME = 0.025  # length of the frames whose level is measured, in seconds
 # Measured on every third of RAVDESS's 1440 clips, all acted in quiet rooms: the quietest has 0.35 s above this level.
 AUDIBLE = -60.0  # root-mean-square level above which a frame is audible, in dB of full scale
@@ -32,12 +34,12 @@ def nothing_audible(wave: Waveform, rate: int) -> str:
     return f"Only {seconds * 1000:.0f} ms are louder than {AUDIBLE:.0f} dB of full scale: a click, not speech."
 
 
-def input_notes(seconds: float, rate: int, native_rate: int, used_seconds: float = float("inf")) -> tuple[str, ...]:
+def input_notes(clip: AudioClip, used_seconds: float = float("inf")) -> tuple[str, ...]:
     """Return notes on how a clip differs from the clips that models are trained on.
 
-    `seconds` is the duration of the clip, `rate` the sample rate of the model and `native_rate` that of the recording,
-    in Hz. Models use at most the middle `used_seconds` of a clip.
+    Models use at most the middle `used_seconds` of a clip.
     """
+    seconds, rate, native_rate = clip.seconds, clip.rate, clip.native_rate
     cut = seconds > CUT * used_seconds
     notes = {
         f"Short: the clip lasts {seconds:.2f} s. Record a whole sentence.": seconds < SHORT,
@@ -47,6 +49,8 @@ def input_notes(seconds: float, rate: int, native_rate: int, used_seconds: float
         "changes.": not cut and seconds > LONG,
         f"Narrow: the sample rate of the recording is {native_rate:,} Hz, so it contains nothing above "
         f"{native_rate / 2000:g} kHz.": native_rate < rate,
+        f"Channels: the recording has {clip.channel_doubt}. Their mean was predicted. Choose one channel with "
+        "--channel.": clip.channel_doubt != "",
     }
     return tuple(note for note, applies in notes.items() if applies)
 

@@ -179,7 +179,7 @@ def to_prediction(
         dict(zip(labels, map(float, row), strict=True)),
         clip.begin,
         clip.begin + clip.seconds,
-        (silence,) if silence else input_notes(clip.seconds, clip.rate, clip.native_rate, used_seconds),
+        (silence,) if silence else input_notes(clip, used_seconds),
         not silence,
     )
 

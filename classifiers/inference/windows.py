@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import AudioError, ConfigError, Recording
-from embedcache.audio.decode import MAX_SECONDS, RATES, Waveform, as_waveform, find_sample_fault
+from embedcache.audio.channels import find_channel_fault
+from embedcache.audio.decode import MAX_SECONDS, RATES, Mixdown, Waveform, as_waveform, find_sample_fault, mixdown
 
 from .live_resampling import LiveResampler
 
@@ -67,6 +68,7 @@ class AudioClip:
     native_rate: int  # sample rate of the recording before resampling, in Hz
     path: str = ""  # "" for a waveform that is in no file
     begin: float = 0.0  # start of the window in the recording, in seconds
+    channel_doubt: str = ""  # what the mean of the recording's channels hides, as `find_channel_doubt` says
 
     @property
     def seconds(self) -> float:
@@ -86,8 +88,7 @@ def clip_from_recording(recording: Recording, rate: int, name: str = "") -> Audi
 
     Raises AudioError if the recording cannot be decoded.
     """
-    wave, native_rate = recording.waveform_and_rate(rate)
-    return AudioClip(wave, rate, native_rate, name or str(recording.path))
+    return _clip_of(recording.mixdown(rate), rate, name or str(recording.path))
 
 
 def clip_from_waveform(wave: NDArray[Any], native_rate: int, rate: int, name: str = "") -> AudioClip:
@@ -95,7 +96,16 @@ def clip_from_waveform(wave: NDArray[Any], native_rate: int, rate: int, name: st
 
     Raises AudioError if the array is not a waveform of finite floats.
     """
-    return AudioClip(as_waveform(_check_waveform(wave, native_rate), native_rate, rate), rate, native_rate, name)
+    sound = _check_waveform(wave, native_rate)
+    if sound.shape[1] > len(sound):
+        raise AudioError(f"got {sound.shape}; wanted (samples, channels). Transpose the array.")
+    if fault := find_channel_fault(sound):
+        raise AudioError(f"got a waveform that cannot be used: {fault}. Pass one of the channels.")
+    return _clip_of(mixdown(sound, native_rate, rate), rate, name)
+
+
+def _clip_of(mixed: Mixdown, rate: int, name: str) -> AudioClip:
+    return AudioClip(mixed.wave, rate, mixed.native_rate, name, channel_doubt=mixed.channel_doubt)
 
 
 def decode_pcm16(data: bytes) -> Waveform:

@@ -159,7 +159,7 @@ def _load_manifests(artifacts: Artifacts, dataset: str) -> list[Manifest]:
 
 def _load_audio(clip: Clip) -> ClipAudio:
     try:
-        recording = Recording.load(clip.path)
+        recording = Recording.load(clip.path, clip.channel)
         if recording.key != clip.key:
             return ClipAudio(reason="The file was changed after its extraction: it is a different recording.")
         return ClipAudio(f"data:audio/flac;base64,{b64encode(recording.flac()).decode('ascii')}")

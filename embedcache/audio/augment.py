@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, SerError, UnknownName
-from ..manifest import COPY_OF, Clip, Manifest
+from ..manifest import CHANNEL, COPY_OF, Clip, Manifest
 from ..text import install_hint
 from .decode import Waveform
 
@@ -152,7 +152,8 @@ def _make_copy(clip: Clip, description: str, number: int) -> Clip:
         label=clip.label,
         speaker=clip.speaker,
         gender=clip.gender,
-        extra={COPY_OF: clip.key, TRANSFORM: description},
+        extra={COPY_OF: clip.key, TRANSFORM: description}
+        | {name: value for name, value in clip.extra.items() if name == CHANNEL},
         key=key,
         seconds=clip.seconds / _values(description, key).get("stretch", 1.0),
     )

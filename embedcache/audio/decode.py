@@ -1,10 +1,12 @@
 """Decoding of audio files: the bytes of a file, its content key, and its waveform at the sample rate of an encoder.
 
 A waveform is a mono float32 array of shape (samples,). Samples of integer formats are in [-1, 1]. Channels are mixed to
-mono by their mean, before resampling. Nothing is trimmed, padded or normalised here. libsndfile decodes what it decodes
-exactly (WAV, FLAC and AIFF files of PCM or floats), FFmpeg everything else, by the content of a file and not by its
-name. soxr resamples at its "very high quality" setting. A file is read only once, so its key and its waveform come from
-the same bytes.
+mono by their mean, unless one of them is chosen, before resampling. Nothing is trimmed, padded or normalised here, and
+a constant offset is not removed: encoders that need a mean of zero normalise their input themselves.
+
+libsndfile decodes what it decodes exactly (WAV, FLAC and AIFF files of PCM or floats), FFmpeg everything else, by the
+content of a file and not by its name. soxr resamples at its "very high quality" setting. A file is read only once, so
+its key and its waveform come from the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 
 from ..errors import AudioError
 from ..files.untrusted import check_file
-from . import ffmpeg, formats
+from ..text import count
+from . import channels, ffmpeg, formats
 
 Waveform = NDArray[np.float32]  # (samples,)
 
@@ -72,14 +75,24 @@ STARTS = (
 
 
 @dataclass(frozen=True)
+class Mixdown:
+    """The waveform of a recording, and what cannot be told from the waveform any more."""
+
+    wave: Waveform  # (samples,)
+    native_rate: int  # sample rate of the recording, in Hz
+    channel_doubt: str  # what the mean of the channels hides, as `channels.find_channel_doubt` says
+
+
+@dataclass(frozen=True)
 class Recording:
-    """The bytes of an audio file."""
+    """The bytes of an audio file, and which of its channels are meant."""
 
     path: Path  # path of the file, for messages
     data: bytes  # content of the file
+    channel: int | None = None  # number of the channel, from 0; None for the mean of all channels
 
     @classmethod
-    def load(cls, path: str | Path) -> Recording:
+    def load(cls, path: str | Path, channel: int | None = None) -> Recording:
         """Read a file.
 
         Raises AudioError if the file cannot be read, is empty, is larger than MAX_BYTES or is a git-LFS pointer.
@@ -92,10 +105,10 @@ class Recording:
             data = path.read_bytes()
         except OSError as error:
             raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from error
-        return cls.of(data, path)
+        return cls.of(data, path, channel)
 
     @classmethod
-    def of(cls, data: bytes, name: str | Path) -> Recording:
+    def of(cls, data: bytes, name: str | Path, channel: int | None = None) -> Recording:
         """Return a recording of bytes that do not come from a file; `name` is used in messages.
 
         Raises AudioError if `data` is empty or a git-LFS pointer.
@@ -104,18 +117,21 @@ class Recording:
             raise AudioError(f"{name}: is empty (0 bytes). Copy or download it again, or remove it.")
         if data.startswith(b"version https://git-lfs"):
             raise AudioError(f"{name}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
-        return cls(Path(name), data)
+        return cls(Path(name), data, channel)
 
     @functools.cached_property
     def key(self) -> str:
         """The content key: the SHA-256 of the bytes, as 64 hexadecimal digits.
 
         FFmpeg's versions decode differently, so the key of what FFmpeg decodes is the SHA-256 of the bytes and of the
-        decoder's name and version: no vector of another decoder is ever taken for one of this decoder.
+        decoder's name and version: no vector of another decoder is ever taken for one of this decoder. The number of a
+        channel is part of the key, too.
         """
         digest = hashlib.sha256(self.data)
         if not formats.is_exact(self.data):
             digest.update(ffmpeg.decoder().encode())
+        if self.channel is not None:
+            digest.update(f"channel {self.channel}".encode())
         return digest.hexdigest()
 
     @property
@@ -129,9 +145,10 @@ class Recording:
         return len(sound) / native_rate
 
     def sound(self) -> tuple[NDArray[np.float32], int]:
-        """Return the samples of all channels, (samples, channels) float32, and the file's sample rate in Hz.
+        """Return the samples, (samples, channels) float32, and the file's sample rate in Hz.
 
-        Raises AudioError if the file cannot be decoded, is truncated, or holds NaN or infinite samples.
+        If a channel was chosen, it is the only one. Raises AudioError if the file cannot be decoded, is truncated, or
+        holds NaN or infinite samples, if it lacks the channel, or if its channels cancel each other.
         """
         with _convert_errors(self.path, self.data):
             return self._decode()
@@ -155,16 +172,15 @@ class Recording:
 
         Raises AudioError as `sound` does.
         """
-        return self.waveform_and_rate(rate)[0]
+        return self.mixdown(rate).wave
 
-    def waveform_and_rate(self, rate: int) -> tuple[Waveform, int]:
-        """Return the waveform at the sample rate `rate` in Hz, and the file's own sample rate in Hz.
+    def mixdown(self, rate: int) -> Mixdown:
+        """Return the waveform at the sample rate `rate` in Hz, with what is known of the recording.
 
         Raises AudioError as `sound` does.
         """
         with _convert_errors(self.path, self.data):
-            sound, native_rate = self._decode()
-            return as_waveform(sound, native_rate, rate), native_rate
+            return mixdown(*self._decode(), rate)
 
     def flac(self, rate: int = 16_000, longest: float = 20.0) -> bytes:
         """Return the first `longest` seconds as a mono 16-bit FLAC file at `rate` Hz, which every browser plays.
@@ -189,7 +205,16 @@ class Recording:
         sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
         if fault := find_sample_fault(sound):
             raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
-        return sound, rate
+        return self._take_channel(sound), rate
+
+    def _take_channel(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.channel is not None and self.channel >= sound.shape[1]:
+            have = f"has {count(sound.shape[1], 'channel')}"
+            raise AudioError(f"{self.path}: {have}; wanted channel {self.channel}, counted from 0. Choose another.")
+        taken = channels.take_channel(sound, self.channel)
+        if fault := channels.find_channel_fault(taken):
+            raise AudioError(f"{self.path}: {fault}. {channels.CHOOSE}")
+        return taken
 
     def _decode_with_ffmpeg(self) -> tuple[NDArray[np.float32], int]:
         _refuse_other_kinds(self.path, self.data)
@@ -256,14 +281,14 @@ def _check_header_only(path: Path) -> None:
 
 def _check_limits(path: Path, file: Any) -> None:
     """Raise AudioError if an opened file's header exceeds the limits for duration, samples or sample rate."""
-    frames, channels, rate = file.frames, file.channels, file.samplerate
+    frames, width, rate = file.frames, file.channels, file.samplerate
     if frames / rate > MAX_SECONDS:
         raise AudioError(
             f"{path}: lasts {frames / rate:.0f} s; wanted at most {MAX_SECONDS:.0f} s. Cut it into utterances."
         )
-    if frames * channels > MAX_SAMPLES:
+    if frames * width > MAX_SAMPLES:
         raise AudioError(
-            f"{path}: has {channels} channels of {frames:,} samples; wanted at most {MAX_SAMPLES:,} samples in all "
+            f"{path}: has {width} channels of {frames:,} samples; wanted at most {MAX_SAMPLES:,} samples in all "
             "channels together. Mix it down to mono, or cut it into utterances."
         )
     _check_rate(path, rate)
@@ -317,14 +342,15 @@ def find_sample_fault(sound: NDArray[np.float32]) -> str:
     return f"a sample is {loudest:.1e}, where 1 is full scale{cause}"
 
 
+def mixdown(sound: NDArray[np.float32], native_rate: int, rate: int) -> Mixdown:
+    """Return the waveform at `rate` Hz of samples (samples, channels) at `native_rate` Hz, as a `Mixdown`."""
+    doubt = channels.find_channel_doubt(sound, native_rate)
+    return Mixdown(as_waveform(sound, native_rate, rate), native_rate, doubt)
+
+
 def as_waveform(sound: NDArray[np.float32], native_rate: int, rate: int) -> Waveform:
     """Return the waveform at `rate` Hz of samples (samples, channels) at `native_rate` Hz: mixed, then resampled."""
-    return _resample(_mix_to_mono(sound), native_rate, rate)
-
-
-def _mix_to_mono(sound: NDArray[np.float32]) -> Waveform:
-    mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1, dtype=np.float64)
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    return _resample(channels.mean(sound), native_rate, rate)
 
 
 def _resample(wave: Waveform, native_rate: int, rate: int) -> Waveform:

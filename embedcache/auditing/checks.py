@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..audio.channels import CHOOSE
 from ..dataset import Dataset
 from ..manifest import Clip, Manifest
 from .baseline import baseline_text, is_above_chance, uar_of_nearest_mean
@@ -29,6 +30,7 @@ CLIPPED = 3  # a clip with at least this many consecutive samples at full scale 
 SECONDS = (0.25, 30.0)  # shortest and longest clip if the dataset declares no range, in seconds
 TOLERANCE = 0.1  # seconds beyond a declared range: the duration of a resampled or re-encoded copy differs a little
 PUBLISHED_SUFFIX = ".wav"  # format of the files that published checksums belong to
+OFFSET = 0.01  # a clip whose mean is further from 0 has a constant offset; 1 is full scale
 ODD_LEVEL = 10.0  # decibels by which a speaker's median level may differ from that of the others
 EXAMPLES = 3  # number of clip ids shown in one line
 
@@ -238,6 +240,18 @@ def _find_odd_channels(data: AuditInput) -> Iterator[Hit]:
         yield _describe_group(groups[channels], f"{_channel_name(channels)}, most are {_channel_name(usual[0])}")
 
 
+def _find_channel_doubts(data: AuditInput) -> Iterator[Hit]:
+    for doubt, clips in group_by(data.readable, lambda clip: clip.channel_doubt).items():
+        if doubt:
+            yield _describe_group(clips, f"with {doubt}")
+
+
+def _find_offsets(data: AuditInput) -> Iterator[Hit]:
+    for clip in data.readable:
+        if abs(clip.offset) > OFFSET and clip.half_range >= SILENT and clip.seconds >= SECONDS[0]:
+            yield (clip.clip_id,), f"{clip.clip_id}: mean {clip.offset:+.3f} of full scale"
+
+
 def _find_odd_levels(data: AuditInput) -> Iterator[Hit]:
     """Find speakers whose median level is far from the median of the other speakers' medians."""
     by_speaker = group_by(_audible(data), lambda clip: clip.clip.speaker)
@@ -372,6 +386,14 @@ CHECKS = (
         "Most clips have another number of channels. All are mixed down to mono when they are encoded.",
         _find_odd_channels,
         may_be_published=True,
+    ),
+    Check("channel sound", NOTE, f"The mean of the channels is used. {CHOOSE}", _find_channel_doubts),
+    Check(
+        "offset",
+        NOTE,
+        "The samples have a constant offset, which is not removed. Encoders that normalise their input, as wav2vec 2.0 "
+        "base does, do not see it.",
+        _find_offsets,
     ),
     Check(
         "speaker level",

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio.channels import find_channel_doubt, level, mean
 from ..audio.decode import Recording
 from ..errors import AudioError
-from ..manifest import Clip
+from ..manifest import CHANNEL, Clip
 from ..progress import Progress, silent
 
 FULL_SCALE = 1 - 2**-15  # the largest positive value of 16-bit audio; the largest negative value is -1
@@ -30,8 +31,10 @@ class Measurement:
     rate: int = 0  # sample rate, in Hz
     channels: int = 0  # number of channels
     peak: float = 0.0  # largest absolute sample; 1 is full scale
-    half_range: float = 0.0  # half the distance from the lowest to the highest sample; 0 if all samples are equal
-    level: float = -math.inf  # root mean square of all samples, in dB; 0 is full scale
+    half_range: float = 0.0  # half the distance from the mixdown's lowest to its highest sample; 0 if all are equal
+    level: float = -math.inf  # level of the mixdown without its offset, in dB; 0 is full scale
+    offset: float = 0.0  # mean of all samples of the mixdown; 1 is full scale
+    channel_doubt: str = ""  # what the mean of the channels hides; see `channels.find_channel_doubt`
     clipped_run: int = 0  # longest run of consecutive samples at full scale
 
     @property
@@ -44,21 +47,23 @@ def measure(clip: Clip) -> Measurement:
     """Read and decode the file of a clip once. An unusable file raises nothing: `fault` says what is wrong with it."""
     key = ""
     try:
-        recording = Recording.load(clip.path)
+        recording = Recording.load(clip.path, clip.channel)
         key = recording.key
         sound, rate = recording.sound()
     except AudioError as error:
         return Measurement(clip, key, str(error).removeprefix(f"{clip.path}: "))
-    low, high = sound.min(axis=0), sound.max(axis=0)  # (channels,)
+    mixed = mean(sound)
     return Measurement(
         clip,
         key,
         seconds=len(sound) / rate,
         rate=rate,
         channels=sound.shape[1],
-        peak=float(max(high.max(), -low.min())),
-        half_range=float((high - low).max() / 2),
-        level=level_of(sound),
+        peak=float(np.abs(sound).max()),
+        half_range=float(np.ptp(mixed) / 2),
+        level=level(mixed),
+        offset=float(mixed.mean(dtype=np.float64)),
+        channel_doubt="" if CHANNEL in clip.extra else find_channel_doubt(sound, rate),
         clipped_run=longest_clipped_run(sound),
     )
 
@@ -74,12 +79,6 @@ def measure_all(clips: Sequence[Clip], progress: Progress = silent) -> tuple[Mea
             measurements.append(measurement)
             advance(1)
     return tuple(measurements)
-
-
-def level_of(sound: NDArray[np.float32]) -> float:
-    """Return the root mean square of all samples in dB; -inf for digital silence."""
-    power = float(np.mean(np.square(sound), dtype=np.float64))
-    return 10 * math.log10(power) if power > 0 else -math.inf
 
 
 def longest_clipped_run(sound: NDArray[np.float32]) -> int:

@@ -66,17 +66,19 @@ def audit(
     progress: Progress = silent,
     keep_known_faults: bool = False,
     speakers_are_clips: bool = False,
+    channel: str = "",
 ) -> Audit:
     """Check every file of a dataset below `root` before anything is extracted.
 
     If `root` is None, the folder is chosen as in `find_root`. All files are read in any case; `keep_known_faults` only
     decides whether clips with known faults are reported as kept or as left out. Nearly as many speakers as clips are a
-    fault in a dataset of one's own, unless `speakers_are_clips`. A file that cannot be read is a finding, not an error.
+    fault in a dataset of one's own, unless `speakers_are_clips`. `channel` is as in `extract_dataset`. A file that
+    cannot be read is a finding, not an error.
     Raises DataError as `Dataset.manifest` does: if the folder does not exist, if it holds no clips, if file names do
     not parse, or if it holds another dataset.
     """
     root = find_root(spec, root)
-    scanned = spec.manifest(root, keep_known_faults=True)
+    scanned = spec.manifest(root, keep_known_faults=True).with_channel(channel)
     clips = scanned.clips
     files = measure_all(clips, progress)
     checksums = spec.checksums() if spec.checksums else {}

@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..artifacts import Artifacts
+from ..audio.channels import CHOOSE, find_channel_doubt
 from ..audio.decode import Recording
 from ..dataset import registry
 from ..errors import AudioError, DataError, complain
 from ..files.atomic import atomic_write
 from ..files.stamps import is_settled, stamp
 from ..files.untrusted import read_json, why_unreadable
-from ..manifest import SKIPPED, Clip, Manifest
+from ..manifest import CHANNEL, SKIPPED, Clip, Manifest
 from ..progress import Progress, silent
+from ..text import count, examples
 
 MAX_MEMO_BYTES = 1 << 28  # largest memo that is read; a file takes about 200 bytes, so one million files fit
+MIXED = f"The mean of the channels is used. {CHOOSE}"
 MAX_THREADS = 8  # files that are read at the same time
 # What to do if the speakers of a dataset may be the names of its clips.
 CORRECT_SPEAKERS = (
@@ -41,6 +45,7 @@ class FileFacts:
     key: str  # "" for a faulty file
     seconds: float  # 0 for a faulty file
     fault: str = ""  # "" for a sound file
+    doubt: str = ""  # what the mean of the file's channels hides; see `channels.find_channel_doubt`
 
 
 class KeyMemo:
@@ -50,19 +55,20 @@ class KeyMemo:
         self.path = path
         self._entries: dict[str, list[object]] = self._read() if path else {}
 
-    def look_up(self, path: str) -> FileFacts:
-        """Return the key and duration of a file; the file is read only if it has changed or is new."""
+    def look_up(self, path: str, channel: int | None = None) -> FileFacts:
+        """Return the facts of a file, or of one of its channels; a file is read only if it has changed or is new."""
         try:
             current = stamp(path)
         except OSError as error:
             reason = why_unreadable(path, error)
             return FileFacts("", 0.0, f"{path}: cannot be read: {reason}. Check the path and its permissions.")
-        match self._entries.get(path):
-            case [*stored, str(key), float(seconds)] if tuple(stored) == current:
-                return FileFacts(key, seconds)
-        facts = _read_facts(path)
+        entry = path if channel is None else f"{path}#{channel}"
+        match self._entries.get(entry):
+            case [*stored, str(key), float(seconds), str(doubt)] if tuple(stored) == current:
+                return FileFacts(key, seconds, doubt=doubt)
+        facts = _read_facts(path, channel)
         if not facts.fault and is_settled(current):
-            self._entries[path] = [*current, facts.key, facts.seconds]
+            self._entries[entry] = [*current, facts.key, facts.seconds, facts.doubt]
         return facts
 
     def save(self) -> None:
@@ -90,12 +96,16 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
         progress("reading", total=len(manifest), unit="clips") as advance,
         ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool,
     ):
-        clips = []
-        for clip, facts in zip(manifest.clips, pool.map(memo.look_up, [c.path for c in manifest.clips]), strict=True):
+        clips, doubts = [], defaultdict(list)
+        files = pool.map(memo.look_up, [c.path for c in manifest.clips], [c.channel for c in manifest.clips])
+        for clip, facts in zip(manifest.clips, files, strict=True):
             clips.append(_with_facts(clip, facts))
+            if facts.doubt and CHANNEL not in clip.extra:
+                doubts[facts.doubt].append(clip.clip_id)
             advance(1)
     memo.save()
-    return replace(manifest, clips=tuple(_without_duplicates(clips)))
+    notes = [f"{count(len(ids), 'clip')} with {doubt}: {examples(ids)}. {MIXED}" for doubt, ids in doubts.items()]
+    return replace(manifest, clips=tuple(_without_duplicates(clips)), notes=(*manifest.notes, *notes))
 
 
 def keyed_manifest(
@@ -138,16 +148,17 @@ def dataset_manifest(
 
 def listed_recording(clip: Clip) -> Recording:
     """Return the recording of a keyed clip. Raises AudioError if the bytes of the file do not have the clip's key."""
-    recording = Recording.load(clip.path)
+    recording = Recording.load(clip.path, clip.channel)
     if recording.key != clip.key:
         raise AudioError(f"{clip.path}: differs from the file that the manifest lists. Run again with --root.")
     return recording
 
 
-def _read_facts(path: str) -> FileFacts:
+def _read_facts(path: str, channel: int | None) -> FileFacts:
     try:
-        recording = Recording.load(path)
-        return FileFacts(recording.key, recording.seconds())
+        recording = Recording.load(path, channel)
+        sound, rate = recording.sound()
+        return FileFacts(recording.key, len(sound) / rate, doubt=find_channel_doubt(sound, rate))
     except AudioError as error:
         return FileFacts("", 0.0, str(error))
 

@@ -53,6 +53,7 @@ def extract_dataset(
     skip_bad: bool = False,
     keep_known_faults: bool = False,
     speakers_are_clips: bool = False,
+    channel: str = "",
     augmentation: Augmentation | None = None,
     cluster: str | None = None,
     progress: Progress = silent,
@@ -62,18 +63,19 @@ def extract_dataset(
 
     `root` is the dataset's folder, by default `$SER_DATA/<dataset>` or `data/<dataset>`. With `augmentation`,
     augmented copies are encoded, too; with `cluster`, the address of a Ray cluster, encoding runs there. In a dataset
-    of one's own, nearly as many speakers as clips are an error, unless `speakers_are_clips`. Raises DataError,
+    of one's own, nearly as many speakers as clips are an error, unless `speakers_are_clips`. `channel` is the channel
+    of all clips for which the dataset names none: `left`, `right`, `mix` or a number from 0. Raises DataError,
     AudioError or EncoderError before anything is encoded; SerError if the user interrupts.
     """
     spec = registry.get(dataset)
     loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
-    scanned = spec.manifest(root, keep_known_faults)
+    scanned = spec.manifest(root, keep_known_faults).with_channel(channel)
     refuse_clips_as_speakers(scanned, speakers_are_clips)  # before weights are downloaded; again when files are read
     loaded = load_encoder(encoder, device, precision, log=log, memory=artifacts.encoders)
     manifest = keyed_manifest(scanned, artifacts, progress, speakers_are_clips)
     before = _listed_before(artifacts, manifest)
     result = extract_manifest(artifacts, manifest, loaded, views, skip_bad, augmentation, progress, loop)
-    return replace(result, notes=(*scanned.notes, *_notes(artifacts, result.manifest, before, spec.n_clips)))
+    return replace(result, notes=(*manifest.notes, *_notes(artifacts, result.manifest, before, spec.n_clips)))
 
 
 def extract_manifest(

@@ -248,7 +248,7 @@ def _prefetch(items: Iterator[Item], count: int) -> Iterator[Item]:
 
 def _waveform(clip: Clip, rate: int) -> Waveform:
     """Return the waveform of a clip at `rate` Hz. Raises AudioError if the file no longer has the clip's key."""
-    recording = Recording.load(clip.path)
+    recording = Recording.load(clip.path, clip.channel)
     if recording.key != clip.extra.get(COPY_OF, clip.key):
         raise AudioError(f"{clip.path}: changed during the extraction. Run again when the file is complete.")
     wave = recording.waveform(rate)

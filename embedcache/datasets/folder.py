@@ -3,9 +3,10 @@
 In a tree, the label is the name of a file's folder, and the speaker is the part of the file name before the first
 underscore. In a table, paths are relative to the folder of the table and must stay inside this folder, so that an
 untrusted table cannot name other files of this machine. Links inside the folder are followed, wherever they lead. The
-columns `clip_id` and `gender` are used if present, under any name in `SYNONYMS`. All other columns are copied to the
-manifest, except those that are filled later (`dataset`, `key`, `seconds`, `skipped`, `copy_of`), and except those that
-say which part of a recording, or which partition, a row stands for: these are an error, since they are not used.
+columns `clip_id`, `gender` and `channel` are used if present, under any name in `SYNONYMS`. All other columns are
+copied to the manifest, except those that are filled later (`dataset`, `key`, `seconds`, `skipped`, `copy_of`), and
+except those that say which part of a recording, or which partition, a row stands for: these are an error, since they
+are not used.
 
 Labels that differ only in case or form are one label. The manifest is called `folder-<name of the folder or table>`, so
 that two collections have two manifests.
@@ -22,7 +23,7 @@ from pathlib import Path
 from ..dataset import Dataset, Scanned, parse_files, recognise_dataset
 from ..errors import DataError, complain
 from ..files.tables import Row, column_form, read_table
-from ..manifest import COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip
+from ..manifest import CHANNEL, COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip, channel_column
 from ..text import common_spellings, examples, quoted
 from . import _paths
 
@@ -99,6 +100,10 @@ def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
 
 def _row_faults(row: Mapping[str, str], base: Path, files: Mapping[str, str]) -> Iterator[str]:
     yield from (f"no {column}" for column in REQUIRED if not row[column])
+    try:
+        channel_column(row.get(CHANNEL, ""))
+    except DataError as error:
+        yield str(error).rstrip(".")
     path = row["path"]
     if not path or path in files:
         return
@@ -121,9 +126,10 @@ def _is_inside(path: str, base: Path) -> bool:
 
 def _make_clip(row: Mapping[str, str], base: Path, name: str, files: Mapping[str, str]) -> Clip:
     extra = {column: value for column, value in row.items() if column not in FILLED_LATER and value}
+    extra |= channel_column(row.get(CHANNEL, ""))
     relative = files.get(row["path"], row["path"])
     path = os.path.realpath(base / relative)  # not Path.resolve, which raises if links form a circle
-    clip_id = row.get("clip_id") or relative
+    clip_id = row.get("clip_id") or (f"{relative}#{row[CHANNEL]}" if row.get(CHANNEL) else relative)
     return Clip(name, clip_id, path, row["label"], row["speaker"], row.get("gender", ""), extra)
 
 

@@ -163,7 +163,7 @@ def test_a_long_recording_is_refused_before_it_is_decoded(
     def decoded(self: Recording, *_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Recording, "waveform_and_rate", decoded)
+    monkeypatch.setattr(Recording, "mixdown", decoded)
     with pytest.raises(AudioError, match="lasts 1801 s; wanted at most 300 s"):
         service.predict_recording(service.read(wav_bytes(np.zeros(100 * 1801), 100), "long.wav"))
     monkeypatch.setattr(service_module, "MAX_BYTES", 1000)

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers.inference.input_checks import audible_seconds, input_notes, nothing_audible
-from classifiers.inference.windows import Windows, WindowStream, clip_from_recording, clip_from_waveform, spans
+from classifiers.inference.windows import (
+    AudioClip,
+    Windows,
+    WindowStream,
+    clip_from_recording,
+    clip_from_waveform,
+    spans,
+)
 from embedcache import AudioError, Recording
 
 
@@ -98,11 +105,25 @@ def test_silence_and_a_click_are_nothing_to_judge_and_a_quiet_voice_is() -> None
     assert audible_seconds(noise(1.0).astype(np.float32), 16_000) == pytest.approx(1.0)
 
 
+def clip(seconds: float, native_rate: int = 16_000, channel_doubt: str = "") -> AudioClip:
+    return AudioClip(np.zeros(round(seconds * 16_000), np.float32), 16_000, native_rate, channel_doubt=channel_doubt)
+
+
 def test_doubts_are_said() -> None:
-    assert input_notes(2.0, 16_000, 44_100) == ()
-    assert [one.partition(":")[0] for one in input_notes(0.2, 16_000, 8000)] == ["Short", "Narrow"]
-    assert "above 4 kHz" in input_notes(0.2, 16_000, 8000)[1]
-    assert [one.partition(":")[0] for one in input_notes(45.0, 16_000, 16_000)] == ["Long"]
-    (cut,) = input_notes(45.0, 16_000, 16_000, used_seconds=3.0)
+    assert input_notes(clip(2.0, 44_100)) == ()
+    assert [one.partition(":")[0] for one in input_notes(clip(0.2, 8000))] == ["Short", "Narrow"]
+    assert "above 4 kHz" in input_notes(clip(0.2, 8000))[1]
+    assert [one.partition(":")[0] for one in input_notes(clip(45.0))] == ["Long"]
+    (cut,) = input_notes(clip(45.0), used_seconds=3.0)
     assert cut.startswith("Cut: the clip lasts 45.0 s, and only its middle 3.0 s were used. Predict it in windows.")
-    assert input_notes(5.0, 16_000, 16_000, used_seconds=3.0) == ()
+    assert input_notes(clip(5.0), used_seconds=3.0) == ()
+    (channels,) = input_notes(clip(2.0, channel_doubt="a channel that is silent"))
+    assert channels.startswith("Channels: the recording has a channel that is silent. Their mean was predicted.")
+
+
+def test_arrays_that_are_no_recording_are_refused() -> None:
+    sound = noise(1.0).astype(np.float32)
+    with pytest.raises(AudioError, match=r"got \(2, 16000\); wanted \(samples, channels\). Transpose the array"):
+        clip_from_waveform(np.stack([sound, sound]), 16_000, 16_000)
+    with pytest.raises(AudioError, match="its channels are opposite and cancel each other"):
+        clip_from_waveform(np.stack([sound, -sound], axis=1), 16_000, 16_000)

@@ -303,9 +303,9 @@ def test_each_file_is_read_once(spec: Dataset, tree: Path, monkeypatch: pytest.M
     load, decode = Recording.load, Recording._decode
 
     def watch(seen: list, real: Callable) -> Callable:
-        def call(this: object) -> object:
+        def call(this: object, *rest: object) -> object:
             seen.append(this)
-            return real(this)
+            return real(this, *rest)
 
         return call
 

@@ -10,7 +10,6 @@ from helpers.sounds import noise, write
 
 from embedcache import Audit, audit, datasets
 from embedcache.auditing.baseline import is_above_chance, uar_of_nearest_mean
-from embedcache.auditing.measure import level_of
 
 
 def labelled(speakers: int, takes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,11 +43,6 @@ def test_test_speakers_are_not_learned_from() -> None:
 def test_more_speakers_than_folds_are_all_tested() -> None:
     labels, speakers = labelled(45, 1)
     assert uar_of_nearest_mean(np.unique(labels, return_inverse=True)[1][:, None] * 1.0, labels, speakers) == 1
-
-
-def test_the_level_is_that_of_the_root_mean_square() -> None:
-    assert level_of(np.full((10, 2), 0.1, np.float32)) == pytest.approx(-20, abs=1e-4)
-    assert level_of(np.zeros((10, 1), np.float32)) == -np.inf
 
 
 def tree(root: Path, longer: float = 0.0, louder: float = 0.0, quiet_speaker: float = 1.0) -> Audit:

@@ -39,7 +39,7 @@ def old_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: object) -> None:
+    def refuse(path: object, *_: object) -> None:
         raise AssertionError(f"{path} was read")
 
     monkeypatch.setattr(Recording, "load", refuse)
@@ -122,7 +122,7 @@ def test_a_memo_is_a_line_a_file(tmp_path: Path) -> None:
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     key = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert json.loads((tmp_path / "keys.json").read_text()) == {str(path): [*stamp, key, 0.1]}
+    assert json.loads((tmp_path / "keys.json").read_text()) == {str(path): [*stamp, key, 0.1, ""]}
     KeyMemo().save()  # nowhere
 
 
