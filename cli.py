@@ -44,6 +44,16 @@ app.add_typer(cache, name="cache")
 
 CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
 
+
+def channel_name(value: str) -> str:
+    """An option's value. Raises BadParameter, exit code 2, if it is no name of a channel."""
+    try:
+        parse_channel(value)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from error
+    return value
+
+
 ArtifactsOption = Annotated[
     Path | None, typer.Option("--artifacts", help="Output folder.", show_default="$SER_ARTIFACTS or artifacts")
 ]
@@ -63,7 +73,8 @@ KeepOption = Annotated[
     bool, typer.Option("--keep-known-faults", help="Keep clips with known faults, which are left out by default.")
 ]
 ChannelOption = Annotated[
-    str, typer.Option("--channel", help="Channel of the clips: left, right, mix, or a number from 0.", show_default=MIX)
+    str,
+    typer.Option(callback=channel_name, help="Channel: left, right, mix, or a number from 0.", show_default=MIX),
 ]
 SpeakersOption = Annotated[bool, typer.Option("--speakers-are-clips", help="Every clip has its own speaker.")]
 ClusterOption = Annotated[

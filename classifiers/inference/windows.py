@@ -97,7 +97,7 @@ def clip_from_waveform(wave: NDArray[Any], native_rate: int, rate: int, name: st
     Raises AudioError if the array is not a waveform of finite floats.
     """
     sound = _check_waveform(wave, native_rate)
-    if sound.shape[1] > len(sound):
+    if sound.shape[1] > len(sound) > 0:
         raise AudioError(f"got {sound.shape}; wanted (samples, channels). Transpose the array.")
     if fault := find_channel_fault(sound):
         raise AudioError(f"got a waveform that cannot be used: {fault}. Pass one of the channels.")

@@ -104,7 +104,7 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
                 doubts[facts.doubt].append(clip.clip_id)
             advance(1)
     memo.save()
-    notes = [f"{count(len(ids), 'clip')} with {doubt}: {examples(ids)}. {MIXED}" for doubt, ids in doubts.items()]
+    notes = [f"{doubt}, in {count(len(ids), 'clip')}: {examples(ids)}. {MIXED}" for doubt, ids in doubts.items()]
     return replace(manifest, clips=tuple(_without_duplicates(clips)), notes=(*manifest.notes, *notes))
 
 

@@ -82,6 +82,7 @@ def test_usage_errors_exit_with_2(ser: Ser) -> None:
     assert ser("extract").returncode == 2
     assert ser("fit", "--head", "mlp", "--folds", "1").returncode == 2
     assert ser("nonsense").returncode == 2
+    assert ser("extract", "--dataset", "folder", "--channel", "up").returncode == 2
 
 
 BAD = {

@@ -136,9 +136,7 @@ def test_channels_that_differ_are_said_until_one_is_chosen(call: Path) -> None:
     call.write_text("path,label,speaker\ncall.wav,sad,ann\n")
     manifest = datasets.get("folder").manifest(call)
     (note,) = add_keys(manifest).notes
-    assert note.startswith(
-        "1 clip with channels with different sounds, such as two speakers: call.wav. The mean of the"
-    )
+    assert note.startswith("channels with different sounds, such as two speakers, in 1 clip: call.wav. The mean of the")
     assert [add_keys(manifest.with_channel(name)).notes for name in ("left", "mix")] == [(), ()]
     found = {f.kind: f.lines for f in audit(datasets.get("folder"), call).findings}
     assert found["channel sound"] == ("1 with channels with different sounds, such as two speakers: call.wav",)
