@@ -83,7 +83,7 @@ class EncoderInfo:
     """The identity of an encoder: the facts that decide its vectors, and its name."""
 
     name: str  # name on the command line
-    checkpoint: str  # hub id or folder; "" for an encoder without a checkpoint
+    checkpoint: str  # hub id, with the revision if one was named, or folder; "" for an encoder without a checkpoint
     weights_sha256: str  # SHA-256 over configuration and tensors; "" for an encoder without weights
     sample_rate: int  # sample rate of the waveforms that `encode` accepts, in Hz
     n_layers: int  # number of hidden states, including layer 0, the input of the first transformer block

@@ -19,7 +19,8 @@ import numpy as np
 
 from ..audio.decode import Waveform
 from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Log, no_log, pick_device, refuse_short
-from .checkpoint import UNTRAINED, Checkpoint, emotion_labels, open_checkpoint, untrained
+from .checkpoint import Checkpoint, emotion_labels, open_checkpoint, untrained
+from .hub import UNTRAINED
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason

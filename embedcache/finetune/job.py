@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import encoders
@@ -17,6 +16,7 @@ from ..encoder import count_samples, describe_length, pick_device
 from ..encoders import UNTRAINED
 from ..encoders.checkpoint import Checkpoint, open_checkpoint, untrained
 from ..encoders.contamination import known_training
+from ..encoders.hub import is_checkpoint
 from ..errors import AudioError, DataError, EncoderError, SerError, complain
 from ..manifest import Clip
 from ..provenance import TrainedOn, read_checkpoint_training_list
@@ -76,7 +76,7 @@ def open_base(encoder: str) -> Checkpoint:
     """
     if encoder == UNTRAINED:
         return untrained("fp32")
-    if Path(encoder).is_dir() or "/" in encoder:
+    if is_checkpoint(encoder):
         return open_checkpoint(encoder, "", "fp32")
     spec = encoders.get(encoder)
     if not spec.checkpoint:

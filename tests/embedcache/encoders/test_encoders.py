@@ -1,9 +1,7 @@
 """Encoders against their oracle, transformers' own forward; and what happens to checkpoints that are not whole."""
 
-import http.server
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 import transformers
 from helpers.checkpoints import save_checkpoint
+from helpers.hub import running_hub
 from helpers.sounds import noise
 
 from embedcache import EncoderError, UnknownName, load_encoder
@@ -170,53 +169,11 @@ def test_remote_code_is_never_run(checkpoint: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as a download needs, over one folder."""
-
-    folder: Path
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
-        tree = [{"type": "file", "path": n, "size": len(d), "oid": "0" * 40} for n, d in files.items()]
-        path = self.path.partition("?")[0]
-        name = path.rpartition("/")[2]
-        if path.startswith("/api/models/some/tiny/tree"):
-            data = json.dumps(tree).encode()
-        elif path.startswith("/api/models/some/tiny"):
-            listed = [{"rfilename": file} for file in files]
-            data = json.dumps({"id": "some/tiny", "sha": "a" * 40, "siblings": listed}).encode()
-        elif path.startswith("/some/tiny/resolve/") and name in files:
-            data = files[name]
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.end_headers()
-            return
-        self.send_response(200)
-        for header, value in (("Content-Length", len(data)), ("ETag", f'"{len(data)}"'), ("X-Repo-Commit", "a" * 40)):
-            self.send_header(header, str(value))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def hub(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def hub(checkpoint: Path) -> Iterator[str]:
     """A hub on this machine that has `some/tiny`."""
-    handler = type("Handler", (Hub,), {"folder": checkpoint})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
+    with running_hub({"a" * 40: checkpoint}, {"main": "a" * 40}) as url:
+        yield url
 
 
 @pytest.mark.long
