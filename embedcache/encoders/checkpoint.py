@@ -37,7 +37,14 @@ IRRELEVANT = (
 )
 # Tensors that only training uses. A checkpoint may lack them.
 TRAINING_ONLY = ("masked_spec_embed",)
+# Tensors that transformers computes from the config or does not use. A checkpoint may lack them. Running means and
+# variances are not among them: training measures them.
+COMPUTED = ("inv_freq", "num_batches_tracked")
+# Most numbers that transformers may compute from the config in addition to the weights, 0.3 GB. The tables of relative
+# positions of wav2vec2-conformer and wav2vec2-bert have 10 million.
+MAX_COMPUTED = 1 << 26
 
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # how transformers may read a folder
 SETTINGS_FILES = (CONFIG, FEATURES, PROCESSOR)
 # Settings that make transformers run other code, or read files outside the checkpoint.
 FOREIGN = ("auto_map", "compression_config", "quantization_config", "transformers_weights")
@@ -150,10 +157,11 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     _refuse_foreign(checkpoint, folder)
     weights = _weight_files(folder)
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        _refuse_larger(checkpoint, folder, weights)
+        extractor = AutoFeatureExtractor.from_pretrained(folder, **LOCAL)
+        config = _load_config(folder)
+        _refuse_larger(checkpoint, config, weights)
         model, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            folder, config=config, dtype=torch.float32, output_loading_info=True, **LOCAL
         )
     except EncoderError:
         raise
@@ -166,6 +174,19 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     _zero_unused(model, report["missing_keys"])
     _check_rate(checkpoint, getattr(extractor, "sampling_rate", None))
     return model, extractor
+
+
+def _load_config(folder: Path) -> Any:
+    """Return the config in a folder, without the implementation of attention that it may name.
+
+    The name is that of the machine on which the checkpoint was saved: FlashAttention is missing on most others, and
+    implementations round differently. Without it, transformers uses the same one for all checkpoints of a family.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    config._attn_implementation = None
+    return config
 
 
 def _reason(error: Exception) -> str:
@@ -242,25 +263,40 @@ def _find_fault(name: str, value: Any) -> str:
     return "" if least <= value <= most else f"sets '{name}' to {value:,}; wanted {least:,} to {most:,}"
 
 
-def _refuse_larger(checkpoint: str, folder: Path, weights: Sequence[Path]) -> None:
+def _refuse_larger(checkpoint: str, config: Any, weights: Sequence[Path]) -> None:
     """Raise EncoderError if the config describes a network of more numbers than the weight files have bytes.
 
-    transformers would fill such a network with random numbers. The network is built on torch's meta device, which
-    allocates no memory for its numbers.
+    transformers would fill such a network with random numbers. Tables that it computes are not in the weight files, and
+    have a limit of their own.
     """
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        network = AutoModel.from_config(config, trust_remote_code=False)
-    numbers = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
+    numbers, computed = _count_numbers(config)
     size = sum(path.stat().st_size for path in weights)
     if weights and numbers > size:
         raise EncoderError(
             f"{checkpoint}: its config.json describes a network of {numbers:,} numbers, but its weight files have only "
             f"{size:,} bytes. Use the config.json that belongs to these weights."
         )
+    if computed > MAX_COMPUTED:
+        raise EncoderError(
+            f"{checkpoint}: its config.json describes tables of {computed:,} numbers, which are not in its weight "
+            f"files; wanted at most {MAX_COMPUTED:,}. Use another checkpoint."
+        )
+
+
+def _count_numbers(config: Any) -> tuple[int, int]:
+    """Return how many numbers of a network are in its weight files, and how many are computed from its config.
+
+    The network is built on torch's meta device, which allocates no memory for its numbers.
+    """
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        network = AutoModel.from_config(config, trust_remote_code=False)
+    saved = network.state_dict()
+    sizes = {name: tensor.numel() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    computed = sum(size for name, size in sizes.items() if name not in saved)
+    return sum(sizes.values()) - computed, computed
 
 
 def _zero_unused(model: Any, missing: Sequence[str]) -> None:
@@ -278,17 +314,19 @@ def _zero_unused(model: Any, missing: Sequence[str]) -> None:
 def _refuse_other_tensors(checkpoint: str, model: Any, report: Any) -> None:
     """Raise EncoderError if the weight files lack tensors of the network, or hold tensors for which it has no place.
 
-    The heads of pretraining or of a task are accepted: they are tensors outside the parts of the network.
+    The heads of pretraining or of a task are accepted: they are tensors outside the parts of the network. Tables that
+    are computed from the config are accepted, too: some versions of transformers save them, others do not.
     """
-    missing = [key for key in report["missing_keys"] if not key.endswith(TRAINING_ONLY)]
+    missing = [key for key in report["missing_keys"] if not key.endswith((*TRAINING_ONLY, *COMPUTED))]
     if missing:
         raise EncoderError(
             f"{checkpoint}: lacks {len(missing)} tensors of its network (first: '{min(missing)}'), which would be "
             "random. Use a complete checkpoint."
         )
     parts = {name for name, _ in model.named_children()}
-    prefix = f"{model.base_model_prefix}."
-    extra = [key for key in report["unexpected_keys"] if key.removeprefix(prefix).partition(".")[0] in parts]
+    tables = {name for name, _ in model.named_buffers()}
+    unexpected = [key.removeprefix(f"{model.base_model_prefix}.") for key in report["unexpected_keys"]]
+    extra = [key for key in unexpected if key.partition(".")[0] in parts and key not in tables]
     if extra:
         raise EncoderError(
             f"{checkpoint}: holds {len(extra)} tensors that its config.json does not describe (first: '{min(extra)}'), "
