@@ -245,7 +245,7 @@ def extract(
     dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
     encoder: Annotated[
-        str, typer.Option(help="Encoder: a name (see `ser encoders`), a checkpoint folder or a hub id.")
+        str, typer.Option(help="Encoder: a name (see `ser encoders`), a checkpoint folder or a hub id[@revision].")
     ] = "wav2vec2-base",
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="Precision of the matrix products: fp32, bf16 or fp16.")] = "fp32",
@@ -318,7 +318,7 @@ def finetune(
     dataset: DatasetsOption = None,
     root: RootOption = None,
     encoder: Annotated[
-        str, typer.Option(help="Encoder to start from: a name, a checkpoint folder or a hub id.")
+        str, typer.Option(help="Encoder to start from: a name, a checkpoint folder or a hub id[@revision].")
     ] = "wav2vec2-base",
     labels: Annotated[str, typer.Option(help=LABELS)] = "native",
     protocol: Annotated[

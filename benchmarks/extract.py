@@ -47,8 +47,9 @@ from embedcache.cache.extract import packs
 from embedcache.encoder import VIEWS, pick_device
 from embedcache.encoders._linear import DTYPES, Linear, is_fast
 from embedcache.encoders._pooling import Collector
-from embedcache.encoders.checkpoint import UNTRAINED, Checkpoint, open_checkpoint, untrained
+from embedcache.encoders.checkpoint import Checkpoint, open_checkpoint, untrained
 from embedcache.encoders.convolutions import FrontEnd
+from embedcache.encoders.hub import UNTRAINED
 from embedcache.encoders.packed import Network, Packed
 from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
 from embedcache.progress import silent, terminal

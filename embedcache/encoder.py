@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -82,7 +83,7 @@ class EncoderInfo:
     """The identity of an encoder: the facts that decide its vectors, and its name."""
 
     name: str  # name on the command line
-    checkpoint: str  # hub id or folder; "" for an encoder without a checkpoint
+    checkpoint: str  # hub id, with the revision if one was named, or folder; "" for an encoder without a checkpoint
     weights_sha256: str  # SHA-256 over configuration and tensors; "" for an encoder without weights
     sample_rate: int  # sample rate of the waveforms that `encode` accepts, in Hz
     n_layers: int  # number of hidden states, including layer 0, the input of the first transformer block
@@ -222,12 +223,24 @@ def resolve_views(requested: Sequence[str], encoder: Encoder) -> tuple[str, ...]
 
 def refuse_short(encoder: Encoder, waveforms: Sequence[Waveform]) -> None:
     """Raise AudioError if a waveform is shorter than `encoder.shortest` seconds, and so too short for one frame."""
-    needed = round(encoder.shortest * encoder.info.sample_rate)
+    info = encoder.info
+    needed = count_samples(encoder.shortest, info.sample_rate)
     for wave in waveforms:
         if len(wave) < needed:
             raise AudioError(
-                f"got a waveform of {len(wave)} samples; {encoder.info.name} needs {needed} samples for one frame."
+                f"got a waveform of {describe_length(len(wave), info.sample_rate)}; {info.name} needs at least "
+                f"{needed}. Leave it out, or use a longer one."
             )
+
+
+def count_samples(seconds: float, rate: int) -> int:
+    """Return the number of samples that a recording of this duration has at a sample rate, as soxr rounds it."""
+    return math.floor(round(seconds * rate, 6) + 0.5)
+
+
+def describe_length(samples: int, rate: int) -> str:
+    """Return the length of a waveform as a text: `399 samples at 16,000 Hz (24.9 ms)`."""
+    return f"{samples} samples at {rate:,} Hz ({1000 * samples / rate:.1f} ms)"
 
 
 def join(parts: Sequence[Rows]) -> Rows:

@@ -65,7 +65,7 @@ class Model:
     def duration_fault(self, path: str, seconds: float) -> str:
         """Return why a clip of this duration is too short or too long for the model; "" if it is neither."""
         advice = "Predict it in windows (--window 3), or cut it into utterances."
-        return too_short_or_long(path, seconds, self.name, self.shortest, self.longest, advice)
+        return too_short_or_long(path, seconds, self.name, self.rate, self.shortest, self.longest, advice)
 
 
 def load_models(folders: Sequence[str | Path], device: str = "auto") -> tuple[Model, ...]:

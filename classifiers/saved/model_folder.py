@@ -8,7 +8,6 @@ agrees with its card and can predict.
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import numpy as np
 
 from embedcache import DataError, ModelError, __version__
 from embedcache.encoder import is_ragged
+from embedcache.encoders.hub import HUB_ID
 from embedcache.files.atomic import atomic_write
 from embedcache.files.untrusted import build, read_json
 
@@ -32,7 +32,6 @@ MODEL, HEAD = "model.json", "head.skops"
 MAX_CARD = 1 << 20  # largest model.json in bytes; a card has about 5 kB
 MAX_FEATURES = 10_000_000  # largest number of values per clip
 MAX_FRAMES = 100_000  # largest number of frames per clip
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class ModelCard:
 
     head: str
     encoder: str
-    checkpoint: str  # hub id or absolute path of the checkpoint of the encoder; "" if it has none
+    checkpoint: str  # hub id, with its revision, or absolute path of the encoder's checkpoint; "" if it has none
     fingerprint: str  # fingerprint of the encoder
     encoder_info: dict[str, Any]
     view: str

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..audio.augment import transformed
 from ..audio.decode import Recording, Waveform
-from ..encoder import VIEWS, Batch, Encoder, EncoderInfo, join, resolve_views
+from ..encoder import VIEWS, Batch, Encoder, EncoderInfo, count_samples, describe_length, join, resolve_views
 from ..encoders import folder_of
 from ..errors import AudioError, EncoderError, SerError, StoreError, complain
 from ..manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
@@ -92,7 +92,7 @@ def _mark_unusable(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Mani
     Raises AudioError with all reasons if there are any, unless `skip_bad`, and if no clip is usable. The known faults
     of a dataset are reasons to leave a clip out, but no error.
     """
-    limits = encoder.info.name, encoder.shortest, encoder.longest
+    limits = encoder.info.name, encoder.info.sample_rate, encoder.shortest, encoder.longest
     clips = []
     for clip in manifest.clips:
         fault = clip.extra.get(SKIPPED) or too_short_or_long(clip.path, clip.seconds, *limits)
@@ -109,18 +109,20 @@ def too_short_or_long(
     path: str,
     seconds: float,
     name: str,
+    rate: int,
     shortest: float,
     longest: float,
     advice: str = "Cut it into utterances.",
 ) -> str:
     """Return why a clip of this duration is too short or too long for a model, and what to do; "" if it fits.
 
-    `name` is the name of the encoder or model; `shortest` and `longest` are its limits in seconds. `advice` says what
-    to do with a clip that is too long.
+    `name` is the name of the encoder or model, and `rate` the sample rate of its waveforms; `shortest` and `longest`
+    are its limits in seconds. `advice` says what to do with a clip that is too long.
     """
-    if seconds < shortest:
-        limit = f"{name} needs {shortest * 1000:.0f} ms for one frame. Remove it, or record it again."
-        return f"{path}: lasts {seconds * 1000:.0f} ms, {limit}"
+    samples, needed = count_samples(seconds, rate), count_samples(shortest, rate)
+    if samples < needed:
+        limit = f"{name} needs at least {needed}. Remove it, or record it again."
+        return f"{path}: has {describe_length(samples, rate)}; {limit}"
     if seconds > longest:
         return f"{path}: lasts {seconds:.0f} s, {name} takes clips of up to {longest:.0f} s. {advice}"
     return ""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoder import FRAMES, VIEWS, EncoderInfo, Frames, Rows, Vectors, is_ragged
+from ..encoders.hub import name_of
 from ..errors import DataError, StoreError, UnknownName
 from .key_index import ABSENT, Index, Keys, pack, unpack
 from .shard import SUFFIX, Numbers, Result, Shard, VanishedShard, open_shards, retry_vanished, write_shard
@@ -205,8 +206,8 @@ def slug(name: str) -> str:
 def find_stores(cache: str | Path, encoder: str | None = None) -> list[EmbeddingStore]:
     """Return the stores in a cache folder, by default all.
 
-    `encoder` selects stores by the encoder's name, by its checkpoint (a hub id or a folder) or by the store's folder
-    name. Raises UnknownName if there is no such store.
+    `encoder` selects stores by the encoder's name, by its checkpoint (a folder, or a hub id with the revision that was
+    asked for) or by the store's folder name. Raises UnknownName if there is no such store.
     """
     folders = store_folders(cache)
     if encoder is None:
@@ -214,7 +215,7 @@ def find_stores(cache: str | Path, encoder: str | None = None) -> list[Embedding
     # A store's folder name starts with the name of its encoder, so only these stores are opened: a fault in the store
     # of another encoder does no harm.
     checkpoint = str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder
-    name = slug(Path(encoder).name)
+    name = slug(name_of(checkpoint))
     named = [EmbeddingStore(folder) for folder in folders if folder.name.startswith(name)]
     found = [s for s in named if encoder == s.info.name or checkpoint == s.info.checkpoint or s.folder.name == name]
     if not found:

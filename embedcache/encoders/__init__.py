@@ -15,13 +15,13 @@ from ..encoder import PRECISIONS, Encoder, EncoderSpec, Log, check_device, no_lo
 from ..errors import EncoderError
 from ..registry import Registry
 from ._lazy import load_lazily
-from .checkpoint import UNTRAINED, is_cached, locate
+from .hub import UNTRAINED, is_cached, is_checkpoint, locate
 from .wav2vec2 import encoder as built_in
 from .wav2vec2 import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
-SHARED = ("checkpoint", "contamination", "convolutions", "packed")  # modules of this folder that hold no encoder
+SHARED = ("checkpoint", "contamination", "convolutions", "hub", "packed")  # modules of this folder that hold no encoder
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=SHARED)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
@@ -31,6 +31,7 @@ def load_encoder(
 ) -> Encoder:
     """Load an encoder by its built-in name, its checkpoint folder or its hub id.
 
+    A hub id is `user/model`, or `user/model@revision` with the name of a branch or a tag, or a commit.
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `auto` uses a GPU if there is one. `precision` is the precision of
     the matrix products: `fp32`, `bf16` or `fp16`. `log` receives a line for each note: that the packed engine does not
     support the checkpoint, or that the precision is slow on this processor.
@@ -44,7 +45,7 @@ def load_encoder(
         raise EncoderError(f"got the precision '{precision}'; wanted one of {', '.join(PRECISIONS)}.")
     check_device(device)
     spec = find(name)
-    if spec is None and not (Path(name).is_dir() or "/" in name):
+    if spec is None and not is_checkpoint(name):
         spec = get(name)  # raises UnknownName, which suggests a similar name
     load = spec.load if spec else functools.partial(load_checkpoint, name)
     if memory and (spec is None or spec in built_in):

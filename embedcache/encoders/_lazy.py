@@ -28,7 +28,8 @@ from ..errors import EncoderError
 from ..files.atomic import atomic_write
 from ..files.stamps import is_settled, stamp
 from ..files.untrusted import read_json
-from .checkpoint import RECIPE, UNTRAINED, local_files
+from .checkpoint import RECIPE
+from .hub import UNTRAINED, local_files
 
 LIBRARIES = ("torch", "transformers")
 FACTS = ("views", "shortest", "longest")  # attributes of an encoder that are stored, `info` aside

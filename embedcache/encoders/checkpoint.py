@@ -1,8 +1,8 @@
-"""Checkpoints in a local folder or on the Hugging Face hub: they are loaded, checked and identified by their content.
+"""Checkpoints, which are loaded from a folder, checked, and identified by their content. `hub` finds the folder.
 
 A checkpoint from an unknown source cannot run code. Settings that name code, other files or other checkpoints are
 refused; weights must be safetensors, or a file that torch's restricted unpickler accepts; and a network that the weight
-files cannot fill is never built. Files on this machine are used without a network request.
+files cannot fill is never built.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from ..encoder import EncoderInfo
 from ..errors import EncoderError, first_line
 from ..files.untrusted import read_json
 from ..provenance import TRAINED_ON, read_checkpoint_training_list
-from .contamination import published
+from .contamination import find_published
+from .hub import CONFIG, FEATURES, FILES, MAX_JSON_BYTES, PROCESSOR, UNTRAINED, WEIGHTS, locate, name_of
 
 RECIPE = 1  # `recipe_version` of the encoders; raise it with any change of this code that changes numbers
-UNTRAINED = "wav2vec2-base-untrained"
-# Files that hold weights, in the order in which transformers looks for them.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 # Settings about training, tasks and files; the forward pass does not depend on them, and neither does the fingerprint.
 IRRELEVANT = (
     "_name_or_path",
@@ -39,12 +37,18 @@ IRRELEVANT = (
 )
 # Tensors that only training uses. A checkpoint may lack them.
 TRAINING_ONLY = ("masked_spec_embed",)
+# Tensors that transformers computes from the config or does not use. A checkpoint may lack them. Running means and
+# variances are not among them: training measures them.
+COMPUTED = ("inv_freq", "num_batches_tracked")
+# Most numbers that transformers may compute from the config in addition to the weights, 0.3 GB. The tables of relative
+# positions of wav2vec2-conformer and wav2vec2-bert have 10 million.
+MAX_COMPUTED = 1 << 26
 
-SETTINGS_FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # how transformers may read a folder
+SETTINGS_FILES = (CONFIG, FEATURES, PROCESSOR)
 # Settings that make transformers run other code, or read files outside the checkpoint.
 FOREIGN = ("auto_map", "compression_config", "quantization_config", "transformers_weights")
 ADAPTER = "adapter_config.json"
-MAX_JSON_BYTES = 1 << 24  # Whisper's filters take 0.3 MB; a weight index takes about 100 bytes a tensor
 MAX_ITEMS = 5_000  # of a list in a JSON file; a filter bank has one row for each frequency
 EMOTIONS = ("ang", "hap", "sad", "fear", "disg", "surp", "calm", "joy", "arousal", "valence")  # starts of labels
 RATES = (1_000, 192_000)  # lowest and highest sampling rate, in Hz
@@ -78,7 +82,7 @@ class Checkpoint:
 def open_checkpoint(checkpoint: str, name: str, precision: str) -> Checkpoint:
     """Load the checkpoint in a local folder or on the hub.
 
-    `name` is the encoder's name; if it is empty, the last part of the folder or hub id is used.
+    `name` is the encoder's name; if it is empty, it is that of `name_of`.
 
     Raises EncoderError if the checkpoint cannot be found or downloaded, or is not complete. A fine-tuned checkpoint is
     complete only with the list of the clips on which it was trained.
@@ -88,7 +92,7 @@ def open_checkpoint(checkpoint: str, name: str, precision: str) -> Checkpoint:
         model, extractor = _load(source, folder)
     # Raises EncoderError if the list is missing.
     read_checkpoint_training_list(folder, getattr(model.config, TRAINED_ON, ""))
-    return _identify(name or Path(source).name, source, model, extractor, precision)
+    return _identify(name or name_of(source), source, model, extractor, precision)
 
 
 def emotion_labels(checkpoint: Checkpoint) -> list[str]:
@@ -97,7 +101,7 @@ def emotion_labels(checkpoint: Checkpoint) -> list[str]:
     Classifiers of other checkpoints are left out: transformers gives every config the labels `LABEL_0`, `LABEL_1`.
     """
     names = list(map(str, (getattr(checkpoint.model.config, "id2label", None) or {}).values()))
-    known = checkpoint.info.trained_on or checkpoint.info.checkpoint in published()
+    known = checkpoint.info.trained_on or find_published(checkpoint.info.checkpoint)
     are_emotions = sum(name.lower().startswith(EMOTIONS) for name in names) >= 2
     return names if are_emotions and not known else []
 
@@ -113,25 +117,6 @@ def untrained(precision: str, seed: int = 0) -> Checkpoint:
             torch.manual_seed(seed)
             model = Wav2Vec2Model(Wav2Vec2Config())
     return _identify(UNTRAINED, "", model, Wav2Vec2FeatureExtractor(), precision)
-
-
-def locate(checkpoint: str) -> tuple[str, Path]:
-    """Return where a checkpoint comes from (its absolute folder or its hub id) and the folder of its files."""
-    if Path(checkpoint).is_dir():
-        folder = Path(checkpoint).resolve()
-        return str(folder), folder
-    return checkpoint, _hub_folder(checkpoint)
-
-
-def local_files(checkpoint: str) -> list[Path]:
-    """Return the files of a checkpoint on this machine, sorted by name; none if it is not on this machine."""
-    folder = Path(checkpoint).resolve() if Path(checkpoint).is_dir() else _cached_folder(checkpoint)
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
-
-
-def is_cached(checkpoint: str) -> bool:
-    """Whether the config and the weights of a hub checkpoint are in the local Hugging Face cache."""
-    return _cached_folder(checkpoint) is not None
 
 
 def _normalises(extractor: Any) -> bool:
@@ -172,22 +157,36 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     _refuse_foreign(checkpoint, folder)
     weights = _weight_files(folder)
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        _refuse_larger(checkpoint, folder, weights)
+        extractor = AutoFeatureExtractor.from_pretrained(folder, **LOCAL)
+        config = _load_config(folder)
+        _refuse_larger(checkpoint, config, weights)
         model, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            folder, config=config, dtype=torch.float32, output_loading_info=True, **LOCAL
         )
     except EncoderError:
         raise
     except Exception as error:  # transformers and torch raise exceptions of any type for malicious files
         raise EncoderError(
             f"{checkpoint}: cannot be loaded from {folder} ({_reason(error)}). Wanted the files that save_pretrained "
-            "writes: config.json, preprocessor_config.json and model.safetensors. Copy or download them again."
+            f"writes: {FILES}. Copy or download them again."
         ) from error
     _refuse_other_tensors(checkpoint, model, report)
     _zero_unused(model, report["missing_keys"])
     _check_rate(checkpoint, getattr(extractor, "sampling_rate", None))
     return model, extractor
+
+
+def _load_config(folder: Path) -> Any:
+    """Return the config in a folder, without the implementation of attention that it may name.
+
+    The name is that of the machine on which the checkpoint was saved: FlashAttention is missing on most others, and
+    implementations round differently. Without it, transformers uses the same one for all checkpoints of a family.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    config._attn_implementation = None
+    return config
 
 
 def _reason(error: Exception) -> str:
@@ -264,25 +263,40 @@ def _find_fault(name: str, value: Any) -> str:
     return "" if least <= value <= most else f"sets '{name}' to {value:,}; wanted {least:,} to {most:,}"
 
 
-def _refuse_larger(checkpoint: str, folder: Path, weights: Sequence[Path]) -> None:
+def _refuse_larger(checkpoint: str, config: Any, weights: Sequence[Path]) -> None:
     """Raise EncoderError if the config describes a network of more numbers than the weight files have bytes.
 
-    transformers would fill such a network with random numbers. The network is built on torch's meta device, which
-    allocates no memory for its numbers.
+    transformers would fill such a network with random numbers. Tables that it computes are not in the weight files, and
+    have a limit of their own.
     """
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        network = AutoModel.from_config(config, trust_remote_code=False)
-    numbers = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
+    numbers, computed = _count_numbers(config)
     size = sum(path.stat().st_size for path in weights)
     if weights and numbers > size:
         raise EncoderError(
             f"{checkpoint}: its config.json describes a network of {numbers:,} numbers, but its weight files have only "
             f"{size:,} bytes. Use the config.json that belongs to these weights."
         )
+    if computed > MAX_COMPUTED:
+        raise EncoderError(
+            f"{checkpoint}: its config.json describes tables of {computed:,} numbers, which are not in its weight "
+            f"files; wanted at most {MAX_COMPUTED:,}. Use another checkpoint."
+        )
+
+
+def _count_numbers(config: Any) -> tuple[int, int]:
+    """Return how many numbers of a network are in its weight files, and how many are computed from its config.
+
+    The network is built on torch's meta device, which allocates no memory for its numbers.
+    """
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        network = AutoModel.from_config(config, trust_remote_code=False)
+    saved = network.state_dict()
+    sizes = {name: tensor.numel() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    computed = sum(size for name, size in sizes.items() if name not in saved)
+    return sum(sizes.values()) - computed, computed
 
 
 def _zero_unused(model: Any, missing: Sequence[str]) -> None:
@@ -300,17 +314,19 @@ def _zero_unused(model: Any, missing: Sequence[str]) -> None:
 def _refuse_other_tensors(checkpoint: str, model: Any, report: Any) -> None:
     """Raise EncoderError if the weight files lack tensors of the network, or hold tensors for which it has no place.
 
-    The heads of pretraining or of a task are accepted: they are tensors outside the parts of the network.
+    The heads of pretraining or of a task are accepted: they are tensors outside the parts of the network. Tables that
+    are computed from the config are accepted, too: some versions of transformers save them, others do not.
     """
-    missing = [key for key in report["missing_keys"] if not key.endswith(TRAINING_ONLY)]
+    missing = [key for key in report["missing_keys"] if not key.endswith((*TRAINING_ONLY, *COMPUTED))]
     if missing:
         raise EncoderError(
             f"{checkpoint}: lacks {len(missing)} tensors of its network (first: '{min(missing)}'), which would be "
             "random. Use a complete checkpoint."
         )
     parts = {name for name, _ in model.named_children()}
-    prefix = f"{model.base_model_prefix}."
-    extra = [key for key in report["unexpected_keys"] if key.removeprefix(prefix).partition(".")[0] in parts]
+    tables = {name for name, _ in model.named_buffers()}
+    unexpected = [key.removeprefix(f"{model.base_model_prefix}.") for key in report["unexpected_keys"]]
+    extra = [key for key in unexpected if key.partition(".")[0] in parts and key not in tables]
     if extra:
         raise EncoderError(
             f"{checkpoint}: holds {len(extra)} tensors that its config.json does not describe (first: '{min(extra)}'), "
@@ -349,69 +365,6 @@ def _digest_of_tensors(model: Any, before: str) -> str:
         digest.update(f"{key}{values.dtype}{values.shape}".encode())
         digest.update(values.data)
     return digest.hexdigest()
-
-
-def _hub_folder(checkpoint: str) -> Path:
-    """Return the folder of a hub checkpoint's files, which are downloaded only if the cache does not hold them."""
-    cached = _cached_folder(checkpoint)
-    return cached if cached is not None else _download(checkpoint)
-
-
-def _cached_folder(checkpoint: str) -> Path | None:
-    """Return the folder in the Hugging Face cache, or None if it does not hold the whole checkpoint."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(checkpoint, "config.json")
-    except HFValidationError:  # not a hub id, which `_download` reports
-        return None
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
-    complete = (folder / "preprocessor_config.json").exists() and any((folder / name).exists() for name in WEIGHTS)
-    return folder if complete else None
-
-
-def _download(checkpoint: str) -> Path:
-    """Download config and weights into the Hugging Face cache.
-
-    The first request has a timeout of 10 s and is not repeated, so that the download fails at once when offline.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        files = {sibling.rfilename for sibling in HfApi().model_info(checkpoint, timeout=10).siblings or ()}
-        weights = "*.safetensors*" if any(file.endswith(".safetensors") for file in files) else "pytorch_model*.bin*"
-        return Path(snapshot_download(checkpoint, allow_patterns=["*.json", weights]))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise EncoderError(
-            f"{checkpoint}: no such checkpoint on the hub, and no such folder here. `ser encoders` lists the built-in "
-            "names."
-        ) from error
-    except (OSError, HfHubHTTPError, *_network_errors()) as error:
-        raise EncoderError(_unreachable(checkpoint, error)) from error
-
-
-def _network_errors() -> tuple[type[Exception], ...]:
-    """Return the base class of the errors that the hub's HTTP library raises without a network connection."""
-    import huggingface_hub.utils._http as http
-
-    library = getattr(http, "httpx", None) or getattr(http, "httpx2", None)
-    return (library.HTTPError,) if library else ()
-
-
-def _unreachable(checkpoint: str, error: Exception) -> str:
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
-
-    reason = first_line(error)
-    return (
-        f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
-        "Use one of: --encoder FOLDER with a checkpoint copied from another machine (config.json, "
-        "preprocessor_config.json and model.safetensors); --encoder mfcc, which needs no weights; or, as a control, "
-        f"--encoder {UNTRAINED}, the network of wav2vec2-base with random weights."
-    )
 
 
 @contextmanager

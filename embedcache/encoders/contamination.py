@@ -10,7 +10,8 @@
     source        where this is stated
     note          which labels or parts were used, and doubts
 
-A checkpoint that is missing is unknown. Add a line with its source to correct that.
+A line holds for all revisions of its checkpoint. A checkpoint that is missing is unknown. Add a line with its source
+to correct that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from ..encoder import EncoderInfo
 from ..files.tables import read_rows
 from ..provenance import TrainedOn, whole_corpus
+from .hub import without_revision
 
 TABLE = Path(__file__).with_suffix(".csv")
 COLUMNS = ("checkpoint", "saw", "speech", "source", "note")
@@ -52,6 +54,11 @@ def published() -> dict[str, Published]:
     return {row["checkpoint"]: _line(row) for row in read_rows(TABLE, COLUMNS)}
 
 
+def find_published(checkpoint: str) -> Published | None:
+    """Return the line of a checkpoint, or None. All revisions of a hub id have the same line."""
+    return published().get(without_revision(checkpoint))
+
+
 def rows() -> list[tuple[str, ...]]:
     """Return the lines of the table as texts, in the order of COLUMNS."""
     return [(line.checkpoint, line.text, line.speech, line.source, line.note) for line in published().values()]
@@ -61,7 +68,8 @@ def saw(checkpoint: str) -> str:
     """Return the corpora of emotional speech that a checkpoint was trained on as one text; `none` for no checkpoint."""
     if not checkpoint:
         return NONE
-    return published()[checkpoint].text if checkpoint in published() else UNKNOWN
+    line = find_published(checkpoint)
+    return line.text if line else UNKNOWN
 
 
 def known_training(info: EncoderInfo) -> TrainedOn:
@@ -72,7 +80,7 @@ def known_training(info: EncoderInfo) -> TrainedOn:
     """
     if not info.is_imported and not info.checkpoint:
         return TrainedOn((), (), ())  # computed without weights, or with random ones
-    line = published().get(info.checkpoint)
+    line = find_published(info.checkpoint)
     corpora = line.saw if line else ()
     return TrainedOn((), tuple(sorted(map(whole_corpus, corpora))), ()).with_unknown(not (line and line.complete))
 

@@ -337,8 +337,13 @@ def input_length(outputs: int, steps: Steps) -> int:
 
 
 def receptive_field(config: Any) -> int:
-    """Return the number of samples that one frame of a network sees; 1 if its config has no convolutions."""
-    return input_length(1, _steps(config))
+    """Return the number of samples that one frame of a network sees; 1 if its config has no convolutions.
+
+    SEW squeezes: it takes the mean of every `squeeze_factor` frames before its transformer. With a factor of 2, a frame
+    sees 720 samples, where one of wav2vec 2.0 sees 400.
+    """
+    squeeze = int(getattr(config, "squeeze_factor", 1))
+    return input_length(1, [*_steps(config), (squeeze, squeeze)])
 
 
 def frames_of(config: Any, samples: Count, convolutions: int | None = None) -> Count:

@@ -19,12 +19,14 @@ import numpy as np
 
 from ..audio.decode import Waveform
 from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Log, no_log, pick_device, refuse_short
-from .checkpoint import UNTRAINED, Checkpoint, emotion_labels, open_checkpoint, untrained
+from .checkpoint import Checkpoint, emotion_labels, open_checkpoint, untrained
+from .hub import UNTRAINED
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
 WHISPER_SECONDS = 30.0  # length of the spectrograms that Whisper's encoder takes; silence fills the end
-ONE_FRAME = 400  # samples of one frame if a config has no convolutions: 25 ms at 16 kHz, as in every family here
+# Samples of a window of a spectrogram, and from one window to the next, as in all families without convolutions.
+WINDOW, HOP = 400, 160
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ class HuggingFaceEncoder:
 
     @property
     def shortest(self) -> float:
-        """Shortest clip that gives a frame, in seconds: the receptive field of the convolutions."""
+        """Shortest clip that gives a frame, in seconds: the receptive field of the convolutions.
+
+        Networks that read spectrograms need one window; wav2vec2-bert, which joins 2 windows to a frame, needs 2.
+        """
         from .convolutions import receptive_field
 
         samples = receptive_field(self.model.config)
-        return (samples if samples > 1 else ONE_FRAME) / self.info.sample_rate
+        windows = int(getattr(self.features, "stride", 1))
+        return (samples if samples > 1 else WINDOW + (windows - 1) * HOP) / self.info.sample_rate
 
     @property
     def longest(self) -> float:

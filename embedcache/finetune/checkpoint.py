@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .._version import __version__
 from ..audio.decode import Recording, Waveform
-from ..encoder import pick_device
+from ..encoder import describe_length, pick_device
 from ..encoders.checkpoint import open_checkpoint, quiet
 from ..errors import AudioError, EncoderError, ModelError
 from ..files.atomic import sync_files, sync_folder
@@ -129,7 +129,8 @@ class Finetuned:
         for recording, wave in zip(recordings, waves, strict=True):
             if len(wave) < shortest:
                 raise AudioError(
-                    f"{recording.path}: has {len(wave)} samples; one frame needs {shortest}. Leave the file out."
+                    f"{recording.path}: has {describe_length(len(wave), self.rate)}; one frame needs {shortest}. Leave "
+                    "the file out."
                 )
         return self.proba_of(waves)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import encoders
 from ..audio.augment import TRANSFORMS
-from ..encoder import pick_device
+from ..encoder import count_samples, describe_length, pick_device
 from ..encoders import UNTRAINED
 from ..encoders.checkpoint import Checkpoint, open_checkpoint, untrained
 from ..encoders.contamination import known_training
+from ..encoders.hub import is_checkpoint
 from ..errors import AudioError, DataError, EncoderError, SerError, complain
 from ..manifest import Clip
 from ..provenance import TrainedOn, read_checkpoint_training_list
@@ -75,7 +76,7 @@ def open_base(encoder: str) -> Checkpoint:
     """
     if encoder == UNTRAINED:
         return untrained("fp32")
-    if Path(encoder).is_dir() or "/" in encoder:
+    if is_checkpoint(encoder):
         return open_checkpoint(encoder, "", "fp32")
     spec = encoders.get(encoder)
     if not spec.checkpoint:
@@ -120,16 +121,19 @@ def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: FinetuneSett
     """Raise SerError if crops are too short for one frame of the encoder, AudioError if clips are."""
     from ..encoders.convolutions import receptive_field
 
-    shortest = receptive_field(base.model.config) / int(base.features.sampling_rate)
-    if settings.seconds < shortest:
+    needed, rate = receptive_field(base.model.config), base.info.sample_rate
+    if count_samples(settings.seconds, rate) < needed:
         raise SerError(
-            f"seconds: got {settings.seconds:g}; {base.info.name} needs {shortest:g} for one frame. Use longer crops."
+            f"seconds: got {settings.seconds:g}; {base.info.name} needs {needed / rate:g} for one frame. Use longer "
+            "crops."
         )
-    if "stretch" in settings.augment:
-        shortest *= TRANSFORMS["stretch"].high  # the highest speed, by which a stretched copy is shorter than its clip
-    faults = [f"{clip.path}: lasts {1000 * clip.seconds:.0f} ms" for clip in clips if clip.seconds < shortest]
+    if "stretch" in settings.augment:  # its highest speed, by which a stretched copy is shorter than its clip
+        needed = math.ceil(round(needed * TRANSFORMS["stretch"].high, 6))
+    lengths = [(clip.path, count_samples(clip.seconds, rate)) for clip in clips]
+    faults = [f"{path}: has {describe_length(samples, rate)}" for path, samples in lengths if samples < needed]
     if faults:
-        summary = f"{len(faults)} of {len(clips)} clips are shorter than the {1000 * shortest:.0f} ms of one frame"
+        limit = describe_length(needed, rate)
+        summary = f"{len(faults)} of {len(clips)} clips are shorter than the {limit} of one frame"
         raise AudioError(complain(summary, faults, "Remove them from their folder, and run again with --root."))
 
 

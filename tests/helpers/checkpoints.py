@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 
@@ -30,5 +32,24 @@ def save_checkpoint(folder: Path, family: str = "Wav2Vec2", **changes: object) -
         torch.manual_seed(1)
         model = getattr(transformers, f"{family}Model")(tiny_config(family, **changes))
     model.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+    if family == "Wav2Vec2Bert":
+        transformers.SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    else:
+        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+    return folder
+
+
+def save_with_processor(checkpoint: Path, folder: Path, **settings: object) -> Path:
+    """A copy of a checkpoint as its processor saves it: the processor's file has the settings of the feature extractor.
+
+    `settings` change the feature extractor.
+    """
+    import transformers
+
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("preprocessor_config.json"))
+    features = transformers.Wav2Vec2FeatureExtractor(**{"return_attention_mask": False, **settings})
+    words = ["<pad>", "<s>", "</s>", "<unk>", "|", "a", "b"]
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(folder / "vocab.json")
+    transformers.Wav2Vec2Processor(features, tokenizer).save_pretrained(folder)
     return folder

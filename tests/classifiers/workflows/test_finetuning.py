@@ -514,8 +514,11 @@ def test_what_was_stopped_is_found_again(work: TrainingJob, tmp_path: Path, tree
 
 
 def test_clips_that_are_not_what_they_were(work: TrainingJob, tmp_path: Path) -> None:
-    short = replace(work, train=[*work.train, replace(work.train[0], seconds=0.01)])
-    with pytest.raises(AudioError, match="1 of 19 clips are shorter than the 25 ms of one frame"):
+    short = replace(work, train=[*work.train, replace(work.train[0], seconds=399 / 16_000)])
+    limit = (
+        r"1 of 19 clips are shorter than the 400 samples at 16,000 Hz \(25.0 ms\) of one frame:\n.*: has 399 samples"
+    )
+    with pytest.raises(AudioError, match=limit):
         train(short, tmp_path / "a", "cpu")
     write(Path(work.train[0].path), noise(0.3))
     with pytest.raises(AudioError, match="differs from the file that the manifest lists"):

@@ -1,5 +1,6 @@
 """The loop: it encodes what is missing, once, whatever happens to it."""
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 from helpers.sounds import noise, ravdess_tree, write
 
 from embedcache import (
@@ -19,7 +21,9 @@ from embedcache import (
     datasets,
     extract,
     load_encoder,
+    read,
 )
+from embedcache.cache.extract import too_short_or_long
 from embedcache.encoders.mfcc import Mfcc
 
 loop = sys.modules["embedcache.cache.extract"]
@@ -76,7 +80,7 @@ def test_bad_clips_stop_the_run_before_the_encoder_or_are_listed(tree: Path, tmp
     said = str(error.value)
     assert said.startswith("2 of 24 clips of ravdess cannot be used:")
     assert f"{empty}: is empty" in said
-    assert f"{short}: lasts 5 ms, mfcc needs 25 ms for one frame" in said
+    assert f"{short}: has 80 samples at 16,000 Hz (5.0 ms); mfcc needs at least 400. Remove it" in said
     assert "--skip-bad" in said
     assert not store.keys
     with pytest.raises(AudioError, match="24 of 24 clips"):
@@ -84,6 +88,19 @@ def test_bad_clips_stop_the_run_before_the_encoder_or_are_listed(tree: Path, tmp
     manifest, report = extract(keyed(tree), encoder, store, skip_bad=True)
     assert [clip.path for clip in report.skipped] == [str(empty), str(short)]
     assert (report.clips, len(manifest), len(store.keys)) == (22, 24, 22)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 32_000, 44_100])
+def test_the_shortest_clip_is_counted_in_samples_of_the_encoder(tmp_path: Path, rate: int) -> None:
+    """A file whose samples become 400 at 16 kHz is encoded; one with a sample less is too short."""
+    encoder = load_encoder("mfcc")
+    enough = next(n for n in range(rate // 45, rate) if len(soxr.resample(np.zeros(n), rate, 16_000)) == 400)
+    limits = encoder.info.name, encoder.info.sample_rate, encoder.shortest, encoder.longest
+    file = write(tmp_path / "enough.wav", noise(1)[:enough], rate)
+    assert too_short_or_long(str(file), enough / rate, *limits) == ""
+    assert np.isfinite(encoder.encode([read(file, 16_000)], ["pooled"])["pooled"]).all()
+    fault = too_short_or_long("a.wav", (enough - 1) / rate, *limits)
+    assert re.match(r"a.wav: has 39[89] samples at 16,000 Hz \(24.9 ms\); mfcc needs at least 400. Remove it", fault)
 
 
 def test_a_clip_longer_than_the_encoder_takes_is_named(tree: Path, tmp_path: Path) -> None:

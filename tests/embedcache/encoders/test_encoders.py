@@ -1,9 +1,7 @@
 """Encoders against their oracle, transformers' own forward; and what happens to checkpoints that are not whole."""
 
-import http.server
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +10,17 @@ import pytest
 import torch
 import transformers
 from helpers.checkpoints import save_checkpoint
+from helpers.hub import running_hub
 from helpers.sounds import noise
 
-from embedcache import EncoderError, UnknownName, load_encoder
+from embedcache import AudioError, EncoderError, UnknownName, load_encoder
 from embedcache.checks import check_encoder
 from embedcache.encoders import mfcc
 from embedcache.encoders.checkpoint import untrained
 from embedcache.encoders.wav2vec2 import load_checkpoint
 
+SEW = {"conv_dim": (32,) * 13}
+RELATIVE = {"position_embeddings_type": "relative"}
 FAMILIES = {
     "wav2vec2": ("Wav2Vec2", {}),
     "wav2vec2-stable": (
@@ -28,6 +29,15 @@ FAMILIES = {
     ),
     "hubert": ("Hubert", {}),
     "wavlm": ("WavLM", {}),
+    "unispeech-sat": ("UniSpeechSat", {}),
+    "sew": ("SEW", SEW),
+    "sew-d": ("SEWD", SEW),
+    "data2vec-audio": ("Data2VecAudio", {}),
+    "distilhubert": ("Hubert", {"feat_proj_layer_norm": False}),
+    "wav2vec2-conformer": ("Wav2Vec2Conformer", {**RELATIVE, "max_source_positions": 40}),
+    "wav2vec2-conformer-rope": ("Wav2Vec2Conformer", {"position_embeddings_type": "rotary"}),
+    "wav2vec2-bert": ("Wav2Vec2Bert", {}),
+    "wav2vec2-bert-relative": ("Wav2Vec2Bert", RELATIVE),
 }
 
 
@@ -46,12 +56,44 @@ def test_layers_are_the_time_means_of_the_hidden_states(tmp_path: Path, family: 
     name, changes = FAMILIES[family]
     folder = save_checkpoint(tmp_path / "c", name, **changes)
     encoder = load_encoder(str(folder))
-    check_encoder(encoder)
     waves = [noise(s, seed=n).astype(np.float32) for n, s in enumerate((0.3, 0.5, 1.1))]
     batch = encoder.encode(waves, ["layers", "pooled"])
     for wave, layers, pooled in zip(waves, batch["layers"], batch["pooled"], strict=True):
         np.testing.assert_allclose(layers, by_hand(folder, wave), atol=1e-5)
         np.testing.assert_array_equal(pooled, layers[-1])
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wav2vec2-stable", "hubert", "wavlm"])
+def test_encoders_keep_the_contract(tmp_path: Path, family: str) -> None:
+    name, changes = FAMILIES[family]
+    check_encoder(load_encoder(str(save_checkpoint(tmp_path / "c", name, **changes))))
+
+
+SHORTEST = {"sew": 720, "sew-d": 720, "wav2vec2-bert": 560, "wav2vec2-bert-relative": 560}  # samples; the others, 400
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_shortest_clip_has_the_samples_of_one_frame(tmp_path: Path, family: str) -> None:
+    """A clip of these samples is encoded, and its vector is not that of another clip; one sample less is refused."""
+    name, changes = FAMILIES[family]
+    encoder = load_encoder(str(save_checkpoint(tmp_path / "c", name, **changes)))
+    samples = SHORTEST.get(family, 400)
+    assert encoder.shortest == samples / 16_000
+    waves = [noise(1.0, seed=seed)[:samples].astype(np.float32) for seed in (1, 2)]
+    first, second = encoder.encode(waves, ["layers"])["layers"]
+    assert np.isfinite(first).all()
+    assert not np.allclose(first, second)
+    short = f"got a waveform of {samples - 1} samples .*; c needs at least {samples}. Leave it out"
+    with pytest.raises(AudioError, match=short):
+        encoder.encode([waves[0][:-1]], ["layers"])
+
+
+def test_sew_of_another_squeeze_needs_other_samples(tmp_path: Path) -> None:
+    for factor, samples in ((1, 400), (4, 1360)):
+        folder = save_checkpoint(tmp_path / str(factor), "SEW", **SEW, squeeze_factor=factor)
+        encoder = load_encoder(str(folder))
+        assert encoder.shortest * 16_000 == samples
+        assert np.isfinite(encoder.encode([noise(1.0)[:samples].astype(np.float32)], ["pooled"])["pooled"]).all()
 
 
 @pytest.mark.long
@@ -84,6 +126,7 @@ def test_whispers_encoder_goes_through_the_oracle_without_its_silence(tmp_path: 
     features.save_pretrained(tmp_path / "whisper")
     encoder = load_encoder(str(tmp_path / "whisper"))
     assert (encoder.longest, encoder.info.n_layers, encoder.info.dim) == (30.0, 3, 32)
+    assert encoder.shortest == 400 / 16_000
     wave = noise(0.5).astype(np.float32)
     with torch.no_grad():
         inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
@@ -170,53 +213,11 @@ def test_remote_code_is_never_run(checkpoint: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as a download needs, over one folder."""
-
-    folder: Path
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
-        tree = [{"type": "file", "path": n, "size": len(d), "oid": "0" * 40} for n, d in files.items()]
-        path = self.path.partition("?")[0]
-        name = path.rpartition("/")[2]
-        if path.startswith("/api/models/some/tiny/tree"):
-            data = json.dumps(tree).encode()
-        elif path.startswith("/api/models/some/tiny"):
-            listed = [{"rfilename": file} for file in files]
-            data = json.dumps({"id": "some/tiny", "sha": "a" * 40, "siblings": listed}).encode()
-        elif path.startswith("/some/tiny/resolve/") and name in files:
-            data = files[name]
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.end_headers()
-            return
-        self.send_response(200)
-        for header, value in (("Content-Length", len(data)), ("ETag", f'"{len(data)}"'), ("X-Repo-Commit", "a" * 40)):
-            self.send_header(header, str(value))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def hub(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def hub(checkpoint: Path) -> Iterator[str]:
     """A hub on this machine that has `some/tiny`."""
-    handler = type("Handler", (Hub,), {"folder": checkpoint})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
+    with running_hub({"a" * 40: checkpoint}, {"main": "a" * 40}) as url:
+        yield url
 
 
 @pytest.mark.long
