@@ -50,7 +50,7 @@ def _read_csv(table: Path, name: str) -> list[Clip]:
     faults = [f"row {number}: {fault}" for number, row in enumerate(rows, start=2) for fault in _row_faults(row, base)]
     if faults:
         advice = "Correct these rows and try again. The CSV must be in the folder that holds its recordings."
-        raise DataError(complain(f"{table} has faults", faults, advice))
+        raise DataError(*complain(f"{table} has faults", faults, advice))
     return [_make_clip(row, base, name) for row in rows]
 
 

@@ -391,7 +391,7 @@ def _download(checkpoint: str) -> Path:
             "names."
         ) from error
     except (OSError, HfHubHTTPError, *_network_errors()) as error:
-        raise EncoderError(_unreachable(checkpoint, error)) from error
+        raise EncoderError(*_unreachable(checkpoint, error)) from error
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
@@ -402,15 +402,15 @@ def _network_errors() -> tuple[type[Exception], ...]:
     return (library.HTTPError,) if library else ()
 
 
-def _unreachable(checkpoint: str, error: Exception) -> str:
+def _unreachable(checkpoint: str, error: Exception) -> tuple[str, str]:
     from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 
     reason = first_line(error)
     return (
-        f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
+        f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).",
         "Use one of: --encoder FOLDER with a checkpoint copied from another machine (config.json, "
         "preprocessor_config.json and model.safetensors); --encoder mfcc, which needs no weights; or, as a control, "
-        f"--encoder {UNTRAINED}, the network of wav2vec2-base with random weights."
+        f"--encoder {UNTRAINED}, the network of wav2vec2-base with random weights.",
     )
 
 

@@ -130,7 +130,7 @@ def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: FinetuneSett
     faults = [f"{clip.path}: lasts {1000 * clip.seconds:.0f} ms" for clip in clips if clip.seconds < shortest]
     if faults:
         summary = f"{len(faults)} of {len(clips)} clips are shorter than the {1000 * shortest:.0f} ms of one frame"
-        raise AudioError(complain(summary, faults, "Remove them from their folder, and run again with --root."))
+        raise AudioError(*complain(summary, faults, "Remove them from their folder, and run again with --root."))
 
 
 def refuse_large(network: Any, device: Any) -> None:
