@@ -24,6 +24,7 @@ from ..files.stamps import is_settled, stamp
 from ..files.untrusted import read_json
 from ..manifest import SKIPPED, Clip, Manifest
 from ..progress import Progress, silent
+from ..text import one_line
 
 MAX_MEMO_BYTES = 1 << 28  # largest memo that is read; a file takes about 200 bytes, so one million files fit
 MAX_THREADS = 8  # files that are read at the same time
@@ -55,8 +56,9 @@ class KeyMemo:
         try:
             current = stamp(path)
         except OSError as error:
+            reason = error.strerror or error
             return FileFacts(
-                "", 0.0, f"{path}: cannot be read: {error.strerror or error}. Check the path and its permissions."
+                "", 0.0, f"{one_line(path)}: cannot be read: {reason}. Check the path and its permissions."
             )
         match self._entries.get(path):
             case [*stored, str(key), float(seconds)] if tuple(stored) == current:
@@ -116,7 +118,7 @@ def keyed_manifest(
 def refuse_clips_as_speakers(manifest: Manifest, speakers_are_clips: bool = False) -> None:
     """Raise DataError if nearly every clip has a speaker of its own, unless the user says that this is so."""
     if not speakers_are_clips and (doubt := manifest.doubt_about_speakers()):
-        raise DataError(f"{doubt}\n{CORRECT_SPEAKERS}")
+        raise DataError(doubt, CORRECT_SPEAKERS)
 
 
 def dataset_manifest(
@@ -168,7 +170,7 @@ def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:
             clashes.append(f"{clip.clip_id}: {_described(kept, clip)} and {_described(clip, kept)}")
     if clashes:
         summary = "different files or labels have the same clip id"
-        raise DataError(complain(summary, clashes, "Remove one file of each pair, or rename it."))
+        raise DataError(*complain(summary, clashes, "Remove one file of each pair, or rename it."))
     return list(first.values())
 
 
