@@ -93,13 +93,14 @@ def extract_manifest(
     store = EmbeddingStore.of(artifacts.cache, encoder.info)
     manifest, report = _encode(manifest, "clips", encoder, store, views, skip_bad, progress, loop)
     manifest.to_csv(artifacts.manifest(manifest.dataset))
+    skipped = artifacts.skipped(manifest.dataset)
+    _list_skipped(skipped, manifest.skipped)
     copies = None
     if augmentation:
         made = copies_of(manifest, augmentation)
         copies = _encode(made, "copies", encoder, store, views, skip_bad, progress, loop)
         copies[0].to_csv(artifacts.copies(manifest.dataset))
-    skipped = artifacts.skipped(manifest.dataset)
-    _list_skipped(skipped, [*manifest.skipped, *(copies[0].skipped if copies else ())])
+        _list_skipped(skipped, [*manifest.skipped, *copies[0].skipped])
     return Extraction(manifest, report, encoder.info.name, store.folder, skipped, copies, ())
 
 
