@@ -1,7 +1,8 @@
 """The `ser` command: parses, calls, prints. What the commands do is in `embedcache` and `classifiers`.
 
 Results go to standard output, progress and notes to standard error. Exit codes: 0 done, 1 an error with one message,
-2 wrong usage. Heavy imports are made inside the commands, so that `ser --help` is quick.
+2 wrong usage, 141 the reader of a pipe has gone. Heavy imports are made inside the commands, so that `ser --help` is
+quick.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from classifiers.workflows.configurations import LABELS, SAME_NAMES, ComparisonC
 from embedcache.artifacts import Artifacts
 from embedcache.configuration import options_from, split_names
 from embedcache.errors import AudioError, ConfigError, DataError, SerError, StoreError
+from embedcache.files.standard_streams import run_guarded
 from embedcache.finetune.settings import FinetuneSettings
 from embedcache.manifest import MIX, parse_channel
 from embedcache.progress import terminal
 from embedcache.terminal import console, note, note_skipped, print_extraction, print_table, skipped_lines
-from embedcache.text import count
+from embedcache.text import count, one_line
 
 if TYPE_CHECKING:
     from classifiers.evaluation.leaderboard import Row
@@ -42,6 +44,7 @@ app = typer.Typer(
 cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the cache; import and export vectors.")
 app.add_typer(cache, name="cache")
 
+RUN = "run.json"  # file of a run that lists, among others, the skipped clips
 CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
 
 
@@ -93,20 +96,23 @@ def between_0_and_1(value: float | None) -> float | None:
 
 
 def main() -> None:
-    """Run the command line. A SerError becomes one message and exit code 1, a ConfigError exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without UTF-8 loses a dash, not the result
+    """Run the command line, and end with its exit code."""
+    sys.exit(run_guarded(exit_code))
+
+
+def exit_code() -> int:
+    """Run the command line, and return its exit code. A SerError becomes one message and 1, a ConfigError 2."""
     try:
         app()
     except SystemExit as end:
         if end.code == CTRL_C:
             note("error: stopped. Stored vectors are kept; an unfinished comparison is not. Run the command again.")
-            sys.exit(1)
-        raise
+            return 1
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except SerError as error:
         note(f"error: {error}")
-        sys.exit(USAGE if isinstance(error, ConfigError) else 1)
+        return USAGE if isinstance(error, ConfigError) else 1
+    return 0
 
 
 @app.callback(invoke_without_command=True)
@@ -209,8 +215,9 @@ def download(
     print(f"{spec.name}: {result.root} is complete")
     print(f"files downloaded now: {result.fetched}{unpacked}; already complete: {result.found}")
     print(f"licence: {spec.licence}\ncite:    {spec.citation}")
-    note(f"Next: ser audit --dataset {spec.name} --root {result.root}")
-    note(f"      ser extract --dataset {spec.name} --root {result.root}")
+    then = one_line(f"--dataset {spec.name} --root {shlex.quote(str(result.root))}")
+    note(f"Next: ser audit {then}")
+    note(f"      ser extract {then}")
 
 
 @app.command()
@@ -237,7 +244,7 @@ def audit(
     then = f"ser extract --dataset {dataset} --root {shlex.quote(found.root)}{keep}"
     if found.faults:
         raise DataError(f"{count(len(found.faults), 'fault')}. Correct these faults where possible, then run: {then}")
-    note(f"Next: {then}")
+    note(f"Next: {one_line(then)}")
 
 
 @app.command()
@@ -252,7 +259,9 @@ def extract(
     views: Annotated[
         str, typer.Option(help="Views, separated by commas: pooled, layers, std, frames, frames:N, frames:all.")
     ] = "pooled,layers",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unusable clips, and list them.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out unusable clips, and list them in a file.")
+    ] = False,
     keep_known_faults: KeepOption = False,
     speakers_are_clips: SpeakersOption = False,
     channel: ChannelOption = "",
@@ -306,9 +315,9 @@ def fit(
     model, card, predictions = fit_model(place, config, out, jobs, terminal, note)
     show_labels(place.runs / card.score["run"])
     show(rows_of(predictions))
-    note_skipped(predictions[0].dataset, predictions[0].skipped)
+    note_skipped(predictions[0].dataset, predictions[0].skipped, place.runs / card.score["run"] / RUN)
     print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
-    note(f"Next: ser predict {model} CLIP.wav")
+    note(f"Next: ser predict {one_line(str(model))} CLIP.wav")
 
 
 @app.command()
@@ -360,7 +369,7 @@ def finetune(
         return
     if result.run:
         show(rows_of(result.predictions))
-        note_skipped(result.predictions[0].dataset, result.predictions[0].skipped)
+        note_skipped(result.predictions[0].dataset, result.predictions[0].skipped, result.run / RUN)
         print(f"\nrun: {result.run}")
     print("\n".join(f"checkpoint: {folder}" for folder in result.checkpoints))
     checkpoint = shlex.quote(str(result.checkpoints[0]))
@@ -418,7 +427,7 @@ def compare(
     show_labels(run)
     show(rows_of(predictions))
     for name, skipped in {p.dataset: p.skipped for p in predictions}.items():
-        note_skipped(name, skipped)
+        note_skipped(name, skipped, run / RUN)
     print(f"\nrun: {run} (leaderboard.csv, intervals.csv, per_label.csv, predictions.csv, pictures)")
     note(f"Next: ser report {run.name}")
 
@@ -521,17 +530,21 @@ def predict(
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
     if rate is not None and audio != [STDIN]:
         raise typer.BadParameter("--rate is for raw sound on standard input. Give - as the only file.")
-    paths, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
+    found, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
+    if found.passed_over:
+        note(f"note: {one_line(found.note())}.")
     predictor = Predictor.load(model, *(also or []), device=device)
     if rate is None:
-        results = predict_files(predictor, paths, windows, abstain_below, pipe, parse_channel(channel))
+        results = predict_files(predictor, found.paths, windows, abstain_below, pipe, parse_channel(channel))
     else:
         raw = predict_raw(predictor, pipe or io.BytesIO(), rate, windows, abstain_below)
         results = (FileResult(p.path, (p,)) for p in raw)
-    output = output_format(predictor.labels, paths, windows is not None, json)
+    output = output_format(predictor.labels, found.paths, windows is not None, json)
     failed = print_predictions(results, output, abstain_below)
     if failed:
-        raise AudioError(f"{failed} of {len(paths)} files have no prediction; the messages above give the reasons.")
+        raise AudioError(
+            f"{failed} of {len(found.paths)} files have no prediction; the messages above give the reasons."
+        )
 
 
 @app.command()
@@ -657,7 +670,7 @@ def cache_export(
     store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, names)
     exported = export(store, manifest, out, names, terminal)
     print(f"{out}: {exported} clips of {manifest.dataset}, {store.info.name}, {' and '.join(names)}")
-    note_skipped(manifest.dataset, skipped_lines(manifest.skipped))
+    note_skipped(manifest.dataset, skipped_lines(manifest.skipped), place.manifest(manifest.dataset))
 
 
 @cache.command("import")

@@ -63,6 +63,14 @@ class Artifacts:
         """
         return self.root / "copies" / f"{dataset}.csv"
 
+    def skipped(self, dataset: str) -> Path:
+        """Return the path of the CSV file that lists the clips of a dataset which the last `ser extract` skipped.
+
+        There is no such file if none was skipped. It is not in the folder of the manifests, because each CSV file there
+        is a dataset.
+        """
+        return self.root / "skipped" / f"{dataset}.csv"
+
     @property
     def manifest_paths(self) -> list[Path]:
         """The paths of all manifests that exist, first those of datasets, then those of augmented copies."""

@@ -101,7 +101,7 @@ class Dataset:
         scanned = self._scan(root)
         clips = sorted(scanned.clips, key=lambda clip: (clip.clip_id, len(clip.path), clip.path))
         if not clips:
-            raise DataError(f"{root}: no {self.name} clips in it; wanted {self.layout}.\n{self.how_to_get()}")
+            raise DataError(f"{root}: no {self.name} clips in it; wanted {self.layout}.", self.how_to_get())
         language = {"language": self.language} if self.language else {}
         clips = [replace(clip, extra={**language, **clip.extra}) for clip in clips]
         if not keep_known_faults:
@@ -183,18 +183,27 @@ def find_root(dataset: Dataset, root: str | Path | None) -> Path:
         if folder.exists():
             return folder.resolve()
     missing = " and ".join(map(str, candidates))
-    advice = f"Name their folder with --root.\n{dataset.how_to_get()}"
-    raise DataError(f"no {dataset.name} recordings: {missing} does not exist. {advice}")
+    absent = f"no {dataset.name} recordings: {missing} does not exist. Name their folder with --root."
+    raise DataError(absent, dataset.how_to_get())
 
 
 def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
-    """Yield every audio file below `root`, sorted by name within each folder; also video files if `videos`.
+    """Yield every audio file below `root`, as `visible_files` does; also video files if `videos`."""
+    return (path for path in visible_files(root) if is_audio(path, videos))
+
+
+def is_audio(path: Path, videos: bool = False) -> bool:
+    """Whether a file is audio by its suffix, in a format that can be decoded or not; with `videos`, or a video."""
+    return path.suffix.lower() in SUFFIXES | UNREAD | (VIDEOS if videos else frozenset())
+
+
+def visible_files(root: Path) -> Iterator[Path]:
+    """Yield every file below `root` that is not hidden, sorted by name within each folder.
 
     Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored. Raises
     DataError for a folder that cannot be listed, and for a link that was to a folder, as far as its name tells, and
     that leads nowhere.
     """
-    suffixes = SUFFIXES | UNREAD | (VIDEOS if videos else frozenset())
     ancestors_of: dict[str, frozenset[str]] = {}  # folder -> real paths of the folders on the path to it
     for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         visited = ancestors_of.pop(folder, frozenset()) | {os.path.realpath(folder)}
@@ -202,12 +211,10 @@ def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
             name for name in subfolders if not _is_hidden(name) and not _leads_back(folder, name, visited)
         )
         ancestors_of |= {os.path.join(folder, name): visited for name in subfolders}  # noqa: PTH118
-        for name in sorted(name for name in names if not _is_hidden(name)):
-            path = Path(folder, name)
-            if path.suffix.lower() in suffixes:
-                yield path
-            elif path.is_symlink() and not (path.suffix.strip(".0123456789") or path.exists()):
+        for path in (Path(folder, name) for name in sorted(names) if not _is_hidden(name)):
+            if path.is_symlink() and not (path.suffix.strip(".0123456789") or path.exists()):
                 raise DataError(f"{path}: links to {path.readlink()}, where nothing is. Mend or remove the link.")
+            yield path
 
 
 def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], videos: bool = False) -> list[Clip]:
@@ -223,13 +230,13 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], v
             _refuse_unusable(path)
             clip = parse(path)
         except ValueError as error:
-            complaints.append(f"{str(path).encode(errors='replace').decode()}: {error}")
+            complaints.append(f"{path}: {error}")
             continue
         if clip is not None:
             clips.append(clip)
     if complaints:
         advice = f"Wanted {layout}. Move or remove these files, or use --dataset folder."
-        raise DataError(complain(f"{len(complaints)} files do not belong to the dataset", complaints, advice))
+        raise DataError(*complain(f"{len(complaints)} files do not belong to the dataset", complaints, advice))
     return clips
 
 

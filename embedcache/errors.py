@@ -19,9 +19,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from .text import one_line
+
 
 class SerError(Exception):
-    """Base class of all errors that a user can correct."""
+    """Base class of all errors that a user can correct. Each argument is one line of the message."""
+
+    def __str__(self) -> str:
+        """Return the lines of the message, in which a file's name breaks no line."""
+        return "\n".join(one_line(str(line)) for line in self.args)
 
 
 class UnknownName(SerError):
@@ -45,6 +51,8 @@ class DataError(SerError):
 
 class AudioError(SerError):
     """A clip cannot be read, or an encoder does not accept it."""
+
+    key = ""  # key of the clip if it failed while clips were encoded, so that the others can go on
 
 
 class EncoderError(SerError):
@@ -72,9 +80,9 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def complain(summary: str, complaints: list[str], advice: str, show: int = 5) -> str:
-    """Return a message of several lines: the summary, the first `show` complaints, the number of others, the advice."""
+def complain(summary: str, complaints: list[str], advice: str, show: int = 5) -> tuple[str, ...]:
+    """Return the lines of a message: the summary, the first `show` complaints, the number of others, the advice."""
     lines = [f"  {line}" for line in complaints[:show]]
     if len(complaints) > show:
         lines.append(f"  … and {len(complaints) - show} more")
-    return "\n".join([f"{summary}:", *lines, advice])
+    return f"{summary}:", *lines, advice

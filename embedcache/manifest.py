@@ -137,14 +137,14 @@ class Manifest:
                 "Names that differ only in case, blanks, leading zeros or the form of their characters count as equal. "
                 "Give a person one name, and two people names that differ in more. Then run `ser extract` again."
             )
-            raise DataError(complain(f"'{self.dataset}' spells names of speakers in two ways", spellings, advice))
+            raise DataError(*complain(f"'{self.dataset}' spells names of speakers in two ways", spellings, advice))
         if shared := list(self._shared_recordings()):
             advice = (
                 "One recording has one speaker, so these are one person. Give all clips of this person the same "
                 "speaker, or remove one of the clips. Then run `ser extract` again."
             )
             summary = f"'{self.dataset}' lists the same recording, byte for byte, under two speakers"
-            raise DataError(complain(summary, shared, advice))
+            raise DataError(*complain(summary, shared, advice))
         return self
 
     def differing_spellings(self) -> Iterator[str]:
@@ -197,7 +197,7 @@ class Manifest:
         complaints += [f"{clip.clip_id}: no speaker that is seen" for clip in self.clips if clip.speaker in unseen]
         if complaints:
             raise DataError(
-                complain(f"manifest '{self.dataset}' has faults", complaints, "Correct these rows and try again.")
+                *complain(f"manifest '{self.dataset}' has faults", complaints, "Correct these rows and try again.")
             )
         return self
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .manifest import SKIPPED
+from .text import count, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 100  # width of the console in characters if standard output is not a terminal
 GAP = 2  # number of spaces between columns
+SKIPPED_LINES = 3  # number of skipped clips that are shown; a file lists all
 MIN_TEXT_WIDTH = 24  # smallest width of the last column in characters, unless its texts are shorter
 
 
@@ -32,11 +35,17 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def note_skipped(dataset: str, lines: Iterable[str], noun: str = "clips") -> None:
-    """Print the skipped clips of a dataset to standard error, one line for each clip; nothing if `lines` is empty."""
-    lines = list(lines)
-    if lines:
-        note("\n  ".join([f"{dataset}: {len(lines)} {noun} skipped as unusable:", *lines]))
+def note_skipped(dataset: str, lines: Iterable[str], file: Path, noun: str = "clip") -> None:
+    """Print the number of skipped clips of a dataset to standard error, and the first lines; nothing if there are none.
+
+    `lines` has one line for each clip; `file` is the file that lists all of them.
+    """
+    lines = list(map(one_line, lines))
+    if not lines:
+        return
+    title = f"{dataset}: {count(len(lines), noun)} skipped as unusable; {one_line(str(file))} lists all:"
+    more = [f"… and {len(lines) - SKIPPED_LINES} more"] if len(lines) > SKIPPED_LINES else []
+    note("\n  ".join([title, *lines[:SKIPPED_LINES], *more]))
 
 
 def skipped_lines(clips: Iterable[Clip]) -> list[str]:
@@ -50,7 +59,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     On a terminal that is too narrow for a table, each row is printed as a record, with one line for each column. Only
     the last column, which may hold a sentence, is wrapped, and only between words: no name is cut.
     """
-    cells = [list(map(str, row)) for row in rows]
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         print("\n".join("\t".join(row) for row in [list(header), *cells]))
         return
@@ -102,17 +111,18 @@ def print_extraction(result: Extraction, augment: str, memory: float | None) -> 
     """
     name, report = result.manifest.dataset, result.report
     for line in result.notes:
-        note(f"note: {line}")
+        note(f"note: {one_line(line)}")
     duplicates = report.clips - report.encoded - report.cached
     speed = f", {report.audio_seconds / report.wall_seconds:.1f} s of audio a second" if report.encoded else ""
     same = f"; duplicates of other clips: {duplicates}" if duplicates else ""
     print(f"{name}: {report.clips} clips have {result.encoder} vectors")
     print(f"encoded now: {report.encoded}{speed}; in the cache before: {report.cached}{same}")
-    print(f"cache: {result.store}\n{report.wall_seconds:.1f} s{f', peak memory {memory:.2f} GB' if memory else ''}")
-    note_skipped(name, skipped_lines(report.skipped))
+    print(f"cache: {one_line(str(result.store))}")
+    print(f"{report.wall_seconds:.1f} s{f', peak memory {memory:.2f} GB' if memory else ''}")
+    note_skipped(name, skipped_lines(report.skipped), result.skipped)
     note(f"Next: {result.comparison}")
     if result.copies:
         manifest, report = result.copies
         print(f"{name}: {report.clips} copies ({augment}) have {result.encoder} vectors")
         print(f"encoded now: {report.encoded}; in the cache before: {report.cached}")
-        note_skipped(name, skipped_lines(manifest.skipped), "copies")
+        note_skipped(name, skipped_lines(manifest.skipped), result.skipped, "augmented clip")

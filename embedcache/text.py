@@ -1,4 +1,4 @@
-"""Texts: a number with its noun, the command that installs an extra, and the form in which names are compared."""
+"""Texts: numbers with nouns, names on one line, the command that installs an extra, and names in comparable form."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 DISTRIBUTION = "ser-toolkit"  # `ser` on PyPI is a project of other people
 # Characters that are not seen, although Unicode calls them letters, marks or symbols instead of format characters.
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+# Characters that break a line, steer a terminal, reverse the text after them, or cannot be encoded (parts of a pair).
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")  # not those after a decimal point: 1.05 is not 1.5
 WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")  # 1.0, as a table with missing numbers spells 1
 
@@ -23,6 +25,14 @@ WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")  # 1.0, as a table with missing num
 def count(n: int, noun: str) -> str:
     """Return a number with its noun: `1 clip`, `2 clips`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def one_line(text: str) -> str:
+    """Return a text with the escapes of its control characters, so that any file name fits in one line of a message.
+
+    A newline becomes `\\n`, the start of a terminal's command `\\x1b`. A text without such characters stays as it is.
+    """
+    return UNPRINTABLE.sub(lambda char: char[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def examples(texts: Sequence[str], most: int = 3) -> str:

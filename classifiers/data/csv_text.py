@@ -30,9 +30,14 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Return rows as the text of a CSV file. The first row is the header. NaN becomes an empty cell."""
     header, *others = (list(row) for row in rows)
     lines = [header, *([_cell_text(*pair) for pair in zip(row, header, strict=True)] for row in others)]
+    return "".join(f"{csv_row(line)}\n" for line in lines)
+
+
+def csv_row(cells: Iterable[Any]) -> str:
+    """Return one row of a CSV file, without the end of its line."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()
+    csv.writer(out).writerow(cells)  # with another end of line, Python 3.11 does not quote a cell that holds \r
+    return out.getvalue().removesuffix("\r\n")
 
 
 def _cell_text(value: Any, column: str) -> str:

@@ -111,7 +111,7 @@ def _combine_gender_and_emotion(clips: Sequence[Clip]) -> LabelRule:
     complaints = [f"{dataset}: {repr(gender) if gender else 'no gender given'}" for dataset, gender in sorted(unknown)]
     if complaints:
         advice = "Write female or male into the gender column of a CSV, or choose another label view."
-        raise DataError(complain("--labels gender-emotion needs the gender of every speaker", complaints, advice))
+        raise DataError(*complain("--labels gender-emotion needs the gender of every speaker", complaints, advice))
     targets = {word: emotion for word, emotion in EMOTIONS.items() if emotion in SEVEN} | {"calm": "neutral"}
     return lambda clip: (
         f"{GENDERS[clip.gender.lower()]}_{targets[clip.label.lower()]}" if clip.label.lower() in targets else ""
@@ -126,7 +126,7 @@ def _read_rule(path: Path, clips: Sequence[Clip]) -> LabelRule:
     faults += [f"'{label}' has {n} targets" for label, n in Counter(label for label, _ in rows).items() if n > 1]
     if faults:
         advice = "Write one row `from,to` for each label, or `from,drop` to leave a label out."
-        raise DataError(complain(f"{path} has faults", faults, advice))
+        raise DataError(*complain(f"{path} has faults", faults, advice))
     _require_targets(clips, targets, str(path))
     return lambda clip: targets[clip.label]
 

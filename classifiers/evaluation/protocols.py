@@ -104,7 +104,7 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     if complaints:
         other = "speakers" if apart else "random, which is speaker-dependent"
         advice = f"Leave such labels out, record more speakers, or use --protocol {other}."
-        raise ProtocolError(complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
+        raise ProtocolError(*complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
 def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:

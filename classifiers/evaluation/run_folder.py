@@ -223,7 +223,7 @@ def load_predictions(folder: str | Path) -> list[Predictions]:
     path = folder / "predictions.csv"
     complaints = [f"{p.head}: {fault}" for p in predictions for fault in faults(p)]
     if complaints := _changes(path, run.get("predictions_sha256")) + complaints:
-        raise DataError(complain(f"{path} has faults", complaints, ADVICE))
+        raise DataError(*complain(f"{path} has faults", complaints, ADVICE))
     return predictions
 
 

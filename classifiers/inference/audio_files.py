@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +14,15 @@ import numpy as np
 
 from embedcache import AudioError, EncoderError, Recording
 from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, Waveform
-from embedcache.dataset import audio_files
+from embedcache.dataset import is_audio, visible_files
+from embedcache.text import count, examples, one_line
 
 from .predictor import BATCH_SECONDS, Prediction, Predictor
 from .windows import AudioClip, Windows, check_rate, clip_from_waveform, decode_pcm16
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 14  # bytes read from a pipe at a time: half a second of raw sound at 16 kHz
+MOST_SUFFIXES = 8  # number of suffixes that the note on passed over files names
 FILE_STARTS = (b"RIFF", b"fLaC", b"OggS", b"ID3")  # first bytes of audio files, as opposed to raw sound
 
 
@@ -40,23 +44,50 @@ class _PendingFile:
     fault: str = ""
 
 
-def find_audio(names: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class FoundAudio:
+    """The files to predict, and the other files of the same folders."""
+
+    paths: list[str]
+    passed_over: list[str]  # files in folders that are not audio by their suffix; hidden files are in neither list
+
+    def note(self) -> str:
+        """Return how many files were passed over, by suffix: `passed over 3 files that are not audio: .txt (2), …`."""
+        suffixes = Counter(Path(path).suffix.lower() or "no suffix" for path in self.passed_over)
+        counts = [f"{suffix} ({n})" for suffix, n in suffixes.most_common()]
+        verb = "is" if len(self.passed_over) == 1 else "are"
+        files = count(len(self.passed_over), "file")
+        return f"passed over {files} that {verb} not audio by the name: {examples(counts, MOST_SUFFIXES)}"
+
+
+def find_audio(names: Sequence[str]) -> FoundAudio:
     """Return the paths of files, of the audio files in folders at any depth, and of the matches of patterns, once each.
 
     The order is that of `names`; the paths of one folder or pattern are sorted. A name without a file stays in the list
     and fails when it is read.
     """
-    return list(dict.fromkeys(path for name in names for path in _expand(name)))
+    paths, passed_over = dict[str, None](), dict[str, None]()
+    for name in itertools.chain.from_iterable(map(_match, names)):
+        audio, other = _list_folder(name) if Path(name).is_dir() else ([name], [])
+        paths |= dict.fromkeys(audio)
+        passed_over |= dict.fromkeys(other)
+    return FoundAudio(list(paths), [path for path in passed_over if path not in paths])
 
 
-def _expand(name: str) -> list[str]:
-    path = Path(name)
-    if path.is_dir():
-        return sorted(map(str, audio_files(path, videos=True))) or [name]
-    if path.exists() or not glob.has_magic(name):
+def _match(name: str) -> list[str]:
+    """Return the matches of a pattern; a name that is no pattern, or matches nothing, is returned as it is."""
+    if Path(name).exists() or not glob.has_magic(name):
         return [name]
-    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - pathlib takes no absolute pattern
-    return [file for match in matches for file in _expand(match)] or [name]
+    return sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207 - pathlib takes no absolute pattern
+
+
+def _list_folder(name: str) -> tuple[list[str], list[str]]:
+    """Return the audio files of a folder, or else the folder itself, and its other files."""
+    audio: list[str] = []
+    other: list[str] = []
+    for path in visible_files(Path(name)):
+        (audio if is_audio(path, videos=True) else other).append(str(path))
+    return sorted(audio) or [name], sorted(other)
 
 
 def predict_files(
@@ -110,7 +141,7 @@ def _predict_pending(
         predictions = iter(predictor.predict_clips([clip for file in pending for clip in file.clips], abstain_below))
     except (AudioError, EncoderError) as error:
         if len(pending) == 1:
-            yield FileResult(pending[0].path, fault=f"{pending[0].path}: {error}")
+            yield FileResult(pending[0].path, fault=f"{one_line(pending[0].path)}: {error}")
             return
         for file in pending:
             yield from _predict_pending(predictor, [file], abstain_below)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from embedcache.text import one_line
+
+from ..data.csv_text import csv_row
 from .predictor import Prediction
 
 NOT_SURE = "not sure"
@@ -39,9 +40,9 @@ def csv_lines(labels: Sequence[str]) -> OutputFormat:
 
     def row(p: Prediction) -> str:
         first = [p.path, f"{p.begin:.3f}", f"{p.end:.3f}", p.label or "", f"{p.confidence:.6f}"]
-        return _csv_row([*first, *(f"{p.probabilities[label]:.6f}" for label in labels), " ".join(p.notes)])
+        return csv_row([*first, *(f"{p.probabilities[label]:.6f}" for label in labels), " ".join(p.notes)])
 
-    return OutputFormat(_csv_row([*FIRST_COLUMNS, *(f"p_{label}" for label in labels), "notes"]), row)
+    return OutputFormat(csv_row([*FIRST_COLUMNS, *(f"p_{label}" for label in labels), "notes"]), row)
 
 
 def table_lines(labels: Sequence[str], paths: Sequence[str], timed: bool, width: int) -> OutputFormat:
@@ -51,7 +52,9 @@ def table_lines(labels: Sequence[str], paths: Sequence[str], timed: bool, width:
     paths of the table; `timed` adds the times of the windows.
     """
     label_width = max(map(len, (*labels, NOT_SURE)))
-    path_width = min(max(map(len, ("path", *paths))), max(12, width - label_width - 30 - 14 * timed))
+    path_width = min(
+        max(len(one_line(path)) for path in ("path", *paths)), max(12, width - label_width - 30 - 14 * timed)
+    )
 
     def line(p: Prediction) -> str:
         cells = [_shorten_path(p.path, path_width).ljust(path_width)]
@@ -81,17 +84,11 @@ def to_dict(p: Prediction) -> dict[str, Any]:
     }
 
 
-def _csv_row(cells: Sequence[str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(cells)
-    return out.getvalue()
-
-
 def _bar(share: float, width: int = 10) -> str:
     return "█" * round(share * width) + "·" * (width - round(share * width))
 
 
 def _shorten_path(path: str, width: int) -> str:
-    """Return the end of a path, which says more than the beginning, with "?" for what could steer the terminal."""
-    path = "".join(letter if letter.isprintable() else "?" for letter in path)
+    """Return the end of a path, which says more than the beginning, with escapes for what could steer the terminal."""
+    path = one_line(path)
     return path if len(path) <= width else "…" + path[len(path) - width + 1 :]

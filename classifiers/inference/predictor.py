@@ -86,7 +86,7 @@ class Predictor:
             except AudioError as error:
                 faults.append(str(error))
         if faults:
-            raise AudioError("\n".join(faults))
+            raise AudioError(*faults)
         return self.predict_clips(clips, abstain_below)
 
     def predict_waves(

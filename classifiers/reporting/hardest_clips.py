@@ -21,6 +21,7 @@ from embedcache.audio.decode import Recording
 from embedcache.cache.store import store_folders
 from embedcache.errors import first_line
 from embedcache.manifest import Clip
+from embedcache.text import one_line
 
 from ..data.listed_clips import load_manifests
 from ..data.speakers import TWO
@@ -169,4 +170,4 @@ def _load_audio(clip: Clip) -> ClipAudio:
 
 def _message(error: SerError, path: Path) -> str:
     """Return the first line of an error's message, without the folder of `path`: readers need not know the folder."""
-    return first_line(error).replace(str(path), path.name)
+    return first_line(error).replace(one_line(str(path)), one_line(path.name))

@@ -93,10 +93,10 @@ def _refuse_absent(artifacts: Artifacts, recipe: Recipe) -> None:
         return
     present = ",".join(name for name in recipe.datasets if name not in absent)
     part = f", or use --dataset {present} for a result that is not a reproduction" if present else ""
-    ways = "\n".join(registry.get(name).how_to_get() for name in absent)
     raise DataError(
         f"{recipe.name} needs datasets that are not on this machine: {', '.join(absent)}. Get them as described "
-        f"below{part}.\n{ways}"
+        f"below{part}.",
+        *(registry.get(name).how_to_get() for name in absent),
     )
 
 

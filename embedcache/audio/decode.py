@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import AudioError
+from ..errors import AudioError, SerError
 from ..files.untrusted import check_file
 from ..text import count
 from . import channels, ffmpeg, formats
@@ -35,6 +35,7 @@ SUFFIXES = frozenset(
 )
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".mka", ".3gp", ".avi"})  # videos, or their sound alone
 WANTED = "WAV, FLAC, OGG or MP3, or other audio"
+CHECK_FILE = "Check its permissions and the disk, or remove the file."
 COPY_AGAIN = "Copy or download it again, or remove it."
 QUALITY = "VHQ"  # soxr's name of the resampling quality
 # Size limits. A file whose header declares more is refused before memory is allocated for its samples.
@@ -99,12 +100,13 @@ class Recording:
         """
         path = Path(path)
         advice = "Copy it again, cut it into utterances, or remove it."
-        if check_file(path, MAX_BYTES, AudioError, advice) > LARGE_FILE:
-            _check_header_only(path)
+        size = check_file(path, MAX_BYTES, AudioError, advice)
         try:
+            if size > LARGE_FILE:
+                _check_header_only(path)
             data = path.read_bytes()
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        except (OSError, MemoryError) as error:
+            raise AudioError(f"{path}: cannot be read: {_reason(error)}. {CHECK_FILE}") from error
         return cls.of(data, path, channel)
 
     @classmethod
@@ -128,8 +130,9 @@ class Recording:
         channel is part of the key, too.
         """
         digest = hashlib.sha256(self.data)
-        if not formats.is_exact(self.data):
-            digest.update(ffmpeg.decoder().encode())
+        with _convert_errors(self.path, self.data):
+            if not formats.is_exact(self.data):
+                digest.update(ffmpeg.decoder().encode())
         if self.channel is not None:
             digest.update(f"channel {self.channel}".encode())
         return digest.hexdigest()
@@ -161,11 +164,12 @@ class Recording:
         """
         import soundfile
 
-        if not formats.is_exact(self.data) or formats.is_flac_without_length(self.data):
-            return self.seconds()
-        with _convert_errors(self.path, self.data), soundfile.SoundFile(io.BytesIO(self.data)) as file:
-            _check_limits(self.path, file)
-            return float(file.frames / file.samplerate)
+        with _convert_errors(self.path, self.data):
+            if not formats.is_exact(self.data) or formats.is_flac_without_length(self.data):
+                return self.seconds()
+            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+                _check_limits(self.path, file)
+                return float(file.frames / file.samplerate)
 
     def waveform(self, rate: int) -> Waveform:
         """Return the waveform, (samples,) float32, at the sample rate `rate` in Hz.
@@ -191,7 +195,8 @@ class Recording:
 
         wave = self.waveform(rate)[: int(longest * rate)]
         file = io.BytesIO()
-        soundfile.write(file, np.clip(wave, -1, 1), rate, format="FLAC", subtype="PCM_16")
+        with _convert_errors(self.path):
+            soundfile.write(file, np.clip(wave, -1, 1), rate, format="FLAC", subtype="PCM_16")
         return file.getvalue()
 
     def _decode(self) -> tuple[NDArray[np.float32], int]:
@@ -302,15 +307,16 @@ def _check_rate(path: Path, rate: int) -> None:
 
 @contextmanager
 def _convert_errors(path: Path, data: bytes = b"") -> Iterator[None]:
-    """Convert errors of libsndfile, numpy and soxr to an AudioError that names the file.
+    """Convert whatever a decoder, numpy or soxr raises to an AudioError that names the file.
 
-    If the first bytes of `data` are those of another kind of file, such as a video, the message names that kind.
+    No list of classes is complete: a hostile file also leads to ValueError, OverflowError, EOFError or struct.error. If
+    the first bytes of `data` are those of another kind of file, such as a video, the message names that kind.
     """
-    import soundfile
-
     try:
         yield
-    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError) as error:
+    except SerError:
+        raise
+    except Exception as error:
         _refuse_other_kinds(path, data)
         raise AudioError(
             f"{path}: cannot be decoded ({_reason(error)}); wanted {WANTED}. Replace or remove the file."
@@ -363,6 +369,6 @@ def _resample(wave: Waveform, native_rate: int, rate: int) -> Waveform:
 
 
 def _reason(error: Exception) -> str:
-    """Return the last part of an error's message, or the name of the error's class if the message is empty."""
-    text = str(error).strip()
+    """Return the system's reason or the last part of an error's message; the name of its class if that is empty."""
+    text = str(getattr(error, "strerror", None) or error).strip()
     return text.rsplit(": ", 1)[-1].rstrip(".") if text else type(error).__name__

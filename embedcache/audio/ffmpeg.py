@@ -126,4 +126,6 @@ def _close_all() -> None:
 
 def _reason(text: str) -> str:
     """Return FFmpeg's message without the number of the error: `Invalid data found when processing input`."""
+    if "Format not on whitelist" in text:  # what follows is the whitelist
+        return "its format is not one of those that are read"
     return text.partition("] ")[2].partition(":")[0] or text

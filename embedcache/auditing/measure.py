@@ -16,6 +16,7 @@ from ..audio.decode import Recording
 from ..errors import AudioError
 from ..manifest import CHANNEL, Clip
 from ..progress import Progress, silent
+from ..text import one_line
 
 FULL_SCALE = 1 - 2**-15  # the largest positive value of 16-bit audio; the largest negative value is -1
 
@@ -51,7 +52,7 @@ def measure(clip: Clip) -> Measurement:
         key = recording.key
         sound, rate = recording.sound()
     except AudioError as error:
-        return Measurement(clip, key, str(error).removeprefix(f"{clip.path}: "))
+        return Measurement(clip, key, str(error).removeprefix(f"{one_line(clip.path)}: "))
     mixed = mean(sound)
     return Measurement(
         clip,

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ..text import count
+from ..text import count, one_line
 from .checks import FAULT
 from .run import Audit, Finding
 
@@ -25,7 +25,7 @@ def show_audit(result: Audit, console: Console) -> None:
     published = f" of {result.published}" if result.published else ""
     speakers = count(len(result.speakers), "speaker")
     title = f"{result.title}: {result.clips}{published} clips, {speakers}, {_format_duration(result.hours)}"
-    console.print(Text(title, style="bold cyan"), Text(result.root, style="dim"), sep="\n")
+    console.print(Text(title, style="bold cyan"), Text(one_line(result.root), style="dim"), sep="\n")
     console.print(_label_table(result), *map(Text, _summary_lines(result)), sep="\n")
     if result.findings:
         console.print("", _finding_table(result.findings), sep="\n")
@@ -47,7 +47,7 @@ def _label_table(result: Audit) -> Table:
         table.add_column(name, justify="right")
     for label, counts in result.labels.items():
         cells = [str(counts.get(gender, 0)) for gender in genders]
-        table.add_row(Text(label), *cells, str(sum(counts.values())))
+        table.add_row(Text(one_line(label)), *cells, str(sum(counts.values())))
     return table
 
 
@@ -56,7 +56,7 @@ def _summary_lines(result: Audit) -> Iterator[str]:
         yield f"{count(result.left_out, 'clip')} left out because of known faults"
     yield f"{count(len(result.speakers), 'speaker')}, {_format_range(result.speakers)} clips each"
     if 0 < len(result.texts) <= MOST_TEXTS:
-        yield f"texts: {', '.join(f'{text} {n}' for text, n in result.texts.items())}"
+        yield f"texts: {', '.join(f'{one_line(text)} {n}' for text, n in result.texts.items())}"
     elif result.texts:
         yield f"{len(result.texts)} texts, {_format_range(result.texts)} clips each"
 
@@ -94,9 +94,9 @@ def _format_count(finding: Finding) -> str:
 
 
 def _finding_details(finding: Finding) -> Group:
-    lines = list(finding.lines[:MOST_LINES])
+    lines = [one_line(line) for line in finding.lines[:MOST_LINES]]
     if len(finding.lines) > MOST_LINES:
-        lines.append(f"… and {len(finding.lines) - MOST_LINES} more")
+        lines.append(f"… and {len(finding.lines) - MOST_LINES} more; --json lists all")
     explanation = f"{finding.said} Source: {finding.source}." if finding.source else finding.said
     return Group(*map(Text, lines), Text(explanation, style="dim"))
 

@@ -26,7 +26,7 @@ from ..files.stamps import is_settled, stamp
 from ..files.untrusted import read_json, why_unreadable
 from ..manifest import CHANNEL, SKIPPED, Clip, Manifest
 from ..progress import Progress, silent
-from ..text import count, examples
+from ..text import count, examples, one_line
 
 MAX_MEMO_BYTES = 1 << 28  # largest memo that is read; a file takes about 200 bytes, so one million files fit
 MIXED = f"The mean of the channels is used. {CHOOSE}"
@@ -61,7 +61,8 @@ class KeyMemo:
             current = stamp(path)
         except OSError as error:
             reason = why_unreadable(path, error)
-            return FileFacts("", 0.0, f"{path}: cannot be read: {reason}. Check the path and its permissions.")
+            fault = f"{one_line(path)}: cannot be read: {reason}. Check the path and its permissions."
+            return FileFacts("", 0.0, fault)
         entry = path if channel is None else f"{path}#{channel}"
         match self._entries.get(entry):
             case [*stored, str(key), float(seconds), str(doubt)] if tuple(stored) == current:
@@ -125,7 +126,7 @@ def keyed_manifest(
 def refuse_clips_as_speakers(manifest: Manifest, speakers_are_clips: bool = False) -> None:
     """Raise DataError if nearly every clip has a speaker of its own, unless the user says that this is so."""
     if not speakers_are_clips and (doubt := manifest.doubt_about_speakers()):
-        raise DataError(f"{doubt}\n{CORRECT_SPEAKERS}")
+        raise DataError(doubt, CORRECT_SPEAKERS)
 
 
 def dataset_manifest(
@@ -178,7 +179,7 @@ def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:
             clashes.append(f"{clip.clip_id}: {_described(kept, clip)} and {_described(clip, kept)}")
     if clashes:
         summary = "different files or labels have the same clip id"
-        raise DataError(complain(summary, clashes, "Remove one file of each pair, or rename it."))
+        raise DataError(*complain(summary, clashes, "Remove one file of each pair, or rename it."))
     return list(first.values())
 
 

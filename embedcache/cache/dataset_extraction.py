@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from ..dataset import comparison_options, registry
 from ..encoder import VIEWS, Encoder, Log, no_log, resolve_views
 from ..encoders import load_encoder
 from ..errors import SerError
-from ..manifest import Manifest
+from ..files.atomic import atomic_write
+from ..manifest import SKIPPED, Clip, Manifest
 from ..progress import Progress, silent
 from .content_keys import keyed_manifest, refuse_clips_as_speakers
 from .extract import Loop, Report, extract
@@ -32,6 +34,7 @@ class Extraction:
     report: Report
     encoder: str
     store: Path  # folder of the shards
+    skipped: Path  # file that lists the skipped clips and copies; absent if there are none
     copies: tuple[Manifest, Report] | None  # augmented copies, if there are any
     notes: tuple[str, ...]  # what a person should know of the manifest, a sentence each
 
@@ -92,12 +95,25 @@ def extract_manifest(
     store = EmbeddingStore.of(artifacts.cache, encoder.info)
     manifest, report = _encode(manifest, "clips", encoder, store, views, skip_bad, progress, loop)
     manifest.to_csv(artifacts.manifest(manifest.dataset))
+    skipped = artifacts.skipped(manifest.dataset)
+    _list_skipped(skipped, manifest.skipped)
     copies = None
     if augmentation:
         made = copies_of(manifest, augmentation)
         copies = _encode(made, "copies", encoder, store, views, skip_bad, progress, loop)
         copies[0].to_csv(artifacts.copies(manifest.dataset))
-    return Extraction(manifest, report, encoder.info.name, store.folder, copies, ())
+        _list_skipped(skipped, [*manifest.skipped, *copies[0].skipped])
+    return Extraction(manifest, report, encoder.info.name, store.folder, skipped, copies, ())
+
+
+def _list_skipped(path: Path, clips: Sequence[Clip]) -> None:
+    """Write the file that lists skipped clips; remove it if there are none."""
+    if not clips:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path) as file:
+        rows = ((clip.clip_id, clip.path, clip.extra[SKIPPED]) for clip in clips)
+        csv.writer(file).writerows([("clip_id", "path", "reason"), *rows])
 
 
 def _encode(

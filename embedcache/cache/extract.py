@@ -32,6 +32,7 @@ from ..errors import AudioError, EncoderError, SerError, StoreError, complain
 from ..manifest import COPY_OF, KNOWN_FAULT, SKIPPED, Clip, Manifest
 from ..progress import Advance, Progress, silent
 from ..provenance import LIST, read_checkpoint_training_list, write_training_list
+from ..text import one_line
 from .store import EmbeddingStore, find_stores
 
 SHARD_BYTES = 64 << 20  # rows of this size are written as a shard
@@ -69,21 +70,51 @@ def extract(
     """Encode every clip of a keyed manifest (see `add_keys`) whose views the store lacks.
 
     The clips are encoded in this process, or by `loop`. Returns the manifest, in which each skipped clip holds the
-    reason, and a report. Before anything is encoded, raises AudioError if a clip cannot be read or is too short or too
-    long for the encoder, unless `skip_bad`. Raises EncoderError for a view that the encoder does not provide, and if a
-    vector is not finite.
+    reason, and a report. Raises AudioError if a clip cannot be read or is too short or too long for the encoder, unless
+    `skip_bad`: before anything is encoded, except for a file that fails when it is read again. Raises EncoderError for
+    a view that the encoder does not provide, and if a vector is not finite.
     """
     begin = time.monotonic()
     names = resolve_views(views, encoder)
     manifest = _mark_unusable(manifest, encoder, skip_bad)
-    work = _MissingRows.of(manifest.usable, names, store)
+    first = work = _MissingRows.of(manifest.usable, names, store)
     _store_provenance(encoder.info, store.folder)  # before the first shard, so that no shard is ever without it
-    if work.clips:
+    while work.clips and (error := _encode_missing(work, encoder, store, progress, loop)):
+        if not skip_bad:
+            raise error
+        manifest = _mark_unusable(_mark_failed(manifest, error), encoder, skip_bad)
+        work = _MissingRows.of(manifest.usable, names, store)
+    done = first.without({clip.key for clip in first.clips} - {clip.key for clip in manifest.usable})
+    wall = time.monotonic() - begin
+    report = Report(len(manifest.usable), len(done.clips), done.cached, done.seconds, wall, manifest.skipped)
+    return manifest, report
+
+
+def _encode_missing(
+    work: _MissingRows, encoder: Encoder, store: EmbeddingStore, progress: Progress, loop: Loop | None
+) -> AudioError | None:
+    """Encode and store rows. If a clip fails, the rows before it are stored, and the error is returned."""
+    try:
         with progress("encoding", total=work.seconds, unit="s of audio") as advance:
             (loop or _extract_here)(work.clips, encoder, work.views, store, advance)
-    wall = time.monotonic() - begin
-    report = Report(len(manifest.usable), len(work.clips), work.cached, work.seconds, wall, manifest.skipped)
-    return manifest, report
+    except AudioError as error:
+        if error.key:
+            return error
+        raise
+    return None
+
+
+def _mark_failed(manifest: Manifest, error: AudioError) -> Manifest:
+    """Return the manifest with the error at the clips that failed while they were encoded.
+
+    Their key is removed, so that a later extraction tries them again, as it does with files that cannot be read.
+    """
+
+    def mark(clip: Clip) -> Clip:
+        failed = clip.key == error.key
+        return replace(clip, key="", extra={**clip.extra, SKIPPED: str(error)}) if failed else clip
+
+    return Manifest(manifest.dataset, tuple(map(mark, manifest.clips)))
 
 
 def _mark_unusable(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Manifest:
@@ -95,13 +126,13 @@ def _mark_unusable(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Mani
     limits = encoder.info.name, encoder.info.sample_rate, encoder.shortest, encoder.longest
     clips = []
     for clip in manifest.clips:
-        fault = clip.extra.get(SKIPPED) or too_short_or_long(clip.path, clip.seconds, *limits)
+        fault = clip.extra.get(SKIPPED) or too_short_or_long(one_line(clip.path), clip.seconds, *limits)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
     checked = Manifest(manifest.dataset, tuple(clips))
     faults = [clip.extra[SKIPPED] for clip in checked.skipped if not clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
     if (faults and not skip_bad) or not checked.usable:
         summary = f"{len(faults)} of {len(clips)} clips of {manifest.dataset} cannot be used"
-        raise AudioError(complain(summary, faults, "Repair or remove them, or leave them out with --skip-bad."))
+        raise AudioError(*complain(summary, faults, "Repair or remove them, or leave them out with --skip-bad."))
     return checked
 
 
@@ -140,6 +171,10 @@ class _MissingRows:
     def seconds(self) -> float:
         """The duration of the clips, in seconds."""
         return sum(clip.seconds for clip in self.clips)
+
+    def without(self, keys: set[str]) -> _MissingRows:
+        """Return the rows without those of some clips."""
+        return replace(self, clips=[clip for clip in self.clips if clip.key not in keys])
 
     @classmethod
     def of(cls, usable: Sequence[Clip], views: Sequence[str], store: EmbeddingStore) -> _MissingRows:
@@ -249,11 +284,18 @@ def _prefetch(items: Iterator[Item], count: int) -> Iterator[Item]:
 
 
 def _waveform(clip: Clip, rate: int) -> Waveform:
-    """Return the waveform of a clip at `rate` Hz. Raises AudioError if the file no longer has the clip's key."""
-    recording = Recording.load(clip.path, clip.channel)
-    if recording.key != clip.extra.get(COPY_OF, clip.key):
-        raise AudioError(f"{clip.path}: changed during the extraction. Run again when the file is complete.")
-    wave = recording.waveform(rate)
+    """Return the waveform of a clip at `rate` Hz.
+
+    Raises AudioError with the clip's key if the file cannot be decoded, or no longer has this key.
+    """
+    try:
+        recording = Recording.load(clip.path, clip.channel)
+        if recording.key != clip.extra.get(COPY_OF, clip.key):
+            raise AudioError(f"{clip.path}: changed during the extraction. Run again when the file is complete.")
+        wave = recording.waveform(rate)
+    except AudioError as error:
+        error.key = clip.key
+        raise
     return transformed(wave, rate, clip) if COPY_OF in clip.extra else wave
 
 
@@ -317,7 +359,7 @@ class _ShardBuffer:
             if error is None:
                 raise
             if isinstance(error, SerError):
-                raise type(error)(f"{error}\n{failed_commit}") from failed_commit
+                raise type(error)(*error.args, *failed_commit.args) from failed_commit
         finally:
             self.writer.shutdown()
 

@@ -366,7 +366,7 @@ def _keys_of(ids: Sequence[str], manifest: Manifest, path: Path) -> list[str]:
     keys = {clip.clip_id: clip.key for clip in manifest.usable}
     if unknown := [f"{clip_id}: no usable clip of {manifest.dataset}" for clip_id in ids if clip_id not in keys]:
         advice = f"Rename them as the manifest does (such as {next(iter(keys), 'none')}), or leave them out."
-        raise StoreError(complain(f"{path}: {len(unknown)} of {len(ids)} ids are unknown", unknown, advice))
+        raise StoreError(*complain(f"{path}: {len(unknown)} of {len(ids)} ids are unknown", unknown, advice))
     if len(set(ids)) < len(ids):
         raise StoreError(f"{path}: lists {len(ids) - len(set(ids))} ids more than once. Keep one row a clip.")
     return [keys[clip_id] for clip_id in ids]

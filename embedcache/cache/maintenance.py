@@ -152,7 +152,7 @@ def repair(folder: Path, progress: Progress = silent) -> RepairResult:
     """
     shards, faults = open_shards(folder)
     if foreign := [str(error) for _, error in faults if not isinstance(error, DamagedShard)]:
-        raise StoreError("\n".join(foreign))
+        raise StoreError(*foreign)
     dropped: dict[str, list[str]] = {}
     set_aside = [_set_aside(path) for path, _ in faults]
     with _megabytes(progress, "repairing", shards) as advance:

@@ -75,7 +75,7 @@ def _read_table(path: Path, name: str) -> Scanned:
     faults = [f"row {row.line}: {fault}" for row in table.rows for fault in _row_faults(row.cells, base, files)]
     if faults:
         advice = "Correct these rows and try again. The table must lie in the folder that holds its recordings."
-        raise DataError(complain(f"{path} has faults", faults, advice))
+        raise DataError(*complain(f"{path} has faults", faults, advice))
     clips = [_make_clip(row.cells, base, name, files) for row in table.rows]
     return Scanned(clips, (*table.notes, *(f"{path}: {note}." for note in notes)))
 

@@ -62,7 +62,7 @@ def download(
     """
     folder = target_folder(spec, root)
     if spec.remotes is None:
-        raise DataError(_application_message(spec, folder))
+        raise DataError(*_application_message(spec, folder))
     fetcher = Fetcher(config or ConnectionConfig(), threading.Event())
     with _lock(folder):
         remotes = spec.remotes(fetcher.get)
@@ -75,9 +75,10 @@ def target_folder(spec: Dataset, root: str | Path | None = None) -> Path:
     return Path(root) if root else Path(os.environ.get("SER_DATA") or "data") / spec.name
 
 
-def _application_message(spec: Dataset, folder: Path) -> str:
+def _application_message(spec: Dataset, folder: Path) -> tuple[str, str]:
     advice = spec.how_to_apply or spec.how_to_get()
-    return f"{spec.name} cannot be downloaded automatically. {advice}\nPut its files into {folder}: {spec.layout}."
+    refusal = f"{spec.name} cannot be downloaded automatically. {advice}"
+    return refusal, f"Put its files into {folder}: {spec.layout}."
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def _check_paths(spec: Dataset, remotes: Sequence[Remote], root: Path) -> None:
     if faults or not remotes:
         advice = f"Nothing was fetched. Check what is published: {spec.source}"
         summary = f"{spec.name}: the list of files from the server cannot be used"
-        raise DataError(complain(summary, faults or ["it lists no files"], advice))
+        raise DataError(*complain(summary, faults or ["it lists no files"], advice))
 
 
 def _remote_path_fault(path: str, root: Path) -> str:
@@ -168,7 +169,7 @@ class _Job:
         megabytes = sum(remote.size or 0 for remote in remotes) / 1e6
         total, unit = (megabytes, "MB") if megabytes else (len(remotes), "files")
         results: list[_FileResult] = []
-        faults: list[str] = []
+        faults: list[DataError] = []
         with progress(f"downloading {self.spec.name}", total, unit) as advance:
             meter = _Meter(advance)
             with self._pool() as pool:
@@ -178,7 +179,9 @@ class _Job:
                     advance(0 if megabytes else 1)
         if faults:
             summary = f"{self.spec.name}: {len(faults)} files could not be downloaded"
-            raise DataError(faults[0] if len(faults) == 1 else complain(summary, faults, RESUME_ADVICE))
+            if len(faults) == 1:
+                raise faults[0]
+            raise DataError(*complain(summary, [" ".join(fault.args) for fault in faults], RESUME_ADVICE))
         fetched = sum(result.fetched for result in results)
         return Download(self.root, fetched, len(results) - fetched, sum(result.unpacked for result in results))
 
@@ -195,13 +198,13 @@ class _Job:
             finally:
                 self.journal.save()
 
-    def _gather(self, futures: list[Future[_FileResult]], faults: list[str]) -> Iterator[_FileResult]:
+    def _gather(self, futures: list[Future[_FileResult]], faults: list[DataError]) -> Iterator[_FileResult]:
         """Yield results as files are finished and append errors to `faults`. Stop after `MOST_FAILURES` errors."""
         for future in as_completed(futures):
             try:
                 yield future.result()
             except DataError as error:
-                faults.append(str(error))
+                faults.append(error)
                 if len(faults) == MOST_FAILURES:
                     self.fetcher.stop.set()
                     for waiting in futures:

@@ -107,7 +107,7 @@ def _check_members(packed: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.
         faults.append(f"{len(files):,} files; the maximum is {MEMBERS:,}")
     if faults:
         advice = "Nothing was unpacked, and the archive was removed. Download it by hand and check its contents."
-        raise BadArchive(complain(f"{archive.name} has contents that no dataset has", faults, advice))
+        raise BadArchive(*complain(f"{archive.name} has contents that no dataset has", faults, advice))
     return {member.filename: member for member in files if not _is_hidden(member.filename)}
 
 
@@ -146,7 +146,7 @@ def _refuse_to_overwrite(hidden: Path, folder: Path, names: Iterable[str]) -> No
     different = [name for name in names if _exists_with_other_content(hidden / name, folder / name)]
     if different:
         advice = f"Nothing was unpacked. Move these files away, or choose another --root. {RESUME_ADVICE}"
-        raise DataError(complain(f"{folder}: files with these names exist with different content", different, advice))
+        raise DataError(*complain(f"{folder}: files with these names exist with different content", different, advice))
 
 
 def _exists_with_other_content(new: Path, old: Path) -> bool:

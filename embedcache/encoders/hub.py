@@ -128,7 +128,7 @@ def _download(checkpoint: str) -> Path:
             "names."
         ) from error
     except (OSError, errors.HfHubHTTPError, *_network_errors()) as error:
-        raise EncoderError(_unreachable(checkpoint, error)) from error
+        raise EncoderError(*_unreachable(checkpoint, error)) from error
 
 
 def _fetch(hub_id: str, revision: str | None) -> Path:
@@ -151,12 +151,12 @@ def _network_errors() -> tuple[type[Exception], ...]:
     return (library.HTTPError,) if library else ()
 
 
-def _unreachable(checkpoint: str, error: Exception) -> str:
+def _unreachable(checkpoint: str, error: Exception) -> tuple[str, str]:
     from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 
     reason = first_line(error)
     return (
-        f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).\n"
+        f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).",
         f"Use one of: --encoder FOLDER with a checkpoint copied from another machine ({FILES}); --encoder mfcc, which "
-        f"needs no weights; or, as a control, --encoder {UNTRAINED}, the network of wav2vec2-base with random weights."
+        f"needs no weights; or, as a control, --encoder {UNTRAINED}, the network of wav2vec2-base with random weights.",
     )

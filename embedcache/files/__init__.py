@@ -1,4 +1,4 @@
-"""Files: written so that each file is complete or absent, read within size limits, and compared by their stamps.
+"""Files: complete or absent when written, read within size limits, compared by stamps; and the standard streams.
 
 May import: `embedcache.errors`.
 """

@@ -240,7 +240,7 @@ def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], header: Se
     if faults:
         advice = "A cell that contains the delimiter is written in quotation marks. Correct these rows and try again."
         wanted = f"wanted {count(len(header), 'cell')} in each row, as in the first line"
-        raise DataError(complain(f"{path}: {wanted}", faults, advice))
+        raise DataError(*complain(f"{path}: {wanted}", faults, advice))
 
 
 def _others(

@@ -134,7 +134,7 @@ def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: FinetuneSett
     if faults:
         limit = describe_length(needed, rate)
         summary = f"{len(faults)} of {len(clips)} clips are shorter than the {limit} of one frame"
-        raise AudioError(complain(summary, faults, "Remove them from their folder, and run again with --root."))
+        raise AudioError(*complain(summary, faults, "Remove them from their folder, and run again with --root."))
 
 
 def refuse_large(network: Any, device: Any) -> None:

@@ -199,7 +199,9 @@ def _explain_errors(settings: FinetuneSettings) -> Iterator[None]:
     try:
         yield
     except AudioError as error:  # of a loader process: torch puts the traceback before the message
-        raise AudioError(str(error).strip().splitlines()[-1].removeprefix("embedcache.errors.AudioError: ")) from error
+        raise AudioError(
+            error.args[0].strip().splitlines()[-1].removeprefix("embedcache.errors.AudioError: ")
+        ) from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in OUT_OF_MEMORY):
             raise

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import signal
@@ -107,7 +108,9 @@ def spoil(kind: str, path: Path) -> None:
         write(path, noise(0.005))
 
 
-def test_bad_clips_are_all_named_at_once_and_counted_where_they_are_missing(ser: Ser, tree: Path) -> None:
+def test_bad_clips_are_all_named_at_once_and_counted_where_they_are_missing(
+    ser: Ser, tree: Path, tmp_path: Path
+) -> None:
     paths = dict(zip(BAD, sorted((tree / "Actor_02").glob("*.wav")), strict=False))
     for kind, path in paths.items():
         spoil(kind, path)
@@ -123,9 +126,35 @@ def test_bad_clips_are_all_named_at_once_and_counted_where_they_are_missing(ser:
     assert "19 clips" in compared.stdout
     run = next((tree.parent / "artifacts" / "runs").iterdir())
     assert json.loads((run / "run.json").read_text())["heads"][0]["skipped"] == [path.stem for path in paths.values()]
-    for said in (skipped.stderr, compared.stderr):
-        assert "ravdess: 5 clips skipped as unusable:" in said
-        assert all(path.stem in said for path in paths.values())
+    lists = (Path("artifacts/skipped/ravdess.csv"), run.relative_to(tmp_path) / "run.json")
+    for said, file in zip((skipped.stderr, compared.stderr), lists, strict=True):
+        assert f"ravdess: 5 clips skipped as unusable; {file} lists all:" in said
+        assert [path.stem in said for path in paths.values()] == [True] * 3 + [False] * 2
+        assert "  … and 2 more\n" in said
+        assert all(path.stem in (tmp_path / file).read_text() for path in paths.values())
+
+
+def test_the_list_of_skipped_clips_is_no_dataset_and_is_that_of_the_last_extraction(ser: Ser, tmp_path: Path) -> None:
+    for seed, names in enumerate(itertools.product(("sad", "glad"), ("ann", "bob"), "123")):
+        write(tmp_path / "voices" / names[0] / f"{names[1]}_{names[2]}.wav", noise(0.3, seed=seed))
+    bad = tmp_path / "voices" / "sad" / "ann_9\n.wav"
+    bad.write_bytes(b"")
+    command = ("extract", "--dataset", "folder", "--root", "voices", "--encoder", "mfcc", "--skip-bad")
+    said = ser(*command).stderr
+    listed = tmp_path / "artifacts" / "skipped" / "folder-voices.csv"
+    assert "folder-voices: 1 clip skipped as unusable; artifacts/skipped/folder-voices.csv lists all:" in said
+    with listed.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row == {
+        "clip_id": "sad/ann_9\n.wav",
+        "path": str(bad),
+        "reason": f"{tmp_path}/voices/sad/ann_9\\n.wav: is empty (0 bytes). Copy or download it again, or remove it.",
+    }
+    compared = ser("compare", "--head", "logreg", "--protocol", "loso")  # of the only dataset
+    assert compared.returncode == 0, compared.stderr
+    bad.unlink()
+    assert "skipped" not in ser(*command).stderr
+    assert not listed.exists()
 
 
 @pytest.mark.long

@@ -100,6 +100,11 @@ def test_a_table_without_rows_has_its_header(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "a\tb\n"
 
 
+def test_a_cell_of_two_lines_takes_one(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("a", "b"), [("x\ny", "t\tu")])
+    assert capsys.readouterr().out == "a\tb\nx\\ny\tt\\tu\n"
+
+
 @pytest.mark.parametrize(("typed", "wanted"), [("ser comp", "compare"), ("ser compare --prot", "--protocol")])
 def test_the_shell_completes(typed: str, wanted: str) -> None:
     ask = {"_SER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}

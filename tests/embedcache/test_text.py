@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shlex
 import subprocess
@@ -15,8 +16,9 @@ from helpers.places import REPOSITORY, tracked_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedcache import text
-from embedcache.text import DISTRIBUTION, count, install_hint, normal_name
+from embedcache import DataError, text
+from embedcache.errors import complain
+from embedcache.text import DISTRIBUTION, count, install_hint, normal_name, one_line
 
 SCRIPT = "from embedcache.text import install_hint; print(install_hint('onnx'))"
 
@@ -33,6 +35,27 @@ class Installed:
 
 def test_a_number_has_its_noun() -> None:
     assert [count(n, "clip") for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain \u00e9 \u65e5\u672c\u3000\u200d \\n", "plain \u00e9 \u65e5\u672c\u3000\u200d \\n"),
+        ("a\nb\r\tc", "a\\nb\\r\\tc"),
+        ("\x1b[2J\x85\u2028", "\\x1b[2J\\x85\\u2028"),
+        ("\u202egpj.wav", "\\u202egpj.wav"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_any_name_fits_in_a_line(name: str, shown: str) -> None:
+    assert one_line(name) == shown
+    assert str(DataError(f"{name}: no", name)) == f"{shown}: no\n{shown}"
+
+
+def test_a_message_of_several_lines_has_as_many_lines_as_parts() -> None:
+    error = DataError(*complain("two files are bad", ["a\nb: no", "c: no", "d: no"], "Remove them.", show=2))
+    assert str(error) == "two files are bad:\n  a\\nb: no\n  c: no\n  … and 1 more\nRemove them."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "sklearn", "h5py")
 
 # From the bottom up. A room may import those below it. A module that lies in a package itself is a room of its own.
 ORDER = [
-    *("embedcache._version", "embedcache.errors", "embedcache.text", "embedcache.configuration"),
+    *("embedcache._version", "embedcache.text", "embedcache.errors", "embedcache.configuration"),
     *("embedcache.registry", "embedcache.progress", "embedcache.files", "embedcache.artifacts"),
     *("embedcache.manifest", "embedcache.terminal", "embedcache.audio", "embedcache.dataset", "embedcache.encoder"),
     *("embedcache.checks", "embedcache.datasets", "embedcache.synthetic", "embedcache.provenance"),

@@ -21,7 +21,8 @@ from helpers.sounds import noise, ravdess_tree, write
 from helpers.tolerance import close_to
 
 from classifiers import Prediction, Predictor, Task, Windows, load_model
-from classifiers.inference.audio_files import predict_files, predict_raw
+from classifiers.data.csv_text import csv_row, csv_text
+from classifiers.inference.audio_files import find_audio, predict_files, predict_raw
 from classifiers.inference.model import Attribution, EncodedWaveforms, Model, load_models
 from classifiers.inference.output_formats import table_lines
 from classifiers.workflows.configurations import ComparisonConfig
@@ -125,6 +126,52 @@ def test_a_folder_without_audio_and_a_pattern_without_a_match_fail_alone(
     assert len(rows_of(done.stdout)) == 1 + len(list((tree / "Actor_04").iterdir()))  # a pattern may match folders
     assert "empty: the folder has no audio files (.flac, .mp3, .ogg, .wav and others)" in done.stderr
     assert "*.wav: cannot be read: No such file" in done.stderr
+
+
+def test_what_is_no_audio_in_a_folder_is_counted(model: Path, ser: Ser, tmp_path: Path) -> None:
+    """Formats that cannot be read are named; hidden files and what macOS leaves behind are neither."""
+    folder = tmp_path / "mixed"
+    write(folder / "sad" / "a.wav", noise(0.3))
+    soundfile.write(folder / "b.w64", noise(0.3), 16_000, format="W64")
+    for name in ("notes.txt", "sad/more.TXT", "scan.pdf", "README", ".DS_Store", "sad/._a.wav", "__MACOSX/a.wav"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    done = ser("predict", model, folder, "--json")
+    assert done.returncode == 1
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == [str(folder / "sad" / "a.wav")]
+    passed, *errors = done.stderr.splitlines()
+    assert passed == "note: passed over 4 files that are not audio by the name: .txt (2), no suffix (1), .pdf (1)."
+    assert [line.partition(": is W64")[0] for line in errors] == [
+        f"error: {folder / 'b.w64'}",
+        "error: 1 of 2 files have no prediction; the messages above give the reasons.",
+    ]
+    assert find_audio([str(folder), str(folder / "*.txt")]).passed_over == [
+        str(folder / name) for name in ("README", "sad/more.TXT", "scan.pdf")
+    ]
+
+
+def test_a_cell_of_two_lines_is_quoted() -> None:
+    cells = ["a\rb", "a\nb", "a,b", 'a"b', "plain"]
+    assert csv_row(cells) == '"a\rb","a\nb","a,b","a""b",plain'
+    assert csv_text([cells, cells]) == f"{csv_row(cells)}\n" * 2
+
+
+def test_names_of_two_lines(model: Path, ser: Ser, tmp_path: Path) -> None:
+    """A message has one line; CSV and JSON give the name as it is."""
+    good, bad = write(tmp_path / "a\n\x1b[2J, b.wav", noise(0.3)), tmp_path / "bad\n\x1b[2J.wav"
+    bad.write_bytes(b"")
+    done = ser("predict", model, good, bad)
+    with io.StringIO(done.stdout, newline="") as file:
+        header, row = csv.reader(file)
+    assert (row[0], len(row)) == (str(good), len(header))
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path}/bad\\n\\x1b[2J.wav: is empty (0 bytes). Copy or download it again, or remove it.",
+        "error: 1 of 2 files have no prediction; the messages above give the reasons.",
+    ]
+    assert json.loads(ser("predict", model, good, "--json").stdout)["path"] == str(good)
+    (prediction,) = Predictor.load(model).predict([good])
+    line = table_lines(tuple(prediction.probabilities), [str(good)], False, 200).line(prediction)
+    assert line.startswith(f"{tmp_path}/a\\n\\x1b[2J, b.wav  ")
 
 
 def test_one_file_that_breaks_the_encoder_takes_no_other_with_it(model: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Decoding: what is right stays right, what is wrong is named."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,7 @@ BAD = {
     "cut.flac": (truncated_flac, "cut.flac"),
     "cut.ogg": (truncated_ogg, "cut.ogg"),
     "rf64.wav": (truncated_rf64, "is truncated: its header declares 1.00 s, it holds 0.5"),
+    "real.ra": (lambda p: p.write_bytes(b".ra\xfd" + bytes(100)), "cannot be decoded (its format is not one of those"),
     "w64.wav": (w64, "is W64; wanted WAV, FLAC, OGG or MP3"),
     "nan.wav": (with_nan, "1 of 3200 samples are NaN or infinite"),
     "none.wav": (lambda p: write(p, np.zeros(0)), "holds no samples"),
@@ -180,3 +182,50 @@ def test_every_truncation_of_an_ogg_is_noticed(tmp_path: Path) -> None:
 def test_rf64_is_wav(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(0.5), 16_000, format="RF64")
     assert len(read(tmp_path / "a.wav", 16_000)) == 8000
+
+
+FOREIGN = [ValueError("no"), EOFError(), struct.error("short"), OverflowError(), KeyError(1), MemoryError(), OSError(5)]
+RAISERS = {
+    "soundfile": "soundfile.SoundFile.read",
+    "soxr": "soxr.resample",
+    "ffmpeg": "embedcache.audio.ffmpeg.decode",
+    "formats": "embedcache.audio.formats.is_exact",
+}
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", RAISERS)
+def test_whatever_a_decoder_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    path = write(tmp_path / "clip.wav", noise(0.1), subtype="MS_ADPCM" if where == "ffmpeg" else None)
+    monkeypatch.setattr(RAISERS[where], fail)
+    with pytest.raises(AudioError) as failed:
+        read(path, 8_000)
+    assert str(failed.value).startswith(f"{path}: cannot be decoded (")
+    assert "Replace or remove the file." in str(failed.value)
+
+
+@pytest.mark.parametrize("what", ["key", "declared_seconds"])
+def test_a_key_and_a_duration_name_the_file_too(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def fail(data: bytes) -> bool:
+        raise IndexError("out of range")
+
+    monkeypatch.setattr("embedcache.audio.formats.is_exact", fail)
+    recording = Recording.of(b"bytes", "a.wav")
+    with pytest.raises(AudioError, match=r"a.wav: cannot be decoded \(out of range\)"):
+        recording.key if what == "key" else recording.declared_seconds()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])
+def test_a_disk_that_fails_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(self: Path) -> bytes:
+        raise error
+
+    path = write(tmp_path / "a.wav", noise(0.1))
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(AudioError, match=r"a.wav: cannot be read: (Input/output error|MemoryError)\. Check"):
+        read(path, 16_000)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from helpers.places import RAVDESS, Ser, needs_ravdess
 from helpers.sounds import noise, ravdess_tree, write
 from rich.console import Console
 
-from embedcache import Audit, DataError, Dataset, Recording, audit, datasets
+from embedcache import Audit, DataError, Dataset, Recording, audit, datasets, progress
 from embedcache.auditing import measure as listening
 from embedcache.auditing.measure import longest_clipped_run
 from embedcache.auditing.terminal_table import show_audit
@@ -315,6 +316,28 @@ def test_each_file_is_read_once(spec: Dataset, tree: Path, monkeypatch: pytest.M
     assert len(opened) == len(decoded) == 24
 
 
+def test_progress_through_a_pipe_is_lines(
+    spec: Dataset, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same lines as those of an extraction, here without a pause between them."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    audit(spec, tree, progress.terminal)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"reading: 1/24 clips, [\d.,]+/s, \d+ s left", lines[0])
+    assert lines[-1].startswith("reading: 24/24 clips, ")
+
+
+def test_a_name_of_two_lines_takes_one(tmp_path: Path) -> None:
+    for speaker in ("ann", "bob"):
+        write(tmp_path / "mine" / "sad" / f"{speaker}_1.wav", noise(0.5, seed=ord(speaker[0])))
+    (tmp_path / "mine" / "glad").mkdir()
+    (tmp_path / "mine" / "glad" / "ann_2\n\x1b[2J.wav").write_bytes(b"")
+    found = audit(datasets.get("folder"), tmp_path / "mine")
+    (line,) = [line for line in shown(found, 200).splitlines() if "ann_2" in line]
+    assert "glad/ann_2\\n\\x1b[2J.wav: is empty (0 bytes)" in line
+    assert json.loads(json.dumps(found.to_dict()))["findings"][0]["clips"] == ["glad/ann_2\n\x1b[2J.wav"]
+
+
 def test_an_interrupt_does_not_wait_for_the_rest(spec: Dataset, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
@@ -356,7 +379,7 @@ def test_it_fits_the_terminal(troubled: Audit, width: int) -> None:
     order = [line.split()[0] for line in lines if line.startswith(("fault", "note"))]
     assert order == ["fault"] * 4 + ["note"] * 3
     assert lines[-1] == "4 faults, 3 notes."
-    assert "… and 1 more" in text  # of six
+    assert "… and 1 more; --json lists all" in text.replace("\n", " ")  # of six
     assert "[bold]not[/bold]" in text
     assert "4 speakers, 5 to 6 clips each" in text
     assert "1 clip left out because of known faults" in text

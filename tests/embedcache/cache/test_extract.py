@@ -16,6 +16,7 @@ from embedcache import (
     Clip,
     EmbeddingStore,
     EncoderError,
+    Recording,
     StoreError,
     add_keys,
     datasets,
@@ -115,6 +116,34 @@ def test_audio_that_changes_while_it_is_extracted_is_refused(tree: Path, tmp_pat
     encoder = load_encoder("mfcc")
     with pytest.raises(AudioError, match=r"changed during the extraction"):
         extract(manifest, encoder, EmbeddingStore.of(tmp_path, encoder.info))
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_file_that_fails_when_it_is_read_again_costs_this_file(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    """It had a key, since only the second reading fails, as on a bad disk."""
+    manifest, encoder = keyed(tree), replace(load_encoder("mfcc"), pack=0.5, lanes=lanes)
+    bad = [manifest.clips[number] for number in (3, 17)]
+    real = Recording._decode
+
+    def decode(self: Recording) -> tuple[np.ndarray, int]:
+        if str(self.path) in {clip.path for clip in bad}:
+            raise ValueError("no")
+        return real(self)
+
+    monkeypatch.setattr(Recording, "_decode", decode)
+    store = EmbeddingStore.of(tmp_path, encoder.info)
+    with pytest.raises(AudioError, match=r"cannot be decoded \(no\)"):
+        extract(manifest, encoder, store)
+    store = EmbeddingStore.of(tmp_path / "fresh", encoder.info)
+    marked, report = extract(manifest, encoder, store, skip_bad=True)
+    assert (report.clips, report.encoded, report.cached, len(store.keys)) == (22, 22, 0, 22)
+    assert [(clip.clip_id, clip.key) for clip in marked.skipped] == [(clip.clip_id, "") for clip in bad]
+    assert all(clip.extra["skipped"].startswith(f"{clip.path}: cannot be decoded (no)") for clip in report.skipped)
+    monkeypatch.undo()
+    again = manifest.inherit_skips(marked)  # the disk is well again
+    assert extract(again, encoder, store, skip_bad=True)[1].encoded == 2
 
 
 class Broken:
