@@ -45,6 +45,7 @@ cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the ca
 app.add_typer(cache, name="cache")
 
 RUN = "run.json"  # file of a run that lists, among others, the skipped clips
+VECTOR_SUFFIXES = (".npz", ".npy", ".parquet", ".pq", ".csv", ".tsv")
 CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
 
 
@@ -317,7 +318,8 @@ def fit(
     show(rows_of(predictions))
     note_skipped(predictions[0].dataset, predictions[0].skipped, place.runs / card.score["run"] / RUN)
     print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
-    note(f"Next: ser predict {one_line(str(model))} CLIP.wav")
+    vectors = "VECTORS.npz" if card.is_of_imported else "CLIP.wav"
+    note(f"Next: ser predict {one_line(str(model))} {vectors}")
 
 
 @app.command()
@@ -507,7 +509,9 @@ def report(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
-    audio: Annotated[list[str], typer.Argument(help="Audio files, folders, or quoted patterns; - for standard input.")],
+    audio: Annotated[
+        list[str], typer.Argument(help="Audio files, folders or quoted patterns; - for standard input; or vectors.")
+    ],
     also: Annotated[list[Path] | None, typer.Option("--with", help="Further model folder to average with.")] = None,
     window: Annotated[
         float | None, typer.Option(help="Length of windows in seconds; one line for each.", show_default="whole files")
@@ -524,6 +528,9 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Print the label and all probabilities of recordings: a table on a terminal, CSV or JSON lines through a pipe."""
+    if any(map(is_vector_file, audio)):
+        predict_vectors(model, audio, json, abstain_below, [also, window, hop, rate, channel])
+        return
     from classifiers import Predictor, Windows
     from classifiers.inference.audio_files import STDIN, FileResult, find_audio, predict_files, predict_raw
 
@@ -545,6 +552,27 @@ def predict(
         raise AudioError(
             f"{failed} of {len(found.paths)} files have no prediction; the messages above give the reasons."
         )
+
+
+def is_vector_file(name: str) -> bool:
+    """Whether a file holds vectors by its ending."""
+    return Path(name).suffix.lower() in VECTOR_SUFFIXES
+
+
+def predict_vectors(
+    model: Path, files: list[str], as_json: bool, abstain_below: float | None, audio_options: list[object]
+) -> None:
+    """Print the predictions of files of vectors, as those of recordings are printed."""
+    from classifiers.inference.audio_files import FileResult
+    from classifiers.inference.vector_predictions import VectorPredictor
+
+    if not all(map(is_vector_file, files)) or any(audio_options):
+        raise typer.BadParameter("got vectors and recordings, or options for recordings. Give vectors alone.")
+    predictor = VectorPredictor.load(model)
+    note(f"note: predicts vectors as those of {predictor.card.encoder}, which the head was fitted on.")
+    predictions = (p for file in files for p in predictor.predict(file, abstain_below))
+    output = output_format(predictor.labels, files, False, as_json)
+    print_predictions((FileResult(p.path, (p,)) for p in predictions), output, abstain_below)
 
 
 @app.command()
@@ -660,8 +688,8 @@ def cache_export(
 ) -> None:
     """Write vectors together with the manifest's columns, for other programs."""
     from classifiers.data.listed_clips import load_manifest
-    from embedcache.cache.import_export import check_export, export
     from embedcache.cache.store import whole_store
+    from embedcache.exchange.export_vectors import check_export, export
 
     names = split_names(views)
     check_export(out, names)
@@ -675,27 +703,50 @@ def cache_export(
 
 @cache.command("import")
 def cache_import(
-    file: Annotated[
-        Path, typer.Argument(help="An .npz file with clip_id (n,) and pooled (n, dim) or layers (n, L, dim).")
-    ],
+    file: Annotated[Path, typer.Argument(help="Vectors: .npz, .npy with a table beside it, .parquet or .csv.")],
     encoder: Annotated[str, typer.Option(help="Name of the encoder that computed the vectors.")],
-    dataset: Annotated[str, typer.Option(help="Dataset of the clips.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, or a new name for a file with label and speaker.")],
     root: Annotated[
         Path | None, typer.Option(help="Folder of the dataset.", show_default="not needed if it is extracted")
     ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Table with one row for each vector.", show_default="X.csv for X.npy")
+    ] = None,
+    speakers_are_clips: SpeakersOption = False,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Store vectors that another program computed, so that heads can be compared on them."""
-    from embedcache import dataset_manifest
-    from embedcache.cache.import_export import import_npz
     from embedcache.dataset import comparison_options
+    from embedcache.exchange.import_vectors import import_vectors
 
     place = Artifacts.at(artifacts)
-    manifest = dataset_manifest(dataset, place, root, terminal)
-    done = import_npz(file, place.cache, encoder, manifest, terminal)
-    print(f"{manifest.dataset}: {done.clips} of {len(manifest.usable)} clips have {encoder} vectors from {file}")
+    done = import_vectors(file, place, encoder, dataset, root, table, speakers_are_clips, terminal)
+    for line in done.notes:
+        note(f"note: {line}")
+    name, clips = done.manifest.dataset, len(done.manifest.usable)
+    print(f"{name}: {done.clips} of {clips} clips have {encoder} vectors from {file}")
     print(f"in the cache before: {done.cached}\ncache: {done.store.folder}")
-    note(f"Next: ser compare --dataset {manifest.dataset}{comparison_options(manifest)}")
+    note(f"Next: ser compare --dataset {name} --encoder {encoder}{comparison_options(done.manifest)}")
+
+
+@cache.command("rm")
+def cache_rm(
+    names: Annotated[list[str], typer.Argument(help="Stores, encoders or datasets, as `ser cache ls` names them.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Remove stores, or the lists of clips of datasets. Runs and models stay."""
+    from embedcache.cache.removal import find_removable, remove
+
+    found = find_removable(Artifacts.at(artifacts), names)
+    print("\n".join(one.about for one in found), flush=True)
+    if not yes and not (sys.stdin and sys.stdin.isatty()):
+        raise ConfigError("nothing is removed. Add --yes to remove these.")
+    if not yes and not typer.confirm("Remove these?"):
+        raise SerError("nothing is removed.")
+    for one in found:
+        remove(one)
+    note(f"removed: {count(len(found), 'item')}")
 
 
 def output_format(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> OutputFormat:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import DataError, complain
 from .files.atomic import atomic_write
 from .files.tables import read_rows
-from .text import count, normal_name, quoted
+from .text import common_spellings, count, examples, normal_name, quoted
 
 SKIPPED = "skipped"  # extra column with the reason why a clip has no vector
 CHANNEL = "channel"  # extra column with the number of the channel that is the clip, from 0
@@ -52,7 +52,7 @@ class Clip:
 
     dataset: str  # name of the dataset
     clip_id: str  # name of the clip, unique within its dataset
-    path: str  # path of the audio file
+    path: str  # path of the audio file; "" if there is none, because the vectors were imported
     label: str  # emotion, as the dataset spells it
     speaker: str  # name of the speaker, unique within the dataset
     gender: str = ""  # "female", "male", or "" if unknown
@@ -105,8 +105,13 @@ class Manifest:
 
     @property
     def is_own(self) -> bool:
-        """Whether the dataset is a folder or a CSV of one's own."""
-        return self.dataset.startswith(OWN)
+        """Whether the dataset is a folder, a table or a file of vectors of one's own."""
+        return self.dataset.startswith(OWN) or self.is_vectors_only
+
+    @property
+    def is_vectors_only(self) -> bool:
+        """Whether the vectors of the dataset were imported without recordings."""
+        return not any(clip.path for clip in self.clips)
 
     def with_channel(self, name: str) -> Manifest:
         """Return the manifest with a channel for the clips that have none; "" changes nothing.
@@ -191,7 +196,9 @@ class Manifest:
         complaints = [f"{clip_id}: listed {n} times" for clip_id, n in times.items() if n > 1]
         for column in ("label", "speaker", "clip_id", "path"):
             complaints += [
-                f"{clip.clip_id or clip.path}: no {column}" for clip in self.clips if not getattr(clip, column)
+                f"{clip.clip_id or clip.path}: no {column}"
+                for clip in self.clips
+                if not getattr(clip, column) and not (column == "path" and clip.key)
             ]
         unseen = {name for name in self.speakers if name and not normal_name(name)}
         complaints += [f"{clip.clip_id}: no speaker that is seen" for clip in self.clips if clip.speaker in unseen]
@@ -259,6 +266,14 @@ def parse_channel(text: str) -> int | None:
     if number is None:
         raise DataError(f"got the channel '{text}'; wanted left, right, {MIX}, or a number from 0. Correct it.")
     return number
+
+
+def with_common_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
+    """Return clips with one spelling for labels that differ only in case or form, and a note if labels are changed."""
+    spellings = common_spellings([clip.label for clip in clips])
+    changes = examples([f"{quoted(label)} as {quoted(common)}" for label, common in spellings.items()], 8)
+    notes = [f"labels that differ only in case or form are one label: reads {changes}."] if spellings else []
+    return [replace(clip, label=spellings.get(clip.label, clip.label)) for clip in clips], notes
 
 
 def are_clips_as_speakers(n_speakers: int, n_recordings: int) -> bool:

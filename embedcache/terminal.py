@@ -43,7 +43,7 @@ def note_skipped(dataset: str, lines: Iterable[str], file: Path, noun: str = "cl
     lines = list(map(one_line, lines))
     if not lines:
         return
-    title = f"{dataset}: {count(len(lines), noun)} skipped as unusable; {one_line(str(file))} lists all:"
+    title = f"{dataset}: {count(len(lines), noun)} skipped, without a vector; {one_line(str(file))} lists all:"
     more = [f"… and {len(lines) - SKIPPED_LINES} more"] if len(lines) > SKIPPED_LINES else []
     note("\n  ".join([title, *lines[:SKIPPED_LINES], *more]))
 

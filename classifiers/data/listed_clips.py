@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedcache import Artifacts, DataError, Manifest, UnknownName, find_stores
 from embedcache import datasets as registry
 from embedcache.audio.augment import recipe_of
@@ -29,6 +32,16 @@ class LabelledClips:
     dropped: tuple[str, ...]  # ids of the clips that the label view leaves out
     labels: Labels
     same_names: str = ""  # whether equal names in two datasets of one's own are "one" person or "two"; "" if not said
+    without_vector: tuple[str, ...] = ()  # ids of clips that imported vectors lack
+
+    def keep(self, rows: NDArray[np.bool_]) -> LabelledClips:
+        """Return the clips of the rows (n,) that are True; the others have no vector."""
+        return replace(
+            self,
+            source_clips=[clip for clip, kept in zip(self.source_clips, rows, strict=True) if kept],
+            clips=[clip for clip, kept in zip(self.clips, rows, strict=True) if kept],
+            without_vector=tuple(clip.clip_id for clip, kept in zip(self.clips, rows, strict=True) if not kept),
+        )
 
     @classmethod
     def of(
@@ -107,6 +120,8 @@ def encoders_of(
 ) -> tuple[list[str], list[str]]:
     """Return the encoders with embeddings of all clips of datasets in some views, and notes on incomplete encoders.
 
+    If there is none, imported embeddings of some of the clips count, too, since nobody can add the others here.
+
     Augmented copies, `copies` of each clip, count as clips. The notes are sentences, one for each encoder that has
     embeddings of only some of the clips.
     """
@@ -116,7 +131,7 @@ def encoders_of(
     name = "+".join(manifest.dataset for manifest in manifests) + (f" with {copies} copies each" if copies else "")
     parts = list(dict.fromkeys(part for view in views for part in view.split("+")))
     with_views = "" if parts == ["pooled"] or parts == ["layers"] else f" with {' and '.join(parts)}"
-    complete, notes = [], []
+    complete, partial, notes = [], [], []
     for store in find_stores(artifacts.cache):
         n_clips = len(keys) - count_missing(store, keys, parts)
         if n_clips == len(keys):
@@ -125,7 +140,8 @@ def encoders_of(
             notes.append(
                 f"{store.folder.name} has {n_clips} of the {len(keys)} clips of {name}{with_views}, and is left out"
             )
-    return complete, notes
+            partial += [store.folder.name] if n_clips and store.info.is_imported and not copies else []
+    return (complete, notes) if complete or not partial else (partial, [])
 
 
 def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> list[Clip]:

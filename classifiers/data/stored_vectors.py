@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedcache import Artifacts, DataError, EmbeddingStore
-from embedcache.cache.store import whole_store
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache import Artifacts, DataError, EmbeddingStore, find_stores
+from embedcache.cache.store import count_missing, whole_store
 from embedcache.encoder import is_ragged
 
 from .memmap import Floats, Matrix, is_large, write_rows
@@ -26,16 +29,40 @@ class StoredVectors:
     n_frames: int
 
 
-def read_vectors(
-    artifacts: Artifacts, dataset: str, keys: list[str], encoder: str | None, view: str, frames: int | None
-) -> StoredVectors:
-    """Return the embeddings of all keys in a view, from the only store that has all of them.
+def find_store(
+    artifacts: Artifacts, dataset: str, keys: Sequence[str], encoder: str | None, view: str, copies: int = 0
+) -> tuple[EmbeddingStore, NDArray[np.bool_]]:
+    """Return the only store that has a view of all keys, and (n,) True.
 
-    `dataset` names the keys in messages. `frames` is the number of frames per clip in a view of frames; None takes the
-    default of the encoder. Raises UnknownName, DataError or StoreError as `Task.load` does.
+    If there is none, an imported store may have the view of some keys, and the array says of which: nobody can add the
+    others, as `ser extract` would. `dataset` names the keys in messages; with `copies`, all keys are needed. Raises
+    UnknownName, DataError or StoreError as `Task.load` does.
     """
     check_view(view)
-    store = whole_store(artifacts.cache, dataset, keys, encoder, view.split("+"))
+    views = view.split("+")
+    partial = [] if copies else [s for s in find_stores(artifacts.cache, encoder) if _is_partial(s, keys, views)]
+    try:
+        return whole_store(artifacts.cache, dataset, keys, encoder, views), np.ones(len(keys), bool)
+    except DataError:
+        if len(partial) != 1:
+            raise
+    missing = set(partial[0].missing(keys, views))
+    return partial[0], np.array([key not in missing for key in keys])
+
+
+def _is_partial(store: EmbeddingStore, keys: Sequence[str], views: Sequence[str]) -> bool:
+    """Whether a store is imported, and has some of the keys, but not all."""
+    return store.info.is_imported and 0 < count_missing(store, keys, views) < len(keys)
+
+
+def read_vectors(
+    artifacts: Artifacts, store: EmbeddingStore, keys: list[str], view: str, frames: int | None
+) -> StoredVectors:
+    """Return the embeddings of all keys in a view from a store that has them.
+
+    `frames` is the number of frames per clip in a view of frames; None takes the default of the encoder. Raises
+    DataError or StoreError as `Task.load` does.
+    """
     parts = [part for name in view.split("+") for part in store.stored_names(name)]
     n_layers = layers_in(parts, store.info.n_layers)
     n_frames = (frames or N_FRAMES.get(store.info.name, DEFAULT_N_FRAMES)) if is_ragged(view) else 1

@@ -18,7 +18,7 @@ from .labels import NATIVE, Labels
 from .listed_clips import LabelledClips, copied_clips, named_clips
 from .memmap import Indices, MappedRows, Matrix, is_large, stack
 from .speakers import seen_in_training
-from .stored_vectors import encoder_name, read_vectors
+from .stored_vectors import encoder_name, find_store, read_vectors
 
 Strings = NDArray[np.str_]
 COLUMNS = ("speakers", "clip_ids", "keys", "texts", "sessions", "seen", "own_speakers")  # besides X and y
@@ -99,7 +99,8 @@ class Task:
 
         - `dataset`: the name of a dataset, or several names for their union `a+b`, in which clip ids, speakers,
           texts and sessions have a prefix. By default, the only extracted dataset.
-        - `encoder`: the name of the encoder. By default, the only encoder with embeddings of all clips.
+        - `encoder`: the name of the encoder. By default, the only encoder with embeddings of all clips. If imported
+          embeddings are only those of some clips, these are the clips of the task.
         - `view`: the view of the embeddings, see `views.py`.
         - `artifacts`: the output folder of `ser extract`.
         - `labels`: the label view, see `labels.py`. Clips that it leaves out are not part of the task.
@@ -116,7 +117,10 @@ class Task:
         copied = copied_clips(place, listed.manifests, copies, listed.clips) if copies else None
         keys = [clip.key for clip in listed.clips] + (copied.keys if copied else [])
         name = f"{listed.name} with {copies} copies of each clip" if copies else listed.name
-        vectors, n_clips = read_vectors(place, name, keys, encoder, view, frames), len(listed.clips)
+        store, has_vector = find_store(place, name, keys, encoder, view, copies)
+        listed = listed if has_vector.all() else listed.keep(has_vector)
+        keys = [key for key, has in zip(keys, has_vector, strict=True) if has]
+        vectors, n_clips = read_vectors(place, store, keys, view, frames), len(listed.clips)
         info = vectors.store.info
         trained_on = read_store_training_list(info, vectors.store.folder) or known_training(info)
         task = cls.of_clips(listed, vectors.X[:n_clips], trained_on)
@@ -150,7 +154,8 @@ class Task:
             texts=np.array([clip.extra.get("text", "") for clip in listed.clips]),
             sessions=np.array([clip.extra.get("session", "") for clip in listed.clips]),
             dataset=listed.name,
-            skipped=tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
+            skipped=listed.without_vector
+            + tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
             dropped=listed.dropped,
             labels_from=listed.labels,
             seen=seen,

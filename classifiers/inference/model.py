@@ -93,6 +93,11 @@ def load_head_and_encoder(
     was fitted on. Warns if only the version of a library differs.
     """
     estimator, card = load_model(folder)
+    if card.is_of_imported:
+        raise ModelError(
+            f"{folder}: the head was fitted on imported vectors of '{card.encoder}', which no encoder here computes; "
+            f"wanted a file of such vectors. Use `ser predict {folder} VECTORS.npz`."
+        )
     if not card.checkpoint and not encoders.find(card.encoder):
         available = ", ".join(encoders.names())
         raise ModelError(

@@ -159,6 +159,8 @@ def _load_manifests(artifacts: Artifacts, dataset: str) -> list[Manifest]:
 
 
 def _load_audio(clip: Clip) -> ClipAudio:
+    if not clip.path:
+        return ClipAudio(reason="There is no recording: the vectors were imported.")
     try:
         recording = Recording.load(clip.path, clip.channel)
         if recording.key != clip.key:

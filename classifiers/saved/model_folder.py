@@ -67,6 +67,11 @@ class ModelCard:
     reads: str = ""  # description of the values of a row that the head reads, in order
     fitting: dict[str, Any] = field(default_factory=dict)  # how settings, temperature and layer were chosen
 
+    @property
+    def is_of_imported(self) -> bool:
+        """Whether the head was fitted on imported vectors, whose encoder is not here."""
+        return bool(self.encoder_info) and not self.encoder_info.get("sample_rate")
+
 
 # The order of the fields in model.json: first what people look for, last the long tables, which are not listed here.
 ORDER = (

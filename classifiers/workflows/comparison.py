@@ -7,7 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from embedcache import Artifacts
+import numpy as np
+
+from embedcache import Artifacts, DataError
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
@@ -118,8 +120,29 @@ def load_tasks(
             log(f"note: {line}.")
     named = list(dict.fromkeys(encoders or (None,)))
     work = [(load_task(artifacts, config, encoder, view), some) for encoder in named for view, some in groups.items()]
-    log_people(work[0][0], log)
-    return work
+    tasks = on_common_clips([task for task, _ in work], log)
+    log_people(tasks[0], log)
+    return [(task, some) for task, (_, some) in zip(tasks, work, strict=True)]
+
+
+def on_common_clips(tasks: Sequence[Task], log: Log) -> list[Task]:
+    """Return tasks with the clips that all of them have, so that all heads are compared on the same clips.
+
+    Tasks of one dataset differ in their clips only if vectors were imported for some of them. `log` receives the
+    number of clips that are left out. Raises DataError if no clip is left.
+    """
+    common = set.intersection(*(set(task.ids.tolist()) for task in tasks))
+    everyone = {clip_id for task in tasks for clip_id in (*task.ids.tolist(), *task.skipped)}
+    if not common:
+        raise DataError("no clip has vectors of all these encoders. Compare one of them with --encoder.")
+    shared = []
+    for task in tasks:
+        rows = np.flatnonzero(np.isin(task.ids, sorted(common)))
+        left_out = tuple(clip_id for clip_id in task.ids.tolist() if clip_id not in common)
+        shared.append(replace(task.take(rows), skipped=task.skipped + left_out) if left_out else task)
+    if any(task.encoder_info and task.encoder_info.is_imported for task in tasks) and len(common) < len(everyone):
+        log(f"note: {len(common)} of {len(everyone)} clips have imported vectors; the others are left out.")
+    return shared
 
 
 def load_task(artifacts: Artifacts, config: ComparisonConfig, encoder: str | None, view: str) -> Task:

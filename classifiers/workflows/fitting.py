@@ -23,7 +23,7 @@ from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
 from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
-from .comparison import load_task, log_people, save_run
+from .comparison import load_task, log_people, on_common_clips, save_run
 from .configurations import ComparisonConfig
 from .head_choice import chosen_heads
 
@@ -51,7 +51,7 @@ def fit_model(
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
     specs = wrapped([spec], config.tune, config.calibrate)
-    task = load_task(artifacts, config, next(iter(config.encoders), None), spec.view)
+    (task,) = on_common_clips([load_task(artifacts, config, next(iter(config.encoders), None), spec.view)], log)
     log_people(task, log)
     predictions = compare(task, specs, config.protocol, config.folds, config.seeds, jobs, progress)
     run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs)

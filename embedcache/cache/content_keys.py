@@ -148,7 +148,12 @@ def dataset_manifest(
 
 
 def listed_recording(clip: Clip) -> Recording:
-    """Return the recording of a keyed clip. Raises AudioError if the bytes of the file do not have the clip's key."""
+    """Return the recording of a keyed clip.
+
+    Raises AudioError if the bytes of the file do not have the clip's key, or if the clip has no file.
+    """
+    if not clip.path:
+        raise AudioError(f"{clip.clip_id}: has no recording, since its vectors were imported. Use recordings instead.")
     recording = Recording.load(clip.path, clip.channel)
     if recording.key != clip.key:
         raise AudioError(f"{clip.path}: differs from the file that the manifest lists. Run again with --root.")

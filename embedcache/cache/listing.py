@@ -11,7 +11,7 @@ from ..manifest import Manifest
 from .maintenance import StoreSummary, hours, summarise
 from .store import store_folders
 
-COLUMNS = ("store", "views", "clips", "hours", "MB", "shards", "format", "written", "by")
+COLUMNS = ("store", "views", "clips", "hours", "MB", "shards", "format", "written", "by", "vectors")
 
 
 def stores_named(artifacts: Artifacts, names: Sequence[str] = ()) -> list[Path]:
@@ -22,11 +22,11 @@ def stores_named(artifacts: Artifacts, names: Sequence[str] = ()) -> list[Path]:
     folders = store_folders(artifacts.cache)
     if not folders:
         raise StoreError(f"{artifacts.cache}: holds no vectors. Run `ser extract` first.")
-    by_name = {name for folder in folders for name in _names(folder)}
+    by_name = {name for folder in folders for name in names_of(folder)}
     for name in names:
         if name not in by_name:
             raise UnknownName("store", name, by_name, "`ser extract` makes one")
-    return [folder for folder in folders if not names or _names(folder) & set(names)]
+    return [folder for folder in folders if not names or names_of(folder) & set(names)]
 
 
 def list_stores(artifacts: Artifacts, names: Sequence[str] = ()) -> tuple[list[tuple[str, ...]], list[str]]:
@@ -41,7 +41,8 @@ def manifests_in(artifacts: Artifacts) -> list[Manifest]:
     return [Manifest.from_csv(path, check_speakers=False) for path in artifacts.manifest_paths]
 
 
-def _names(folder: Path) -> set[str]:
+def names_of(folder: Path) -> set[str]:
+    """Return the names of a store: that of its folder, and that of its encoder as part of a folder's name."""
     return {folder.name, folder.name.rpartition("-")[0]}
 
 
@@ -56,4 +57,5 @@ def _row(store: StoreSummary, manifests: Sequence[Manifest]) -> tuple[str, ...]:
         ",".join(map(str, store.formats)),
         store.created[:16].replace("T", " "),
         ", ".join(store.writers),
+        "imported" if store.info and store.info.is_imported else "extracted" if store.info else "",
     )

@@ -114,13 +114,14 @@ class EmbeddingStore:
         """Return one row for each key, in order, of any view by its stored name, ragged or not."""
         return self._retry(lambda: (self._read_frames if is_ragged(view) else self._read)(keys, view))
 
-    def write(self, keys: Sequence[str], rows: Mapping[str, Rows]) -> None:
-        """Commit rows as one new shard. Raises StoreError if the shard cannot be written."""
+    def write(self, keys: Sequence[str], rows: Mapping[str, Rows]) -> Path:
+        """Commit rows as one new shard, and return its path. Raises StoreError if the shard cannot be written."""
         path = write_shard(self.folder, self.info, keys, rows)
         try:
             self._add(Shard.open(path))
         except VanishedShard:  # another process has merged it already
             self.refresh()
+        return path
 
     def verify(self) -> list[str]:
         """Check every checksum of every open shard, and return the complaints. See `maintenance.verify`."""

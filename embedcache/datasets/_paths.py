@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..dataset import audio_files
+from ..files.path_names import ByName, by_name, same_name
 from ..text import count, quoted
 
 FOREIGN = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # how an absolute path of Windows begins
@@ -29,8 +29,8 @@ def locate(written: Sequence[str], base: Path) -> tuple[dict[str, str], list[str
     found = {path: form for path in distinct if (form := _existing_form(path, base))}
     if found or any(_leads_elsewhere(path, base) for path in distinct):
         return found, _form_notes(found)
-    by_name = _files_by_name(base)
-    moved = {path: file for path in distinct if (file := _same_name(path, by_name))}
+    files = _files_by_name(base)
+    moved = {path: file for path in distinct if (file := same_name(path, files))}
     if len(moved) < len(distinct) or len(set(moved.values())) < len(moved):
         return {}, []
     note = f"no path in it leads to a file. The files of the same name below {base} are meant, such as "
@@ -68,38 +68,5 @@ def _form_notes(found: Mapping[str, str]) -> list[str]:
     return [f"reads {count(len(changed), 'path')} in another form, such as {example}"]
 
 
-def _files_by_name(base: Path) -> dict[str, list[str]]:
-    """Return the audio files below `base`, by their name and by their name without suffix."""
-    files = defaultdict(list)
-    for path in audio_files(base, videos=True):
-        relative = path.relative_to(base).as_posix()
-        for name in {_form(path.name), _form(path.stem)}:
-            files[name].append(relative)
-    return files
-
-
-def _same_name(path: str, by_name: Mapping[str, Sequence[str]]) -> str:
-    """Return the file of a path's name; of several, the one with the most equal folders. "" if this is not one file."""
-    parts = [_form(part) for part in path.replace("\\", "/").split("/")]
-    if ".." in parts or not parts[-1]:
-        return ""
-    candidates = sorted(by_name.get(parts[-1], ()), key=lambda file: -_equal_folders(file, parts))
-    if len(candidates) > 1 and _equal_folders(candidates[0], parts) == _equal_folders(candidates[1], parts):
-        return ""
-    return candidates[0] if candidates else ""
-
-
-def _equal_folders(file: str, parts: Sequence[str]) -> int:
-    """Return how many folders, counted from the file upwards, have the same names as those of a path."""
-    pairs = zip(reversed(PurePosixPath(file).parts[:-1]), reversed(parts[:-1]), strict=False)
-    equal = 0
-    for folder, part in pairs:
-        if _form(folder) != part:
-            break
-        equal += 1
-    return equal
-
-
-def _form(name: str) -> str:
-    """Return the form in which names of files are compared: Unicode NFC, in lower case."""
-    return unicodedata.normalize("NFC", name).casefold()
+def _files_by_name(base: Path) -> ByName:
+    return by_name(path.relative_to(base).as_posix() for path in audio_files(base, videos=True))

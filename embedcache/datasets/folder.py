@@ -17,14 +17,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..dataset import Dataset, Scanned, parse_files, recognise_dataset
 from ..errors import DataError, complain
 from ..files.tables import Row, column_form, read_table
-from ..manifest import CHANNEL, COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip, channel_column
-from ..text import common_spellings, examples, quoted
+from ..manifest import CHANNEL, COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip, channel_column, with_common_labels
 from . import _paths
 
 LAYOUT = "a tree <label>/<speaker>_<anything>.wav, or a CSV with the columns path, label, speaker"
@@ -39,7 +37,8 @@ def scan(root: Path) -> Scanned:
     """Return the clips of a tree or of a table."""
     name = "folder-" + re.sub(r"[^\w.-]+", "-", root.stem if root.is_file() else root.name)
     found = _read_table(root, name) if root.is_file() else Scanned(_read_tree(root, name))
-    return _with_common_labels(found)
+    clips, notes = with_common_labels(found.clips)
+    return Scanned(clips, (*found.notes, *notes))
 
 
 def _read_tree(root: Path, name: str) -> list[Clip]:
@@ -54,17 +53,6 @@ def _read_tree(root: Path, name: str) -> list[Clip]:
     if recognise_dataset(root):
         raise DataError(f"{root}: holds another dataset.")  # `Dataset` replaces this message by one that names it
     return parse_files(root, LAYOUT, parse, videos=True)
-
-
-def _with_common_labels(found: Scanned) -> Scanned:
-    """Return the clips with one spelling for labels that differ only in case or form, and a note on each change."""
-    spellings = common_spellings([clip.label for clip in found.clips])
-    if not spellings:
-        return found
-    changes = examples([f"{quoted(label)} as {quoted(common)}" for label, common in spellings.items()], 8)
-    clips = [replace(clip, label=spellings.get(clip.label, clip.label)) for clip in found.clips]
-    note = f"labels that differ only in case or form are one label: reads {changes}."
-    return Scanned(clips, (*found.notes, note))
 
 
 def _read_table(path: Path, name: str) -> Scanned:

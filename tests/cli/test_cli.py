@@ -128,7 +128,7 @@ def test_bad_clips_are_all_named_at_once_and_counted_where_they_are_missing(
     assert json.loads((run / "run.json").read_text())["heads"][0]["skipped"] == [path.stem for path in paths.values()]
     lists = (Path("artifacts/skipped/ravdess.csv"), run.relative_to(tmp_path) / "run.json")
     for said, file in zip((skipped.stderr, compared.stderr), lists, strict=True):
-        assert f"ravdess: 5 clips skipped as unusable; {file} lists all:" in said
+        assert f"ravdess: 5 clips skipped, without a vector; {file} lists all:" in said
         assert [path.stem in said for path in paths.values()] == [True] * 3 + [False] * 2
         assert "  … and 2 more\n" in said
         assert all(path.stem in (tmp_path / file).read_text() for path in paths.values())
@@ -142,7 +142,7 @@ def test_the_list_of_skipped_clips_is_no_dataset_and_is_that_of_the_last_extract
     command = ("extract", "--dataset", "folder", "--root", "voices", "--encoder", "mfcc", "--skip-bad")
     said = ser(*command).stderr
     listed = tmp_path / "artifacts" / "skipped" / "folder-voices.csv"
-    assert "folder-voices: 1 clip skipped as unusable; artifacts/skipped/folder-voices.csv lists all:" in said
+    assert "folder-voices: 1 clip skipped, without a vector; artifacts/skipped/folder-voices.csv lists all:" in said
     with listed.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row == {

@@ -39,7 +39,8 @@ from embedcache import (
     extract,
     load_encoder,
 )
-from embedcache.cache.import_export import export, import_npz
+from embedcache.exchange.export_vectors import export
+from embedcache.exchange.import_vectors import import_vectors
 from embedcache.finetune import Finetuned, FinetuneSettings, train
 from embedcache.finetune.clips import ClipDataset, collate
 from embedcache.finetune.job import TrainingJob, open_base
@@ -291,19 +292,19 @@ def test_the_leak_guard_knows_whom_an_encoder_was_trained_on(work: TrainingJob, 
     assert found["seen"] == "xxx." * 6  # speaker 04 was not trained on
     assert not Task.load("ravdess", "tuned", "pooled", place).take(np.arange(3, 24, 4)).seen.any()
     export(store, dataset_manifest("ravdess", place), tmp_path / "out.npz")
-    import_npz(tmp_path / "out.npz", place.cache, "again", dataset_manifest("ravdess", place))
+    import_vectors(tmp_path / "out.npz", place, "again", "ravdess")
     assert board(place, "again")["leaks"] == "text+encoder"
     with zipfile.ZipFile(tmp_path / "out.npz") as whole, zipfile.ZipFile(tmp_path / "less.npz", "w") as less:
         for name in set(whole.namelist()) - {"trained_on.npy"}:
             less.writestr(name, whole.read(name))
     with pytest.raises(StoreError, match="does not list what its encoder was trained on"):
-        import_npz(tmp_path / "less.npz", place.cache, "less", dataset_manifest("ravdess", place))
+        import_vectors(tmp_path / "less.npz", place, "less", "ravdess")
     bare = {name: np.load(tmp_path / "out.npz")[name] for name in ("clip_id", "pooled", "layers")}
     np.savez(tmp_path / "bare.npz", **bare)  # the same vectors, as if another program had made them
-    import_npz(tmp_path / "bare.npz", place.cache, "bare", dataset_manifest("ravdess", place))
+    import_vectors(tmp_path / "bare.npz", place, "bare", "ravdess")
     assert board(place, "bare")["leaks"] == "text+encoder"
     np.savez(tmp_path / "other.npz", **{**bare, "pooled": bare["pooled"] + 1, "layers": bare["layers"] + 1})
-    import_npz(tmp_path / "other.npz", place.cache, "other", dataset_manifest("ravdess", place))
+    import_vectors(tmp_path / "other.npz", place, "other", "ravdess")
     assert board(place, "other")["leaks"] == "text+encoder?"
     config = json.loads((folder / "config.json").read_text())
     disguise = shutil.copytree(folder, tmp_path / "disguise")

@@ -439,6 +439,6 @@ def test_the_list_of_copies_is_written_when_all_are_stored(ser: Ser, tree: Path,
     assert place.manifest_paths == [place.manifest("ravdess")]
     done = ser(*command, "--copies", 8, "--skip-bad")
     assert done.returncode == 0
-    assert "augmented clips skipped as unusable; artifacts/skipped/ravdess.csv lists all:" in done.stderr
+    assert "augmented clips skipped, without a vector; artifacts/skipped/ravdess.csv lists all:" in done.stderr
     assert "03-01-01-01-01-01-01#" in place.skipped("ravdess").read_text()
     assert place.copies("ravdess").exists()
