@@ -70,10 +70,7 @@ REFUSED = {
     "no clips": ({"X": np.ones((0, 4))}, "it lists no clips"),
     "texts": ({"X": np.array([["a"]])}, "'X' <U1 .1, 1.: wanted numbers"),
     "truth values": ({"X": np.ones((2, 2), bool)}, "'X' bool .2, 2.: wanted numbers"),
-    "three axes, of which the second may be time": (
-        {"X": np.ones((2, 3, 4))},
-        "wanted numbers .clips, dim., under the",
-    ),
+    "three axes": ({"X": np.ones((2, 3, 4))}, "wanted numbers .clips, dim., under the name pooled"),
     "flat layers": ({"layers": np.ones((2, 3))}, "wanted numbers .clips, layers, dim."),
     "no numbers": ({"X": np.ones((2, 0))}, "do not fit each other"),
     "too many numbers": ({"X": np.ones((1, 2_000_000), "u1")}, "do not fit each other"),
@@ -88,7 +85,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_arrays_that_are_no_vectors_of_clips_are_refused(tmp_path: Path, name: str) -> None:
     arrays, said = REFUSED[name]
-    with pytest.raises(StoreError, match=f"x.npz: cannot be read as vectors .{said}"):
+    with pytest.raises(StoreError, match=f"x.npz: cannot be read as vectors .*{said}"):
         opened(tmp_path, **arrays)
 
 
@@ -115,7 +112,7 @@ def test_no_object_is_made_of_a_pickle(tmp_path: Path, evil: object) -> None:
 def test_an_array_of_objects_is_read_as_numpy_reads_it(entries: list[Any]) -> None:
     array = np.empty(len(entries), object)
     array[:] = entries
-    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+    for protocol in range(3, pickle.HIGHEST_PROTOCOL + 1):
         assert read_object_array(pickle.dumps(array, protocol)) == entries
 
 
