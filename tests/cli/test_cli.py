@@ -91,7 +91,7 @@ BAD = {
     "text": "cannot be decoded",
     "truncated": "is truncated: its header declares 0.50 s, it holds 0.09 s",
     "nan": "8000 of 8000 samples are NaN",
-    "5 ms": "lasts 5 ms, mfcc needs 25 ms for one frame",
+    "5 ms": "has 80 samples at 16,000 Hz (5.0 ms); mfcc needs at least 400",
 }
 
 
@@ -465,3 +465,25 @@ def test_one_recording_in_two_datasets_is_stored_once(ser: Ser, tree: Path, tmp_
     again = ser("extract", "--dataset", "folder", "--encoder", "mfcc", "--root", table)
     assert "encoded now: 0; in the cache before: 6" in again.stdout, again.stderr
     assert ser("cache", "ls").stdout.splitlines()[1].split("\t")[2] == "24"
+
+
+def test_vectors_from_elsewhere_from_the_import_to_the_prediction(ser: Ser, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label, speaker = np.repeat([0, 1], 30), np.tile(np.arange(6), 10)
+    np.savez(tmp_path / "x.npz", X=rng.standard_normal((60, 5)) + label[:, None], y=label, actors=speaker)
+    done = ser("cache", "import", "x.npz", "--dataset", "mine", "--encoder", "theirs")
+    assert "mine: 60 of 60 clips have theirs vectors from x.npz" in done.stdout, done.stderr
+    assert "note: x.npz: reads 'X' as pooled, 'y' as label, 'actors' as speaker." in done.stderr
+    assert "Next: ser compare --dataset mine --encoder theirs" in done.stderr
+    assert ser("cache", "ls").stdout.splitlines()[1].endswith("\timported")
+    fitted = ser("fit", "--head", "ridge", "--dataset", "mine")
+    assert "Next: ser predict artifacts/models/mine-theirs-ridge VECTORS.npz" in fitted.stderr
+    told = ser("predict", "artifacts/models/mine-theirs-ridge", "x.npz")
+    assert told.stdout.count("\n") == 61
+    assert "note: predicts vectors as those of theirs" in told.stderr
+    assert ser("predict", "artifacts/models/mine-theirs-ridge", "x.npz", "a.wav").returncode == 2
+    assert ser("report").returncode == 0
+    asked = ser("cache", "rm", "theirs")
+    assert (asked.returncode, "Add --yes" in asked.stderr) == (2, True)
+    assert ser("cache", "rm", "theirs", "mine", "--yes").returncode == 0
+    fails(ser("cache", "ls"), "holds no vectors")
