@@ -71,7 +71,8 @@ class VectorPredictor:
                 f"{file.path}: has vectors of {file.n_layers} layers and {file.dim} numbers; '{self.card.encoder}', "
                 f"whose vectors the head reads, has {info.n_layers} and {info.dim}. Use a file of that encoder."
             )
-        if file.encoder and file.encoder.fingerprint != info.fingerprint:
+        known = (info.fingerprint, info.preprocessing) if info.is_imported else (info.fingerprint,)
+        if file.encoder and not any(file.encoder.fingerprint in text for text in known):
             raise ModelError(
                 f"{file.path}: has vectors of '{file.encoder.name}' ({file.encoder.fingerprint[:12]}); the head reads "
                 f"those of '{self.card.encoder}' ({info.fingerprint[:12]}). Use a file of that encoder."

@@ -241,6 +241,7 @@ def _equal_in(store: EmbeddingStore, view: str, keys: Sequence[str], vectors: Ve
 
 def _imported_encoder(name: str, file: VectorFile, trained_on: TrainedOn | None) -> EncoderInfo:
     sha256 = trained_on.sha256 if trained_on else ""
+    origin = f" from {file.encoder.fingerprint}" if file.encoder else ""
     return EncoderInfo(
         name=name,
         checkpoint="",
@@ -249,7 +250,7 @@ def _imported_encoder(name: str, file: VectorFile, trained_on: TrainedOn | None)
         n_layers=file.n_layers,
         dim=file.dim,
         precision="fp32",
-        preprocessing=f"imported as {name}" + (f", trained on {sha256}" if sha256 else ""),
+        preprocessing=f"imported as {name}{origin}" + (f", trained on {sha256}" if sha256 else ""),
         recipe_version=IMPORT_RECIPE,
         trained_on=sha256,
     )
