@@ -11,7 +11,6 @@ import io
 import json as json_module
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,19 +18,26 @@ import typer
 
 from classifiers.workflows.configurations import LABELS, SAME_NAMES, ComparisonConfig, CrossConfig
 from embedcache.artifacts import Artifacts
-from embedcache.configuration import options_from, split_names
+from embedcache.configuration import between_0_and_1, options_from, split_names
 from embedcache.errors import AudioError, ConfigError, DataError, SerError, StoreError
+from embedcache.exchange import is_vector_file
 from embedcache.files.standard_streams import run_guarded
 from embedcache.finetune.settings import FinetuneSettings
 from embedcache.manifest import MIX, parse_channel
 from embedcache.progress import terminal
-from embedcache.terminal import console, note, note_skipped, print_extraction, print_table, skipped_lines
+from embedcache.terminal import (
+    console,
+    note,
+    note_skipped,
+    print_datasets,
+    print_extraction,
+    print_table,
+    skipped_lines,
+)
 from embedcache.text import count, one_line
 
 if TYPE_CHECKING:
     from classifiers.evaluation.leaderboard import Row
-    from classifiers.inference.audio_files import FileResult
-    from classifiers.inference.output_formats import OutputFormat
 
 app = typer.Typer(
     name="ser",
@@ -45,7 +51,6 @@ cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the ca
 app.add_typer(cache, name="cache")
 
 RUN = "run.json"  # file of a run that lists, among others, the skipped clips
-VECTOR_SUFFIXES = (".npz", ".npy", ".parquet", ".pq", ".csv", ".tsv")
 CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
 
 
@@ -87,13 +92,6 @@ ClusterOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")]
 RunsArgument = Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="all")]
-
-
-def between_0_and_1(value: float | None) -> float | None:
-    """An option's value, or None. Raises BadParameter, exit code 2, for a value outside (0, 1)."""
-    if value is not None and not 0 < value < 1:
-        raise typer.BadParameter(f"got {value:g}; wanted a probability above 0 and below 1.")
-    return value
 
 
 def main() -> None:
@@ -153,16 +151,7 @@ def datasets() -> None:
     """List the datasets: clips, speakers, labels, licence, citation and source of each."""
     from embedcache import datasets as registry
 
-    for d in registry.all():
-        counts = f"{d.n_clips} clips, {d.n_speakers} speakers, {len(d.labels)} labels: {', '.join(d.labels)}"
-        print(f"{d.name}: {d.title}")
-        print(f"  holds    {counts if d.n_clips else 'your own clips, speakers and labels'}")
-        print(f"  licence  {d.licence}")
-        print(f"  cite     {d.citation}")
-        print(f"  get it   {f'ser download {d.name}; ' if d.remotes else ''}{d.how_to_apply or d.source}")
-        print(f"  files    {d.layout}")
-        if d.official_folds:
-            print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
+    print_datasets(registry.all())
 
 
 @app.command()
@@ -528,11 +517,15 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Print the label and all probabilities of recordings: a table on a terminal, CSV or JSON lines through a pipe."""
-    if any(map(is_vector_file, audio)):
-        predict_vectors(model, audio, json, abstain_below, [also, window, hop, rate, channel])
-        return
     from classifiers import Predictor, Windows
     from classifiers.inference.audio_files import STDIN, FileResult, find_audio, predict_files, predict_raw
+    from classifiers.inference.printing import output_format, print_predictions, print_vector_predictions
+
+    if any(map(is_vector_file, audio)):
+        if not all(map(is_vector_file, audio)) or any([also, window, hop, rate, channel]):
+            raise typer.BadParameter("got vectors and recordings, or options for recordings. Give vectors alone.")
+        print_vector_predictions(model, audio, json, abstain_below)
+        return
 
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
     if rate is not None and audio != [STDIN]:
@@ -552,27 +545,6 @@ def predict(
         raise AudioError(
             f"{failed} of {len(found.paths)} files have no prediction; the messages above give the reasons."
         )
-
-
-def is_vector_file(name: str) -> bool:
-    """Whether a file holds vectors by its ending."""
-    return Path(name).suffix.lower() in VECTOR_SUFFIXES
-
-
-def predict_vectors(
-    model: Path, files: list[str], as_json: bool, abstain_below: float | None, audio_options: list[object]
-) -> None:
-    """Print the predictions of files of vectors, as those of recordings are printed."""
-    from classifiers.inference.audio_files import FileResult
-    from classifiers.inference.vector_predictions import VectorPredictor
-
-    if not all(map(is_vector_file, files)) or any(audio_options):
-        raise typer.BadParameter("got vectors and recordings, or options for recordings. Give vectors alone.")
-    predictor = VectorPredictor.load(model)
-    note(f"note: predicts vectors as those of {predictor.card.encoder}, which the head was fitted on.")
-    predictions = (p for file in files for p in predictor.predict(file, abstain_below))
-    output = output_format(predictor.labels, files, False, as_json)
-    print_predictions((FileResult(p.path, (p,)) for p in predictions), output, abstain_below)
 
 
 @app.command()
@@ -747,31 +719,6 @@ def cache_rm(
     for one in found:
         remove(one)
     note(f"removed: {count(len(found), 'item')}")
-
-
-def output_format(labels: tuple[str, ...], paths: list[str], timed: bool, as_json: bool) -> OutputFormat:
-    """The format of predictions: JSON if asked for, else a table on a terminal and CSV through a pipe."""
-    from classifiers.inference.output_formats import csv_lines, json_lines, table_lines
-
-    if as_json:
-        return json_lines()
-    return table_lines(labels, paths, timed, console().width) if sys.stdout.isatty() else csv_lines(labels)
-
-
-def print_predictions(results: Iterable[FileResult], output: OutputFormat, abstain_below: float | None) -> int:
-    """Print predictions as they come, note the files that failed, and return their number."""
-    failed, unsure, shown = 0, 0, 0
-    for result in results:
-        if result.fault:
-            note(f"error: {result.fault}")
-            failed += 1
-        for p in result.predictions:
-            print(*([output.header] if output.header and not shown else []), output.line(p), sep="\n", flush=True)
-            shown, unsure = shown + 1, unsure + (p.label is None)
-    if shown and (abstain_below is not None or unsure):
-        below = "" if abstain_below is None else f": confidence below {abstain_below:g}, or nothing audible"
-        note(f"not sure: {unsure} of {shown} ({unsure / shown:.1%}){below}")
-    return failed
 
 
 def show(rows: list[Row]) -> None:

@@ -115,3 +115,12 @@ def _convert(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     except ValueError as error:
         name = field.metadata[OPTION].name or f"--{field.name}"
         raise typer.BadParameter(f"got {name} {value}; wanted whole numbers, such as 256,128, or none.") from error
+
+
+def between_0_and_1(value: float | None) -> float | None:
+    """An option's value, or None. Raises BadParameter, exit code 2, for a value outside (0, 1)."""
+    import typer
+
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"got {value:g}; wanted a probability above 0 and below 1.")
+    return value

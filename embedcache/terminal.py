@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .cache.dataset_extraction import Extraction
+    from .dataset import Dataset
     from .manifest import Clip
 
 PIPE_WIDTH = 100  # width of the console in characters if standard output is not a terminal
@@ -102,6 +103,20 @@ def _wrap(left: str, text: str, width: int) -> list[str]:
     """
     wrapped = textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
     return [(left + wrapped[0]).rstrip(), *(" " * len(left) + line for line in wrapped[1:])]
+
+
+def print_datasets(datasets: Iterable[Dataset]) -> None:
+    """Print the facts about datasets, a paragraph each."""
+    for d in datasets:
+        counts = f"{d.n_clips} clips, {d.n_speakers} speakers, {len(d.labels)} labels: {', '.join(d.labels)}"
+        print(f"{d.name}: {d.title}")
+        print(f"  holds    {counts if d.n_clips else 'your own clips, speakers and labels'}")
+        print(f"  licence  {d.licence}")
+        print(f"  cite     {d.citation}")
+        print(f"  get it   {f'ser download {d.name}; ' if d.remotes else ''}{d.how_to_apply or d.source}")
+        print(f"  files    {d.layout}")
+        if d.official_folds:
+            print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
 
 
 def print_extraction(result: Extraction, augment: str, memory: float | None) -> None:

@@ -24,19 +24,15 @@ from ..files.tables import MISSING, column_form, read_table
 from ..files.untrusted import check_file
 from ..manifest import SYNONYMS
 from ..text import examples
+from . import SUFFIXES, is_vector_file
 from .csv_vectors import read_csv_vectors
 from .npz import read_npy, read_npz
 from .parquet import read_parquet
 from .raw_arrays import RawArray, RawFile, column_of
 
-READERS: Mapping[str, Callable[[Path], RawFile]] = {
-    ".npz": read_npz,
-    ".npy": read_npy,
-    ".parquet": read_parquet,
-    ".pq": read_parquet,
-    ".csv": read_csv_vectors,
-    ".tsv": read_csv_vectors,
-}
+READERS: Mapping[str, Callable[[Path], RawFile]] = dict(
+    zip(SUFFIXES, (read_npz, read_npy, read_parquet, read_parquet, read_csv_vectors, read_csv_vectors), strict=True)
+)
 TABLES = (".csv", ".tsv")  # endings of the table beside an .npy
 # Further names of arrays in files of vectors, by their letters and digits; a plural `s` does not count.
 VECTORS = {
@@ -83,11 +79,6 @@ class VectorFile:
                 yield _both_views(self.path, dict(zip(self.arrays, floats, strict=True)))
 
 
-def is_vector_file(path: str | Path) -> bool:
-    """Whether a file is one of vectors by its ending."""
-    return Path(path).suffix.lower() in READERS
-
-
 def open_vectors(path: str | Path, table: str | Path | None = None) -> VectorFile:
     """Open a file of vectors; `table` is a table with one row for each vector, in the order of the vectors.
 
@@ -97,7 +88,7 @@ def open_vectors(path: str | Path, table: str | Path | None = None) -> VectorFil
     path = Path(path)
     if not is_vector_file(path):
         raise StoreError(
-            f"{path}: has the ending '{path.suffix}'; wanted {', '.join(READERS)}. Save it as one of these."
+            f"{path}: has the ending '{path.suffix}'; wanted {', '.join(SUFFIXES)}. Save it as one of these."
         )
     check_file(path, sys.maxsize, StoreError)
     beside = Path(table) if table else _table_beside(path)
