@@ -196,6 +196,7 @@ def test_unusual_but_sound_audio_is_taken(ser: Ser, tree: Path, checkpoint: Path
         assert "24 clips have" in result.stdout, result.stderr
 
 
+@pytest.mark.long
 def test_names_and_places_that_are_not_there(ser: Ser, tree: Path, tmp_path: Path) -> None:
     fails(ser("extract", "--dataset", "ravdess", "--root", "no"), "no does not exist", "zenodo.org")
     fails(ser("extract", "--dataset", "ravdess"), "data/ravdess does not exist")
@@ -235,6 +236,7 @@ def test_cuda_without_a_gpu(ser: Ser, tree: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_folds_that_cannot_be_made(ser: Ser, tree: Path, tmp_path: Path) -> None:
     ser(*EXTRACT)
     fails(ser("compare", "--head", "logreg"), "'speakers' with 5 folds needs 5 speakers; ravdess has 4", "--folds 4")
@@ -334,6 +336,7 @@ def test_ctrl_c_keeps_what_was_encoded(ser: Ser, tree: Path, tmp_path: Path) -> 
     assert f"in the cache before: {stored}" in ser(*EXTRACT).stdout
 
 
+@pytest.mark.long
 def test_artifacts_go_where_they_are_sent(ser: Ser, tree: Path, tmp_path: Path) -> None:
     ser(*EXTRACT, env={"SER_ARTIFACTS": str(tmp_path / "one")})
     ser(*EXTRACT, "--artifacts", "two", env={"SER_ARTIFACTS": str(tmp_path / "one")})
@@ -344,6 +347,7 @@ def test_artifacts_go_where_they_are_sent(ser: Ser, tree: Path, tmp_path: Path) 
     assert not (tmp_path / "artifacts").exists()
 
 
+@pytest.mark.long
 def test_a_folder_of_ones_own_is_found_again(ser: Ser, tmp_path: Path) -> None:
     for person, speaker in enumerate(("ann", "bob", "eve")):
         for number, label in enumerate(("sad", "glad")):
@@ -356,6 +360,7 @@ def test_a_folder_of_ones_own_is_found_again(ser: Ser, tmp_path: Path) -> None:
         assert "folder-mine, protocol loso: 3 folds, 18 clips" in result.stdout, result.stderr
 
 
+@pytest.mark.long
 def test_whose_voice_a_clip_is_must_be_plain(ser: Ser, tmp_path: Path) -> None:
     """Takes read as speakers, and two folders with speakers of the same names: asked, and answered by an option."""
     for seed, name in enumerate(f"{label}/{label}{take}_ann.wav" for label in ("sad", "glad") for take in range(6)):
@@ -401,6 +406,7 @@ def test_ctrl_c_during_a_comparison(ser: Ser, tree: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "artifacts" / "runs").exists()
 
 
+@pytest.mark.long
 def test_the_cache_is_looked_after(ser: Ser, tree: Path, tmp_path: Path) -> None:
     fails(ser("cache", "ls"), "holds no vectors. Run `ser extract` first")
     assert ser(*EXTRACT).returncode == 0
@@ -450,6 +456,7 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
     assert scores[0] == scores[1]
 
 
+@pytest.mark.long
 def test_a_manifest_that_shrinks_is_said(ser: Ser, tree: Path) -> None:
     assert "listed" not in ser(*EXTRACT).stderr
     fewer = ser(*EXTRACT[:-1], tree / "Actor_01")

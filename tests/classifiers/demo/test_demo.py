@@ -425,6 +425,7 @@ def test_without_a_model_the_latest_is_taken_or_one_is_fitted(tmp_path: Path, mo
     assert (latest.name, banner) == ("new", "")
 
 
+@pytest.mark.long
 def test_the_command_says_what_is_wrong(models: tuple[Model, ...], ser: Ser, tmp_path: Path) -> None:
     """Strangers without a password, a port in use, folders that are no models or newer ones."""
     model = models[0].folder

@@ -51,6 +51,7 @@ def same(a, b) -> None:
             np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
+@pytest.mark.long
 def test_the_result_does_not_depend_on_the_number_of_jobs(noisy: Task) -> None:
     some = ["lgbm", "mlp", "svm"]
     one, two = (compare(noisy, some, "speakers", n_folds=2, seeds=2, jobs=jobs) for jobs in (1, 2))

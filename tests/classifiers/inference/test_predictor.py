@@ -366,6 +366,7 @@ def test_threads_get_what_one_gets(head: str, artifacts: Artifacts, tree: Path) 
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.long
 def test_what_counted_is_what_the_head_weighs(tree: Path, tmp_path: Path) -> None:
     place, network = tmp_path / "a", save_checkpoint(tmp_path / "net")
     extracted(tree, place, str(network), views=("pooled", "layers", "frames"))

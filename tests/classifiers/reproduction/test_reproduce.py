@@ -72,6 +72,7 @@ def test_three_columns(eight: Path, tmp_path: Path) -> None:
     assert {line["run"] for line in lines if line["what"] == "speakers held out"} == {done.folder.name}
 
 
+@pytest.mark.long
 def test_what_is_not_here_is_named_with_the_way_to_get_it(ser: Ser, tree: Path) -> None:
     lacking = ser("reproduce", "mfcc-cnn")
     assert lacking.returncode == 1
@@ -86,6 +87,7 @@ def test_what_is_not_here_is_named_with_the_way_to_get_it(ser: Ser, tree: Path) 
     assert "--root is the folder of one dataset" in ser("reproduce", "mfcc-cnn", "--root", tree).stderr
 
 
+@pytest.mark.long
 def test_a_part_of_the_data_says_so(tmp_path: Path) -> None:
     place = Artifacts(tmp_path / "artifacts")
     dataset_manifest("ravdess", place, ravdess_tree(tmp_path / "many", actors=24))

@@ -40,6 +40,7 @@ def test_a_head_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.json", "head.skops"}
 
 
+@pytest.mark.long
 def test_a_head_needs_no_type_that_is_not_on_the_list(tmp_path: Path) -> None:
     needed = {
         t

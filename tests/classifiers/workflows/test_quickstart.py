@@ -68,6 +68,7 @@ def checked_job(ser: Ser, place: Path, **env: str) -> str:
     return result.stdout
 
 
+@pytest.mark.long
 def test_quickstart_uses_real_weights_where_they_are(ser: Ser, tmp_path: Path) -> None:
     """A tiny checkpoint in the cache's place of facebook/wav2vec2-base: it is taken, and said to be."""
     place = tmp_path / "hf" / "hub" / "models--facebook--wav2vec2-base"

@@ -258,7 +258,7 @@ def test_compactions_at_once_with_readers_beside_them(tmp_path: Path, shards: in
     record_property("readings of all rows meanwhile", sum(int(rounds) for rounds, _ in said))
 
 
-@pytest.mark.parametrize("flips", [60, pytest.param(3000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("flips", [30, pytest.param(3000, marks=pytest.mark.long)])
 def test_a_flipped_bit_anywhere(world: tuple, tmp_path: Path, flips: int, record_property: Count) -> None:
     """It is found by a read or by `verify`, or changes nothing that can be read; and `repair` mends the cache."""
     _, manifest, layers = world
