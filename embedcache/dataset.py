@@ -17,8 +17,6 @@ from .errors import DataError, complain
 from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .registry import Registry
 
-# Audio formats that cannot be decoded. Files with these suffixes are reported as errors instead of being ignored.
-UNREAD = frozenset({".w64", ".ra", ".rm"})
 # Folders that macOS, Windows, Linux and Synology make: copies, deleted files, indexes. They contain no clips.
 SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "@eaDir"})
 FOLDS = 5  # folds of `ser compare` by default
@@ -193,8 +191,8 @@ def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
 
 
 def is_audio(path: Path, videos: bool = False) -> bool:
-    """Whether a file is audio by its suffix, in a format that can be decoded or not; with `videos`, or a video."""
-    return path.suffix.lower() in SUFFIXES | UNREAD | (VIDEOS if videos else frozenset())
+    """Whether a file is audio by its suffix; with `videos`, or a video."""
+    return path.suffix.lower() in SUFFIXES | (VIDEOS if videos else frozenset())
 
 
 def visible_files(root: Path) -> Iterator[Path]:
@@ -227,7 +225,7 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], v
     clips, complaints = [], []
     for path in audio_files(root, videos):
         try:
-            _refuse_unusable(path)
+            _refuse_other_names(path)
             clip = parse(path)
         except ValueError as error:
             complaints.append(f"{path}: {error}")
@@ -297,10 +295,8 @@ def _mixture_message(root: Path) -> str:
     )
 
 
-def _refuse_unusable(path: Path) -> None:
-    """Raise ValueError if the format of an audio file cannot be decoded or its path is not valid UTF-8."""
-    if path.suffix.lower() in UNREAD:
-        raise ValueError(f"{path.suffix} files cannot be decoded; convert the file to WAV or FLAC")
+def _refuse_other_names(path: Path) -> None:
+    """Raise ValueError if the path of an audio file is not valid UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

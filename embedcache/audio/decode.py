@@ -31,7 +31,8 @@ from . import channels, ffmpeg, formats
 Waveform = NDArray[np.float32]  # (samples,)
 
 SUFFIXES = frozenset(
-    {".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".amr", ".wma"}
+    {".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".w64", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".amr"}
+    | {".wma", ".ra", ".rm"}  # RealAudio is not decoded; each such file is a clip that cannot be used
 )
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".mka", ".3gp", ".avi"})  # videos, or their sound alone
 WANTED = "WAV, FLAC, OGG or MP3, or other audio"
@@ -57,7 +58,6 @@ OTHER_FORMATS = (
     (0, b"#!", "a script"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"%PDF", "a PDF document"),
-    (0, b"riff\x2e\x91\xcf\x11", "W64"),
     (0, b"\x89PNG", "a picture"),
     (0, b"\xff\xd8\xff", "a picture"),
 )

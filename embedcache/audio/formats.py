@@ -16,7 +16,9 @@ EXACT_AIFC |= {b"alaw", b"ALAW", b"ulaw", b"ULAW"}
 # Programs that write a WAV file to a pipe, such as ffmpeg and sox, cannot go back to fill in the size of the data. They
 # leave 0, or a placeholder that is at least this large.
 STREAMED = 0x7FFFF000
+STREAMED_W64 = 1 << 62
 UNKNOWN_SIZE = -1
+W64 = b"riff\x2e\x91\xcf\x11"  # start of a W64 file, followed by 8 bytes and the size of the whole file in 8 bytes
 EBML = b"\x1aE\xdf\xa3"  # start of a Matroska or WebM file
 
 
@@ -161,7 +163,7 @@ def _positions(data: bytes, what: bytes, begin: int) -> Iterator[int]:
 
 
 def is_cut(data: bytes) -> bool:
-    """Whether the last page, box or frame of an Ogg, MP4 or MP3 file, or the samples of an AIFF file, are incomplete.
+    """Whether the end of a file is missing: a page of Ogg, a box of MP4, a frame of MP3, or samples of AIFF or W64.
 
     WAV files are checked by `WavData.is_cut`. Other files show a cut only when they are decoded, if at all.
     """
@@ -169,6 +171,8 @@ def is_cut(data: bytes) -> bool:
         return not _ogg_is_whole(data)
     if data[4:8] == b"ftyp":
         return any(name in (b"moov", b"moof", b"mdat") and end > len(data) for name, _, end in _boxes(data))
+    if data.startswith(W64):
+        return len(data) < int.from_bytes(data[16:24], "little") < STREAMED_W64
     if data[:4] == b"FORM":
         return any(name == b"SSND" and begin + size > len(data) for name, begin, size in _chunks(data, order="big"))
     return _mp3_is_cut(data)

@@ -24,6 +24,7 @@ SOUNDFILE = {
     "gsm": ("WAV", "GSM610"),
     "adpcm": ("WAV", "IMA_ADPCM"),
     "aifc": ("AIFF", "ULAW"),
+    "w64": ("W64", "PCM_24"),
 }
 EXACT = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "aiff": ("AIFF", "PCM_16"), "rf64": ("RF64", "PCM_16")}
 

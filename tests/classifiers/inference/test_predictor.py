@@ -132,7 +132,7 @@ def test_what_is_no_audio_in_a_folder_is_counted(model: Path, ser: Ser, tmp_path
     """Formats that cannot be read are named; hidden files and what macOS leaves behind are neither."""
     folder = tmp_path / "mixed"
     write(folder / "sad" / "a.wav", noise(0.3))
-    soundfile.write(folder / "b.w64", noise(0.3), 16_000, format="W64")
+    (folder / "b.ra").write_bytes(b".ra\xfd" + bytes(100))
     for name in ("notes.txt", "sad/more.TXT", "scan.pdf", "README", ".DS_Store", "sad/._a.wav", "__MACOSX/a.wav"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
@@ -141,8 +141,8 @@ def test_what_is_no_audio_in_a_folder_is_counted(model: Path, ser: Ser, tmp_path
     assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == [str(folder / "sad" / "a.wav")]
     passed, *errors = done.stderr.splitlines()
     assert passed == "note: passed over 4 files that are not audio by the name: .txt (2), no suffix (1), .pdf (1)."
-    assert [line.partition(": is W64")[0] for line in errors] == [
-        f"error: {folder / 'b.w64'}",
+    assert [line.partition(": cannot be decoded")[0] for line in errors] == [
+        f"error: {folder / 'b.ra'}",
         "error: 1 of 2 files have no prediction; the messages above give the reasons.",
     ]
     assert find_audio([str(folder), str(folder / "*.txt")]).passed_over == [
