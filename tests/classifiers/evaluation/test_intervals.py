@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from classifiers import Predictions, compare, leaderboard
 from classifiers.checks import toy_task
+from classifiers.evaluation import intervals as module
 from classifiers.evaluation.intervals import intervals, intervals_csv, recall_estimate, uar_estimate, uar_interval
 from classifiers.evaluation.jackknife import (
     Estimate,
@@ -317,3 +318,50 @@ def test_one_speaker_has_scores_without_intervals_and_without_warnings(made: Pre
     alone = intervals(taken(made, np.flatnonzero(made.speakers == made.speakers[0])))
     assert len(alone) == 6
     assert all(np.isfinite(i.value) and np.isnan(i.low) and np.isnan(i.high) for i in alone)
+
+
+# Confusion matrices of three speakers, by truth and prediction: 6 of 6, 3 of 4 and 1 of 4 clips are hit.
+BY_HAND = np.array(
+    [
+        [[2, 0, 0], [0, 1, 0], [1, 0, 0]],
+        [[2, 0, 0], [0, 1, 0], [0, 1, 0]],
+        [[2, 0, 0], [1, 1, 0], [1, 0, 1]],
+    ]
+)
+
+
+def test_the_variance_that_a_label_lacks_is_added_by_hand() -> None:
+    """Of 6 clips, all hit: 6.25 / 6.5 has the variance 0.0370, and 1 none; of 4, one or three hit: 0.2006 against 0.1875."""
+    found = recall_estimate(BY_HAND, uar)
+    sure, doubtful = 6.25 / 6.5 * (0.25 / 6.5), 1.25 / 4.5 * (3.25 / 4.5) - 0.25 * 0.75
+    assert found.extra_variance == pytest.approx((sure / 6 + 2 * doubtful / 4) / 9, rel=1e-12)
+    assert found.clips == pytest.approx(9 / (1 / 6 + 1 / 4 + 1 / 4), rel=1e-12)
+
+
+def test_a_label_without_clips_changes_no_interval() -> None:
+    with_empty = np.zeros((3, 4, 4), int)
+    with_empty[:, :3, :3] = BY_HAND
+    for score in (uar, war):
+        np.testing.assert_array_equal(
+            recall_estimate(with_empty, score).interval(), recall_estimate(BY_HAND, score).interval()
+        )
+
+
+def test_the_bias_is_that_of_the_jackknife_and_lowers_the_lower_end_alone() -> None:
+    """Efron & Tibshirani 1993, 10.5: (n - 1) times the mean of the scores without each speaker, less the score."""
+    without, clips = np.array([0.1, 0.25, 0.4]), np.array([2, 2, 2])
+    assert module._mean_estimate(0.2, without, clips, biased=True).bias == pytest.approx(2 * (0.25 - 0.2))
+    assert module._mean_estimate(0.3, without, clips, biased=True).bias == 0
+    assert module._mean_estimate(0.2, without, clips).bias == 0
+
+
+def test_a_sure_head_has_the_interval_of_its_clips_whatever_the_seeds(made: Predictions) -> None:
+    proba = np.eye(len(made.labels))[made.truth_columns]
+    sure = replace(made, predicted=made.truth, proba=proba)
+    one = taken(sure, np.flatnonzero(sure.seeds == sure.seeds[0]))
+    for a, b in zip(intervals(sure), intervals(one), strict=True):
+        assert (a.metric, a.value, a.low, a.high) == pytest.approx((b.metric, b.value, b.low, b.high))
+
+
+def test_the_brier_score_of_one_clip_is_its_own() -> None:
+    np.testing.assert_array_equal(module._mean_square(np.array([[0.5, 1], [0.0, 0], [3.0, 2]])), [0.5, 0, 1.5])

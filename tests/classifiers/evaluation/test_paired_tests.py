@@ -14,6 +14,7 @@ from scipy import stats as oracle
 
 from classifiers import Predictions, compare, leaderboard
 from classifiers.checks import toy_task
+from classifiers.evaluation import statistics
 from classifiers.evaluation.leaderboard import tables
 from classifiers.evaluation.metrics import uar
 from classifiers.evaluation.paired_tests import against_best, paired_csv
@@ -335,3 +336,26 @@ def test_a_label_without_clips_changes_no_p(made: list[Predictions]) -> None:
     ]
     (found,) = against_best(rare)
     assert found.p_speakers == pytest.approx(speaker_permutation(added_by(rare[0]) - added_by(rare[1])))
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 100])
+def test_blocks_hold_each_swap_once_and_as_many_as_asked_for(step: int) -> None:
+    every = np.concatenate(list(statistics._swaps(4, 16, 0, step)))
+    assert sorted(map(tuple, every.tolist())) == sorted(product((-1.0, 1.0), repeat=4))
+    drawn = [len(block) for block in statistics._swaps(40, 16, 0, step)]
+    assert (sum(drawn), max(drawn)) == (16, min(step, 16))
+
+
+def test_the_critical_value_leaves_as_many_swaps_as_alpha_allows() -> None:
+    largest = np.random.default_rng(0).permutation(np.arange(1.0, 101))
+    assert statistics._critical_value(largest) == 95 * (1 + 2 * statistics.TOLERANCE)  # 96 to 100 are above
+
+
+def test_the_smallest_difference_by_hand() -> None:
+    """Residuals -1, 0, 1 and a critical value of 1: D = sqrt(2 / (1 - 1/3)) has D / sqrt(2 + D^2 / 3) = 1."""
+    scores = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [2.0, 0.0, 5.0]])
+    first, second = np.triu_indices(3, 1)
+    found = statistics._smallest_differences(scores, first, second, 1.5)
+    spreads = [np.square(d - d.mean()).sum() for d in (scores[:, 0], scores[:, 0] - scores[:, 2], scores[:, 2])]
+    np.testing.assert_allclose(found, [1.5 * np.sqrt(s / (1 - 1.5**2 / 3)) for s in spreads], rtol=1e-12)
+    assert np.isinf(statistics._smallest_differences(scores, first, second, 2.0)).all()

@@ -489,8 +489,11 @@ CARDS = {
     "a checkpoint in three parts": ({"checkpoint": "a/b/c"}, "wanted a hub id or the absolute path of a folder"),
     "a path that climbs": ({"checkpoint": "/home/../etc"}, "wanted a hub id or the absolute path of a folder"),
     "an address": ({"checkpoint": "https://a.b/c"}, "wanted a hub id or the absolute path of a folder"),
-    "an encoder that is a path": ({"encoder": "../evil"}, "of '../evil', which is not an available encoder; have mfcc"),
-    "an encoder that is a folder": ({"encoder": "m"}, "of 'm', which is not an available encoder; have mfcc"),
+    "an encoder that is a path": (
+        {"encoder": "../evil"},
+        "imported vectors of '../evil', which no encoder here computes",
+    ),
+    "an encoder that is a folder": ({"encoder": "m"}, "imported vectors of 'm', which no encoder here computes"),
 }
 
 
