@@ -359,3 +359,15 @@ def test_the_smallest_difference_by_hand() -> None:
     spreads = [np.square(d - d.mean()).sum() for d in (scores[:, 0], scores[:, 0] - scores[:, 2], scores[:, 2])]
     np.testing.assert_allclose(found, [1.5 * np.sqrt(s / (1 - 1.5**2 / 3)) for s in spreads], rtol=1e-12)
     assert np.isinf(statistics._smallest_differences(scores, first, second, 2.0)).all()
+
+
+def test_drawn_swaps_count_the_observed_one() -> None:
+    """No drawn swap of 30 speakers is as far as the observed one: of 99, p = 1 / 100; of 10, p cannot be significant."""
+    scores = np.stack([np.ones(30), np.linspace(0, 0.5, 30)], axis=1)
+    found = max_t_permutation(scores, permutations=99)
+    np.testing.assert_allclose(found.p, [[1, 0.01], [0.01, 1]])
+    np.testing.assert_allclose(found.single_p, [[1, 0.01], [0.01, 1]])
+    assert np.isfinite(found.smallest).all()
+    few = max_t_permutation(scores, permutations=10)
+    np.testing.assert_array_equal(few.smallest, [[0, np.inf], [np.inf, 0]])
+    np.testing.assert_allclose(few.p[0, 1], 1 / 11)
