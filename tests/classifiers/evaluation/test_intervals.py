@@ -331,7 +331,7 @@ BY_HAND = np.array(
 
 
 def test_the_variance_that_a_label_lacks_is_added_by_hand() -> None:
-    """Of 6 clips, all hit: 6.25 / 6.5 has the variance 0.0370, and 1 none; of 4, one or three hit: 0.2006 against 0.1875."""
+    """6.25 of 6.5 has the variance 0.0370 and 6 of 6 none; 1.25 and 3.25 of 4.5 have 0.2006, 1 and 3 of 4 0.1875."""
     found = recall_estimate(BY_HAND, uar)
     sure, doubtful = 6.25 / 6.5 * (0.25 / 6.5), 1.25 / 4.5 * (3.25 / 4.5) - 0.25 * 0.75
     assert found.extra_variance == pytest.approx((sure / 6 + 2 * doubtful / 4) / 9, rel=1e-12)

@@ -362,7 +362,7 @@ def test_the_smallest_difference_by_hand() -> None:
 
 
 def test_drawn_swaps_count_the_observed_one() -> None:
-    """No drawn swap of 30 speakers is as far as the observed one: of 99, p = 1 / 100; of 10, p cannot be significant."""
+    """No drawn swap of 30 speakers is as far as the observed one: of 99, p = 1 / 100; of 10, p is not significant."""
     scores = np.stack([np.ones(30), np.linspace(0, 0.5, 30)], axis=1)
     found = max_t_permutation(scores, permutations=99)
     np.testing.assert_allclose(found.p, [[1, 0.01], [0.01, 1]])
