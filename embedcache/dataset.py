@@ -18,7 +18,10 @@ from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
 from .registry import Registry
 
 # Folders that macOS, Windows, Linux and Synology make: copies, deleted files, indexes. They contain no clips.
-SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "@eaDir"})
+SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "$recycle.bin", "system volume information", "lost+found", "found.000"}
+    | {"@eadir", "#recycle", "@recycle", "@recently-snapshot"}
+)
 FOLDS = 5  # folds of `ser compare` by default
 SAMPLE = 200  # number of file names from which the dataset of a tree is recognised
 
@@ -199,8 +202,7 @@ def visible_files(root: Path) -> Iterator[Path]:
     """Yield every file below `root` that is not hidden, sorted by name within each folder.
 
     Links are followed, except links back to a folder on the path that led to them. Hidden files are ignored. Raises
-    DataError for a folder that cannot be listed, and for a link that was to a folder, as far as its name tells, and
-    that leads nowhere.
+    DataError for a folder that cannot be listed, and for a link that leads nowhere, unless it has the name of audio.
     """
     ancestors_of: dict[str, frozenset[str]] = {}  # folder -> real paths of the folders on the path to it
     for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
@@ -210,17 +212,24 @@ def visible_files(root: Path) -> Iterator[Path]:
         )
         ancestors_of |= {os.path.join(folder, name): visited for name in subfolders}  # noqa: PTH118
         for path in (Path(folder, name) for name in sorted(names) if not _is_hidden(name)):
-            if path.is_symlink() and not (path.suffix.strip(".0123456789") or path.exists()):
+            if path.is_symlink() and not path.exists() and not is_audio(path, videos=True):
                 raise DataError(f"{path}: links to {path.readlink()}, where nothing is. Mend or remove the link.")
             yield path
 
 
-def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], videos: bool = False) -> list[Clip]:
+def parse_files(
+    root: Path,
+    layout: str,
+    parse: Callable[[Path], Clip | None],
+    videos: bool = False,
+    advice: str = "Move or remove these files, or use --dataset folder.",
+) -> list[Clip]:
     """Return the clips that `parse` makes of the audio files below `root`.
 
     `parse` returns None to leave a file out, and raises ValueError if the file does not belong to the dataset. Raises
     DataError that names all files that do not belong: no file is ignored silently. `layout` describes the file names.
     With `videos`, the sound of video files counts as well; published datasets have videos beside their audio files.
+    `advice` says what to do with files that do not belong.
     """
     clips, complaints = [], []
     for path in audio_files(root, videos):
@@ -233,8 +242,8 @@ def parse_files(root: Path, layout: str, parse: Callable[[Path], Clip | None], v
         if clip is not None:
             clips.append(clip)
     if complaints:
-        advice = f"Wanted {layout}. Move or remove these files, or use --dataset folder."
-        raise DataError(*complain(f"{len(complaints)} files do not belong to the dataset", complaints, advice))
+        summary = f"{len(complaints)} files do not belong to the dataset"
+        raise DataError(*complain(summary, complaints, f"Wanted {layout}. {advice}"))
     return clips
 
 
@@ -323,4 +332,4 @@ def _leads_back(folder: str, name: str, visited: frozenset[str]) -> bool:
 
 def _is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden by its name, or belongs to an operating system, as macOS's `._clip.wav`."""
-    return name.startswith(".") or name in SYSTEM_FOLDERS
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,10 @@ from .text import common_spellings, count, examples, normal_name, quoted
 
 SKIPPED = "skipped"  # extra column with the reason why a clip has no vector
 CHANNEL = "channel"  # extra column with the number of the channel that is the clip, from 0
-MIX, CHANNELS = "mix", {"left": 0, "right": 1}  # names of the mean of all channels, and of single channels
+MIX, CHANNELS = (
+    "mix",
+    {"left": 0, "l": 0, "right": 1, "r": 1},
+)  # names of the mean of all channels, and of single channels
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
 OWN = "folder-"  # start of the names of datasets that are a folder or a CSV of one's own, not a published corpus
@@ -37,7 +41,7 @@ SYNONYMS = {
         "label": "emotion emo emotionlabel emoclass class target",
         "speaker": "speakerid speakername spk spkid spkr spkrid actor actorid subject subjectid participant",
         "gender": "sex speakergender",
-        "clip_id": "clip utt uttid utteranceid",
+        "clip_id": "uttid utteranceid",
         "text": "transcript transcription sentence utterance statement",
         "session": "sessionid",
         "language": "lang",
@@ -259,7 +263,7 @@ def channel_column(name: str) -> dict[str, str]:
 
 def parse_channel(text: str) -> int | None:
     """Return the number of a channel, from 0; None for "" and `mix`, the mean. Raises DataError for another text."""
-    name = text.strip().lower()
+    name = re.sub(r"\.0+$", "", text.strip().lower())  # 1.0, as pandas writes 1 beside an empty cell
     if name in ("", MIX):
         return None
     number = CHANNELS.get(name, int(name) if name.isascii() and name.isdigit() and len(name) < 4 else None)

@@ -19,7 +19,7 @@ UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\u
 # Characters that break a line, steer a terminal, reverse the text after them, or cannot be encoded (parts of a pair).
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")  # not those after a decimal point: 1.05 is not 1.5
-WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")  # 1.0, as a table with missing numbers spells 1
+WHOLE_NUMBER = re.compile(r"([+-]?\d+)[.,]0*")  # 1.0 or 1,0, as a table with missing numbers spells 1
 
 
 def count(n: int, noun: str) -> str:
@@ -71,12 +71,13 @@ def common_spellings(names: Sequence[str]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for group in groups.values():
         common = min(group, key=lambda name: (-times[name], len(name), name != name.lower(), name))
-        seen = _without_unseen(" ".join(unicodedata.normalize("NFC", common).split()))
+        seen = without_unseen(" ".join(unicodedata.normalize("NFC", common).split()))
         chosen |= {name: seen for name in group if name != seen and seen}
     return chosen
 
 
-def _without_unseen(text: str) -> str:
+def without_unseen(text: str) -> str:
+    """Return a text without characters that are not seen, such as blanks of no width and byte order marks."""
     text = UNSEEN.sub("", text)
     return "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cf")).strip()
 
@@ -84,7 +85,7 @@ def _without_unseen(text: str) -> str:
 def _simplify(name: str) -> str:
     # Decomposed first, as Unicode's definition of caseless matching (D145): folding case may reorder marks.
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
-    text = _without_unseen(" ".join(text.split()))
+    text = without_unseen(" ".join(text.split()))
     text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
     whole = WHOLE_NUMBER.fullmatch(text)
     return LEADING_ZEROS.sub("", whole[1] if whole else text)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 CHOOSE = "Choose a channel with the option --channel or the column `channel` of a table: left, right, or 0, 1, …"
 
-# Loss of level, in dB, from the loudest channel to the mean of all channels. Two channels that have nothing in common
-# lose 3 dB, a second channel that is silent 6 dB. Only channels that are opposed lose more.
-CANCELS, CANCELS_PARTLY = -20.0, -9.0
+# Level of the mean of all channels, in dB, against the level that it would have if the channels had nothing in common.
+# A channel beside silent ones has 0 dB, equal channels more. Only channels that are opposed have less.
+CANCELS, CANCELS_PARTLY = -17.0, -6.0
 DEAD = -40.0  # level of a channel against the loudest, in dB, below which the channel is silent
 AUDIBLE = -80.0  # level in dB of full scale below which a recording is silent, whatever its channels
 # Correlation of the channels' levels in frames of 20 ms, below which they hold different sounds. Measured on 150 pairs
@@ -35,8 +35,7 @@ def take_channel(sound: Sound, channel: int | None) -> Sound:
 
 def find_channel_fault(sound: Sound) -> str:
     """Return why the mean of the channels is no recording of what they hold; "" if it is one."""
-    loudest, mixed = _loudest(sound), level(mean(sound))
-    if loudest > AUDIBLE and mixed - loudest < CANCELS:
+    if max(level(channel) for channel in sound.T) > AUDIBLE and _gain(sound) < CANCELS:
         return "its channels are opposite and cancel each other, so that their mean is silent"
     return ""
 
@@ -48,7 +47,7 @@ def find_channel_doubt(sound: Sound, rate: int) -> str:
         return ""
     if min(levels) - loudest < DEAD:
         return "a channel that is silent"
-    if level(mean(sound)) - loudest < CANCELS_PARTLY:
+    if _gain(sound) < CANCELS_PARTLY:
         return "channels that cancel each other in part"
     if _least_similarity(sound, round(FRAME * rate)) < SIMILAR:
         return "channels with different sounds, such as two speakers"
@@ -67,8 +66,10 @@ def level(wave: NDArray[np.float32]) -> float:
     return 10 * math.log10(power) if power > 0 else -math.inf
 
 
-def _loudest(sound: Sound) -> float:
-    return max(level(channel) for channel in sound.T)
+def _gain(sound: Sound) -> float:
+    """Return the level of the mean against that of channels with nothing in common, whose powers add, in dB."""
+    independent = np.var(sound, axis=0, dtype=np.float64).sum() / sound.shape[1] ** 2
+    return level(mean(sound)) - 10 * math.log10(independent)
 
 
 def _least_similarity(sound: Sound, frame: int) -> float:

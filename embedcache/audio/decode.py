@@ -31,10 +31,13 @@ from . import channels, ffmpeg, formats
 Waveform = NDArray[np.float32]  # (samples,)
 
 SUFFIXES = frozenset(
-    {".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".w64", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".amr"}
-    | {".wma", ".ra", ".rm"}  # RealAudio is not decoded; each such file is a clip that cannot be used
+    {".wav", ".wave", ".flac", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".mp2", ".mp3", ".m4a", ".aac"}
+    | {".ogg", ".oga", ".opus", ".amr", ".wma"}
+    | {".sph", ".wv", ".ra", ".rm"}  # NIST Sphere, WavPack, RealAudio: not decoded, so such a file is an unusable clip
 )
-VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".mka", ".3gp", ".avi"})  # videos, or their sound alone
+VIDEOS = frozenset(  # videos, or their sound alone
+    {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".mka", ".3gp", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".ts"}
+)
 WANTED = "WAV, FLAC, OGG or MP3, or other audio"
 CHECK_FILE = "Check its permissions and the disk, or remove the file."
 COPY_AGAIN = "Copy or download it again, or remove it."
@@ -127,15 +130,20 @@ class Recording:
 
         FFmpeg's versions decode differently, so the key of what FFmpeg decodes is the SHA-256 of the bytes and of the
         decoder's name and version: no vector of another decoder is ever taken for one of this decoder. The number of a
-        channel is part of the key, too.
+        channel is part of the key, too, unless all channels are equal: then each of them is the whole recording.
         """
         digest = hashlib.sha256(self.data)
         with _convert_errors(self.path, self.data):
             if not formats.is_exact(self.data):
                 digest.update(ffmpeg.decoder().encode())
-        if self.channel is not None:
+        if self.channel is not None and not self._has_equal_channels():
             digest.update(f"channel {self.channel}".encode())
         return digest.hexdigest()
+
+    def _has_equal_channels(self) -> bool:
+        with _convert_errors(self.path, self.data):
+            sound, _ = self._decode_all()
+            return bool((sound == sound[:, :1]).all())
 
     @property
     def suffix(self) -> str:
@@ -200,7 +208,11 @@ class Recording:
         return file.getvalue()
 
     def _decode(self) -> tuple[NDArray[np.float32], int]:
-        """Return (samples, channels) at the file's own sample rate, and that rate in Hz."""
+        """Return (samples, channels) of the chosen channels at the file's own sample rate, and that rate in Hz."""
+        sound, rate = self._decode_all()
+        return self._take_channel(sound), rate
+
+    def _decode_all(self) -> tuple[NDArray[np.float32], int]:
         if formats.holds_several(self.data):
             raise AudioError(f"{self.path}: holds several recordings, one after the other. Split them into files.")
         if formats.is_cut(self.data):
@@ -210,7 +222,7 @@ class Recording:
         sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
         if fault := find_sample_fault(sound):
             raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
-        return self._take_channel(sound), rate
+        return sound, rate
 
     def _take_channel(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.channel is not None and self.channel >= sound.shape[1]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..dataset import audio_files
 from ..files.path_names import ByName, by_name, same_name
-from ..text import count, quoted
+from ..text import count, quoted, without_unseen
 
 FOREIGN = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # how an absolute path of Windows begins
 
@@ -39,7 +39,7 @@ def locate(written: Sequence[str], base: Path) -> tuple[dict[str, str], list[str
 
 def _existing_form(path: str, base: Path) -> str:
     """Return the first form of a relative path that leads to a file below `base`; "" if none does."""
-    slashes = path.replace("\\", "/")
+    slashes = without_unseen(path.replace("\\", "/"))
     forms = (path, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
     return next((form for form in forms if _is_relative(form) and _exists(base / form)), "")
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,14 +24,23 @@ from ..dataset import Dataset, Scanned, parse_files, recognise_dataset
 from ..errors import DataError, complain
 from ..files.tables import Row, column_form, read_table
 from ..manifest import CHANNEL, COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip, channel_column, with_common_labels
+from ..text import examples, without_unseen
 from . import _paths
 
 LAYOUT = "a tree <label>/<speaker>_<anything>.wav, or a CSV with the columns path, label, speaker"
 REQUIRED = ("path", "label", "speaker")
 FILLED_LATER = (*COLUMNS, SKIPPED, COPY_OF)
-# Columns of tables, by their letters and digits, that change what a row stands for, and are not used.
-SPANS = ("start", "starttime", "begin", "onset", "end", "endtime", "stop")
-PARTITIONS = ("split", "splitset", "partition", "subset")
+# Words in the names of columns that change what a row stands for, and are not used: spans of a recording, partitions.
+SPANS = frozenset(
+    {"start", "starttime", "begin", "onset", "end", "endtime", "stop", "offset"}
+    | {"xmin", "xmax", "tmin", "tmax", "t0", "t1"}
+)
+PARTITIONS = frozenset({"split", "partition", "subset", "fold", "phase"})
+# Cells of a column that divides clips into partitions, whatever its name.
+TRAINING = frozenset({"train", "training"})
+TESTING = frozenset({"test", "testing", "dev", "devel", "val", "valid", "validation", "eval"})
+NUMBER = re.compile(r"[\d.,:]*")  # a time, or nothing
+QUOTED = re.compile(r"""["'=].*|.*["']""")  # a text with a part of the quotation marks around it
 
 
 def scan(root: Path) -> Scanned:
@@ -52,7 +62,31 @@ def _read_tree(root: Path, name: str) -> list[Clip]:
 
     if recognise_dataset(root):
         raise DataError(f"{root}: holds another dataset.")  # `Dataset` replaces this message by one that names it
-    return parse_files(root, LAYOUT, parse, videos=True)
+    tables = sorted(path.name for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    advice = f"Or name the table of the files, if it is one: --root {root / tables[0]}." if tables else ""
+    clips = parse_files(root, LAYOUT, parse, videos=True, advice=f"Move or remove these files. {advice}".rstrip())
+    _check_levels(root, clips)
+    return clips
+
+
+def _check_levels(root: Path, clips: Sequence[Clip]) -> None:
+    """Raise DataError if folders lie in folders, and it is not plain which are labels and which are speakers."""
+    upper = {clip.clip_id: "/".join(clip.clip_id.split("/")[:-2]) for clip in clips}
+    folders = set(upper.values())
+    under = defaultdict(set)
+    for clip in clips:
+        under[clip.label].add(upper[clip.clip_id])
+        under[f"/{clip.speaker}"].add(upper[clip.clip_id])
+    speakers = {clip.speaker for clip in clips}
+    labels = {clip.label for clip in clips}
+    repeated = len(folders) > 1 and sum(len(under[label]) > 1 for label in labels) > 1
+    takes = all(under[f"/{speaker}"] == folders for speaker in speakers)
+    if clips and (speakers == labels or (repeated and (takes or len(speakers) == 1))):
+        clip = clips[0]
+        raise DataError(
+            f"{root}: it is not plain what the folders are: is '{clip.label}' the label and '{clip.speaker}' the "
+            f"speaker of {clip.clip_id}? Wanted {LAYOUT}. Arrange the files so, or write a table."
+        )
 
 
 def _read_table(path: Path, name: str) -> Scanned:
@@ -61,6 +95,7 @@ def _read_table(path: Path, name: str) -> Scanned:
     base = path.parent.resolve()
     files, notes = _paths.locate([row.cells["path"] for row in table.rows], base)
     faults = [f"row {row.line}: {fault}" for row in table.rows for fault in _row_faults(row.cells, base, files)]
+    faults += _repeated_files(table.rows, base, files) + _wrong_channels(table.rows)
     if faults:
         advice = "Correct these rows and try again. The table must lie in the folder that holds its recordings."
         raise DataError(*complain(f"{path} has faults", faults, advice))
@@ -70,9 +105,10 @@ def _read_table(path: Path, name: str) -> Scanned:
 
 def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
     """Raise DataError if a table has columns that change what a row stands for."""
-    names = rows[0].cells if rows else {}
-    spans = [name for name in names if column_form(name) in SPANS]
-    partitions = [name for name in names if column_form(name) in PARTITIONS]
+    names = [name for name in (rows[0].cells if rows else {}) if name not in SYNONYMS]
+    cells = {name: {row.cells[name].lower() for row in rows} for name in names}
+    spans = [name for name in names if _words(name) & SPANS and all(map(NUMBER.fullmatch, cells[name]))]
+    partitions = [name for name in names if _words(name) & PARTITIONS or _divides(cells[name])]
     if spans:
         raise DataError(
             f"{path}: the column {' and '.join(spans)} would make a row a part of its recording; wanted whole "
@@ -86,12 +122,46 @@ def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
         )
 
 
+def _words(name: str) -> set[str]:
+    """Return the words of a column's name in lower case: those of `Begin Time (s)`, `split_id` or `startTime`."""
+    parts = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return {column_form(name), *re.split(r"[\W_]+", parts.lower())}
+
+
+def _divides(cells: set[str]) -> bool:
+    """Whether cells name partitions, such as train and test."""
+    return bool(cells & TRAINING and cells & TESTING) and not cells - TRAINING - TESTING - {""}
+
+
+def _repeated_files(rows: Sequence[Row], base: Path, files: Mapping[str, str]) -> list[str]:
+    """Return a fault for each row whose file and channel stand in an earlier row."""
+    first: dict[tuple[str, str], int] = {}
+    faults = []
+    for row in rows:
+        path = os.path.realpath(base / files.get(row.cells["path"], row.cells["path"].replace("\0", "")))
+        line = first.setdefault((path, row.cells.get(CHANNEL, "")), row.line)
+        if line != row.line and row.cells["path"]:
+            faults.append(f"row {row.line}: has the file of row {line}. List a file once; cut parts of it into files")
+    return faults
+
+
+def _wrong_channels(rows: Sequence[Row]) -> list[str]:
+    """Return a fault if channels seem to be counted from 1."""
+    names = {row.cells.get(CHANNEL, "") for row in rows} - {""}
+    if names and all(map(str.isdecimal, names)) and "0" not in names:
+        return [f"channels {examples(sorted(names))}: channels are counted from 0. Write left, right, or 0, 1, …"]
+    return []
+
+
 def _row_faults(row: Mapping[str, str], base: Path, files: Mapping[str, str]) -> Iterator[str]:
-    yield from (f"no {column}" for column in REQUIRED if not row[column])
+    yield from (f"no {column}" for column in REQUIRED if not without_unseen(row[column]))
+    for column in ("label", "speaker"):
+        if QUOTED.fullmatch(row[column]):
+            yield f"the {column} is {row[column]}, with a part of quotation marks. Write it without them"
     try:
         channel_column(row.get(CHANNEL, ""))
     except DataError as error:
-        yield str(error).rstrip(".")
+        yield f"{str(error).rstrip('.')}; or rename the column `channel` if it means something else"
     path = row["path"]
     if not path or path in files:
         return

@@ -12,11 +12,10 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError, complain
 from ..text import count, examples
@@ -27,9 +26,15 @@ MAX_BYTES, MAX_ROWS = 1 << 29, 4_000_000
 # Size limit of a cell, in characters. A path may have 4096, and the text of a minute of speech has about 1,000. The
 # limit saves memory, since numpy makes all cells of a column as wide as the widest cell.
 MAX_CELL = 8192
+MAX_SHOWN = 200  # characters of a first line that a message shows
 DELIMITERS = ",;\t|"
-UNNAMED = re.compile(r"(Unnamed: \d+)?")  # the header that pandas or R writes above the numbers of rows
-INDEX = re.compile(r"\d+")
+CORRECT_QUOTES = (
+    "Correct this row: a cell with a quotation mark is written in quotation marks, and the mark twice; a cell has at "
+    f"most {MAX_CELL:,} characters."
+)
+UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)*)?")  # the header that pandas or R writes above the numbers of rows
+ROW_NAME = re.compile(r"\w*\d+")  # 1, or row1, as R names rows
+INDEX = re.compile(r"\d+(\.0)?")
 BYTE_ORDER_MARKS = (  # those of UTF-32 first, because they begin with those of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -41,13 +46,20 @@ OTHER_KINDS = (  # first bytes of files that are taken for tables
     (b"PK\x03\x04", "an Excel workbook or another ZIP archive"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook"),
     (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"\x1f\x8b", "compressed"),
+    (b"SQLite format 3", "a database"),
+    (b"\x80", "a Python pickle"),
+    (b"<", "HTML or XML"),
     (b"{", "JSON"),
     (b"[", "JSON"),
 )
-# How a missing value is spelt, The list is that of `pandas.read_csv` (pandas 2.3, `na_values`).
+# How a missing value is spelt: the list of `pandas.read_csv` (pandas 2.3, `na_values`), what Excel writes for an error
+# and SQL for NULL, and what people write.
 MISSING = frozenset((
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
+    "NULL", "NaN", "None", "n/a", "nan", "null", "NAN", "NONE", "NaT", "\\N", "?", "-", "--",
+    "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!",
 ))  # fmt: skip
 
 
@@ -81,7 +93,7 @@ def read_table(path: Path, synonyms: Mapping[str, Sequence[str]], required: Sequ
     delimiter = stated or _likely_delimiter(text, synonyms, required)
     records = _records(path, text, delimiter, first_line=2 if stated else 1)
     header = [name.strip() for name in records[0][1]] if records else []
-    rows = [(line, _fitting(cells, len(header))) for line, cells in records[1:]]
+    rows = _without_empty_ends(records[1:], len(header))
     _check_named(path, header)
     columns = _canonical(path, header, synonyms)
     if missing := [name for name in required if name not in columns]:
@@ -123,6 +135,10 @@ def _encoding(data: bytes) -> str:
 
 
 def _decode_as_windows(path: Path, data: bytes) -> tuple[str, list[str]]:
+    if mixed := _mixed_row(data):
+        raise DataError(
+            f"{path}: rows are in UTF-8 and in another encoding, such as row {mixed}. Save the table as CSV in UTF-8."
+        )
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError as error:
@@ -133,12 +149,28 @@ def _decode_as_windows(path: Path, data: bytes) -> tuple[str, list[str]]:
     return text, [f"{path}: is not UTF-8. It is read as Windows-1252, for example '{word[:40]}'."]
 
 
+def _mixed_row(data: bytes) -> int:
+    """Return the first row that is not UTF-8, if another row has letters in UTF-8 beyond ASCII; else 0."""
+    lines = data.splitlines()
+    others = [number for number, line in enumerate(lines, start=1) if not _is_utf8(line)]
+    has_utf8 = any(not line.isascii() and _is_utf8(line) for line in lines)
+    return others[0] if has_utf8 else 0
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _without_stated_delimiter(text: str) -> tuple[str, str]:
     """Return the delimiter that a first line such as `sep=;` states, which Excel writes, and the text after that line.
 
     The delimiter is "" if there is no such line.
     """
-    stated = re.match(r'"?sep=(.)"?\r?\n', text)
+    stated = re.match(r'"?sep=(.)"?[,;\t|]*(\r\n|\r|\n)', text, re.IGNORECASE)
     return (stated[1], text[stated.end() :]) if stated else ("", text)
 
 
@@ -157,39 +189,41 @@ def _likely_delimiter(text: str, synonyms: Mapping[str, Sequence[str]], required
 
 def _records(path: Path, text: str, delimiter: str, first_line: int) -> list[tuple[int, list[str]]]:
     """Return the cells of all rows that are not blank, each with the number of its first line. Raises DataError."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    file = io.StringIO(text, newline="")
+    reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t")
+    records: list[tuple[int, list[str]]] = []
+    begin = first_line
     try:
-        records = list(islice(_numbered(reader, first_line), MAX_ROWS + 2))
+        for cells in islice(reader, MAX_ROWS + 2):
+            if any(cell.strip() for cell in cells):
+                records.append((begin, _check_cells(cells, len(records[0][1]) if records else 0, delimiter)))
+            begin = reader.line_num + first_line
     except (ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path}: cannot be read as CSV: {error} (row {reader.line_num + first_line - 1}). Correct this row: a "
-            f"cell with a quotation mark is written in quotation marks, and the mark twice."
-        ) from error
+        raise DataError(f"{path}: cannot be read as CSV: {error} (row {begin}). {CORRECT_QUOTES}") from error
     if len(records) > MAX_ROWS + 1:
         raise DataError(f"{path}: has more than {MAX_ROWS:,} rows. Split the file.")
     return records
 
 
-def _numbered(reader: Any, first_line: int) -> Iterator[tuple[int, list[str]]]:
-    line = first_line
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield line, _check_cells(cells)
-        line = reader.line_num + first_line
-
-
-def _check_cells(cells: list[str]) -> list[str]:
-    """Return the cells. Raises ValueError if one of them is longer than MAX_CELL."""
+def _check_cells(cells: list[str], width: int = 0, delimiter: str = "") -> list[str]:
+    """Return the cells. Raises ValueError if one is longer than MAX_CELL, or may hold rows of `width` cells."""
     if (longest := max(map(len, cells))) > MAX_CELL:
         raise ValueError(f"a cell has {longest:,} characters; wanted at most {MAX_CELL:,}")
+    broken = [cell for cell in cells if len(cell.splitlines()) > 1]
+    if width > 1 and any(cell.count(delimiter) >= width - 1 for cell in broken):
+        raise ValueError("a cell that begins with a quotation mark holds line breaks and what may be the rows after it")
     return cells
 
 
-def _fitting(cells: list[str], width: int) -> list[str]:
-    """Return a row without the empty cells after its last column, which spreadsheets write."""
-    while len(cells) > width and not cells[-1].strip():
-        cells = cells[:-1]
-    return cells
+def _without_empty_ends(rows: list[tuple[int, list[str]]], width: int) -> list[tuple[int, list[str]]]:
+    """Return rows without the empty cells after the last column, which spreadsheets write into every row.
+
+    If only some rows have more cells than columns, their cells may be misplaced, and they stay as they are.
+    """
+    ends = [cells[width:] for _, cells in rows]
+    if not all(ends) or any(cell.strip() for end in ends for cell in end):
+        return rows
+    return [(line, cells[:width]) for line, cells in rows]
 
 
 def _check_named(path: Path, header: Sequence[str]) -> None:
@@ -222,7 +256,7 @@ def _canonical(path: Path, header: Sequence[str], synonyms: Mapping[str, Sequenc
 def _missing_message(
     path: Path, header: Sequence[str], missing: Sequence[str], synonyms: Mapping[str, Sequence[str]]
 ) -> str:
-    first_line = ", ".join(header)[:MAX_CELL] or "nothing"
+    first_line = ", ".join(header)[:MAX_SHOWN] or "nothing"
     known = "; ".join(f"{name}: {examples(synonyms[name], 5)}" for name in missing if synonyms.get(name))
     return (
         f"{path}: no column {', '.join(missing)}; its first line holds {first_line}. The first line must name the "
@@ -239,6 +273,9 @@ def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], header: Se
     ]
     if faults:
         advice = "A cell that contains the delimiter is written in quotation marks. Correct these rows and try again."
+        if all(len(cells) == len(header) + 1 and ROW_NAME.fullmatch(cells[0]) for _, cells in rows):
+            advice = "Each row has one cell more than there are names. If the first cells are names of rows, as R "
+            advice += "writes them, leave them out (row.names=FALSE)."
         wanted = f"wanted {count(len(header), 'cell')} in each row, as in the first line"
         raise DataError(*complain(f"{path}: {wanted}", faults, advice))
 
@@ -246,7 +283,7 @@ def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], header: Se
 def _others(
     path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], taken: set[int]
 ) -> dict[str, int]:
-    """Return the place of each further column. The index that pandas writes in front of a table is left out.
+    """Return the place of each further column. Columns of row numbers without a name, as pandas writes, are left out.
 
     Raises DataError if a column has cells, but no name.
     """
@@ -254,7 +291,7 @@ def _others(
     for place in [place for place in range(len(header)) if place not in taken]:
         name = "" if UNNAMED.fullmatch(header[place]) else header[place]
         cells = [cells[place].strip() for _, cells in rows] if not name else []
-        if not name and any(cells) and not (place == 0 and all(map(INDEX.fullmatch, cells))):
+        if not name and any(cells) and not all(map(INDEX.fullmatch, cells)):
             raise DataError(f"{path}: column {place + 1} has cells, but no name. Name this column in the first line.")
         if name:
             others[name] = place

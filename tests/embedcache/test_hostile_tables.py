@@ -39,14 +39,18 @@ def test_a_table_names_files_inside_its_folder_in_any_way(tmp_path: Path) -> Non
     place = tmp_path / "mine"
     write(tmp_path / "elsewhere" / "deep" / "2.wav", noise(0.1))
     write(tmp_path / "elsewhere" / "secret.wav", noise(0.1))
-    write(place / "a" / "1.wav", noise(0.1))
+    for name in "abcd":
+        write(place / "a" / f"{name}.wav", noise(0.1))
     (place / "linked").symlink_to(tmp_path / "elsewhere" / "deep")
     (tmp_path / "alias").symlink_to(place)
-    ways = ["a/1.wav", "./a/../a/1.wav", str(place / "a" / "1.wav"), str(tmp_path / "alias" / "a" / "1.wav")]
+    ways = ["a/a.wav", "./a/../a/b.wav", str(place / "a" / "c.wav"), str(tmp_path / "alias" / "a" / "d.wav")]
     clips = datasets.get("folder").manifest(table(place / "my.csv", *ways, "linked/2.wav")).clips
-    assert {clip.path for clip in clips} == {str(place / "a" / "1.wav"), str(tmp_path / "elsewhere" / "deep" / "2.wav")}
+    files = {str(place / "a" / f"{name}.wav") for name in "abcd"}
+    assert {clip.path for clip in clips} == files | {str(tmp_path / "elsewhere" / "deep" / "2.wav")}
     with pytest.raises(DataError, match="row 2: linked/../secret.wav is outside"):
         datasets.get("folder").manifest(table(place / "my.csv", "linked/../secret.wav"))
+    with pytest.raises(DataError, match="row 3: has the file of row 2"):
+        datasets.get("folder").manifest(table(place / "my.csv", "a/a.wav", "./a/../a/a.wav"))
 
 
 def test_links_in_a_circle_are_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -31,10 +31,11 @@ HUM = 0.3 * np.sin(2 * np.pi * 110 * np.arange(len(ONE)) / RATE)
 
 
 def test_a_channel_has_a_name_or_a_number() -> None:
-    assert [parse_channel(name) for name in ("", "mix", "left", "Right", " 1 ", "12")] == [None, None, 0, 1, 1, 12]
+    names = ("", "mix", "left", "Right", "L", "r", " 1 ", "1.0", "12")
+    assert [parse_channel(name) for name in names] == [None, None, 0, 1, 0, 1, 1, 1, 12]
 
 
-@pytest.mark.parametrize("name", ["up", "-1", "1.0", "²", "9999"])
+@pytest.mark.parametrize("name", ["up", "-1", "1.5", "²", "9999"])
 def test_another_channel_is_refused(name: str) -> None:
     with pytest.raises(DataError, match=f"got the channel '{name}'; wanted left, right, mix, or a number from 0"):
         parse_channel(name)
@@ -102,6 +103,30 @@ def test_opposed_channels_are_refused_until_one_is_chosen(tmp_path: Path) -> Non
     ):
         Recording.load(path).waveform(RATE)
     assert len(Recording.load(path, 1).waveform(RATE)) == len(ONE)
+
+
+@pytest.mark.parametrize("n", [2, 3, 11, 24])
+def test_one_channel_among_silent_ones_is_not_opposed(n: int) -> None:
+    sound = np.zeros((len(ONE), n), np.float32)
+    sound[:, n // 2] = ONE
+    assert find_channel_fault(sound) == ""
+    assert find_channel_doubt(sound, RATE) == "a channel that is silent"
+
+
+def test_equal_channels_are_one_recording(tmp_path: Path) -> None:
+    """Otherwise, one person on both channels of a call would be two speakers."""
+    write(tmp_path / "call.wav", stereo(ONE, ONE))
+    (tmp_path / "my.csv").write_text("path,label,speaker,channel\ncall.wav,sad,ann,left\ncall.wav,sad,bob,right\n")
+    with pytest.raises(DataError, match="lists the same recording, byte for byte, under two speakers"):
+        add_keys(datasets.get("folder").manifest(tmp_path / "my.csv")).check()
+
+
+def test_channels_that_are_counted_from_1_are_told(call: Path) -> None:
+    for cells in ("1,2", "1,1", "2,3"):
+        first, second = cells.split(",")
+        call.write_text(f"path,label,speaker,channel\ncall.wav,sad,ann,{first}\nother.wav,happy,bob,{second}\n")
+        with pytest.raises(DataError, match=r"channels are counted from 0. Write left, right, or 0, 1"):
+            datasets.get("folder").manifest(call)
 
 
 def test_the_mean_of_channels_is_that_of_float64() -> None:

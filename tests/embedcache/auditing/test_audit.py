@@ -165,10 +165,12 @@ def test_takes_read_as_speakers_are_a_fault_unless_they_are_meant(tmp_path: Path
 
 def test_the_speakers_of_a_file_that_has_two_are_named(tmp_path: Path) -> None:
     root = collection(tmp_path / "mine", ["a.wav", "b.wav"])
-    (root / "list.csv").write_text("path,label,speaker\na.wav,sad,ann\na.wav,sad,bob\nb.wav,glad,ann\n")
+    shutil.copy(root / "a.wav", root / "c.wav")
+    rows = "a.wav,sad,ann,x\nc.wav,sad,bob,x\nb.wav,glad,ann,y\n"
+    (root / "list.csv").write_text(f"path,label,speaker,clip_id\n{rows}")
     finding = only(audit(datasets.get("folder"), root / "list.csv"))
     assert finding.kind == "clashing ids"
-    assert finding.lines == ("a.wav: a.wav (sad, speaker ann) and a.wav (sad, speaker bob)",)
+    assert finding.lines == ("x: a.wav (sad, speaker ann) and c.wav (sad, speaker bob)",)
 
 
 @pytest.mark.parametrize("keep", [False, True])

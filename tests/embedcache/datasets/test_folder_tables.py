@@ -1,5 +1,6 @@
 """Tables of one's own recordings: which files, labels and speakers they mean."""
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -99,12 +100,63 @@ def test_a_missing_label_is_no_label(folder: Path, label: str) -> None:
         scan(folder, f"path,label,speaker\nwavs/a.wav,{label},ann\n")
 
 
-@pytest.mark.parametrize("column", ["start", "end", "Start_Time", "onset", "split", "Split_Set", "partition"])
+COLUMNS = ["start", "end", "Start_Time", "onset", "start_sec", "Begin Time (s)", "offset", "xmin", "segment_start"]
+COLUMNS += ["startTimeInSeconds", "split", "Split_Set", "partition", "data_split", "fold"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
 def test_a_column_that_would_change_what_a_row_is_is_refused(folder: Path, column: str) -> None:
-    with pytest.raises(DataError, match=f"the column {column} would .*rename it"):
+    with pytest.raises(DataError, match=f"the column {re.escape(column)} would .*rename it"):
         scan(folder, f"path,label,speaker,{column}\nwavs/a.wav,sad,ann,1\n")
 
 
 def test_columns_under_other_names_fill_the_manifest(folder: Path) -> None:
     (clip,) = scan(folder, "file;Emotion;Speaker ID;Sex;Transcript;take\nwavs/a.wav;sad;7;F;Hi;3\n").clips
     assert (clip.label, clip.speaker, clip.gender, dict(clip.extra)) == ("sad", "7", "F", {"text": "Hi", "take": "3"})
+
+
+def test_a_column_of_partitions_is_told_by_its_cells(folder: Path) -> None:
+    with pytest.raises(DataError, match="the column usage would divide the clips into partitions"):
+        scan(folder, "path,label,speaker,usage\nwavs/a.wav,sad,ann,Train\nwavs/b.wav,sad,bob,test\n")
+
+
+def test_words_are_no_spans(folder: Path) -> None:
+    assert len(scan(folder, "path,label,speaker,end\nwavs/a.wav,sad,ann,abrupt\n")) == 1
+
+
+@pytest.mark.parametrize("cell", ['"happy', "'happy'", '="happy"', 'happy"'])
+def test_parts_of_quotation_marks_are_told(folder: Path, cell: str) -> None:
+    with pytest.raises(DataError, match="with a part of quotation marks|unexpected end|expected after"):
+        scan(folder, f"path;speaker;label\nwavs/a.wav;ann; {cell}\n")
+
+
+@pytest.mark.parametrize("label", ["\u200b", "\ufeff", "#REF!", "\\N", "?"])
+def test_what_is_not_seen_or_an_error_of_a_spreadsheet_is_no_label(folder: Path, label: str) -> None:
+    with pytest.raises(DataError, match="row 2: no label"):
+        scan(folder, f"path,label,speaker\nwavs/a.wav,{label},ann\n")
+
+
+TREES = {
+    "label, then speaker": ["{label}/{speaker}/utt_{n}.wav"],
+    "label, then speaker, twice": ["{label}/{speaker}/{speaker}_{n}.wav"],
+    "speaker, then label": ["{speaker}/{label}/{n}_take.wav"],
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_folders_in_folders_are_a_question_if_it_is_not_plain_what_they_are(tmp_path: Path, name: str) -> None:
+    for label in ("happy", "sad", "angry"):
+        for speaker in ("s01", "s02", "s03"):
+            for n in (1, 2):
+                write(tmp_path / TREES[name][0].format(label=label, speaker=speaker, n=n), noise(0.1))
+    with pytest.raises(DataError, match="it is not plain what the folders are: is '.*' the label and"):
+        datasets.get("folder").manifest(tmp_path)
+
+
+def test_an_upper_folder_and_speakers_of_one_session_are_plain(tmp_path: Path) -> None:
+    for session, speakers in (("one", "ab"), ("two", "cd")):
+        for speaker in speakers:
+            for label in ("happy", "sad"):
+                write(tmp_path / session / label / f"{speaker}_1.wav", noise(0.1))
+    manifest = datasets.get("folder").manifest(tmp_path)
+    assert (manifest.labels, manifest.speakers) == (("happy", "sad"), ("a", "b", "c", "d"))

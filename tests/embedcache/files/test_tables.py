@@ -39,6 +39,10 @@ SAME = {
     "the index of pandas": ",path,label\n0,a.wav,happy\n",
     "the index of pandas, read and written again": "Unnamed: 0,path,label\n17,a.wav,happy\n",
     "empty cells at the end": "path,label,,\na.wav,happy,,,\n,,,\n",
+    "quotation marks behind blanks": 'path, label\n"a.wav", "happy"\n',
+    "a stated delimiter in capitals, with carriage returns": "SEP=;\rpath;label\ra.wav;happy\r",
+    "two indexes of pandas": "Unnamed: 0.1,Unnamed: 0,path,label\n0,0,a.wav,happy\n",
+    "an index of floats at the end": "path,label,\na.wav,happy,1.0\n",
     "blank lines": "\n\npath,label\n\na.wav,happy\n\n",
     "lines that end in a carriage return": "path,label\ra.wav,happy\r",
 }
@@ -52,7 +56,7 @@ def test_a_table_is_read_whatever_wrote_it(tmp_path: Path, name: str) -> None:
 REFUSED = {
     "an unquoted comma": (
         "path,text,label\na.wav,Kids are talking, loudly,happy\n",
-        "(?s)wanted 3 cells.*row 2: 4 cells: a.wav, Kids are talking,  loudly, happy\nA cell that contains",
+        "(?s)wanted 3 cells.*row 2: 4 cells: a.wav, Kids are talking, loudly, happy\nA cell that contains",
     ),
     "too few cells": ("path,label\na.wav\nb.wav,sad\n", "row 2: 1 cell: a.wav"),
     "two columns of one name": ("path,label,Label\na.wav,x,y\n", r"2 columns of one name \(label, Label\)"),
@@ -61,9 +65,23 @@ REFUSED = {
     "a column without a name": ("path,label,\na.wav,happy,x\n", "column 3 has cells, but no name"),
     "a workbook": (b"PK\x03\x04....", "is an Excel workbook or another ZIP archive; wanted a table as CSV"),
     "JSON": ('{"path": "a.wav"}', "is JSON; wanted a table as CSV"),
-    "a quotation mark inside a quoted cell": ('path,label\na.wav,"so "sad" he"\n', r"expected after.*\(row 2\)"),
+    "a quotation mark inside a quoted cell": ('path,label\na.wav,"so "sad" he"\n', r"expected after.*"),
     "a quotation mark without its end": ('path,label\na.wav,"sad\nb.wav,sad\n', r"unexpected end of data"),
     "no encoding": (b"path,label\na.wav,\x81\x8d\n", "is neither UTF-8 nor Windows-1252"),
+    "a shifted row that ends in an empty cell": (
+        "path,text,label,notes\na.wav,hi,sad,\nb.wav,Kids are talking, loudly,sad,\n",
+        "row 3: 5 cells: b.wav, Kids are talking, loudly, sad",
+    ),
+    "a quotation mark that closes in a later row": (
+        'path\ttext\tlabel\na.wav\t"Kids\tsad\nb.wav\tare talking"\thappy\n',
+        r"a cell that begins with a quotation mark holds line breaks and what may be the rows after it \(row 2\)",
+    ),
+    "names of rows, as R writes them": ("path,label\n1,a.wav,x\n2,b.wav,y\n", "row.names=FALSE"),
+    "two encodings": (
+        b"path,label\na.wav,\xc3\xa9\nb.wav,\xe9\n",
+        "rows are in UTF-8 and in another encoding, such as row 3",
+    ),
+    "a compressed file": (b"\x1f\x8b....", "is compressed; wanted a table as CSV"),
     "an empty file": ("", "no column path, label; its first line holds nothing"),
 }
 
