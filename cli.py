@@ -534,8 +534,11 @@ def predict(
     if found.passed_over:
         note(f"note: {one_line(found.note())}.")
     predictor = Predictor.load(model, *(also or []), device=device)
+    if predictor.channel and not channel:
+        note(f"note: predicts channel {predictor.channel}, on which the model was fitted; --channel chooses another.")
     if rate is None:
-        results = predict_files(predictor, found.paths, windows, abstain_below, pipe, parse_channel(channel))
+        chosen = parse_channel(channel or predictor.channel)
+        results = predict_files(predictor, found.paths, windows, abstain_below, pipe, chosen)
     else:
         raw = predict_raw(predictor, pipe or io.BytesIO(), rate, windows, abstain_below)
         results = (FileResult(p.path, (p,)) for p in raw)
@@ -696,7 +699,8 @@ def cache_import(
     for line in done.notes:
         note(f"note: {line}")
     name, clips = done.manifest.dataset, len(done.manifest.usable)
-    print(f"{name}: {done.clips} of {clips} clips have {encoder} vectors from {file}")
+    size = f"{done.store.info.n_layers} x {done.store.info.dim} numbers"
+    print(f"{name}: {done.clips} of {clips} clips have {encoder} vectors ({size}) from {file}")
     print(f"in the cache before: {done.cached}\ncache: {done.store.folder}")
     note(f"Next: ser compare --dataset {name} --encoder {encoder}{comparison_options(done.manifest)}")
 

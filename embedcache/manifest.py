@@ -184,7 +184,7 @@ class Manifest:
         if not self.is_own or not are_clips_as_speakers(len(self.speakers), recordings):
             return ""
         clip = self.clips[0]
-        path = "/".join(Path(clip.path).parts[-2:])
+        path = "/".join(Path(clip.path).parts[-2:]) or clip.clip_id
         return (
             f"'{self.dataset}' has {len(self.speakers)} speakers in {count(len(self.clips), 'clip')}: nearly every "
             f"clip has a speaker of its own. Is '{clip.speaker}' the speaker of {path}?"

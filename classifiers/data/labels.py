@@ -23,6 +23,7 @@ from embedcache import DataError, UnknownName
 from embedcache.errors import complain
 from embedcache.files.tables import read_table
 from embedcache.manifest import Clip
+from embedcache.text import common_spellings, normal_name
 
 from .csv_text import csv_text
 
@@ -121,14 +122,16 @@ def _combine_gender_and_emotion(clips: Sequence[Clip]) -> LabelRule:
 def _read_rule(path: Path, clips: Sequence[Clip]) -> LabelRule:
     table = read_table(path, {}, ("from", "to"))
     rows = list(dict.fromkeys((row.cells["from"], row.cells["to"]) for row in table.rows))
-    targets = {label: "" if target.lower() == DROP else target for label, target in rows}
+    spellings = common_spellings([target for _, target in rows])
+    targets = {normal_name(a): "" if b.lower() == DROP else spellings.get(b, b) for a, b in rows}
     faults = [f"'{label}' has no target" for label, target in rows if label and not target]
-    faults += [f"'{label}' has {n} targets" for label, n in Counter(label for label, _ in rows).items() if n > 1]
+    times = Counter(normal_name(label) for label, _ in rows)
+    faults += [f"'{label}' has {n} targets" for label, n in times.items() if n > 1]
     if faults:
         advice = "Write one row `from,to` for each label, or `from,drop` to leave a label out."
         raise DataError(*complain(f"{path} has faults", faults, advice))
-    _require_targets(clips, targets, str(path))
-    return lambda clip: targets[clip.label]
+    _require_targets(clips, targets, str(path), normal_name)
+    return lambda clip: targets[normal_name(clip.label)]
 
 
 def _require_targets(

@@ -59,6 +59,12 @@ class Predictor:
         """
         return cls.of(load_models(folders, device))
 
+    @property
+    def channel(self) -> str:
+        """The channel that all models were fitted on, as `--channel` takes it; "" for the mean of all channels."""
+        channels = {str(model.card.get("channel", "")) for model in self.models}
+        return channels.pop() if len(channels) == 1 else ""
+
     @classmethod
     def of(cls, models: Sequence[Model]) -> Predictor:
         """Return a predictor of loaded models. Raises ModelError if their labels or sample rates differ."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from embedcache import EncoderInfo, ModelError
 from embedcache.encoder import VIEWS, Batch
 from embedcache.exchange.vector_file import VectorFile, open_vectors
 from embedcache.files.untrusted import build
+from embedcache.text import examples
 
 from ..data.views import rows_of
 from ..saved.model_folder import ModelCard, load_model
@@ -53,7 +54,7 @@ class VectorPredictor:
         names = file.ids or [f"row-{row + 1:06d}" for row in range(file.n_clips)]
         begin = 0
         for block in file.blocks(BLOCK):
-            rows = self._proba(path, block)
+            rows = self._proba(path, names[begin:], block)
             yield from map(self._prediction, names[begin : begin + len(rows)], rows, [abstain_below] * len(rows))
             begin += len(rows)
 
@@ -83,9 +84,11 @@ class VectorPredictor:
                 f"'{self.card.encoder}'. Use a file of `ser cache export`, or predict recordings."
             )
 
-    def _proba(self, path: str | Path, block: Batch) -> np.ndarray:
-        if not all(np.isfinite(np.asarray(rows)).all() for rows in block.values()):
-            raise ModelError(f"{path}: holds NaN or infinity; wanted finite numbers. Leave these clips out.")
+    def _proba(self, path: str | Path, names: Sequence[str], block: Batch) -> np.ndarray:
+        layers = np.asarray(block["layers"])
+        if len(bad := np.flatnonzero(~np.isfinite(layers).reshape(len(layers), -1).all(axis=1))):
+            clips = examples([names[row] for row in bad.tolist()])
+            raise ModelError(f"{path}: holds NaN or infinity; wanted finite numbers. Leave these clips out: {clips}.")
         parts = self.card.view.split("+")
         rows: np.ndarray = self.head.predict_proba(rows_of(block, parts, self.card.n_frames))
         return rows

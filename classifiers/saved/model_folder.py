@@ -66,6 +66,7 @@ class ModelCard:
     about: str = ""  # description of the head
     reads: str = ""  # description of the values of a row that the head reads, in order
     fitting: dict[str, Any] = field(default_factory=dict)  # how settings, temperature and layer were chosen
+    channel: str = ""  # number of the channel that all clips are of, from 0; "" for the mean of all channels
 
     @property
     def is_of_imported(self) -> bool:
@@ -94,6 +95,7 @@ ORDER = (
     "view",
     "reads",
     "n_frames",
+    "channel",
     "params",
     "fitting",
     "version",

@@ -15,6 +15,7 @@ from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
 
+from ..data.listed_clips import load_manifests
 from ..data.task import Task
 from ..data.views import about_view
 from ..evaluation.cross_validation import compare, fit_head, params_of
@@ -58,12 +59,20 @@ def fit_model(
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
-    card = _card(task, predictions[-1], run, specs[-1], estimator)
+    card = _card(task, predictions[-1], run, specs[-1], estimator, _common_channel(artifacts, config))
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     return save_model(folder, chosen, card), card, predictions
 
 
-def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> ModelCard:
+def _common_channel(artifacts: Artifacts, config: ComparisonConfig) -> str:
+    """Return the channel that all clips are of; "" if they are the mean of all channels, or differ."""
+    clips = (clip for manifest in load_manifests(artifacts, config.datasets) for clip in manifest.usable)
+    channels = {clip.channel for clip in clips}
+    number = channels.pop() if len(channels) == 1 else None
+    return "" if number is None else str(number)
+
+
+def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any, channel: str = "") -> ModelCard:
     row = {name: None if _is_nan(value) else value for name, value in asdict(score(p)).items()}  # JSON has no NaN
     for comparative in ("rank", "p_vs_best", "smallest_difference"):  # fields that describe a row among others
         del row[comparative]
@@ -85,6 +94,7 @@ def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any) -> 
         about=f"{spec.about} ({spec.source})",
         reads=about_view(task.view, task.n_frames),
         fitting=fitting(estimator, p),
+        channel=channel,
         **describe(task, p),
     )
 

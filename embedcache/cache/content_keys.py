@@ -106,7 +106,8 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
             advance(1)
     memo.save()
     notes = [f"{doubt}, in {count(len(ids), 'clip')}: {examples(ids)}. {MIXED}" for doubt, ids in doubts.items()]
-    return replace(manifest, clips=tuple(_without_duplicates(clips)), notes=(*manifest.notes, *notes))
+    keyed = replace(manifest, clips=tuple(_without_duplicates(clips)))
+    return replace(keyed, notes=(*manifest.notes, *notes, *_contradictions(keyed)))
 
 
 def keyed_manifest(
@@ -186,6 +187,16 @@ def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:
         summary = "different files or labels have the same clip id"
         raise DataError(*complain(summary, clashes, "Remove one file of each pair, or rename it."))
     return list(first.values())
+
+
+def _contradictions(manifest: Manifest) -> list[str]:
+    """Return a note if recordings of a dataset of one's own have two labels. Those of published ones are known."""
+    first: dict[str, Clip] = {}
+    pairs = [(first.setdefault(clip.key, clip), clip) for clip in manifest.usable if clip.key and manifest.is_own]
+    found = [f"{a.clip_id} ({a.label}) and {b.clip_id} ({b.label})" for a, b in pairs if a.label != b.label]
+    if not found:
+        return []
+    return [f"one recording has two labels in {count(len(found), 'case')}: {examples(found)}. Remove one of each."]
 
 
 def _described(clip: Clip, other: Clip) -> str:

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..dataset import Dataset, Scanned, parse_files, recognise_dataset
+from ..dataset import Dataset, Scanned, is_audio, parse_files, recognise_dataset, visible_files
 from ..errors import DataError, complain
 from ..files.tables import Row, column_form, read_table
 from ..manifest import CHANNEL, COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip, channel_column, with_common_labels
-from ..text import examples, without_unseen
+from ..text import count, examples, without_unseen
 from . import _paths
 
 LAYOUT = "a tree <label>/<speaker>_<anything>.wav, or a CSV with the columns path, label, speaker"
@@ -46,7 +46,7 @@ QUOTED = re.compile(r"""["'=].*|.*["']""")  # a text with a part of the quotatio
 def scan(root: Path) -> Scanned:
     """Return the clips of a tree or of a table."""
     name = "folder-" + re.sub(r"[^\w.-]+", "-", root.stem if root.is_file() else root.name)
-    found = _read_table(root, name) if root.is_file() else Scanned(_read_tree(root, name))
+    found = _read_table(root, name) if root.is_file() else Scanned(_read_tree(root, name), _other_files(root))
     clips, notes = with_common_labels(found.clips)
     return Scanned(clips, (*found.notes, *notes))
 
@@ -67,6 +67,15 @@ def _read_tree(root: Path, name: str) -> list[Clip]:
     clips = parse_files(root, LAYOUT, parse, videos=True, advice=f"Move or remove these files. {advice}".rstrip())
     _check_levels(root, clips)
     return clips
+
+
+def _other_files(root: Path) -> tuple[str, ...]:
+    """Return a note on the files of a tree that are not audio by their names; nothing if there are none."""
+    others = [path.suffix.lower() or "no suffix" for path in visible_files(root) if not is_audio(path, videos=True)]
+    if not others:
+        return ()
+    counts = [f"{suffix} ({n})" for suffix, n in Counter(others).most_common()]
+    return (f"passed over {count(len(others), 'file')} without the name of audio: {examples(counts, 5)}.",)
 
 
 def _check_levels(root: Path, clips: Sequence[Clip]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ..files.tables import Table, read_table
-from .raw_arrays import RawFile, column_of, in_memory, longest_series
+from .raw_arrays import RawFile, column_of, in_memory, vector_columns
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|", re.IGNORECASE)  # or a missing one
 
 
 def read_csv_vectors(path: Path) -> RawFile:
@@ -18,13 +21,18 @@ def read_csv_vectors(path: Path) -> RawFile:
     """
     table = read_table(path, {}, ())
     names = list(table.rows[0].cells) if table.rows else []
-    series = longest_series(names)
+    series = vector_columns([name for name in names if _are_numbers([row.cells[name] for row in table.rows])])
     if not series:
         raise ValueError(
-            "no columns with one name and consecutive numbers, such as f0, f1, f2, …, which are the numbers of a vector"
+            "no columns with one name and consecutive numbers, such as f0, f1, f2, …, which are the numbers of a "
+            "vector. Rename its columns so"
         )
     others = {name: column_of(name, [row.cells[name] for row in table.rows]) for name in names if name not in series}
     return RawFile(path, {"pooled": in_memory("pooled", _numbers(table, series)), **others}, {}, table.notes)
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    return any(cells) and all(map(NUMBER.fullmatch, cells))
 
 
 def _numbers(table: Table, series: list[str]) -> np.ndarray:

@@ -33,9 +33,10 @@ from .vector_file import VectorFile, open_vectors
 
 BLOCK_BYTES = 32 << 20  # vectors that are held in memory at once
 COMPARED = 64  # clips whose vectors are compared with those of fine-tuned encoders in the cache
-# Largest difference of the vectors of one recording, relative to their largest number. Half precision rounds to 5e-4,
+# Largest difference of the vectors of one recording, as `_difference` measures it. Half precision rounds to 5e-4,
 # and another batch or processor changes float32 by less than 1e-4.
 SAME = 1e-3
+MIN_RATINGS = 10  # clips from which more labels than half of the clips are probably ratings
 IMPORT_RECIPE = 1  # recipe version of imported vectors; part of their fingerprint
 
 
@@ -91,28 +92,59 @@ def import_vectors(
     file = open_vectors(path, table)
     rows = _rows_of(file, artifacts, dataset, root, speakers_are_clips, progress)
     trained_on = _trained_on(file, rows, artifacts)
-    store = EmbeddingStore.of(artifacts.cache, _imported_encoder(encoder, file, trained_on))
+    info = _imported_encoder(encoder, file, trained_on)
+    _check_namesakes(info, artifacts)
+    store = EmbeddingStore.of(artifacts.cache, info)
     missing = set(store.missing([clip.key for clip in rows.kept]))
     notes = _check_vectors(file, rows, store, missing, progress)
-    _store_vectors(file, rows, store, missing, progress)
-    if trained_on:
-        write_training_list(trained_on, store.folder)
-    if rows.manifest.is_vectors_only:
-        rows.manifest.to_csv(artifacts.manifest(dataset))
+    shards: list[Path] = []
+    try:
+        _store_vectors(file, rows, store, missing, shards, progress)
+        if trained_on:
+            write_training_list(trained_on, store.folder)
+        if rows.manifest.is_vectors_only:
+            rows.manifest.to_csv(artifacts.manifest(dataset))
+    except BaseException:
+        for shard in shards:
+            shard.unlink(missing_ok=True)
+        raise
     cached = sum(clip.key not in missing for clip in rows.kept)
+    notes += _without_vectors(rows.manifest, store)
     return ImportResult(rows.manifest, len(rows.kept), cached, store, (*file.notes, *rows.notes, *notes))
 
 
 def _check_name(encoder: str, artifacts: Artifacts) -> None:
     """Raise StoreError if a name cannot be that of imported vectors."""
-    if not slug(encoder):
-        raise StoreError(f"got the encoder name '{encoder}'; wanted a name with letters or digits.")
+    if not encoder or slug(encoder) != encoder:
+        proposal = f", such as {slug(encoder)}" if slug(encoder) else ""
+        raise StoreError(
+            f"got the encoder name '{encoder}'; wanted letters, digits, '-', '_' and '.'. Choose such a name{proposal}."
+        )
     extracted = [store for store in find_stores(artifacts.cache) if store.info.name == encoder]
-    if find_encoder(encoder) or any(not store.info.is_imported for store in extracted):
+    if find_encoder(encoder.lower()) or any(not store.info.is_imported for store in extracted):
         raise StoreError(
             f"'{encoder}' is an encoder of ser, whose vectors `ser extract` makes; wanted another name for imported "
             f"vectors, such as --encoder my-{encoder}."
         )
+
+
+def _check_namesakes(info: EncoderInfo, artifacts: Artifacts) -> None:
+    """Raise StoreError if vectors of another kind were imported under the name of an encoder."""
+    for store in find_stores(artifacts.cache):
+        if store.info.name == info.name and store.info.fingerprint != info.fingerprint:
+            raise StoreError(
+                f"'{info.name}' has vectors of {store.info.n_layers} layers and {store.info.dim} numbers from another "
+                "file; one name stands for one encoder. Choose another --encoder, or remove these vectors with "
+                f"`ser cache rm {store.folder.name}`."
+            )
+
+
+def _without_vectors(manifest: Manifest, store: EmbeddingStore) -> list[str]:
+    """Return a note if clips of the dataset have no vector in the store."""
+    without = len(set(store.missing([clip.key for clip in manifest.usable], ["pooled"])))
+    if not without:
+        return []
+    return [f"{count(without, 'clip')} of {manifest.dataset} have no vectors of it; comparisons leave them out."]
 
 
 def _rows_of(
@@ -155,7 +187,10 @@ def _by_order(file: VectorFile, manifest: Manifest) -> _Rows:
             f"{file.path}: has no clip ids; wanted clip_id (n,) with ids of {manifest.dataset}, such as "
             f"{clips[0].clip_id}. Or make the file a dataset of its own: choose another name with --dataset."
         )
-    return _Rows(manifest, clips)
+    note = (
+        f"the file has no clip ids; its rows are taken in the order of {manifest.dataset}, whose labels and speakers "
+    )
+    return _Rows(manifest, clips, (f"{note}they have.",))
 
 
 def _labels_and_speakers(file: VectorFile) -> tuple[Sequence[str], Sequence[str]]:
@@ -167,9 +202,6 @@ def _with_notes(file: VectorFile, manifest: Manifest, clips: Sequence[Clip]) -> 
     skipped = [clip.clip_id for clip in clips if SKIPPED in clip.extra]
     kept = [None if SKIPPED in clip.extra else clip for clip in clips]
     notes = [f"{examples(skipped)}: left out of {manifest.dataset}, and so of the import."] if skipped else []
-    without = len(manifest.usable) - sum(clip is not None for clip in kept)
-    if without:
-        notes.append(f"{count(without, 'clip')} of {manifest.dataset} are not in the file; comparisons leave them out.")
     for column, texts in zip(("label", "speaker"), _labels_and_speakers(file), strict=True):
         pairs = zip(clips, texts, strict=False)
         other = [f"{c.clip_id} ({t})" for c, t in pairs if normal_name(t) != normal_name(getattr(c, column))]
@@ -192,7 +224,14 @@ def _described(
             f"{file.path}: has no {' and no '.join(lacking)} (n,), which a dataset of its own needs, and "
             f"'{dataset}' is not extracted. Add them, or name the dataset of its clips with --dataset and --root."
         )
-    clips, notes = with_common_labels([_described_clip(file, dataset, row) for row in range(file.n_clips)])
+    origin = _digest(file)
+    clips, notes = with_common_labels([_described_clip(file, dataset, origin, row) for row in range(file.n_clips)])
+    labels = {clip.label for clip in clips}
+    if len(clips) >= MIN_RATINGS and len(labels) > len(clips) / 2:
+        raise DataError(
+            f"{file.path}: has {len(labels)} labels for {len(clips)} clips, such as '{clips[0].label}'; wanted "
+            "classes. Are these ratings? Replace them by classes."
+        )
     manifest = Manifest(dataset, tuple(clips)).check()
     if not speakers_are_clips and (doubt := manifest.doubt_about_speakers()):
         raise DataError(
@@ -203,12 +242,20 @@ def _described(
     return manifest, clips, tuple(notes)
 
 
-def _described_clip(file: VectorFile, dataset: str, row: int) -> Clip:
+def _digest(file: VectorFile) -> str:
+    """Return the SHA-256 of a file's columns and vectors, so that another dataset of the same name has other keys."""
+    digest = hashlib.sha256(repr(sorted(file.columns.items())).encode())
+    for block in file.blocks(max(1, BLOCK_BYTES // (4 * file.dim * file.n_layers))):
+        digest.update(np.ascontiguousarray(block["layers"]).tobytes())
+    return digest.hexdigest()
+
+
+def _described_clip(file: VectorFile, dataset: str, origin: str, row: int) -> Clip:
     cells = {name: texts[row] for name, texts in file.columns.items() if texts[row]}
     clip_id = file.ids[row] if file.ids else f"row-{row + 1:06d}"
     extra = {name: value for name, value in cells.items() if name not in COLUMNS}
     extra |= {"file": cells["path"]} if "path" in cells else {}
-    key = hashlib.sha256(f"vectors of {dataset}\n{clip_id}".encode()).hexdigest()
+    key = hashlib.sha256(f"vectors of {dataset}, {origin}\n{clip_id}".encode()).hexdigest()
     label, speaker = cells.get("label", ""), cells.get("speaker", "")
     return Clip(dataset, clip_id, "", label, speaker, cells.get("gender", ""), extra, key)
 
@@ -297,7 +344,8 @@ def _check_vectors(
             if times[clip.key] > 1:
                 _compare_first(*first.setdefault(clip.key, (clip, vectors)), clip, vectors, found)
     if found.not_finite:
-        summary = f"{file.path}: {count(len(found.not_finite), 'vector')} hold NaN or infinity"
+        n = count(len(found.not_finite), "vector")
+        summary = f"{file.path}: {n} with NaN, infinity or numbers too large for float32"
         raise StoreError(*complain(summary, found.not_finite, "Leave these clips out, or compute them again."))
     if found.differing:
         advice = "One name stands for one encoder: choose another --encoder, or remove the stored vectors with "
@@ -336,24 +384,25 @@ def _compare_first(one: Clip, vectors: Vectors, clip: Clip, others: Vectors, fou
 
 
 def _difference(a: Vectors, b: Vectors) -> float:
-    """Return the largest difference of two arrays, relative to the largest number in them."""
-    return float(np.abs(a - b).max() / (max(np.abs(a).max(), np.abs(b).max()) or 1.0))
+    """Return the largest difference of two numbers at one place, relative to the larger of them plus a usual number.
+
+    The usual number is the median, so a vector with one large number does not hide differences of the others.
+    """
+    usual = float(np.median(np.abs(a))) or float(np.abs(a).max()) or 1.0
+    return float((np.abs(a - b) / (np.maximum(np.abs(a), np.abs(b)) + usual)).max())
 
 
-def _store_vectors(file: VectorFile, rows: _Rows, store: EmbeddingStore, missing: set[str], progress: Progress) -> None:
-    """Store the vectors of the missing keys, of each key once. If that fails, what was stored is removed."""
-    waiting, shards = set(missing), []
-    try:
-        for clips, block in _blocks(file, rows, progress, "importing"):
-            new = _first_rows(clips, waiting)
-            waiting -= set(new)
-            if new:
-                numbers = list(new.values())
-                shards.append(store.write(list(new), {view: vectors[numbers] for view, vectors in block.items()}))
-    except BaseException:
-        for shard in shards:
-            shard.unlink(missing_ok=True)
-        raise
+def _store_vectors(
+    file: VectorFile, rows: _Rows, store: EmbeddingStore, missing: set[str], shards: list[Path], progress: Progress
+) -> None:
+    """Store the vectors of the missing keys, of each key once, and add the paths of their shards to `shards`."""
+    waiting = set(missing)
+    for clips, block in _blocks(file, rows, progress, "importing"):
+        new = _first_rows(clips, waiting)
+        waiting -= set(new)
+        if new:
+            numbers = list(new.values())
+            shards.append(store.write(list(new), {view: vectors[numbers] for view, vectors in block.items()}))
 
 
 def _first_rows(clips: Sequence[Clip], wanted: set[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -12,15 +13,28 @@ from ..manifest import Clip, Manifest
 def match_clips(ids: Iterable[str], manifest: Manifest) -> dict[str, Clip]:
     """Return id -> clip for the ids that mean one clip of a manifest; other ids are absent.
 
-    An id may be a clip id, with or without a suffix, or a path or a name of a clip's file. Of several files with one
-    name, the one with the most equal folders is meant.
+    An id may be a clip id, or a path or a name of a clip's file; of several files with one name, the one with the most
+    equal folders is meant. If an id is a clip's id without its suffix, or the reverse, this clip is meant. An id that
+    means one clip as an id and another as a file is absent, too.
     """
     clips = {clip.clip_id: clip for clip in manifest.clips}
+    stems = _unique((PurePosixPath(clip.clip_id).with_suffix("").as_posix(), clip) for clip in manifest.clips)
     paths = {Path(clip.path).as_posix(): clip for clip in manifest.clips if clip.path}
     names = by_name(paths)
     found = {}
     for one in ids:
-        stem = PurePosixPath(one.replace("\\", "/")).stem
-        if clip := clips.get(one) or clips.get(stem) or paths.get(same_name(one, names)):
-            found[one] = clip
+        path = one.replace("\\", "/")
+        as_file = paths.get(same_name(one, names))
+        stem = PurePosixPath(path).with_suffix("").as_posix() if path else ""
+        as_id = clips.get(one) or (None if as_file else clips.get(PurePosixPath(path).stem) or stems.get(stem))
+        meant = [clip for clip in (as_id, as_file) if clip]
+        if meant and all(clip is meant[0] for clip in meant):
+            found[one] = meant[0]
     return found
+
+
+def _unique(pairs: Iterable[tuple[str, Clip]]) -> dict[str, Clip]:
+    """Return name -> clip for the names of one clip alone."""
+    listed = list(pairs)
+    times = Counter(name for name, _ in listed)
+    return {name: clip for name, clip in listed if times[name] == 1}

@@ -17,6 +17,7 @@ from .raw_arrays import RawArray, RawFile, column_of, sliced
 
 MAX_TEXT_BYTES = 1 << 28  # largest array of texts that is read
 SUFFIX = ".npy"
+TRAINED_ON = "trained_on"  # the array with the training list of a fine-tuned encoder
 
 Open = Callable[[], AbstractContextManager[IO[bytes]]]  # opens the .npy file at its beginning
 
@@ -29,18 +30,24 @@ def read_npz(path: Path) -> RawFile:
     def opened(member: str) -> Open:
         return lambda: _Member(path, member)
 
-    arrays = {
-        name.removesuffix(SUFFIX): _array(name.removesuffix(SUFFIX), opened(name), n) for name, n in sizes.items()
-    }
-    texts = {name: text for name, array in arrays.items() if (text := _text(array)) is not None}
-    return RawFile(path, {name: array for name, array in arrays.items() if name not in texts}, texts)
+    arrays, notes = {}, []
+    for member, size in sizes.items():
+        name = member.removesuffix(SUFFIX)
+        try:
+            arrays[name] = _array(name, opened(member), size)
+        except NotPlain as error:
+            notes.append(f"{path}: {error}, and is not used.")
+    texts = {name: text for name, array in arrays.items() if (text := _text(name, array)) is not None}
+    return RawFile(path, {name: array for name, array in arrays.items() if name not in texts}, texts, tuple(notes))
 
 
 def read_npy(path: Path) -> RawFile:
-    """Return the array of an .npy, under the name `pooled` or, with three axes, `layers`. Raises ValueError."""
-    array = _array("pooled", lambda: path.open("rb"), path.stat().st_size)
-    name = "layers" if len(array.shape) == 3 else "pooled"
-    return RawFile(path, {name: RawArray(name, array.shape, array.dtype, array.blocks)}, {})
+    """Return the array of an .npy, under the name `pooled`. Raises ValueError."""
+    return RawFile(path, {"pooled": _array("pooled", lambda: path.open("rb"), path.stat().st_size)}, {})
+
+
+class NotPlain(ValueError):
+    """An array of Python objects or records, which another array of the file may make up for."""
 
 
 class _Member(AbstractContextManager[IO[bytes]]):
@@ -64,6 +71,8 @@ def _array(name: str, opened: Open, size: int) -> RawArray:
         shape, fortran, dtype = _header(name, file)
         if dtype.hasobject:
             return _objects(name, file, shape)
+    if dtype.names:
+        raise NotPlain(f"'{name}' holds records {shape}")
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > size:
         raise ValueError(f"'{name}' declares the shape {shape}, but has {size} bytes")
 
@@ -90,11 +99,11 @@ def _header(name: str, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype
 def _objects(name: str, file: IO[bytes], shape: tuple[int, ...]) -> RawArray:
     data = file.read(MAX_TEXT_BYTES + 1)
     if len(shape) != 1 or len(data) > MAX_TEXT_BYTES:
-        raise ValueError(f"'{name}' holds objects {shape} in {len(data)} bytes or more; wanted texts (n,)")
+        raise NotPlain(f"'{name}' holds Python objects {shape}")
     try:
         entries = read_object_array(data)
     except Exception as error:  # for malformed bytes, the unpickler raises any exception
-        raise ValueError(f"'{name}' cannot be read: {error}") from error
+        raise ValueError(f"'{name}' cannot be read: {error}. Save {name}.astype(str) instead") from error
     if len(entries) != shape[0]:
         raise ValueError(f"'{name}' declares the shape {shape}, but has {len(entries)} entries")
     return column_of(name, entries)
@@ -123,11 +132,11 @@ def _exactly(name: str, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype
     return np.frombuffer(data, dtype)
 
 
-def _text(array: RawArray) -> str | None:
-    """Return the text that an array of no axes holds, or that of one axis of bytes; None for any other array."""
+def _text(name: str, array: RawArray) -> str | None:
+    """Return the text of an array without axes, or of the bytes of a training list; None for any other array."""
     kind = np.dtype(array.dtype).kind
     if kind == "U" and array.shape == () and np.dtype(array.dtype).itemsize <= MAX_TEXT_BYTES:
         return str(next(array.blocks(1)))
-    if array.dtype == "uint8" and len(array.shape) == 1 and array.shape[0] <= MAX_TEXT_BYTES:
+    if name == TRAINED_ON and array.dtype == "uint8" and len(array.shape) == 1 and array.shape[0] <= MAX_TEXT_BYTES:
         return b"".join(block.tobytes() for block in array.blocks(max(1, array.shape[0]))).decode(errors="replace")
     return None

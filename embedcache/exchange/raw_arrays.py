@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files.tables import column_form
+from ..manifest import SYNONYMS
+from ..text import examples
+
+# Columns of numbers, by their letters and digits, that are known not to be numbers of a vector.
+KNOWN_NUMBERS = frozenset(other for column, others in SYNONYMS.items() for other in (column_form(column), *others)) | {
+    "y",
+    "id",
+    "index",
+    "age",
+    "seconds",
+    "duration",
+    "samplerate",
+    "fold",
+    "split",
+    "intensity",
+    "repetition",
+}
+IDS = frozenset({"id", "clipid", "path", *SYNONYMS["clip_id"], *SYNONYMS["path"]})  # without a plural s
 SERIES = re.compile(r"(.*?)(\d+)")  # the name of a column that holds one number of each vector: `emb_17`
 
 Blocks = Callable[[int], Iterator[NDArray[Any]]]  # number of rows in a block -> the blocks, in order
@@ -67,20 +86,34 @@ def column_of(name: str, values: Sequence[Any]) -> RawArray:
     return in_memory(name, column)
 
 
-def longest_series(names: Sequence[str]) -> list[str]:
-    """Return the columns that together hold the vectors, in order: those with one beginning and consecutive numbers.
+def vector_columns(numbers: Sequence[str]) -> list[str]:
+    """Return the columns that together hold the vectors, in order, given the names of all columns of numbers.
 
-    The numbers begin at 0 or 1: `id, f0, f1, f2, age` gives `f0, f1, f2`. Returns nothing if there are no two such
-    columns.
+    They have one beginning and consecutive numbers from 0 or 1, such as `f0, f1, f2`. Returns nothing if there are no
+    two such columns. Raises ValueError if other columns of numbers may be part of the vectors as well, which would be
+    lost: a second group, such as `mfcc_0, mfcc_1, chroma_0, chroma_1`, a group with gaps, or a number alone, unless
+    that has a name that is known here.
     """
-    series: dict[str, dict[int, str]] = {}
-    for name in names:
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for name in numbers:
         if match := SERIES.fullmatch(name):
-            series.setdefault(match[1], {})[int(match[2])] = name
-    whole = [found for found in series.values() if sorted(found) in _counted(len(found))]
-    longest = max(whole, key=len, default={})
-    return [longest[number] for number in sorted(longest)] if len(longest) > 1 else []
+            groups.setdefault(match[1], []).append((int(match[2]), name))
+    several = {prefix: sorted(group) for prefix, group in groups.items() if len(group) > 1}
+    if not several:
+        return []
+    chosen = [name for _, name in next(iter(several.values()))]
+    numbered = [number for number, _ in next(iter(several.values()))]
+    others = [name for name in numbers if name not in chosen and column_form(name) not in KNOWN_NUMBERS]
+    if len(several) > 1 or others or numbered not in (list(range(len(chosen))), list(range(1, len(chosen) + 1))):
+        raise ValueError(
+            f"the columns {examples(chosen)} may be the vectors, but what of {examples(others or chosen[-1:])}? wanted "
+            "the numbers of a vector as f0, f1, f2, … without a gap, and no other numbers. Rename all numbers of a "
+            "vector so, and remove other columns of numbers"
+        )
+    return chosen
 
 
-def _counted(length: int) -> tuple[list[int], list[int]]:
-    return list(range(length)), list(range(1, length + 1))
+def has_ids(names: Iterable[str]) -> bool:
+    """Whether one of the names is that of clip ids or paths."""
+    forms = {column_form(name).removesuffix("s") for name in names}
+    return not forms.isdisjoint(IDS)

@@ -479,7 +479,7 @@ def test_vectors_from_elsewhere_from_the_import_to_the_prediction(ser: Ser, tmp_
     label, speaker = np.repeat([0, 1], 30), np.tile(np.arange(6), 10)
     np.savez(tmp_path / "x.npz", X=rng.standard_normal((60, 5)) + label[:, None], y=label, actors=speaker)
     done = ser("cache", "import", "x.npz", "--dataset", "mine", "--encoder", "theirs")
-    assert "mine: 60 of 60 clips have theirs vectors from x.npz" in done.stdout, done.stderr
+    assert "mine: 60 of 60 clips have theirs vectors (1 x 5 numbers) from x.npz" in done.stdout, done.stderr
     assert "note: x.npz: reads 'X' as pooled, 'y' as label, 'actors' as speaker." in done.stderr
     assert "Next: ser compare --dataset mine --encoder theirs" in done.stderr
     assert ser("cache", "ls").stdout.splitlines()[1].endswith("\timported")

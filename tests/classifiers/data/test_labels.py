@@ -164,3 +164,16 @@ def test_what_became_of_the_labels_is_shown_and_saved(ser: Ser, two: Artifacts) 
     assert sum(int(line.rpartition(",")[2]) for line in saved[1:]) == 80
     header, row = (run / "leaderboard.csv").read_text().splitlines()
     assert dict(zip(header.split(","), row.split(","), strict=True))["labels"] == "emotion6"
+
+
+def test_labels_in_any_case_have_their_emotion() -> None:
+    assert view_labels(clips("Happy", "SAD"), "emotion").labels == ("happy", "sad")
+
+
+def test_a_table_of_labels_compares_names_by_their_form(tmp_path: Path) -> None:
+    table = tmp_path / "map.csv"
+    table.write_text("from;to\nHappy;pos\nneutral;Pos\nsad;pos\ncalm;DROP\n")
+    assert view_labels(clips("happy", "Neutral", "SAD", "calm"), str(table)).labels == ("pos", "pos", "pos", "")
+    table.write_text("from,to\nhappy,pos\nHappy,neg\n")
+    with pytest.raises(DataError, match="'happy' has 2 targets"):
+        view_labels(clips("happy"), str(table))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -442,3 +443,21 @@ def test_a_checkpoint_folder_is_found_from_anywhere(
     model, _, _ = fit_model(Artifacts(tmp_path / "a"), asked, jobs=1)
     monkeypatch.chdir("/")
     assert len(Predictor.load(model).predict([next(tree.rglob("*.wav"))])) == 1
+
+
+def test_a_model_of_one_channel_predicts_this_channel(ser: Ser, tmp_path: Path) -> None:
+    for number, (label, speaker) in enumerate(itertools.product(("sad", "glad"), ("ann", "bob", "eve"))):
+        sound = np.stack([noise(0.4, seed=number), noise(0.4, seed=9 - number)], axis=1)
+        write(tmp_path / "mine" / label / f"{speaker}_1.wav", sound)
+    assert (
+        ser("extract", "--dataset", "folder", "--root", "mine", "--encoder", "mfcc", "--channel", "right").returncode
+        == 0
+    )
+    assert ser("fit", "--head", "ridge", "--protocol", "loso").returncode == 0
+    model, clip = "artifacts/models/folder-mine-mfcc-ridge", "mine/sad/ann_1.wav"
+    by_default, right, left = (
+        ser("predict", model, clip, *option) for option in ((), ("--channel", "1"), ("--channel", "0"))
+    )
+    assert by_default.stdout == right.stdout != left.stdout
+    assert "note: predicts channel 1, on which the model was fitted; --channel chooses another." in by_default.stderr
+    assert "channel" not in right.stderr

@@ -261,3 +261,24 @@ def test_a_dead_link_to_a_file_is_a_clip_that_cannot_be_read(tree: Path) -> None
     (tree / "Actor_01" / "03-01-08-01-01-01-01.wav").symlink_to("gone.wav")
     (clip,) = add_keys(datasets.get("ravdess").manifest(tree)).skipped
     assert "cannot be read: it links to gone.wav, where nothing is" in clip.extra["skipped"]
+
+
+def test_files_without_the_name_of_audio_are_counted(tmp_path: Path) -> None:
+    for name in ("sad/ann_1.wav", "glad/bob_1.WAVE", "sad/bob_1.mp2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / "x.wav", noise(0.1)).rename(tmp_path / name)
+    for name in ("sad/ann_2.wav.part", "sad/notes.TXT", "glad/more.txt", ".DS_Store"):
+        (tmp_path / name).write_text("x")
+    manifest = datasets.get("folder").manifest(tmp_path)
+    assert len(manifest) == 3
+    assert manifest.notes == ("passed over 3 files without the name of audio: .txt (2), .part (1).",)
+
+
+def test_a_recording_under_two_labels_is_said(tmp_path: Path) -> None:
+    for name in ("sad/ann_1.wav", "glad/ann_1.wav"):
+        write(tmp_path / name, noise(0.1))
+    (note,) = add_keys(datasets.get("folder").manifest(tmp_path)).notes
+    wanted = (
+        "one recording has two labels in 1 case: glad/ann_1.wav (glad) and sad/ann_1.wav (sad). Remove one of each."
+    )
+    assert note == wanted

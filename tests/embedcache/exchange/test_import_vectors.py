@@ -109,10 +109,69 @@ def test_equal_names_in_two_folders_are_told_apart_by_the_folder(place: Artifact
         imported(place, encoder="b", path=["a.wav", "x/a.wav"], X=POOLED[:2])
 
 
+def test_a_file_is_meant_before_the_id_of_another_clip(place: Artifacts) -> None:
+    """Clip ids 0 to 11, and files named by other numbers: a path is a file, and a number that is both is refused."""
+    clips = tuple(replace(c, clip_id=str(i), path=f"/there/{(i + 5) % N}.wav") for i, c in enumerate(manifest().clips))
+    Manifest("d", clips).to_csv(place.manifest("d"))
+    done = imported(place, path=[clip.path for clip in clips], X=POOLED)
+    np.testing.assert_array_equal(done.store.read([key(n) for n in range(N)], "pooled"), POOLED)
+    with pytest.raises(StoreError, match="12 of 12 ids are unknown"):
+        imported(place, encoder="b", clip_id=[str(i) for i in range(N)], X=POOLED)
+
+
+@pytest.mark.parametrize("name", ["user/model", "a b", "mfcc ", ""])
+def test_a_name_that_is_no_name_of_a_folder_is_refused(place: Artifacts, name: str) -> None:
+    with pytest.raises(StoreError, match="wanted letters, digits"):
+        imported(place, encoder=name, clip_id=ids(), pooled=POOLED)
+
+
+def test_one_name_has_vectors_of_one_size(place: Artifacts) -> None:
+    imported(place, clip_id=ids(), pooled=POOLED)
+    with pytest.raises(StoreError, match="'theirs' has vectors of 1 layers and 4 numbers .* `ser cache rm theirs-"):
+        imported(place, clip_id=ids(), pooled=POOLED[:, :3])
+
+
+def test_one_large_number_hides_no_other_vectors(place: Artifacts) -> None:
+    large = np.full((N, 1), 20_000.0, np.float32)
+    imported(place, clip_id=ids(), pooled=np.hstack([POOLED, large]))
+    with pytest.raises(StoreError, match="one recording has several vectors"):
+        imported(place, clip_id=ids(), pooled=np.hstack([POOLED[::-1], large]))
+
+
+def test_a_new_dataset_of_an_old_name_has_no_old_vectors(place: Artifacts) -> None:
+    first = imported(place, "new", X=POOLED, **OWN)
+    place.manifest("new").unlink()
+    second = imported(place, "new", encoder="other", X=POOLED[::-1], **OWN)
+    assert not set(first.manifest.keys) & set(second.manifest.keys)
+
+
+def test_nothing_is_stored_if_the_list_of_clips_cannot_be(place: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Manifest, "to_csv", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        imported(place, "new", X=POOLED, **OWN)
+    assert nothing_is_stored(place)
+
+
+def test_ratings_are_no_labels(place: Artifacts) -> None:
+    with pytest.raises(DataError, match=r"12 labels for 12 clips.*Are these ratings"):
+        imported(place, "new", X=POOLED, y=np.linspace(0, 1, N), actors=OWN["actors"])
+
+
+def test_rows_without_ids_are_taken_in_order_and_said(place: Artifacts) -> None:
+    imported(place, "new", X=POOLED, **OWN)
+    note = imported(place, "new", encoder="other", X=POOLED, **OWN).notes[-1]
+    assert note.startswith("the file has no clip ids; its rows are taken in the order of new")
+
+
 def test_a_part_of_the_clips_is_imported_and_counted(place: Artifacts) -> None:
     done = imported(place, clip_id=ids(5), pooled=POOLED[:5])
     assert done.clips == 5
-    assert done.notes == ("7 clips of d are not in the file; comparisons leave them out.",)
+    assert done.notes == ("7 clips of d have no vectors of it; comparisons leave them out.",)
+    rest = imported(place, clip_id=ids()[5:], pooled=POOLED[5:])
+    assert (rest.clips, rest.notes) == (7, ())
 
 
 def test_clips_with_known_faults_are_left_out_and_said(place: Artifacts) -> None:
@@ -167,7 +226,10 @@ def test_nothing_is_stored_of_a_file_with_a_vector_that_is_not_finite(
     monkeypatch.setattr(importing, "BLOCK_BYTES", 5 * 64)
     pooled = POOLED.copy()
     pooled[10, 2] = np.nan
-    with pytest.raises(StoreError, match=r"(?s)1 vector hold NaN or infinity:\n  c10\nLeave these clips out"):
+    with pytest.raises(
+        StoreError,
+        match=r"(?s)1 vector with NaN, infinity or numbers too large for float32:\n  c10\nLeave these clips out",
+    ):
         imported(place, clip_id=ids(), pooled=pooled)
     assert nothing_is_stored(place)
 

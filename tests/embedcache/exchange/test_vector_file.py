@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedcache import SerError, StoreError
-from embedcache.exchange.raw_arrays import longest_series
+from embedcache.exchange import parquet
+from embedcache.exchange.raw_arrays import vector_columns
 from embedcache.exchange.vector_file import VectorFile, open_vectors
 from embedcache.files.object_arrays import read_object_array
 
@@ -189,19 +190,23 @@ def test_other_files_and_pipes_are_refused(tmp_path: Path) -> None:
 
 
 SERIES = {
-    "id f0 f1 f2 age": "f0 f1 f2",
-    "0 1 2 label": "0 1 2",
+    "f0 f1 f2 age": "f0 f1 f2",
+    "0 1 2 emotion": "0 1 2",
     "emb_1 emb_10 emb_2 emb_3 emb_4 emb_5 emb_6 emb_7 emb_8 emb_9": " ".join(f"emb_{i}" for i in range(1, 11)),
-    "f0 f2 f3": "",
     "f5": "",
-    "x0 y0 y1": "y0 y1",
     "age height": "",
 }
 
 
 @pytest.mark.parametrize("names", SERIES)
 def test_numbered_columns_are_the_numbers_of_a_vector(names: str) -> None:
-    assert longest_series(names.split()) == SERIES[names].split()
+    assert vector_columns(names.split()) == SERIES[names].split()
+
+
+@pytest.mark.parametrize("names", ["f0 f2 f3", "f0 f1 f2 zcr", "mfcc_0 mfcc_1 mel_0 mel_1", "x00 x1 x1 x0", "f2 f3 f4"])
+def test_numbers_that_may_belong_to_the_vector_are_not_lost(names: str) -> None:
+    with pytest.raises(ValueError, match="may be the vectors, but what of .*Rename all numbers of a vector so"):
+        vector_columns(names.split())
 
 
 def test_a_table_without_numbered_columns_or_numbers_is_refused(tmp_path: Path) -> None:
@@ -210,7 +215,7 @@ def test_a_table_without_numbered_columns_or_numbers_is_refused(tmp_path: Path) 
     with pytest.raises(StoreError, match="no columns with one name and consecutive numbers, such as f0, f1"):
         open_vectors(path)
     path.write_text("clip_id,f0,f1\na,1,2\nb,1,x\n")
-    with pytest.raises(StoreError, match="row 3: could not convert string to float: 'x'"):
+    with pytest.raises(StoreError, match="no columns with one name and consecutive numbers"):
         open_vectors(path)
 
 
@@ -226,3 +231,49 @@ def test_a_compressed_archive_is_read_in_blocks(tmp_path: Path) -> None:
     np.savez_compressed(buffer, X=POOLED)
     (tmp_path / "x.npz").write_bytes(buffer.getvalue())
     assert [len(block["pooled"]) for block in open_vectors(tmp_path / "x.npz").blocks(4)] == [4, 2]
+
+
+def test_a_list_of_numbers_is_the_vector_whatever_other_columns_are_numbered(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"path": IDS, "embedding": list(POOLED), "take_1": 1, "take_2": 2})
+    frame.to_parquet(tmp_path / "x.parquet")
+    np.testing.assert_array_equal(views(open_vectors(tmp_path / "x.parquet"))["pooled"], POOLED)
+
+
+def test_row_numbers_of_pandas_are_no_ids(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"file": IDS, "embedding": list(POOLED)})
+    frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "x.parquet")
+    file = open_vectors(tmp_path / "x.parquet")
+    assert "clip_id" not in file.columns
+    assert sorted(file.ids or ()) == sorted(IDS)
+
+
+def test_an_npy_of_three_axes_may_be_frames_and_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", LAYERS)
+    with pytest.raises(StoreError, match=r"wanted numbers \(clips, dim\), under the name pooled"):
+        open_vectors(tmp_path / "x.npy")
+
+
+def test_labels_of_8_bits_are_labels(tmp_path: Path) -> None:
+    assert opened(tmp_path, X=POOLED, y=np.arange(N, dtype=np.uint8)).columns["label"] == tuple("012345")
+
+
+def test_what_is_no_plain_array_is_passed_over_and_said(tmp_path: Path) -> None:
+    record = np.zeros(N, [("a", "<f4"), ("b", "<i4")])
+    file = opened(tmp_path, X=POOLED, clip_id=IDS, config=np.array({"a": 1}), record=record)
+    assert [note.partition(": ")[2] for note in file.notes][:2] == [
+        "'config' holds Python objects (), and is not used.",
+        "'record' holds records (6,), and is not used.",
+    ]
+
+
+def test_names_that_are_not_unicode_are_refused(tmp_path: Path) -> None:
+    ids = np.array([f"caf\udce9_{i}" for i in range(N)])
+    with pytest.raises(StoreError, match="surrogates not allowed"):
+        opened(tmp_path, X=POOLED, clip_id=ids)
+
+
+def test_a_parquet_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_BYTES", 10)
+    pd.DataFrame({"embedding": list(POOLED)}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(StoreError, match="wanted at most 10"):
+        open_vectors(tmp_path / "x.parquet")
