@@ -35,7 +35,16 @@ class LabelledClips:
     without_vector: tuple[str, ...] = ()  # ids of clips that imported vectors lack
 
     def keep(self, rows: NDArray[np.bool_]) -> LabelledClips:
-        """Return the clips of the rows (n,) that are True; the others have no vector."""
+        """Return the clips of the rows (n,) that are True; the others have no vector.
+
+        Raises DataError if no clip of a dataset is left.
+        """
+        left = {clip.dataset for clip, kept in zip(self.source_clips, rows, strict=True) if kept}
+        if lost := sorted({clip.dataset for clip in self.source_clips} - left):
+            raise DataError(
+                f"{' and '.join(lost)}: no clip has vectors of this encoder, which were imported for others. Import "
+                "vectors for these clips, too, or leave the dataset out."
+            )
         return replace(
             self,
             source_clips=[clip for clip, kept in zip(self.source_clips, rows, strict=True) if kept],

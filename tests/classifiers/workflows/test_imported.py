@@ -61,6 +61,15 @@ def test_encoders_without_a_common_clip_are_not_compared(artifacts: Artifacts) -
         run_comparison(artifacts, replace(ONE, encoders=("theirs", "others")), jobs=1)
 
 
+def test_a_dataset_without_imported_vectors_is_named(artifacts: Artifacts) -> None:
+    import_some(artifacts, slice(24))
+    vectors = np.load(artifacts.root / "x.npz")["pooled"]
+    np.savez(artifacts.root / "y.npz", X=vectors, y=["sad", "happy"] * 12, speaker=list("abcd") * 6)
+    import_vectors(artifacts.root / "y.npz", artifacts, "others", "new")
+    with pytest.raises(DataError, match="new: no clip has vectors of this encoder, which were imported for others"):
+        Task.load(["new", "ravdess"], "theirs", "pooled", artifacts)
+
+
 def test_by_default_whole_encoders_are_compared_and_others_are_named(artifacts: Artifacts) -> None:
     import_some(artifacts, slice(18))
     said: list[str] = []
