@@ -239,7 +239,7 @@ def _described(
             "If not, correct the column `speaker`. If each clip is of another person, add the option "
             "--speakers-are-clips.",
         )
-    return manifest, clips, tuple(notes)
+    return manifest, clips, (f"'{dataset}' is a new dataset, of the labels and speakers in the file.", *notes)
 
 
 def _digest(file: VectorFile) -> str:

@@ -443,8 +443,8 @@ def test_vectors_leave_and_come_back(ser: Ser, tree: Path, tmp_path: Path) -> No
     fails(ser("cache", "export", "y.npz", "--encoder", "hubert"), "no extracted encoder 'hubert'; have mfcc")
     fails(ser("cache", "export", "y.npz", "--views", "std"), "lacks 24", "for that encoder again with --views std")
     back = ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "ravdess")
-    assert "ravdess: 24 of 24 clips have mine vectors from x.npz" in back.stdout, back.stderr
-    fails(ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "nodata"), "no dataset 'nodata'")
+    assert "ravdess: 24 of 24 clips have mine vectors (1 x 970 numbers) from x.npz" in back.stdout, back.stderr
+    fails(ser("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "emodb"), "no emodb recordings")
     elsewhere = ser(
         *("cache", "import", "x.npz", "--encoder", "mine", "--dataset", "ravdess", "--root", tree),
         *("--artifacts", "elsewhere"),
@@ -481,6 +481,7 @@ def test_vectors_from_elsewhere_from_the_import_to_the_prediction(ser: Ser, tmp_
     done = ser("cache", "import", "x.npz", "--dataset", "mine", "--encoder", "theirs")
     assert "mine: 60 of 60 clips have theirs vectors (1 x 5 numbers) from x.npz" in done.stdout, done.stderr
     assert "note: x.npz: reads 'X' as pooled, 'y' as label, 'actors' as speaker." in done.stderr
+    assert "note: 'mine' is a new dataset, of the labels and speakers in the file." in done.stderr
     assert "Next: ser compare --dataset mine --encoder theirs" in done.stderr
     assert ser("cache", "ls").stdout.splitlines()[1].endswith("\timported")
     fitted = ser("fit", "--head", "ridge", "--dataset", "mine")
