@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -196,6 +197,12 @@ def audio_files(root: Path, videos: bool = False) -> Iterator[Path]:
 def is_audio(path: Path, videos: bool = False) -> bool:
     """Whether a file is audio by its suffix; with `videos`, or a video."""
     return path.suffix.lower() in SUFFIXES | (VIDEOS if videos else frozenset())
+
+
+def suffix_counts(paths: Iterable[str | Path]) -> list[str]:
+    """Return how many paths have each suffix, the most frequent first: `.txt (2)`, `no suffix (1)`."""
+    suffixes = Counter(Path(path).suffix.lower() or "no suffix" for path in paths)
+    return [f"{suffix} ({n})" for suffix, n in suffixes.most_common()]
 
 
 def visible_files(root: Path) -> Iterator[Path]:

@@ -114,9 +114,12 @@ def _combine_gender_and_emotion(clips: Sequence[Clip]) -> LabelRule:
         advice = "Write female or male into the gender column of a CSV, or choose another label view."
         raise DataError(*complain("--labels gender-emotion needs the gender of every speaker", complaints, advice))
     targets = {word: emotion for word, emotion in EMOTIONS.items() if emotion in SEVEN} | {"calm": "neutral"}
-    return lambda clip: (
-        f"{GENDERS[clip.gender.lower()]}_{targets[clip.label.lower()]}" if clip.label.lower() in targets else ""
-    )
+
+    def combine(clip: Clip) -> str:
+        emotion = targets.get(clip.label.lower())
+        return f"{GENDERS[clip.gender.lower()]}_{emotion}" if emotion else ""
+
+    return combine
 
 
 def _read_rule(path: Path, clips: Sequence[Clip]) -> LabelRule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ class LabelledClips:
 
         Raises DataError if no clip of a dataset is left.
         """
-        left = {clip.dataset for clip, kept in zip(self.source_clips, rows, strict=True) if kept}
+        source = list(compress(self.source_clips, rows))
+        left = {clip.dataset for clip in source}
         if lost := sorted({clip.dataset for clip in self.source_clips} - left):
             raise DataError(
                 f"{' and '.join(lost)}: no clip has vectors of this encoder, which were imported for others. Import "
@@ -47,9 +49,9 @@ class LabelledClips:
             )
         return replace(
             self,
-            source_clips=[clip for clip, kept in zip(self.source_clips, rows, strict=True) if kept],
-            clips=[clip for clip, kept in zip(self.clips, rows, strict=True) if kept],
-            without_vector=tuple(clip.clip_id for clip, kept in zip(self.clips, rows, strict=True) if not kept),
+            source_clips=source,
+            clips=list(compress(self.clips, rows)),
+            without_vector=tuple(clip.clip_id for clip in compress(self.clips, ~rows)),
         )
 
     @classmethod

@@ -40,10 +40,10 @@ def find_store(
     """
     check_view(view)
     views = view.split("+")
-    partial = [] if copies else [s for s in find_stores(artifacts.cache, encoder) if _is_partial(s, keys, views)]
     try:
         return whole_store(artifacts.cache, dataset, keys, encoder, views), np.ones(len(keys), bool)
     except DataError:
+        partial = [] if copies else [s for s in find_stores(artifacts.cache, encoder) if _is_partial(s, keys, views)]
         if len(partial) != 1:
             raise
     missing = set(partial[0].missing(keys, views))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from embedcache import AudioError, EncoderError, Recording
 from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, Waveform
-from embedcache.dataset import is_audio, visible_files
+from embedcache.dataset import is_audio, suffix_counts, visible_files
 from embedcache.text import count, examples, one_line
 
 from .predictor import BATCH_SECONDS, Prediction, Predictor
@@ -53,11 +52,10 @@ class FoundAudio:
 
     def note(self) -> str:
         """Return how many files were passed over, by suffix: `passed over 3 files that are not audio: .txt (2), …`."""
-        suffixes = Counter(Path(path).suffix.lower() or "no suffix" for path in self.passed_over)
-        counts = [f"{suffix} ({n})" for suffix, n in suffixes.most_common()]
         verb = "is" if len(self.passed_over) == 1 else "are"
         files = count(len(self.passed_over), "file")
-        return f"passed over {files} that {verb} not audio by the name: {examples(counts, MOST_SUFFIXES)}"
+        suffixes = examples(suffix_counts(self.passed_over), MOST_SUFFIXES)
+        return f"passed over {files} that {verb} not audio by the name: {suffixes}"
 
 
 def find_audio(names: Sequence[str]) -> FoundAudio:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from embedcache import EncoderInfo, ModelError
-from embedcache.encoder import VIEWS, Batch
-from embedcache.exchange.vector_file import VectorFile, open_vectors
+from embedcache.encoder import VIEWS, Vectors
+from embedcache.exchange.vector_file import VectorFile, infinite_rows, open_vectors
 from embedcache.files.untrusted import build
 from embedcache.text import examples
 
@@ -84,10 +84,9 @@ class VectorPredictor:
                 f"'{self.card.encoder}'. Use a file of `ser cache export`, or predict recordings."
             )
 
-    def _proba(self, path: str | Path, names: Sequence[str], block: Batch) -> np.ndarray:
-        layers = np.asarray(block["layers"])
-        if len(bad := np.flatnonzero(~np.isfinite(layers).reshape(len(layers), -1).all(axis=1))):
-            clips = examples([names[row] for row in bad.tolist()])
+    def _proba(self, path: str | Path, names: Sequence[str], block: Mapping[str, Vectors]) -> np.ndarray:
+        if bad := infinite_rows(block["layers"]):
+            clips = examples([names[row] for row in bad])
             raise ModelError(f"{path}: holds NaN or infinity; wanted finite numbers. Leave these clips out: {clips}.")
         parts = self.card.view.split("+")
         rows: np.ndarray = self.head.predict_proba(rows_of(block, parts, self.card.n_frames))

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..dataset import Dataset, Scanned, is_audio, parse_files, recognise_dataset, visible_files
+from ..dataset import Dataset, Scanned, is_audio, parse_files, recognise_dataset, suffix_counts, visible_files
 from ..errors import DataError, complain
 from ..files.tables import Row, column_form, read_table
 from ..manifest import CHANNEL, COLUMNS, COPY_OF, SKIPPED, SYNONYMS, Clip, channel_column, with_common_labels
@@ -71,11 +71,11 @@ def _read_tree(root: Path, name: str) -> list[Clip]:
 
 def _other_files(root: Path) -> tuple[str, ...]:
     """Return a note on the files of a tree that are not audio by their names; nothing if there are none."""
-    others = [path.suffix.lower() or "no suffix" for path in visible_files(root) if not is_audio(path, videos=True)]
+    others = [path for path in visible_files(root) if not is_audio(path, videos=True)]
     if not others:
         return ()
-    counts = [f"{suffix} ({n})" for suffix, n in Counter(others).most_common()]
-    return (f"passed over {count(len(others), 'file')} without the name of audio: {examples(counts, 5)}.",)
+    suffixes = examples(suffix_counts(others), 5)
+    return (f"passed over {count(len(others), 'file')} without the name of audio: {suffixes}.",)
 
 
 def _check_levels(root: Path, clips: Sequence[Clip]) -> None:
@@ -104,11 +104,12 @@ def _read_table(path: Path, name: str) -> Scanned:
     base = path.parent.resolve()
     files, notes = _paths.locate([row.cells["path"] for row in table.rows], base)
     faults = [f"row {row.line}: {fault}" for row in table.rows for fault in _row_faults(row.cells, base, files)]
-    faults += _repeated_files(table.rows, base, files) + _wrong_channels(table.rows)
+    places = _real_paths(table.rows, base, files)
+    faults += _repeated_files(table.rows, places) + _wrong_channels(table.rows)
     if faults:
         advice = "Correct these rows and try again. The table must lie in the folder that holds its recordings."
         raise DataError(*complain(f"{path} has faults", faults, advice))
-    clips = [_make_clip(row.cells, base, name, files) for row in table.rows]
+    clips = [_make_clip(row.cells, name, files, places) for row in table.rows]
     return Scanned(clips, (*table.notes, *(f"{path}: {note}." for note in notes)))
 
 
@@ -142,14 +143,20 @@ def _divides(cells: set[str]) -> bool:
     return bool(cells & TRAINING and cells & TESTING) and not cells - TRAINING - TESTING - {""}
 
 
-def _repeated_files(rows: Sequence[Row], base: Path, files: Mapping[str, str]) -> list[str]:
+def _real_paths(rows: Sequence[Row], base: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Return path as written -> absolute path, with links resolved; a path with a NUL character, a fault, is absent."""
+    written = {row.cells["path"] for row in rows if "\0" not in row.cells["path"]}
+    # Not Path.resolve, which raises if links form a circle.
+    return {path: os.path.realpath(base / files.get(path, path)) for path in written}
+
+
+def _repeated_files(rows: Sequence[Row], places: Mapping[str, str]) -> list[str]:
     """Return a fault for each row whose file and channel stand in an earlier row."""
     first: dict[tuple[str, str], int] = {}
     faults = []
-    for row in rows:
-        path = os.path.realpath(base / files.get(row.cells["path"], row.cells["path"].replace("\0", "")))
-        line = first.setdefault((path, row.cells.get(CHANNEL, "")), row.line)
-        if line != row.line and row.cells["path"]:
+    for row in (row for row in rows if row.cells["path"] in places and row.cells["path"]):
+        line = first.setdefault((places[row.cells["path"]], row.cells.get(CHANNEL, "")), row.line)
+        if line != row.line:
             faults.append(f"row {row.line}: has the file of row {line}. List a file once; cut parts of it into files")
     return faults
 
@@ -191,13 +198,12 @@ def _is_inside(path: str, base: Path) -> bool:
     return inside_by_text or base in Path(os.path.realpath(base / path)).parents
 
 
-def _make_clip(row: Mapping[str, str], base: Path, name: str, files: Mapping[str, str]) -> Clip:
+def _make_clip(row: Mapping[str, str], name: str, files: Mapping[str, str], places: Mapping[str, str]) -> Clip:
     extra = {column: value for column, value in row.items() if column not in FILLED_LATER and value}
     extra |= channel_column(row.get(CHANNEL, ""))
     relative = files.get(row["path"], row["path"])
-    path = os.path.realpath(base / relative)  # not Path.resolve, which raises if links form a circle
     clip_id = row.get("clip_id") or (f"{relative}#{row[CHANNEL]}" if row.get(CHANNEL) else relative)
-    return Clip(name, clip_id, path, row["label"], row["speaker"], row.get("gender", ""), extra)
+    return Clip(name, clip_id, places[row["path"]], row["label"], row["speaker"], row.get("gender", ""), extra)
 
 
 dataset = Dataset(

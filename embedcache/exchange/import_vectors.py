@@ -29,7 +29,7 @@ from ..progress import Progress, silent
 from ..provenance import TrainedOn, parse_training_list, read_store_training_list, write_training_list
 from ..text import count, examples, normal_name
 from .matching import match_clips
-from .vector_file import VectorFile, open_vectors
+from .vector_file import VectorFile, infinite_rows, open_vectors
 
 BLOCK_BYTES = 32 << 20  # vectors that are held in memory at once
 COMPARED = 64  # clips whose vectors are compared with those of fine-tuned encoders in the cache
@@ -356,8 +356,7 @@ def _check_vectors(
 
 
 def _note_infinite(clips: Sequence[Clip], layers: Vectors, found: _Findings) -> None:
-    infinite = np.flatnonzero(~np.isfinite(layers).reshape(len(layers), -1).all(axis=1))
-    found.not_finite += [clips[row].clip_id for row in infinite.tolist()]
+    found.not_finite += [clips[row].clip_id for row in infinite_rows(layers)]
 
 
 def _compare_stored(

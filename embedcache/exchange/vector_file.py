@@ -224,6 +224,12 @@ def _encoder(text: str) -> EncoderInfo | None:
         return None
 
 
+def infinite_rows(vectors: Vectors) -> list[int]:
+    """Return the rows of vectors (n, …) that hold NaN or infinity."""
+    finite = np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
+    return [int(row) for row in np.flatnonzero(~finite)]
+
+
 def _both_views(path: Path, values: Mapping[str, Vectors]) -> dict[str, Vectors]:
     """Return `pooled` and `layers`; `values` may hold only one of them. Raises StoreError if they differ."""
     layers = values["layers"] if "layers" in values else values["pooled"][:, None]
