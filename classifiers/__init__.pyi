@@ -4,9 +4,6 @@ from .evaluation.cross_validation import compare as compare
 from .evaluation.leaderboard import Row as Row
 from .evaluation.leaderboard import leaderboard as leaderboard
 from .evaluation.predictions import Predictions as Predictions
-from .evaluation.protocols import PROTOCOLS as PROTOCOLS
-from .evaluation.protocols import Fold as Fold
-from .evaluation.protocols import make_folds as make_folds
 from .evaluation.run_folder import load_predictions as load_predictions
 from .evaluation.run_folder import save_predictions as save_predictions
 from .heads import head as head
@@ -14,6 +11,9 @@ from .heads._spec import Head as Head
 from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
 from .inference.windows import Windows as Windows
+from .protocols.catalogue import PROTOCOLS as PROTOCOLS
+from .protocols.catalogue import make_folds as make_folds
+from .protocols.fold import Fold as Fold
 from .saved.model_folder import ModelCard as ModelCard
 from .saved.model_folder import load_model as load_model
 from .saved.model_folder import save_model as save_model

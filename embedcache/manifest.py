@@ -26,6 +26,7 @@ MIX, CHANNELS = (
     "mix",
     {"left": 0, "l": 0, "right": 1, "r": 1},
 )  # names of the mean of all channels, and of single channels
+PARTITION = "partition"  # extra column with the published part of the clip: train, dev, test, test1, …
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
 OWN = "folder-"  # start of the names of datasets that are a folder or a CSV of one's own, not a published corpus

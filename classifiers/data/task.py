@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedcache import Artifacts, DataError, EncoderInfo
 from embedcache.encoder import FRAMES, is_ragged
 from embedcache.encoders.contamination import known_training
+from embedcache.manifest import PARTITION
 from embedcache.provenance import TrainedOn, read_store_training_list, speakers_of
 
 from .labels import NATIVE, Labels
@@ -21,7 +22,7 @@ from .speakers import seen_in_training
 from .stored_vectors import encoder_name, find_store, read_vectors
 
 Strings = NDArray[np.str_]
-COLUMNS = ("speakers", "clip_ids", "keys", "texts", "sessions", "seen", "own_speakers")  # besides X and y
+COLUMNS = ("speakers", "clip_ids", "keys", "texts", "sessions", "partitions", "seen", "own_speakers")  # besides X and y
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Task:
     keys: Strings | None = None
     texts: Strings | None = None
     sessions: Strings | None = None  # recording sessions, such as the dialogues of two speakers
+    partitions: Strings | None = None  # published parts of the dataset: train, dev, test, …; "" for none
     dataset: str = ""
     encoder: str = ""
     encoder_info: EncoderInfo | None = None  # the encoder that computed X; None if unknown
@@ -153,6 +155,7 @@ class Task:
             keys=np.array([clip.key for clip in listed.clips]),
             texts=np.array([clip.extra.get("text", "") for clip in listed.clips]),
             sessions=np.array([clip.extra.get("session", "") for clip in listed.clips]),
+            partitions=np.array([clip.extra.get(PARTITION, "") for clip in listed.clips]),
             dataset=listed.name,
             skipped=listed.without_vector
             + tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),

@@ -48,9 +48,9 @@ from embedcache import DataError
 from embedcache.dataset import corpus_of
 from embedcache.text import count
 
+from ..protocols.leaks import trained_on_test_speakers
 from .leaderboard import Row, table_key
 from .metrics import Floats
-from .protocols import trained_on_test_speakers
 from .row_texts import vectors_name
 from .statistics import ALPHA, PERMUTATIONS, TOLERANCE
 

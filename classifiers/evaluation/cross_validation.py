@@ -29,8 +29,10 @@ from ..data.memmap import Indices
 from ..data.task import Task
 from ..heads import Head, fit_with_context
 from ..parallel import iter_in_processes
+from ..protocols.catalogue import make_folds
+from ..protocols.fold import Fold, fold_hash
+from ..protocols.leaks import leaks
 from .predictions import Predictions, assemble
-from .protocols import Fold, fold_hash, leaks, make_folds
 
 # Attributes of a fitted head that are saved in a run: learning curves, chosen parameters, weights of layers.
 LEARNED = ("history_", "chosen_", "layer_weights_")

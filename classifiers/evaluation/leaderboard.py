@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from ..data.csv_text import csv_text
+from ..protocols.leaks import trained_on_test_speakers
 from .intervals import Interval, intervals, uar_interval
 from .metrics import Floats, brier, ece, f1s, macro_f1, precisions, recalls, uar, war
 from .paired_tests import Paired, against_best
 from .predictions import Predictions
-from .protocols import trained_on_test_speakers
 from .row_texts import row_notes
 
 

@@ -16,8 +16,8 @@ from embedcache import __version__
 
 from ..data.labels import NATIVE
 from ..data.task import Strings, Task
+from ..protocols.fold import Fold
 from .metrics import confusion
-from .protocols import Fold
 
 
 @dataclass(frozen=True)

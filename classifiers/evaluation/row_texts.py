@@ -10,9 +10,9 @@ from embedcache.text import count
 
 from .. import heads
 from ..data.csv_text import number_text
+from ..protocols.fold import UNION
 from .metrics import uar
 from .predictions import Predictions
-from .protocols import UNION
 from .statistics import MIN_SPEAKERS
 
 SUFFIXES = ("-calibrated", "-tuned")  # suffixes that wrappers append to the name of a head

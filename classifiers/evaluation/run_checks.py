@@ -9,8 +9,9 @@ import numpy as np
 
 from embedcache.text import count, examples
 
+from ..protocols.catalogue import PROTOCOLS
+from ..protocols.leaks import LEAKS
 from .predictions import Predictions
-from .protocols import LEAKS, PROTOCOLS
 
 ROUNDING = 1e-3  # by which the probabilities of a row may miss the sum 1
 TIE = 1e-6  # by which the probability of the predicted label may be below the largest

@@ -24,10 +24,10 @@ from ..data.csv_text import number_text
 from ..evaluation.leaderboard import Row, Table, latest, tables
 from ..evaluation.metrics import ECE_BINS
 from ..evaluation.predictions import Predictions
-from ..evaluation.protocols import trained_on_test_speakers
 from ..evaluation.row_texts import vectors_name
 from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
+from ..protocols.leaks import trained_on_test_speakers
 from . import charts as charts
 from .charts import Score
 from .hardest_clips import (

@@ -20,9 +20,9 @@ from ..data.task import Task
 from ..evaluation.intervals import recall_estimate
 from ..evaluation.metrics import ece, macro_f1, uar, war
 from ..evaluation.predictions import Predictions
-from ..evaluation.protocols import PROTOCOLS
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
+from ..protocols.catalogue import PROTOCOLS
 
 # The meaning of each leak, by name.
 MEANING = {

@@ -21,9 +21,9 @@ from ..data.speakers import people_notes
 from ..data.task import Task
 from ..evaluation.cross_validation import compare
 from ..evaluation.predictions import Predictions
-from ..evaluation.protocols import make_folds
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
+from ..protocols.catalogue import make_folds
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies

@@ -19,7 +19,8 @@ from ..data.csv_text import csv_text
 from ..data.memmap import Indices
 from ..data.near_copies import MAX_CLIPS, MIN_CLIPS, find_near_copies
 from ..data.task import Task
-from ..evaluation.protocols import Fold, are_split
+from ..protocols.fold import Fold
+from ..protocols.sharing import are_split
 from .configurations import ComparisonConfig
 
 FILE = "near_copies.csv"

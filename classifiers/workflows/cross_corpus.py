@@ -27,8 +27,9 @@ from ..evaluation.cross_table import CrossRow
 from ..evaluation.cross_validation import run_folds
 from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
-from ..evaluation.protocols import Fold, make_folds
 from ..evaluation.run_folder import new_run_folder, write_run
+from ..protocols.catalogue import make_folds
+from ..protocols.fold import Fold
 from ..reporting.figures import save_cross_figure
 from .comparison import load_tasks
 from .configurations import ComparisonConfig, CrossConfig

@@ -31,8 +31,10 @@ from ..data.listed_clips import LabelledClips
 from ..data.task import Task
 from ..evaluation.metrics import confusion, uar
 from ..evaluation.predictions import Predictions, assemble
-from ..evaluation.protocols import Fold, fold_hash, leaks, make_folds
 from ..heads import inner_folds
+from ..protocols.catalogue import make_folds
+from ..protocols.fold import Fold, fold_hash
+from ..protocols.leaks import leaks
 from .comparison import log_people, save_run
 
 DEVELOPMENT = 10  # one in so many training speakers is a development speaker

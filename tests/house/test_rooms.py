@@ -30,6 +30,7 @@ ORDER = [
     *(
         "classifiers.parallel",
         "classifiers.data",
+        "classifiers.protocols",
         "classifiers.heads",
         "classifiers.evaluation",
         "classifiers.checks",

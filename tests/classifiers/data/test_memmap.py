@@ -20,8 +20,9 @@ from classifiers import Task, head, heads, make_folds
 from classifiers.checks import toy_task
 from classifiers.data import memmap, stored_vectors
 from classifiers.data.memmap import MappedRows, blocks, write_rows
-from classifiers.evaluation.protocols import fold_hash, leaks
 from classifiers.heads import lgbm
+from classifiers.protocols.fold import fold_hash
+from classifiers.protocols.leaks import leaks
 from embedcache import Artifacts, DataError, EmbeddingStore, StoreError
 
 STREAMING = ("mlp", "layer_weighted", "lgbm")

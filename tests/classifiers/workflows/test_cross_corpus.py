@@ -17,10 +17,10 @@ from helpers.trees import TREES
 from classifiers import Task, leaderboard, make_folds
 from classifiers.evaluation.cross_validation import fit_head
 from classifiers.evaluation.metrics import confusion, uar
-from classifiers.evaluation.protocols import fold_hash
 from classifiers.evaluation.run_folder import load_runs
 from classifiers.heads import get
 from classifiers.heads._spec import Head
+from classifiers.protocols.fold import fold_hash
 from classifiers.reporting.hardest_clips import clip_facts, vector_map
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig, CrossConfig

@@ -11,14 +11,10 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from classifiers import Fold, Task, make_folds
-from classifiers.evaluation.protocols import (
-    PROTOCOLS,
-    are_split,
-    check_folds,
-    fold_hash,
-    leaks,
-    trained_on_test_speakers,
-)
+from classifiers.protocols.catalogue import PROTOCOLS, check_folds
+from classifiers.protocols.fold import fold_hash
+from classifiers.protocols.leaks import leaks, trained_on_test_speakers
+from classifiers.protocols.sharing import are_split
 from embedcache import ProtocolError, UnknownName, datasets
 
 

@@ -1,0 +1,1 @@
+"""Protocols: how a task is split into training and test clips, and what the two share."""

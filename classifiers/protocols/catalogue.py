@@ -1,0 +1,117 @@
+"""All protocols by name, and the check that folds keep the promise of their protocol.
+
+A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
+breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
+guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Under every protocol, each label of the
+test clips must also occur in the training clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from embedcache import ProtocolError, UnknownName
+from embedcache.errors import complain
+from embedcache.text import count
+
+from ..data.task import Task
+from .by_clip import holdout_folds, random_folds
+from .by_speaker import loso_folds, sessions_folds, speakers_and_texts_folds, speakers_folds
+from .fold import Fold
+from .published import folds_of_dataset, published_folds
+from .sharing import shareable, shared_values
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A method of splitting a task into folds."""
+
+    about: str  # description in one line
+    disjoint_speakers: bool  # whether the protocol is speaker-independent
+    make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
+    one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
+    also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
+
+    @property
+    def promise(self) -> str:
+        """The kind of the protocol, in a word."""
+        return "speaker-independent" if self.disjoint_speakers else "speaker-dependent"
+
+
+def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
+    """Return the folds of a protocol, checked by `check_folds`.
+
+    `n_folds` is used by the protocols `speakers`, `speakers+text`, `sessions` and `random`, `seed` by these and
+    `holdout`. `speakers+text` makes a fold for each pair of a group of speakers and a group of sentences. Raises
+    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task.
+    """
+    if protocol not in PROTOCOLS:
+        raise UnknownName("protocol", protocol, PROTOCOLS)
+    if len(task.labels) < 2:
+        raise ProtocolError(
+            f"{task.dataset or 'the task'}: got {count(len(task.labels), 'label')} ({', '.join(task.labels)}); wanted "
+            "at least two. Use another --labels view, or record clips with other labels."
+        )
+    folds = PROTOCOLS[protocol].make(task, n_folds, seed)
+    check_folds(task, folds, protocol)
+    return folds
+
+
+def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
+    """Raise ProtocolError unless every fold is valid under the protocol.
+
+    A fold is valid if it has training and test clips, if every label of the test clips occurs in the training clips,
+    and, for a speaker-independent protocol, if training and test clips share no speaker. Two protocols keep sessions or
+    sentences apart in the same way.
+    """
+    complaints = []
+    apart = PROTOCOLS[protocol].also_disjoint
+    column = shareable(task)[apart] if apart else None
+    for fold in folds:
+        complaints += [
+            f"fold {fold.name}: no {part} clips"
+            for part, rows in (("training", fold.train), ("test", fold.test))
+            if not len(rows)
+        ]
+        shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
+        if PROTOCOLS[protocol].disjoint_speakers and shared:
+            complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
+        if column is not None and (both := shared_values(column, fold)):
+            complaints.append(f"fold {fold.name}: {apart}s {', '.join(sorted(both))} are in training and test")
+        for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
+            speakers = sorted(set(task.speakers[task.y == label]))
+            complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {', '.join(speakers)})")
+    if complaints:
+        other = "speakers" if apart else "random, which is speaker-dependent"
+        advice = f"Leave such labels out, record more speakers, or use --protocol {other}."
+        raise ProtocolError(*complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, speakers_folds),
+    "speakers+text": Protocol(
+        "folds by speaker and sentence: both are new to the head",
+        True,
+        speakers_and_texts_folds,
+        one_fold_per_speaker=False,
+        also_disjoint="text",
+    ),
+    "sessions": Protocol(
+        "stratified folds by session: every test session and speaker is new to the head",
+        True,
+        sessions_folds,
+        also_disjoint="session",
+    ),
+    "loso": Protocol("leave one speaker out: one fold per speaker", True, loso_folds),
+    "official": Protocol(
+        "the dataset's folds by speaker: published, or defined by ser if none are", True, folds_of_dataset
+    ),
+    "published": Protocol(
+        "published folds by clip, for datasets without published folds by speaker; speaker-dependent",
+        False,
+        published_folds,
+    ),
+    "random": Protocol("stratified folds by clip, as in most published scores; speaker-dependent", False, random_folds),
+    "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", False, holdout_folds),
+}

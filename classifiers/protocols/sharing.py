@@ -1,0 +1,44 @@
+"""What training and test clips share: speakers, recordings, sentences, sessions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.task import Strings, Task
+from .fold import Fold, Indices
+
+
+def shareable(task: Task) -> Mapping[str, Strings | None]:
+    """Return the columns (n,) whose values training and test clips may share, by the name of the leak."""
+    sessions = None if task.sessions is None else _of_several(task.sessions, task.speakers)
+    return {"speaker": task.speakers, "audio": task.keys, "text": task.texts, "session": sessions}
+
+
+def _of_several(sessions: Strings, speakers: Strings) -> Strings:
+    """Return sessions (n,), with "" for those of one speaker: whoever shares such a session shares its speaker."""
+    pairs = set(zip(sessions.tolist(), speakers.tolist(), strict=True))
+    n_speakers = Counter(session for session, _ in pairs)
+    return np.where([n_speakers[session] > 1 for session in sessions.tolist()], sessions, "")
+
+
+def crosses(column: Strings, folds: Sequence[Fold]) -> bool:
+    """Whether training and test clips of any fold share a value of a column (n,); "" is an unknown value."""
+    return any(shared_values(column, fold) for fold in folds)
+
+
+def shared_values(column: Strings, fold: Fold) -> set[str]:
+    """Return the values of a column (n,) that training and test clips share; "" is an unknown value."""
+    return (set(column[fold.train].tolist()) & set(column[fold.test].tolist())) - {""}
+
+
+def are_split(pairs: Indices, folds: Sequence[Fold]) -> NDArray[np.bool_]:
+    """Return for each pair of rows (m, 2) whether a fold has one in the training and the other in the test clips."""
+    split = np.zeros(len(pairs), bool)
+    for fold in folds:
+        train, test = np.isin(pairs, fold.train), np.isin(pairs, fold.test)
+        split |= (train & test[:, ::-1]).any(axis=1)
+    return split
