@@ -26,6 +26,7 @@ MIX, CHANNELS = (
     "mix",
     {"left": 0, "l": 0, "right": 1, "r": 1},
 )  # names of the mean of all channels, and of single channels
+START, END = "start", "end"  # extra columns of a segment: bounds of its span in seconds; no end is the recording's
 PARTITION = "partition"  # extra column with the published part of the clip: train, dev, test, test1, …
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
@@ -47,8 +48,23 @@ SYNONYMS = {
         "session": "sessionid",
         "language": "lang",
         "channel": "",
+        "start": "starttime starts startsec startseconds starttimes starttimeinseconds begin begintime begintimes onset"
+        " segmentstart segmentbegin uttstart tmin xmin t0",
+        "end": "endtime ends endsec endseconds endtimes endtimeinseconds stop stoptime segmentend uttend tmax xmax t1",
+        "partition": "split splitset subset phase",
     }.items()
 }
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a recording, in seconds from its begin."""
+
+    start: float
+    end: float | None = None  # None for the end of the recording
+
+    def __str__(self) -> str:
+        return f"from {self.start:g} s on" if self.end is None else f"{self.start:g} to {self.end:g} s"
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,18 @@ class Clip:
         """The number of the channel that is the clip, from 0; None for the mean of all channels."""
         number = self.extra.get(CHANNEL, "")
         return int(number) if number.isascii() and number.isdigit() else None
+
+    @property
+    def span(self) -> Span | None:
+        """The span of the recording that is the clip; None for the whole recording."""
+        if START not in self.extra:
+            return None
+        return Span(float(self.extra[START]), float(self.extra[END]) if END in self.extra else None)
+
+    @property
+    def place(self) -> str:
+        """The path of the recording, with the span if the clip is one, for messages."""
+        return f"{self.path}, {self.span}" if self.span else self.path
 
 
 @dataclass(frozen=True)
@@ -302,6 +330,21 @@ def _make_clip(row: dict[str, str], path: Path) -> Clip:
         raise DataError(
             f"{path}: clip {row['clip_id']}: seconds is '{row['seconds']}'; wanted a duration in seconds, 0 or more."
         )
+    _check_span(row, path)
     values = {column: row[column] for column in COLUMNS if column != "seconds"}
     values["key"] = values["key"].lower()  # hexadecimal digits are compared as text
     return Clip(**values, seconds=seconds, extra=extra)
+
+
+def _check_span(row: Mapping[str, str], path: Path) -> None:
+    """Raise DataError if the bounds of a segment are no numbers."""
+    for column in (START, END):
+        try:
+            is_time = math.isfinite(float(row.get(column) or 0))
+        except ValueError:
+            is_time = False
+        if not is_time or (row.get(END) and not row.get(START)):
+            raise DataError(
+                f"{path}: clip {row['clip_id']}: {column} is '{row.get(column, '')}'; wanted a time in seconds. Run "
+                "`ser extract` again."
+            )

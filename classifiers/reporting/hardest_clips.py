@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from embedcache import Artifacts, Manifest, SerError
-from embedcache.audio.decode import Recording
+from embedcache.audio.clip_recordings import by_file, forget_files, recording_of
 from embedcache.cache.store import store_folders
 from embedcache.errors import first_line
 from embedcache.manifest import Clip
@@ -87,8 +87,12 @@ def clip_audio(clips: Sequence[Clip]) -> dict[str, ClipAudio]:
     A clip that is listed twice is embedded in the page twice, so its size counts twice.
     """
     left, audio, times = MAX_AUDIO, {}, Counter(clip.key for clip in clips)
-    for key, clip in {clip.key: clip for clip in clips}.items():
-        recording = _load_audio(clip)
+    distinct = list({clip.key: clip for clip in clips}.values())
+    places = [place for places in by_file(distinct) for place in places]
+    loaded = {distinct[place].key: _load_audio(distinct[place]) for place in places}
+    forget_files()
+    for key in (clip.key for clip in distinct):
+        recording = loaded[key]
         if times[key] * len(recording.uri) > left:
             reason = f"Left out: the recordings of a page are limited to {MAX_AUDIO / 1e6:g} MB in total."
             recording = ClipAudio(reason=reason)
@@ -162,7 +166,7 @@ def _load_audio(clip: Clip) -> ClipAudio:
     if not clip.path:
         return ClipAudio(reason="There is no recording: the vectors were imported.")
     try:
-        recording = Recording.load(clip.path, clip.channel)
+        recording = recording_of(clip)
         if recording.key != clip.key:
             return ClipAudio(reason="The file was changed after its extraction: it is a different recording.")
         return ClipAudio(f"data:audio/flac;base64,{b64encode(recording.flac()).decode('ascii')}")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, ConfigError, EncoderInfo, ProtocolError
+from embedcache.audio.clip_recordings import by_file, forget_files
 from embedcache.cache.content_keys import listed_recording
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
@@ -164,10 +165,13 @@ def _fold_folder(folder: Path, fold: Fold) -> Path:
 def _test_fold(listed: LabelledClips, task: Task, fold: Fold, model: Finetuned) -> _FoldResult:
     begin = perf_counter()
     clips = [listed.source_clips[row] for row in fold.test]
-    parts = (clips[i : i + AT_ONCE] for i in range(0, len(clips), AT_ONCE))
-    own = np.concatenate([model.proba([listed_recording(clip) for clip in part]) for part in parts])
-    proba = np.zeros((len(own), len(task.labels)), np.float32)
-    proba[:, [task.labels.index(label) for label in model.card.labels]] = own
+    order = [place for places in by_file(clips) for place in places]
+    parts = (order[i : i + AT_ONCE] for i in range(0, len(order), AT_ONCE))
+    proba = np.zeros((len(clips), len(task.labels)), np.float32)
+    columns = [task.labels.index(label) for label in model.card.labels]
+    for part in parts:
+        proba[np.ix_(part, columns)] = model.proba(listed_recording(clips[place]) for place in part)
+    forget_files()
     return _FoldResult(proba, perf_counter() - begin, model.card)
 
 

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, SerError, UnknownName
-from ..manifest import CHANNEL, COPY_OF, Clip, Manifest
+from ..manifest import CHANNEL, COPY_OF, END, START, Clip, Manifest
 from ..text import install_hint
 from .decode import Waveform
 
@@ -153,7 +153,7 @@ def _make_copy(clip: Clip, description: str, number: int) -> Clip:
         speaker=clip.speaker,
         gender=clip.gender,
         extra={COPY_OF: clip.key, TRANSFORM: description}
-        | {name: value for name, value in clip.extra.items() if name == CHANNEL},
+        | {name: value for name, value in clip.extra.items() if name in (CHANNEL, START, END)},
         key=key,
         seconds=clip.seconds / _values(description, key).get("stretch", 1.0),
     )

@@ -14,9 +14,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from numpy.typing import NDArray
 
 from ..errors import AudioError, SerError
 from ..files.untrusted import check_file
+from ..manifest import Span
 from ..text import count
-from . import channels, ffmpeg, formats
+from . import channels, ffmpeg, formats, spans
 
 Waveform = NDArray[np.float32]  # (samples,)
 
@@ -40,6 +42,7 @@ VIDEOS = frozenset(  # videos, or their sound alone
 )
 WANTED = "WAV, FLAC, OGG or MP3, or other audio"
 CHECK_FILE = "Check its permissions and the disk, or remove the file."
+CUT = "Cut it into utterances, or list their bounds in a table with the columns start and end."
 COPY_AGAIN = "Copy or download it again, or remove it."
 QUALITY = "VHQ"  # soxr's name of the resampling quality
 # Size limits. A file whose header declares more is refused before memory is allocated for its samples.
@@ -88,29 +91,47 @@ class Mixdown:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """The samples of a whole file, from which its spans are cut."""
+
+    digest: Any  # hashlib's SHA-256 of the bytes and of the decoder
+    sound: NDArray[np.float32]  # (samples, channels)
+    rate: int  # sample rate in Hz
+    has_equal_channels: bool
+
+    def part(self, path: str | Path, channel: int | None, span: Span) -> Recording:
+        """Return the recording of a span, or of a channel of it; `path` is used in messages."""
+        return Recording(Path(path), b"", channel, span, self)
+
+
+@dataclass(frozen=True)
 class Recording:
-    """The bytes of an audio file, and which of its channels are meant."""
+    """The bytes of an audio file, and which of its channels, or which span of it, are meant."""
 
     path: Path  # path of the file, for messages
-    data: bytes  # content of the file
+    data: bytes  # content of the file; b"" for a span
     channel: int | None = None  # number of the channel, from 0; None for the mean of all channels
+    span: Span | None = None  # the part of the file; None for all of it
+    decoded: Decoded | None = None  # the samples of the file, if a span of them is meant
+    longest: float = MAX_SECONDS  # longest duration of the file in seconds
 
     @classmethod
-    def load(cls, path: str | Path, channel: int | None = None) -> Recording:
-        """Read a file.
+    def load(cls, path: str | Path, channel: int | None = None, is_long: bool = False) -> Recording:
+        """Read a file, which may last longer than MAX_SECONDS if `is_long`.
 
         Raises AudioError if the file cannot be read, is empty, is larger than MAX_BYTES or is a git-LFS pointer.
         """
+        longest = math.inf if is_long else MAX_SECONDS
         path = Path(path)
         advice = "Copy it again, cut it into utterances, or remove it."
         size = check_file(path, MAX_BYTES, AudioError, advice)
         try:
             if size > LARGE_FILE:
-                _check_header_only(path)
+                _check_header_only(path, longest)
             data = path.read_bytes()
         except (OSError, MemoryError) as error:
             raise AudioError(f"{path}: cannot be read: {_reason(error)}. {CHECK_FILE}") from error
-        return cls.of(data, path, channel)
+        return replace(cls.of(data, path, channel), longest=longest)
 
     @classmethod
     def of(cls, data: bytes, name: str | Path, channel: int | None = None) -> Recording:
@@ -130,20 +151,46 @@ class Recording:
 
         FFmpeg's versions decode differently, so the key of what FFmpeg decodes is the SHA-256 of the bytes and of the
         decoder's name and version: no vector of another decoder is ever taken for one of this decoder. The number of a
-        channel is part of the key, too, unless all channels are equal: then each of them is the whole recording.
+        channel is part of the key, too, unless all channels are equal: then each of them is the whole recording. So are
+        the bounds of a span, in samples, unless the span is the whole recording.
         """
+        digest = self._digest()
+        if self.channel is not None and not self._has_equal_channels():
+            digest.update(f"channel {self.channel}".encode())
+        if self.span and self.decoded and (bounds := self._bounds()) != (0, len(self.decoded.sound)):
+            digest.update(f"samples {bounds[0]} to {bounds[1]}".encode())
+        return str(digest.hexdigest())
+
+    def decode_whole(self) -> Decoded:
+        """Return the samples of the whole file, from which spans are cut. Raises AudioError as `sound` does."""
+        with _convert_errors(self.path, self.data):
+            sound, rate = self._decode_all()
+            return Decoded(self._digest(), sound, rate, _are_equal(sound))
+
+    def _digest(self) -> Any:
+        if self.decoded:
+            return self.decoded.digest.copy()
         digest = hashlib.sha256(self.data)
         with _convert_errors(self.path, self.data):
             if not formats.is_exact(self.data):
                 digest.update(ffmpeg.decoder().encode())
-        if self.channel is not None and not self._has_equal_channels():
-            digest.update(f"channel {self.channel}".encode())
-        return digest.hexdigest()
+        return digest
 
     def _has_equal_channels(self) -> bool:
+        if self.decoded:
+            return self.decoded.has_equal_channels
         with _convert_errors(self.path, self.data):
-            sound, _ = self._decode_all()
-            return bool((sound == sound[:, :1]).all())
+            return _are_equal(self._decode_all()[0])
+
+    def _bounds(self) -> tuple[int, int]:
+        """Return the first sample of the span, and the one after its last. Raises AudioError if it lies outside."""
+        decoded, span = self.decoded, self.span
+        if decoded is None or span is None:
+            raise ValueError("only a span has bounds")
+        bounds, fault = spans.bounds(span, len(decoded.sound), decoded.rate)
+        if fault:
+            raise AudioError(f"{self.path}, {span}: {fault}")
+        return bounds
 
     @property
     def suffix(self) -> str:
@@ -176,7 +223,7 @@ class Recording:
             if not formats.is_exact(self.data) or formats.is_flac_without_length(self.data):
                 return self.seconds()
             with soundfile.SoundFile(io.BytesIO(self.data)) as file:
-                _check_limits(self.path, file)
+                _check_limits(self.path, file, self.longest)
                 return float(file.frames / file.samplerate)
 
     def waveform(self, rate: int) -> Waveform:
@@ -210,9 +257,13 @@ class Recording:
     def _decode(self) -> tuple[NDArray[np.float32], int]:
         """Return (samples, channels) of the chosen channels at the file's own sample rate, and that rate in Hz."""
         sound, rate = self._decode_all()
-        return self._take_channel(sound), rate
+        begin, end = self._bounds() if self.span else (0, len(sound))
+        return self._take_channel(sound[begin:end]), rate
 
     def _decode_all(self) -> tuple[NDArray[np.float32], int]:
+        """Return (samples, channels) of the whole file, and its sample rate in Hz."""
+        if self.decoded:
+            return self.decoded.sound, self.decoded.rate
         if formats.holds_several(self.data):
             raise AudioError(f"{self.path}: holds several recordings, one after the other. Split them into files.")
         if formats.is_cut(self.data):
@@ -235,7 +286,7 @@ class Recording:
 
     def _decode_with_ffmpeg(self) -> tuple[NDArray[np.float32], int]:
         _refuse_other_kinds(self.path, self.data)
-        sound, rate = ffmpeg.decode(self.path, self.data, MAX_SAMPLES, MAX_SECONDS)
+        sound, rate = ffmpeg.decode(self.path, self.data, MAX_SAMPLES, self.longest)
         _check_rate(self.path, rate)
         return sound, rate
 
@@ -256,7 +307,7 @@ class Recording:
                 raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
             if file.format not in formats.EXACT:
                 raise AudioError(f"{self.path}: is {file.format}; wanted {WANTED}. Convert it.")
-            _check_limits(self.path, file)
+            _check_limits(self.path, file, self.longest)
             sound = file.read(dtype="float32", always_2d=True)
             declared, rate = file.frames, file.samplerate
         if len(sound) < declared:
@@ -284,7 +335,7 @@ def pipeline() -> str:
     return f"soundfile, channel mean, soxr {soxr.__version__} {QUALITY}"
 
 
-def _check_header_only(path: Path) -> None:
+def _check_header_only(path: Path, longest: float) -> None:
     """Raise AudioError if the header of a file declares more than the size limits allow. Reads only the header."""
     import soundfile
 
@@ -293,16 +344,14 @@ def _check_header_only(path: Path) -> None:
     if not formats.is_exact(head) or formats.is_flac_without_length(head):
         return
     with _convert_errors(path), soundfile.SoundFile(path) as sound:
-        _check_limits(path, sound)
+        _check_limits(path, sound, longest)
 
 
-def _check_limits(path: Path, file: Any) -> None:
+def _check_limits(path: Path, file: Any, longest: float) -> None:
     """Raise AudioError if an opened file's header exceeds the limits for duration, samples or sample rate."""
     frames, width, rate = file.frames, file.channels, file.samplerate
-    if frames / rate > MAX_SECONDS:
-        raise AudioError(
-            f"{path}: lasts {frames / rate:.0f} s; wanted at most {MAX_SECONDS:.0f} s. Cut it into utterances."
-        )
+    if frames / rate > longest:
+        raise AudioError(f"{path}: lasts {frames / rate:.0f} s; wanted at most {longest:.0f} s. {CUT}")
     if frames * width > MAX_SAMPLES:
         raise AudioError(
             f"{path}: has {width} channels of {frames:,} samples; wanted at most {MAX_SAMPLES:,} samples in all "
@@ -346,6 +395,11 @@ def middle(wave: Waveform, length: int) -> Waveform:
     """Return the middle `length` samples of a waveform, or the whole waveform if it is shorter."""
     begin = max(0, (len(wave) - length) // 2)
     return wave[begin : begin + length]
+
+
+def _are_equal(sound: NDArray[np.float32]) -> bool:
+    """Whether all channels of a recording (samples, channels) are equal."""
+    return sound.shape[1] == 1 or bool((sound == sound[:, :1]).all())
 
 
 def find_sample_fault(sound: NDArray[np.float32]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.channels import find_channel_doubt, level, mean
-from ..audio.decode import Recording
+from ..audio.clip_recordings import forget_files, map_by_file, recording_of
 from ..errors import AudioError
 from ..manifest import CHANNEL, Clip
 from ..progress import Progress, silent
@@ -48,7 +48,7 @@ def measure(clip: Clip) -> Measurement:
     """Read and decode the file of a clip once. An unusable file raises nothing: `fault` says what is wrong with it."""
     key = ""
     try:
-        recording = Recording.load(clip.path, clip.channel)
+        recording = recording_of(clip)
         key = recording.key
         sound, rate = recording.sound()
     except AudioError as error:
@@ -70,16 +70,17 @@ def measure(clip: Clip) -> Measurement:
 
 
 def measure_all(clips: Sequence[Clip], progress: Progress = silent) -> tuple[Measurement, ...]:
-    """Measure every clip, in threads. Each thread holds the sound of one file at a time."""
+    """Measure every clip, in threads. Each thread holds the sound of one file at a time, and decodes it once."""
     with (
         progress("reading", total=len(clips), unit="clips") as advance,
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
     ):
-        measurements = []
-        for measurement in pool.map(measure, clips):
-            measurements.append(measurement)
+        measurements: dict[int, Measurement] = {}
+        for place, measurement in map_by_file(measure, clips, pool):
+            measurements[place] = measurement
             advance(1)
-    return tuple(measurements)
+    forget_files()
+    return tuple(measurements[place] for place in range(len(clips)))
 
 
 def longest_clipped_run(sound: NDArray[np.float32]) -> int:

@@ -11,20 +11,22 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..artifacts import Artifacts
 from ..audio.channels import CHOOSE, find_channel_doubt
+from ..audio.clip_recordings import forget_files, load_part, map_by_file, recording_of
 from ..audio.decode import Recording
+from ..audio.spans import overlaps
 from ..dataset import registry
 from ..errors import AudioError, DataError, complain
 from ..files.atomic import atomic_write
 from ..files.stamps import is_settled, stamp
 from ..files.untrusted import read_json, why_unreadable
-from ..manifest import CHANNEL, SKIPPED, Clip, Manifest
+from ..manifest import CHANNEL, SKIPPED, Clip, Manifest, Span
 from ..progress import Progress, silent
 from ..text import count, examples, one_line
 
@@ -55,19 +57,19 @@ class KeyMemo:
         self.path = path
         self._entries: dict[str, list[object]] = self._read() if path else {}
 
-    def look_up(self, path: str, channel: int | None = None) -> FileFacts:
-        """Return the facts of a file, or of one of its channels; a file is read only if it has changed or is new."""
+    def look_up(self, path: str, channel: int | None = None, span: Span | None = None) -> FileFacts:
+        """Return the facts of a file, of a channel or of a span; a file is read only if it has changed or is new."""
         try:
             current = stamp(path)
         except OSError as error:
             reason = why_unreadable(path, error)
             fault = f"{one_line(path)}: cannot be read: {reason}. Check the path and its permissions."
             return FileFacts("", 0.0, fault)
-        entry = path if channel is None else f"{path}#{channel}"
+        entry = _entry_name(path, channel, span)
         match self._entries.get(entry):
             case [*stored, str(key), float(seconds), str(doubt)] if tuple(stored) == current:
                 return FileFacts(key, seconds, doubt=doubt)
-        facts = _read_facts(path, channel)
+        facts = _read_facts(path, channel, span)
         if not facts.fault and is_settled(current):
             self._entries[entry] = [*current, facts.key, facts.seconds, facts.doubt]
         return facts
@@ -97,14 +99,18 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
         progress("reading", total=len(manifest), unit="clips") as advance,
         ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool,
     ):
-        clips, doubts = [], defaultdict(list)
-        files = pool.map(memo.look_up, [c.path for c in manifest.clips], [c.channel for c in manifest.clips])
-        for clip, facts in zip(manifest.clips, files, strict=True):
-            clips.append(_with_facts(clip, facts))
-            if facts.doubt and CHANNEL not in clip.extra:
-                doubts[facts.doubt].append(clip.clip_id)
+        found: dict[int, FileFacts] = {}
+        for place, facts in map_by_file(lambda c: memo.look_up(c.path, c.channel, c.span), manifest.clips, pool):
+            found[place] = facts
             advance(1)
+    forget_files()
     memo.save()
+    clips, doubts = [], defaultdict(list)
+    for place, clip in enumerate(manifest.clips):
+        clips.append(_with_facts(clip, found[place]))
+        if found[place].doubt and CHANNEL not in clip.extra:
+            doubts[found[place].doubt].append(clip.clip_id)
+    clips = _without_overlaps(clips)
     notes = [f"{doubt}, in {count(len(ids), 'clip')}: {examples(ids)}. {MIXED}" for doubt, ids in doubts.items()]
     keyed = replace(manifest, clips=tuple(_without_duplicates(clips)))
     return replace(keyed, notes=(*manifest.notes, *notes, *_contradictions(keyed)))
@@ -155,15 +161,20 @@ def listed_recording(clip: Clip) -> Recording:
     """
     if not clip.path:
         raise AudioError(f"{clip.clip_id}: has no recording, since its vectors were imported. Use recordings instead.")
-    recording = Recording.load(clip.path, clip.channel)
+    recording = recording_of(clip)
     if recording.key != clip.key:
         raise AudioError(f"{clip.path}: differs from the file that the manifest lists. Run again with --root.")
     return recording
 
 
-def _read_facts(path: str, channel: int | None) -> FileFacts:
+def _entry_name(path: str, channel: int | None, span: Span | None) -> str:
+    part = "" if channel is None else f"#{channel}"
+    return f"{path}{part}@{span.start!r}-{span.end!r}" if span else f"{path}{part}"
+
+
+def _read_facts(path: str, channel: int | None, span: Span | None) -> FileFacts:
     try:
-        recording = Recording.load(path, channel)
+        recording = load_part(path, channel, span)
         sound, rate = recording.sound()
         return FileFacts(recording.key, len(sound) / rate, doubt=find_channel_doubt(sound, rate))
     except AudioError as error:
@@ -173,6 +184,19 @@ def _read_facts(path: str, channel: int | None) -> FileFacts:
 def _with_facts(clip: Clip, facts: FileFacts) -> Clip:
     extra = {**clip.extra, SKIPPED: facts.fault} if facts.fault else clip.extra
     return replace(clip, key=facts.key, seconds=facts.seconds, extra=extra)
+
+
+def _without_overlaps(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips with the reason at those that overlap with a clip of another label."""
+    reasons: dict[int, str] = {}
+    for first, second, seconds in overlaps([clip for clip in clips if SKIPPED not in clip.extra]):
+        for clip, other in ((first, second), (second, first)):
+            reasons.setdefault(
+                id(clip),
+                f"{one_line(clip.place)}: {clip.label}, overlaps by {seconds:.2f} s with {other.clip_id}, which is "
+                f"{other.label}. Correct the bounds, or remove one of the two.",
+            )
+    return [replace(c, extra={**c.extra, SKIPPED: reasons[id(c)]}) if id(c) in reasons else c for c in clips]
 
 
 def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:
@@ -202,4 +226,4 @@ def _contradictions(manifest: Manifest) -> list[str]:
 def _described(clip: Clip, other: Clip) -> str:
     """Return the path and label of a clip, with its speaker if another clip of the same id has another speaker."""
     speaker = f", speaker {clip.speaker}" if clip.speaker != other.speaker else ""
-    return f"{clip.path} ({clip.label}{speaker})"
+    return f"{clip.place} ({clip.label}{speaker})"

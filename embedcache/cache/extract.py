@@ -25,7 +25,8 @@ from typing import TypeVar
 import numpy as np
 
 from ..audio.augment import transformed
-from ..audio.decode import Recording, Waveform
+from ..audio.clip_recordings import forget_files, recording_of
+from ..audio.decode import Waveform
 from ..encoder import VIEWS, Batch, Encoder, EncoderInfo, count_samples, describe_length, join, resolve_views
 from ..encoders import folder_of
 from ..errors import AudioError, EncoderError, SerError, StoreError, complain
@@ -126,7 +127,7 @@ def _mark_unusable(manifest: Manifest, encoder: Encoder, skip_bad: bool) -> Mani
     limits = encoder.info.name, encoder.info.sample_rate, encoder.shortest, encoder.longest
     clips = []
     for clip in manifest.clips:
-        fault = clip.extra.get(SKIPPED) or too_short_or_long(one_line(clip.path), clip.seconds, *limits)
+        fault = clip.extra.get(SKIPPED) or too_short_or_long(one_line(clip.place), clip.seconds, *limits)
         clips.append(replace(clip, extra={**clip.extra, SKIPPED: fault}) if fault else clip)
     checked = Manifest(manifest.dataset, tuple(clips))
     faults = [clip.extra[SKIPPED] for clip in checked.skipped if not clip.extra[SKIPPED].startswith(KNOWN_FAULT)]
@@ -246,6 +247,7 @@ def encode_packs(
     finally:
         for pool in (encoders, decoders):
             pool.shutdown(cancel_futures=True)
+        forget_files()
 
 
 def _decode_packs(
@@ -259,11 +261,12 @@ def _decode_packs(
 def packs(clips: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
     """Yield packs of clips of up to `seconds` together, the longest clips first; a longer clip is a pack of its own.
 
-    For example, clips of 1, 9, 2 and 3 seconds make packs of 9, 3 and 2 + 1 seconds if `seconds` is 4.
+    For example, clips of 1, 9, 2 and 3 seconds make packs of 9, 3 and 2 + 1 seconds if `seconds` is 4. Spans of one
+    file follow each other, so that the file is decoded once.
     """
     pack: list[Clip] = []
     total = 0.0
-    for clip in sorted(clips, key=lambda clip: -clip.seconds):
+    for clip in sorted(clips, key=lambda clip: (clip.path if clip.span else "", -clip.seconds)):
         if pack and total + clip.seconds > seconds:
             yield pack
             pack, total = [], 0.0
@@ -289,7 +292,7 @@ def _waveform(clip: Clip, rate: int) -> Waveform:
     Raises AudioError with the clip's key if the file cannot be decoded, or no longer has this key.
     """
     try:
-        recording = Recording.load(clip.path, clip.channel)
+        recording = recording_of(clip)
         if recording.key != clip.extra.get(COPY_OF, clip.key):
             raise AudioError(f"{clip.path}: changed during the extraction. Run again when the file is complete.")
         wave = recording.waveform(rate)
@@ -301,7 +304,7 @@ def _waveform(clip: Clip, rate: int) -> Waveform:
 
 def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Future[Waveform]], views: Sequence[str]) -> Batch:
     batch = encoder.encode([wave.result() for wave in waves], views)
-    refuse_nan([clip.path for clip in clips], batch)
+    refuse_nan([clip.place for clip in clips], batch)
     return batch
 
 

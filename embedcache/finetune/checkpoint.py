@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,14 +119,14 @@ class Finetuned:
 
         return receptive_field(self.network.base.config) / self.rate
 
-    def proba(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
+    def proba(self, recordings: Iterable[Recording]) -> NDArray[np.float32]:
         """Return the probabilities of recordings, (n, C), with columns in the order of `card.labels`.
 
         Raises AudioError for a recording that cannot be decoded or is too short.
         """
-        waves = [recording.waveform(self.rate) for recording in recordings]
-        shortest = round(self.shortest * self.rate)
-        for recording, wave in zip(recordings, waves, strict=True):
+        waves, shortest = [], round(self.shortest * self.rate)
+        for recording in recordings:
+            waves.append(wave := recording.waveform(self.rate))
             if len(wave) < shortest:
                 raise AudioError(
                     f"{recording.path}: has {describe_length(len(wave), self.rate)}; one frame needs {shortest}. Leave "

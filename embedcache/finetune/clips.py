@@ -7,6 +7,7 @@ samples as one that was never stopped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..audio.augment import Augmentation, copy_of, transformed
+from ..audio.clip_recordings import by_file, forget_files
 from ..audio.decode import Waveform, middle
 from ..cache.content_keys import listed_recording
 from ..manifest import Clip
@@ -38,13 +40,14 @@ class ClipDataset(torch.utils.data.Dataset[Item]):
         self.recipe = Augmentation(settings.augment, seed=settings.seed) if settings.augment and training else None
         self.classes = [labels.index(clip.label) for clip in clips]
         self.epoch = 0
+        self.spans = _waves_of_spans(clips, self.rate)
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, number: int) -> Item:
         clip = self.clips[number]
-        wave = listed_recording(clip).waveform(self.rate)
+        wave = self.spans[clip.key] if clip.span else listed_recording(clip).waveform(self.rate)
         if self.recipe:
             wave = transformed(wave, self.rate, copy_of(clip, self.recipe, self.epoch + 1))
         start = None
@@ -53,6 +56,25 @@ class ClipDataset(torch.utils.data.Dataset[Item]):
             start = int(rng.integers(len(wave) - self.longest + 1))
         wave = crop(wave, self.longest, start)
         return {"input_values": normalise(self.features, wave), "labels": self.classes[number]}
+
+
+def _waves_of_spans(clips: Sequence[Clip], rate: int) -> dict[str, Waveform]:
+    """Return the waveforms of clips that are spans, by key, as views of a file without a name.
+
+    Training reads clips in random order. Without the file, each of them would cost the decoding of its recording.
+    """
+    spans = [clip for clip in clips if clip.span]
+    ends = [0]
+    with TemporaryFile() as file:
+        for place in (place for places in by_file(spans) for place in places):
+            wave = listed_recording(spans[place]).waveform(rate)
+            file.write(wave.tobytes())
+            ends.append(ends[-1] + len(wave))
+        forget_files()
+        file.flush()
+        samples = np.memmap(file, np.float32, "r") if spans else np.zeros(0, np.float32)
+    keys = [spans[place].key for places in by_file(spans) for place in places]
+    return {key: samples[begin:end] for key, begin, end in zip(keys, ends, ends[1:], strict=False)}
 
 
 def crop(wave: Waveform, longest: int, start: int | None = None) -> Waveform:

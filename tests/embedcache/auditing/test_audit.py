@@ -17,7 +17,7 @@ from helpers.places import RAVDESS, Ser, needs_ravdess
 from helpers.sounds import noise, ravdess_tree, write
 from rich.console import Console
 
-from embedcache import Audit, DataError, Dataset, Recording, audit, datasets, progress
+from embedcache import Audit, Clip, DataError, Dataset, Recording, audit, datasets, progress
 from embedcache.auditing import measure as listening
 from embedcache.auditing.measure import longest_clipped_run
 from embedcache.auditing.terminal_table import show_audit
@@ -166,9 +166,9 @@ def test_takes_read_as_speakers_are_a_fault_unless_they_are_meant(tmp_path: Path
 def test_the_speakers_of_a_file_that_has_two_are_named(tmp_path: Path) -> None:
     root = collection(tmp_path / "mine", ["a.wav", "b.wav"])
     shutil.copy(root / "a.wav", root / "c.wav")
-    rows = "a.wav,sad,ann,x\nc.wav,sad,bob,x\nb.wav,glad,ann,y\n"
-    (root / "list.csv").write_text(f"path,label,speaker,clip_id\n{rows}")
-    finding = only(audit(datasets.get("folder"), root / "list.csv"))
+    rows = [("a.wav", "sad", "ann", "x"), ("c.wav", "sad", "bob", "x"), ("b.wav", "glad", "ann", "y")]
+    clips = [Clip("mine", name, str(root / path), label, speaker) for path, label, speaker, name in rows]
+    finding = only(audit(replace(datasets.get("folder"), scan=lambda _: clips), root))
     assert finding.kind == "clashing ids"
     assert finding.lines == ("x: a.wav (sad, speaker ann) and c.wav (sad, speaker bob)",)
 

@@ -1,0 +1,130 @@
+"""Tables whose rows are spans of recordings, or belong to partitions."""
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers.sounds import noise, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedcache import DataError, Manifest, datasets
+from embedcache.datasets._spans import common_partition, seconds, span_of
+from embedcache.manifest import Span
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("calls/a.wav", "calls/b.wav"):
+        write(tmp_path / name, noise(2))
+    return tmp_path
+
+
+def scan(folder: Path, text: str) -> Manifest:
+    (folder / "my.csv").write_text(text)
+    return datasets.get("folder").manifest(folder / "my.csv")
+
+
+TIMES = {
+    "1.5": 1.5,
+    "1,5": 1.5,
+    ".5": 0.5,
+    "2": 2.0,
+    "1e1": 10.0,
+    "3 s": 3.0,
+    "4.25sec": 4.25,
+    "01:02.5": 62.5,
+    "1:00:00,250": 3600.25,
+    "0 days 00:00:01.500000": 1.5,
+    "1 days 00:00:00": 86400.0,
+    "-1": -1.0,
+    "abrupt": None,
+    "1:2:3:4": None,
+    "1.2.3": None,
+    "12 ms": None,
+    "inf": None,
+}
+
+
+@pytest.mark.parametrize("cell", TIMES)
+def test_times_are_read_as_numbers_and_clocks(cell: str) -> None:
+    assert seconds(cell) == TIMES[cell]
+
+
+@given(st.floats(0, 1e5), st.floats(0, 1e5))
+def test_bounds_are_kept_to_the_sample(start: float, end: float) -> None:
+    columns, fault = span_of({"start": repr(start), "end": repr(end)})
+    assert not fault
+    for written, stored in ((start, columns["start"]), (end, columns["end"])):
+        assert abs(float(stored) - written) < 1e-9 + 1e-12 * written  # a sample at 768 kHz lasts 1.3e-6 s
+
+
+HEADERS = [
+    "start,end",
+    "Start_Time,End_Time",
+    "onset,stop",
+    "Begin Time (s),End Time (s)",
+    "tmin,tmax",
+    "start,duration",
+]
+
+
+@pytest.mark.parametrize("columns", HEADERS)
+def test_bounds_stand_under_the_names_that_people_use(folder: Path, columns: str) -> None:
+    length = "0.5" if "duration" in columns else "1.0"
+    (clip,) = scan(folder, f"path,label,speaker,{columns}\ncalls/a.wav,sad,ann,0.50,{length}\n").clips
+    assert (clip.span, clip.clip_id) == (Span(0.5, 1.0), "calls/a.wav@0.5-1")
+
+
+def test_a_row_without_bounds_is_a_whole_recording_and_one_without_an_end_the_rest(folder: Path) -> None:
+    rows = "calls/a.wav,sad,ann,,\ncalls/b.wav,sad,ann,1.5,\n"
+    whole, rest = scan(folder, f"path,label,speaker,start,end\n{rows}").clips
+    assert (whole.span, whole.clip_id, "session" in whole.extra) == (None, "calls/a.wav", False)
+    assert (rest.span, rest.clip_id) == (Span(1.5), "calls/b.wav@1.5-")
+
+
+def test_a_recording_with_spans_is_a_session_unless_the_table_says_otherwise(folder: Path) -> None:
+    row = "calls/a.wav,sad,ann,0,1"
+    (clip,) = scan(folder, f"path,label,speaker,start,end\n{row}\n").clips
+    assert clip.extra["session"] == "calls/a.wav"
+    (clip,) = scan(folder, f"path,label,speaker,start,end,session\n{row},monday\n").clips
+    assert clip.extra["session"] == "monday"
+
+
+FAULTS = {
+    "calls/a.wav,sad,ann,soon,2,": "row 2: start is 'soon'; wanted seconds",
+    "calls/a.wav,sad,ann,0,later,": "row 2: end is 'later'; wanted seconds",
+    "calls/a.wav,sad,ann,,1,": "row 2: an end without a start",
+    "calls/a.wav,sad,ann,0,1,\ncalls/a.wav,sad,bob,0.0,1.00,": "row 3: has the file and the span of row 2",
+    "calls/a.wav,sad,ann,0,1,x\ncalls/b.wav,sad,bob,0,1,x": "row 3: has the clip_id of row 2, x",
+}
+
+
+@pytest.mark.parametrize("rows", FAULTS)
+def test_faulty_spans_are_told_by_their_rows(folder: Path, rows: str) -> None:
+    with pytest.raises(DataError, match=re.escape(FAULTS[rows])):
+        scan(folder, f"path,label,speaker,start,end,clip_id\n{rows}\n")
+
+
+def test_a_manifest_with_spans_is_read_as_written(folder: Path) -> None:
+    manifest = scan(folder, "path,label,speaker,start,end\ncalls/a.wav,sad,ann,0.25,1\ncalls/a.wav,sad,ann,1.5,\n")
+    manifest.to_csv(folder / "manifest.csv")
+    assert Manifest.from_csv(folder / "manifest.csv").clips == manifest.clips
+    (folder / "manifest.csv").write_text((folder / "manifest.csv").read_text().replace("wav,0.25", "wav,quarter"))
+    with pytest.raises(DataError, match="calls/a.wav@0.25-1: start is 'quarter'; wanted a time in seconds"):
+        Manifest.from_csv(folder / "manifest.csv")
+
+
+NAMES = {"Train": "train", "TRAINING": "train", "Development": "dev", "valid": "dev", "eval": "test"}
+NAMES |= {"Test1": "test1", "Test 2": "test2", "test-3": "test3", "holdout": "holdout"}
+
+
+@pytest.mark.parametrize("cell", NAMES)
+def test_partitions_have_one_spelling(cell: str) -> None:
+    assert common_partition(cell) == NAMES[cell]
+
+
+@pytest.mark.parametrize("column", ["partition", "split", "Split_Set", "subset"])
+def test_a_column_of_partitions_fills_the_manifest(folder: Path, column: str) -> None:
+    manifest = scan(folder, f"path,label,speaker,{column}\ncalls/a.wav,sad,ann,Train\ncalls/b.wav,sad,bob,\n")
+    assert [clip.extra.get("partition") for clip in manifest.clips] == ["train", None]
