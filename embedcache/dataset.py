@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .audio.decode import SUFFIXES, VIDEOS
 from .errors import DataError, complain
-from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest
+from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest, is_unknown
 from .registry import Registry
 
 # Folders that macOS, Windows, Linux and Synology make: copies, deleted files, indexes. They contain no clips.
@@ -82,8 +82,11 @@ class Dataset:
     acted: bool = False  # whether the emotions are known to be played by actors, scripted or improvised
     language: str = ""  # language of all clips; "" if it differs between clips or is unknown
     names: re.Pattern[str] | None = None  # searched in `<folder>/<name without suffix>`; matches the dataset's files
+    videos: bool = False  # whether clips may be videos, of which the sound counts
     official_folds: Folds = ()  # folds by speaker
     official_source: str = ""  # where the official folds come from
+    official_partitions: bool = False  # whether the official split is the published partition of the clips
+    emo_superb_folds: Folds = ()  # folds by speaker of the benchmark EMO-SUPERB
     published_folds: Callable[[], Folds] | None = None  # folds by clip id, if the published folds divide speakers
     known_faults: tuple[KnownFault, ...] = ()
     checksums: Callable[[], Mapping[str, str]] | None = None  # returns clip id -> SHA-256 of the published file
@@ -161,7 +164,7 @@ def comparison_options(manifest: Manifest) -> str:
     The default protocol needs FOLDS speakers and a label with as many clips, and every label from two speakers. Returns
     the protocol for known speakers, as the last resort, if there is only one speaker, or a label of one speaker.
     """
-    clips = manifest.usable
+    clips = [clip for clip in manifest.usable if not is_unknown(clip.speaker)]
     speakers = {clip.speaker for clip in clips}
     by_label = [[clip.speaker for clip in clips if clip.label == label] for label in {clip.label for clip in clips}]
     if min((len(set(found)) for found in by_label), default=0) < 2:
@@ -276,17 +279,21 @@ def _short_name(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
+def _short_names(root: Path, videos: bool) -> Iterator[str]:
+    return map(_short_name, audio_files(root, videos))
+
+
 def recognise_dataset(root: Path, exclude: re.Pattern[str] | None = None) -> Dataset | None:
     """Return the dataset whose file names match more than half of the first SAMPLE audio files below `root`.
 
     Datasets whose pattern is `exclude` are not considered. Returns None if no dataset matches.
     """
-    short_names = [_short_name(path) for path in islice(audio_files(root), SAMPLE)]
+    first = {videos: [*islice(_short_names(root, videos), SAMPLE)] for videos in (False, True)}
     for spec in registry.all():
         if spec.names is None or spec.names == exclude:
             continue
-        matches = sum(spec.names.search(name) is not None for name in short_names)
-        if matches > len(short_names) / 2:
+        matches = sum(spec.names.search(name) is not None for name in first[spec.videos])
+        if matches > len(first[spec.videos]) / 2:
             return spec
     return None
 
@@ -300,8 +307,9 @@ def _wrong_dataset_message(root: Path, wanted: Dataset, other: Dataset) -> str:
 
 def _mixture_message(root: Path) -> str:
     """Return the error message for a tree that holds files of several datasets; "" for any other tree."""
-    short_names = [_short_name(path) for path in audio_files(root)]
-    counts = {spec: sum(map(bool, map(spec.names.search, short_names))) for spec in registry.all() if spec.names}
+    short_names = {videos: [*_short_names(root, videos)] for videos in (False, True)}
+    specs = [spec for spec in registry.all() if spec.names]
+    counts = {spec: sum(map(bool, map(spec.names.search, short_names[spec.videos]))) for spec in specs if spec.names}
     found = {spec.names: f"{n} of {spec.title}" for spec, n in reversed(counts.items()) if n}  # speech before song
     if len(found) < 2:
         return ""

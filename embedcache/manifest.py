@@ -8,6 +8,7 @@ its vectors in a store.
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import re
 from collections import Counter, defaultdict
@@ -27,6 +28,7 @@ MIX, CHANNELS = (
     {"left": 0, "l": 0, "right": 1, "r": 1},
 )  # names of the mean of all channels, and of single channels
 START, END = "start", "end"  # extra columns of a segment: bounds of its span in seconds; no end is the recording's
+UNKNOWN = "Unknown"  # speaker of a clip whose speaker is unknown: such clips may be of one person or of many
 PARTITION = "partition"  # extra column with the published part of the clip: train, dev, test, test1, …
 COPY_OF = "copy_of"  # extra column of an augmented copy, with the key of its clip
 KNOWN_FAULT = "known fault"  # start of the reason in SKIPPED if the clip is one of the dataset's known faults
@@ -201,7 +203,7 @@ class Manifest:
         first: dict[str, Clip] = {}
         for clip in self.usable:
             kept = first.setdefault(clip.key, clip) if clip.key else clip
-            if kept.speaker != clip.speaker:
+            if kept.speaker != clip.speaker and not (is_unknown(kept.speaker) or is_unknown(clip.speaker)):
                 yield f"{kept.clip_id} (speaker {kept.speaker}) and {clip.clip_id} (speaker {clip.speaker})"
 
     def doubt_about_speakers(self) -> str:
@@ -307,6 +309,12 @@ def with_common_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
     changes = examples([f"{quoted(label)} as {quoted(common)}" for label, common in spellings.items()], 8)
     notes = [f"labels that differ only in case or form are one label: reads {changes}."] if spellings else []
     return [replace(clip, label=spellings.get(clip.label, clip.label)) for clip in clips], notes
+
+
+@functools.lru_cache(1 << 16)  # many clips have the same speaker
+def is_unknown(speaker: str) -> bool:
+    """Whether the name of a speaker says that the speaker is unknown: `unknown`, or `corpus:unknown` in a union."""
+    return normal_name(speaker.rpartition(":")[2]) == UNKNOWN.lower()
 
 
 def are_clips_as_speakers(n_speakers: int, n_recordings: int) -> bool:

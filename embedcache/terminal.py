@@ -108,15 +108,19 @@ def _wrap(left: str, text: str, width: int) -> list[str]:
 def print_datasets(datasets: Iterable[Dataset]) -> None:
     """Print the facts about datasets, a paragraph each."""
     for d in datasets:
-        counts = f"{d.n_clips} clips, {d.n_speakers} speakers, {len(d.labels)} labels: {', '.join(d.labels)}"
+        sizes = ", ".join(f"{n} {what}" for n, what in ((d.n_clips, "clips"), (d.n_speakers, "speakers")) if n)
+        labels = f"{len(d.labels)} labels: {', '.join(d.labels)}"
+        counts = f"{sizes or 'as many clips as the release'}, {labels}"
         print(f"{d.name}: {d.title}")
-        print(f"  holds    {counts if d.n_clips else 'your own clips, speakers and labels'}")
+        print(f"  holds    {counts if d.labels else 'your own clips, speakers and labels'}")
         print(f"  licence  {d.licence}")
         print(f"  cite     {d.citation}")
         print(f"  get it   {f'ser download {d.name}; ' if d.remotes else ''}{d.how_to_apply or d.source}")
         print(f"  files    {d.layout}")
         if d.official_folds:
             print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
+        if d.official_partitions:
+            print("  folds    the published partitions")
 
 
 def print_extraction(result: Extraction, augment: str, memory: float | None) -> None:

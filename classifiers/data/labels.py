@@ -41,6 +41,7 @@ WORDS = {
     "disgust": ("disgust", "disgusted"),
     "surprise": ("surprise", "surprised"),
     "boredom": ("boredom", "bored"),
+    "contempt": ("contempt",),
 }
 EMOTIONS = {word: emotion for emotion, words in WORDS.items() for word in words}
 

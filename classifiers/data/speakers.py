@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import ConfigError, DataError, Manifest
-from embedcache.manifest import Clip
+from embedcache.manifest import Clip, is_unknown
 from embedcache.provenance import TrainedOn, speakers_of
 from embedcache.text import count, examples, normal_name
 
@@ -116,9 +116,10 @@ def _own_speakers_by_name(manifests: Iterable[Manifest]) -> Mapping[str, set[str
 
 
 def _usable(manifests: Iterable[Manifest]) -> Iterator[tuple[Clip, str]]:
-    """Yield the usable clips with the names of their speakers."""
+    """Yield the usable clips of known speakers, with the names of their speakers."""
     for manifest in manifests:
-        yield from zip(manifest.usable, speakers_of(manifest.usable), strict=True)
+        clips = [clip for clip in manifest.usable if not is_unknown(clip.speaker)]
+        yield from zip(clips, speakers_of(clips), strict=True)
 
 
 def _join(groups: Iterable[Collection[str]]) -> dict[str, str]:

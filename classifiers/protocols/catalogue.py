@@ -9,7 +9,9 @@ test clips must also occur in the training clips.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from embedcache import ProtocolError, UnknownName
 from embedcache.errors import complain
@@ -18,9 +20,9 @@ from embedcache.text import count
 from ..data.task import Task
 from .by_clip import holdout_folds, random_folds
 from .by_speaker import loso_folds, sessions_folds, speakers_and_texts_folds, speakers_folds
-from .fold import Fold
-from .published import folds_of_dataset, published_folds
-from .sharing import shareable, shared_values
+from .fold import Fold, Indices
+from .published import emo_superb_folds, folds_of_dataset, published_folds
+from .sharing import are_unknown, known_speakers, shareable, shared_values
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Protocol:
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
     one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
     also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
+    needs_speakers: bool = False  # whether clips of unknown speakers are in no fold
 
     @property
     def promise(self) -> str:
@@ -53,9 +56,28 @@ def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: i
             f"{task.dataset or 'the task'}: got {count(len(task.labels), 'label')} ({', '.join(task.labels)}); wanted "
             "at least two. Use another --labels view, or record clips with other labels."
         )
-    folds = PROTOCOLS[protocol].make(task, n_folds, seed)
+    folds = _make_of_usable(task, protocol, n_folds, seed)
     check_folds(task, folds, protocol)
     return folds
+
+
+def unknown_speakers_note(task: Task, protocol: str) -> str:
+    """Return a sentence on the clips that a protocol leaves out, since their speaker is unknown; "" for none."""
+    left_out = len(task) - len(_usable(task, protocol))
+    return f"protocol '{protocol}' leaves out {count(left_out, 'clip')} of unknown speakers" if left_out else ""
+
+
+def _usable(task: Task, protocol: str) -> Indices:
+    """Return the rows of the clips that a protocol can use: those of known speakers, if it needs speakers."""
+    return np.flatnonzero(~are_unknown(task)) if PROTOCOLS[protocol].needs_speakers else np.arange(len(task))
+
+
+def _make_of_usable(task: Task, protocol: str, n_folds: int, seed: int) -> list[Fold]:
+    """Return the folds of a protocol, in which the clips that it cannot use have no part."""
+    rows = _usable(task, protocol)
+    if len(rows) < len(task):  # without the vectors, which no protocol reads and which may be large
+        task = replace(task, X=np.zeros((len(task), 0), np.float32), copies=None, near_copies=None).take(rows)
+    return [Fold(f.name, rows[f.train], rows[f.test]) for f in PROTOCOLS[protocol].make(task, n_folds, seed)]
 
 
 def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
@@ -67,21 +89,21 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     """
     complaints = []
     apart = PROTOCOLS[protocol].also_disjoint
-    column = shareable(task)[apart] if apart else None
+    column, speakers = shareable(task)[apart] if apart else None, known_speakers(task)
     for fold in folds:
         complaints += [
             f"fold {fold.name}: no {part} clips"
             for part, rows in (("training", fold.train), ("test", fold.test))
             if not len(rows)
         ]
-        shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
+        shared = shared_values(speakers, fold)
         if PROTOCOLS[protocol].disjoint_speakers and shared:
             complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
         if column is not None and (both := shared_values(column, fold)):
             complaints.append(f"fold {fold.name}: {apart}s {', '.join(sorted(both))} are in training and test")
         for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
-            speakers = sorted(set(task.speakers[task.y == label]))
-            complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {', '.join(speakers)})")
+            names = ", ".join(sorted(set(task.speakers[task.y == label])))
+            complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {names})")
     if complaints:
         other = "speakers" if apart else "random, which is speaker-dependent"
         advice = f"Leave such labels out, record more speakers, or use --protocol {other}."
@@ -89,24 +111,32 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, speakers_folds),
+    "speakers": Protocol(
+        "stratified folds by speaker: every test speaker is new to the head",
+        True,
+        speakers_folds,
+        needs_speakers=True,
+    ),
     "speakers+text": Protocol(
         "folds by speaker and sentence: both are new to the head",
         True,
         speakers_and_texts_folds,
         one_fold_per_speaker=False,
         also_disjoint="text",
+        needs_speakers=True,
     ),
     "sessions": Protocol(
         "stratified folds by session: every test session and speaker is new to the head",
         True,
         sessions_folds,
         also_disjoint="session",
+        needs_speakers=True,
     ),
-    "loso": Protocol("leave one speaker out: one fold per speaker", True, loso_folds),
+    "loso": Protocol("leave one speaker out: one fold per speaker", True, loso_folds, needs_speakers=True),
     "official": Protocol(
         "the dataset's folds by speaker: published, or defined by ser if none are", True, folds_of_dataset
     ),
+    "emo-superb": Protocol("the folds by speaker of EMO-SUPERB, for CREMA-D and IEMOCAP", True, emo_superb_folds),
     "published": Protocol(
         "published folds by clip, for datasets without published folds by speaker; speaker-dependent",
         False,

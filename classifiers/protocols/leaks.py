@@ -11,7 +11,7 @@ from embedcache.manifest import are_clips_as_speakers
 from ..data.task import Task
 from .catalogue import PROTOCOLS
 from .fold import UNION, Fold
-from .sharing import are_split, crosses, shareable
+from .sharing import are_split, are_unknown, crosses, shareable
 
 # What training and test clips of a fold can share, or may share as far as is known. `leaks` explains the words.
 LEAKS = ("speaker", "speaker?", "session", "audio", "audio~", "text", "text?", "encoder", "encoder?")
@@ -22,8 +22,8 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
 
     speaker    training and test clips share a speaker. A speaker-dependent protocol always has this leak, even if it
                happens to share no speaker
-    speaker?   nearly every clip has a speaker of its own, so the speakers may be unknown: names of clips, or sessions.
-               Not checked if the leak `speaker` is there
+    speaker?   the speaker of some training or test clips is unknown; or nearly every clip has a speaker of its own, so
+               the speakers may be unknown: names of clips, or sessions. Not checked if the leak `speaker` is there
     audio      training and test clips share audio with the same key, which is identical byte for byte
     audio~     some test clips are probably copies of training clips, see `near_copies.py`
     text       training and test clips share a sentence
@@ -35,7 +35,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     found = {name for name, column in shareable(task).items() if column is not None and crosses(column, folds)}
     if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
         found.add("speaker")
-    if "speaker" not in found and _has_clips_as_speakers(task):
+    if "speaker" not in found and (_has_unknown_speakers(task, folds) or _has_clips_as_speakers(task)):
         found.add("speaker?")
     if task.near_copies is not None and are_split(task.near_copies, folds).any():
         found.add("audio~")
@@ -44,6 +44,12 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     unknown = {"text?": task.texts is None or bool((task.texts == "").any()), "encoder?": not task.training_known}
     found |= {word for word, is_unknown in unknown.items() if is_unknown and word.removesuffix("?") not in found}
     return "+".join(word for word in LEAKS if word in found)
+
+
+def _has_unknown_speakers(task: Task, folds: Sequence[Fold]) -> bool:
+    """Whether the speaker of any training or test clip is said to be unknown."""
+    unknown = are_unknown(task)
+    return any(unknown[part].any() for fold in folds for part in (fold.train, fold.test))
 
 
 def _has_clips_as_speakers(task: Task) -> bool:

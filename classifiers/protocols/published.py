@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from embedcache import ProtocolError, datasets
-from embedcache.dataset import corpus_of
+from embedcache.dataset import Dataset, Folds, corpus_of
 from embedcache.text import count
 
 from ..data.task import Task
@@ -16,17 +16,36 @@ from .fold import UNION, Fold, numbered
 
 def folds_of_dataset(task: Task, n_folds: int, seed: int) -> list[Fold]:
     """Return a fold for each official fold; in a union of datasets, a fold for each one of each dataset."""
-    names = [d.name for d in datasets.all() if d.official_folds]
-    tested = official_folds(task.dataset)
+    return _folds_by_speaker(task, official_folds(task.dataset), _official, "official")
+
+
+def emo_superb_folds(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """Return a fold for each fold of EMO-SUPERB; in a union of datasets, a fold for each one of each dataset."""
+    return _folds_by_speaker(task, _folds_of(task.dataset, _emo_superb), _emo_superb, "EMO-SUPERB")
+
+
+def _official(dataset: Dataset) -> Folds:
+    return dataset.official_folds
+
+
+def _emo_superb(dataset: Dataset) -> Folds:
+    return dataset.emo_superb_folds
+
+
+def _folds_by_speaker(
+    task: Task, tested: Mapping[str, Sequence[str]], of: Callable[[Dataset], Folds], kind: str
+) -> list[Fold]:
+    """Return folds that test the given speakers. Raises ProtocolError if there are none, or a speaker has no clips."""
     if not tested:
+        names = [d.name for d in datasets.all() if of(d)]
         raise ProtocolError(
-            f"no official folds are known for '{task.dataset}', only for {', '.join(names)}, and for unions of these. "
+            f"no {kind} folds are known for '{task.dataset}', only for {', '.join(names)}, and for unions of these. "
             "Use --protocol speakers."
         )
     for name, speakers in tested.items():
         if absent := sorted(set(speakers) - set(task.speakers.tolist())):
             raise ProtocolError(
-                f"official fold {name} of {task.dataset} tests the speakers {', '.join(absent)}, who have no clips "
+                f"{kind} fold {name} of {task.dataset} tests the speakers {', '.join(absent)}, who have no clips "
                 "in the task. Use --protocol speakers, or complete the dataset."
             )
     is_test = {name: np.isin(task.speakers, speakers) for name, speakers in tested.items()}
@@ -39,11 +58,13 @@ def official_folds(dataset: str) -> dict[str, tuple[str, ...]]:
     Datasets of one corpus share their speakers, and the folds of any of them. Returns no folds if those of a corpus are
     not known.
     """
+    return _folds_of(dataset, _official)
+
+
+def _folds_of(dataset: str, of: Callable[[Dataset], Folds]) -> dict[str, tuple[str, ...]]:
     names = dataset.split(UNION)
     by_corpus: dict[str, Sequence[Sequence[str]]] = dict.fromkeys(map(corpus_of, names), ())
-    by_corpus |= {
-        corpus_of(n): spec.official_folds for n in names if (spec := datasets.find(n)) and spec.official_folds
-    }
+    by_corpus |= {corpus_of(n): of(spec) for n in names if (spec := datasets.find(n)) and of(spec)}
     if not all(by_corpus.values()):
         return {}
     prefixes = {corpus: f"{corpus}:" if len(names) > 1 else "" for corpus in by_corpus}

@@ -8,21 +8,37 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.manifest import is_unknown
+
 from ..data.task import Strings, Task
 from .fold import Fold, Indices
 
 
 def shareable(task: Task) -> Mapping[str, Strings | None]:
     """Return the columns (n,) whose values training and test clips may share, by the name of the leak."""
-    sessions = None if task.sessions is None else _of_several(task.sessions, task.speakers)
-    return {"speaker": task.speakers, "audio": task.keys, "text": task.texts, "session": sessions}
+    speakers = known_speakers(task)
+    sessions = None if task.sessions is None else _of_several(task.sessions, speakers)
+    return {"speaker": speakers, "audio": task.keys, "text": task.texts, "session": sessions}
+
+
+def known_speakers(task: Task) -> Strings:
+    """Return the speakers (n,) of a task, with "" for those that are unknown."""
+    return np.where(are_unknown(task), "", task.speakers)
+
+
+def are_unknown(task: Task) -> NDArray[np.bool_]:
+    """Return for each clip (n,) of a task whether the name of its speaker says that the speaker is unknown."""
+    names, numbers = np.unique(task.speakers, return_inverse=True)
+    return np.array([is_unknown(name) for name in names.tolist()], bool)[numbers]
 
 
 def _of_several(sessions: Strings, speakers: Strings) -> Strings:
-    """Return sessions (n,), with "" for those of one speaker: whoever shares such a session shares its speaker."""
+    """Return sessions (n,), with "" for those of one known speaker: whoever shares one of these shares its speaker."""
     pairs = set(zip(sessions.tolist(), speakers.tolist(), strict=True))
     n_speakers = Counter(session for session, _ in pairs)
-    return np.where([n_speakers[session] > 1 for session in sessions.tolist()], sessions, "")
+    unknown = {session for session, speaker in pairs if not speaker}
+    several = [n_speakers[session] > 1 or session in unknown for session in sessions.tolist()]
+    return np.where(several, sessions, "")
 
 
 def crosses(column: Strings, folds: Sequence[Fold]) -> bool:

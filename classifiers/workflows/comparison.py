@@ -23,7 +23,7 @@ from ..evaluation.cross_validation import compare
 from ..evaluation.predictions import Predictions
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
-from ..protocols.catalogue import make_folds
+from ..protocols.catalogue import make_folds, unknown_speakers_note
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies
@@ -58,6 +58,8 @@ def run_comparison(
         log(f"note: {line}.")
     for task, _ in work:
         make_folds(task, config.protocol, config.folds)
+    if line := unknown_speakers_note(work[0][0], config.protocol):
+        log(f"note: {line}.")
     seeds = range(config.seeds)
     folds = [fold for seed in seeds for fold in make_folds(work[0][0], config.protocol, config.folds, seed)]
     copies = search_copies(artifacts, config, [task for task, _ in work], folds, log)

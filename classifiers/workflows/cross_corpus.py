@@ -28,8 +28,9 @@ from ..evaluation.cross_validation import run_folds
 from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
 from ..evaluation.run_folder import new_run_folder, write_run
-from ..protocols.catalogue import make_folds
+from ..protocols.catalogue import make_folds, unknown_speakers_note
 from ..protocols.fold import Fold
+from ..protocols.sharing import are_unknown
 from ..reporting.figures import save_cross_figure
 from .comparison import load_tasks
 from .configurations import ComparisonConfig, CrossConfig
@@ -111,7 +112,7 @@ def _pairs(task: Task, train: Sequence[str], test: Sequence[str], config: CrossC
     owner, pairs = _owners(task), []
     for a, b in product(train, test):
         try:
-            pairs.append(_within(task, owner, a, config) if a == b else _between(task, owner, a, b, config.seeds))
+            pairs.append(_within(task, owner, a, config, log) if a == b else _between(task, owner, a, b, config.seeds))
         except ProtocolError as error:
             log(f"note: {a} and {b}: left out. {error}" if a != b else f"note: {a} tested on itself: left out. {error}")
     if not pairs:
@@ -119,14 +120,16 @@ def _pairs(task: Task, train: Sequence[str], test: Sequence[str], config: CrossC
     return pairs
 
 
-def _within(task: Task, owner: Strings, name: str, config: CrossConfig) -> _Pair:
+def _within(task: Task, owner: Strings, name: str, config: CrossConfig, log: Log) -> _Pair:
     """A dataset tested on itself in folds by speaker, as `ser compare` does; at most one fold a speaker."""
     own = task.take(np.flatnonzero(owner == name))
     texts, sessions = (None if column is None else _bare(column) for column in (own.texts, own.sessions))
     speakers = own.speakers if own.own_speakers is None else own.own_speakers  # as `ser compare` of this dataset alone
     own = replace(own, dataset=name, clip_ids=_bare(own.ids), speakers=_bare(speakers), own_speakers=None)
     own = replace(own, texts=texts, sessions=sessions)
-    folds = min(config.folds, len(set(own.speakers.tolist())))
+    folds = min(config.folds, len(set(own.speakers[~are_unknown(own)].tolist())))
+    if line := unknown_speakers_note(own, "speakers"):
+        log(f"note: {name} tested on itself: {line}.")
     return _Pair(name, name, own, [make_folds(own, "speakers", folds, seed) for seed in range(config.seeds)])
 
 

@@ -33,7 +33,7 @@ from ..data.task import Task
 from ..evaluation.metrics import confusion, uar
 from ..evaluation.predictions import Predictions, assemble
 from ..heads import inner_folds
-from ..protocols.catalogue import make_folds
+from ..protocols.catalogue import make_folds, unknown_speakers_note
 from ..protocols.fold import Fold, fold_hash
 from ..protocols.leaks import leaks
 from .comparison import log_people, save_run
@@ -88,6 +88,8 @@ def finetune(
     log_people(task, log)
     rows = np.arange(len(task))
     folds = make_folds(task, config.protocol, config.folds) if config.protocol else [Fold("", rows, rows[:0])]
+    if config.protocol and (line := unknown_speakers_note(task, config.protocol)):
+        log(f"note: {line}.")
     jobs = [_training_job(listed, task, fold, config) for fold in folds]
     folder = out or _checkpoint_folder(
         artifacts, f"{listed.name}-{base.info.name}-{config.settings.called}", config, resume

@@ -1,8 +1,10 @@
 """The folds of the datasets, read from `folds.json`. A fold lists its test set; all other clips are for training.
 
 The `official` folds are speaker-independent: those of EmoBox if it has such folds, otherwise our own, stratified and
-with a fixed seed. The `published` folds are those of EmoBox that put clips of one speaker into training and test. The
-file is plain JSON so that other projects can test on the same clips.
+with a fixed seed. The `emo-superb` folds are those of the benchmark EMO-SUPERB, speaker-independent too; it develops on
+one of the four parts that it does not test, and here all four are for training. The `published` folds are those of
+EmoBox that put clips of one speaker into training and test. The file is plain JSON so that other projects can test on
+the same clips.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from ..dataset import Folds
 def official(dataset: str) -> Folds:
     """Return the test speakers of each official fold."""
     return _load_folds("official", dataset)
+
+
+def emo_superb(dataset: str) -> Folds:
+    """Return the test speakers of each fold of EMO-SUPERB."""
+    return _load_folds("emo-superb", dataset)
 
 
 def published(dataset: str) -> Folds:

@@ -99,6 +99,7 @@ dataset = Dataset(
     known_faults=FAULTS,
     official_folds=_folds.official("cremad"),
     official_source=_folds.source("cremad"),
+    emo_superb_folds=_folds.emo_superb("cremad"),
     published_folds=functools.partial(_folds.published, "cremad"),
     remotes=_remotes.cremad,
     checksums=_remotes.cremad_checksums,

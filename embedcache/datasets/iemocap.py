@@ -83,4 +83,5 @@ dataset = Dataset(
     rates=(16_000,),
     official_folds=_folds.official("iemocap"),
     official_source=_folds.source("iemocap"),
+    emo_superb_folds=_folds.emo_superb("iemocap"),
 )

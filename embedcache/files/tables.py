@@ -209,7 +209,7 @@ def _check_cells(cells: list[str], width: int = 0, delimiter: str = "") -> list[
     """Return the cells. Raises ValueError if one is longer than MAX_CELL, or may hold rows of `width` cells."""
     if (longest := max(map(len, cells))) > MAX_CELL:
         raise ValueError(f"a cell has {longest:,} characters; wanted at most {MAX_CELL:,}")
-    broken = [cell for cell in cells if len(cell.splitlines()) > 1]
+    broken = [cell for cell in cells if {"\n", "\r"} & set(cell.rstrip("\r\n"))]  # rows end at no other break of a line
     if width > 1 and any(cell.count(delimiter) >= width - 1 for cell in broken):
         raise ValueError("a cell that begins with a quotation mark holds line breaks and what may be the rows after it")
     return cells

@@ -60,6 +60,35 @@ def _esd(*speakers: str) -> tuple[str, ...]:
     )
 
 
+PODCAST = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+UTTERANCES = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
+
+
+def _msp_podcast(root: Path) -> None:
+    (root / "Labels").mkdir()
+    (root / "Labels" / "labels_consensus.csv").write_text(
+        PODCAST
+        + "MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Train\n"
+        + "MSP-PODCAST_0001_0009.wav,H,4.2,5.0,4.6,Unknown,Unknown,Train\n"
+        + "MSP-PODCAST_0002_0001.wav,C,4.2,3.0,4.6,39,Female,Development\n"
+        + "MSP-PODCAST_0003_0001_0001.wav,A,6.2,2.0,5.6,40,Female,Test1\n"
+        + "MSP-PODCAST_0003_0002.wav,X,4.2,4.0,4.6,40,Female,Test1\n"
+        + "MSP-PODCAST_0004_0002.wav,S,2.2,2.0,3.6,41,Male,Test2\n"
+    )
+
+
+def _meld(root: Path) -> None:
+    rows = {
+        "train": '1,"Oh my God, he\u2019s lost it.",Chandler,surprise,negative,0,0,4,7,"00:20:57,256","00:21:00,049"\n'
+        '2,Hey!,All,joy,positive,0,1,4,7,"00:21:01,927","00:21:03,261"\n',
+        "dev": '1,What?,Monica,anger,negative,0,0,4,4,"00:12:24,660","00:12:30,915"\n',
+        "test": '1,Hey!,Chandler,neutral,neutral,0,0,5,9,"00:12:24,660","00:12:30,915"\n'
+        '2,Yes.,The Waiter,sadness,negative,0,1,5,9,"00:12:32,334","00:12:33,960"\n',
+    }
+    for part, text in rows.items():
+        (root / f"{part}_sent_emo.csv").write_text(UTTERANCES + text, encoding="utf-8")
+
+
 TREES = {
     "ravdess": Tree(
         files=tuple(
@@ -132,6 +161,29 @@ TREES = {
         speakers=("Ses01F", "Ses02F", "Ses02M"),
         extras=("category", "language", "session", "style"),
         prepare=_iemocap,
+    ),
+    "msp-podcast": Tree(
+        files=tuple(
+            f"Audios/MSP-PODCAST_{n}.wav"
+            for n in ("0001_0008", "0001_0009", "0002_0001", "0003_0001_0001", "0003_0002", "0004_0002", "test3_0001")
+        ),
+        labels=("angry", "contempt", "happy", "neutral", "sad"),
+        speakers=("30", "39", "40", "41", "Unknown"),
+        extras=("EmoAct", "EmoDom", "EmoVal", "language", "partition", "session"),
+        genders=("female", "male", ""),
+        prepare=_msp_podcast,
+    ),
+    "meld": Tree(  # the names of a copy with audio; the published files are videos
+        files=(
+            *(f"train_splits/dia0_utt{n}.wav" for n in (0, 1)),
+            "dev_splits_complete/dia0_utt0.wav",
+            *(f"output_repeated_splits_test/dia0_utt{n}.wav" for n in (0, 1)),
+        ),
+        labels=("anger", "joy", "neutral", "sadness", "surprise"),
+        speakers=("Chandler", "Monica", "The Waiter", "Unknown"),
+        extras=("episode", "language", "partition", "season", "sentiment", "session", "spoken_by", "text"),
+        genders=("female", "male", ""),
+        prepare=_meld,
     ),
     "folder": Tree(
         files=tuple(f"{label}/{speaker}_1.wav" for label in ("happy", "sad") for speaker in ("ann", "bob")),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from classifiers import Fold, Task, make_folds
-from classifiers.protocols.catalogue import PROTOCOLS, check_folds
+from classifiers.protocols.catalogue import PROTOCOLS, check_folds, unknown_speakers_note
 from classifiers.protocols.fold import fold_hash
 from classifiers.protocols.leaks import leaks, trained_on_test_speakers
 from classifiers.protocols.sharing import are_split
@@ -33,7 +33,7 @@ def test_folds_cover_every_clip_once_and_keep_their_promise(
     t = task(speakers, labels, takes)
     if PROTOCOLS[protocol].also_disjoint:
         return  # tested below
-    if protocol in ("official", "published") or (protocol == "holdout" and len(t) < 10 * labels):
+    if protocol in ("official", "emo-superb", "published") or (protocol == "holdout" and len(t) < 10 * labels):
         return
     folds = make_folds(t, protocol, n_folds=2, seed=seed)
     tested = np.sort(np.concatenate([fold.test for fold in folds]))
@@ -669,3 +669,66 @@ def test_broken_folds_are_named_with_the_protocol_and_the_way_out() -> None:
     said = broken(shared, known, last, "speakers+text")
     assert "fold a: texts dogs, kids are in training and test" in said
     assert "or use --protocol speakers" in said
+
+
+UNKNOWN = ["Unknown", "unknown", "msp-podcast:Unknown"]
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize("protocol", ["speakers", "loso", "speakers+text", "sessions"])
+def test_clips_of_unknown_speakers_are_in_no_fold_by_speaker(protocol: str, name: str) -> None:
+    """They may be of any speaker, so they are neither trained on nor tested, and a sentence counts them."""
+    t = task(6, takes=6, texts=np.array([f"t{n % 6}" for n in range(108)]))
+    t = replace(t, sessions=dialogues(t), speakers=np.where(t.speakers == "s5", name, t.speakers))
+    folds = make_folds(t, protocol, 2)
+    used = np.concatenate([part for fold in folds for part in (fold.train, fold.test)])
+    assert set(t.speakers[used]) == {"s0", "s1", "s2", "s3", "s4"}
+    assert unknown_speakers_note(t, protocol) == f"protocol '{protocol}' leaves out 18 clips of unknown speakers"
+    assert "speaker?" not in leaks(t, folds, protocol)
+    known = t.take(np.flatnonzero(t.speakers != name))
+    assert [known.ids[f.test].tolist() for f in make_folds(known, protocol, 2)] == [
+        np.searchsorted(np.flatnonzero(t.speakers != name), f.test).astype(str).tolist() for f in folds
+    ]
+    assert unknown_speakers_note(known, protocol) == ""
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_speakers_in_both_parts_are_no_shared_speaker_but_said(name: str) -> None:
+    t = task()
+    t = replace(t, speakers=np.where(np.isin(t.speakers, ["s0", "s5"]), name, t.speakers))
+    fold = Fold("1", np.flatnonzero(np.arange(len(t)) < len(t) // 2), np.flatnonzero(np.arange(len(t)) >= len(t) // 2))
+    check_folds(t, [fold], "official")
+    assert leaks(t, [fold], "official") == "speaker?"
+    assert leaks(t, make_folds(t, "random", 2), "random") == "speaker"
+    assert unknown_speakers_note(t, "random") == ""
+    assert (
+        leaks(t, [Fold("1", np.flatnonzero(t.speakers == "s1"), np.flatnonzero(t.speakers == "s2"))], "official") == ""
+    )
+
+
+def test_a_session_of_unknown_speakers_may_have_several() -> None:
+    t = task(4)
+    alone = replace(t, sessions=t.speakers)
+    halves = [Fold("1", np.arange(0, len(t), 2), np.arange(1, len(t), 2))]
+    assert "session" not in leaks(alone, halves, "random")
+    unknown = replace(alone, speakers=np.where(t.speakers == "s0", "Unknown", t.speakers))
+    assert leaks(unknown, halves, "random") == "speaker+session"
+
+
+def test_a_task_of_unknown_speakers_alone_has_no_folds_by_speaker() -> None:
+    t = replace(task(), speakers=np.full(72, "Unknown"))
+    with pytest.raises(ProtocolError, match="protocol 'loso' with 2 folds needs 2 speakers; toy has 0"):
+        make_folds(t, "loso")
+
+
+@pytest.mark.parametrize("name", ["cremad", "iemocap"])
+def test_folds_of_emo_superb_test_its_speakers(name: str) -> None:
+    folds = datasets.get(name).emo_superb_folds
+    speakers = np.repeat([speaker for fold in folds for speaker in fold], 2)
+    t = Task(np.zeros((len(speakers), 1), np.float32), np.tile(["a", "b"], len(speakers) // 2), speakers, dataset=name)
+    made = make_folds(t, "emo-superb")
+    assert [tuple(dict.fromkeys(t.speakers[fold.test].tolist())) for fold in made] == list(folds)
+    with pytest.raises(ProtocolError, match=f"EMO-SUPERB fold 1 of {name} tests the speakers {folds[0][0]}, who have"):
+        make_folds(t.take(np.flatnonzero(speakers != folds[0][0])), "emo-superb")
+    with pytest.raises(ProtocolError, match="no EMO-SUPERB folds are known for 'toy', only for cremad, iemocap, and"):
+        make_folds(replace(t, dataset="toy"), "emo-superb")

@@ -1,14 +1,20 @@
-"""A comparison runs heads that are the same on a task once."""
+"""A comparison runs heads that are the same on a task once, and leaves out clips of unknown speakers."""
 
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import pytest
+from helpers.extraction import extracted
+from helpers.logs import notes_into
+from helpers.sounds import noise, write
 
 from classifiers import heads
 from classifiers.checks import toy_task
 from classifiers.heads import wrapped
 from classifiers.workflows.comparison import run_comparison, without_twins
-from classifiers.workflows.configurations import ComparisonConfig
+from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
+from classifiers.workflows.cross_corpus import cross
 from embedcache import Artifacts
 
 
@@ -50,3 +56,27 @@ def test_a_comparison_leaves_the_twin_out_and_says_so(artifacts: Artifacts) -> N
     assert any("best_layer is the same as logreg" in line for line in said)
     alone = replace(config, heads=("best_layer",))
     assert [p.head for p in run_comparison(artifacts, alone, jobs=1)[1]] == ["best_layer"]
+
+
+def test_clips_of_unknown_speakers_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Alone and in a union, by `ser compare` and `ser cross`; at random, they are used, and the row says `speaker`."""
+    for name in ("one", "two"):
+        for number, (label, speaker) in enumerate(product(("happy", "sad"), ("ann", "bob", "Unknown", "cid"))):
+            for take in range(3):
+                seed = 100 * take + number + 50 * (name == "two")
+                write(tmp_path / name / label / f"{speaker}_{take}.wav", noise(0.1, seed=seed))
+        extracted(tmp_path / name, tmp_path / "artifacts", dataset="folder")
+    place, said = Artifacts(tmp_path / "artifacts"), []
+    for datasets, clips in ((("folder-one",), 6), (("folder-one", "folder-two"), 12)):
+        config = ComparisonConfig(datasets, heads=("logreg",), folds=3, same_names="two")
+        _, (predictions,) = run_comparison(place, config, jobs=1, log=notes_into(said))
+        assert said.pop() == f"note: protocol 'speakers' leaves out {clips} clips of unknown speakers."
+        assert not [name for name in predictions.speakers.tolist() if name.endswith("Unknown")]
+        assert len(predictions.speakers) == 3 * clips
+        assert "speaker" not in predictions.leaks
+    config = ComparisonConfig(("folder-one",), heads=("logreg",), folds=3, protocol="random")
+    _, (predictions,) = run_comparison(place, config, jobs=1, log=notes_into(said))
+    assert (said, len(predictions.speakers), predictions.leaks.split("+")[0]) == ([], 24, "speaker")
+    config = CrossConfig(("folder-one",), ("folder-one", "folder-two"), heads=("logreg",), same_names="two")
+    cross(place, config, jobs=1, log=notes_into(said))
+    assert said == ["note: folder-one tested on itself: protocol 'speakers' leaves out 6 clips of unknown speakers."]
