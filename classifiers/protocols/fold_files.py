@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import DataError, ProtocolError
+from embedcache import ConfigError, DataError, ProtocolError
 from embedcache.errors import complain
 from embedcache.files.tables import MISSING, Table, read_table
 from embedcache.manifest import SYNONYMS
@@ -36,11 +36,14 @@ PARTS = frozenset(("train", "training", "dev", "development", "val", "valid", "v
 
 
 def read_folds(path: Path) -> FoldList:
-    """Return the folds that a CSV file lists, or those in a folder in the layout of EmoBox. Raises DataError."""
+    """Return the folds that a CSV file lists, or those in a folder in the layout of EmoBox.
+
+    Raises ConfigError if there is no such file or folder, DataError if it lists no folds.
+    """
     if path.is_dir():
         return read_emobox_folds(path)
     if not path.exists():
-        raise DataError(
+        raise ConfigError(
             f"got --folds {path}; wanted a number of folds, a CSV file with the columns clip_id,fold or speaker,fold, "
             "or a folder of EmoBox's folds. There is no such file or folder."
         )

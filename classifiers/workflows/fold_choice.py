@@ -59,8 +59,8 @@ class FoldChoice:
 def choose_folds(artifacts: Artifacts, config: ComparisonConfig | ProtocolConfig) -> FoldChoice:
     """Return how the tasks of a configuration are split. A file of folds is read.
 
-    Raises ConfigError if a file is named together with another protocol or number of seeds, DataError as `read_folds`
-    does.
+    Raises ConfigError if a file is named together with another protocol or number of seeds, or does not exist;
+    DataError as `read_folds` does.
     """
     if isinstance(config.folds, int):
         return FoldChoice(config.protocol or DEFAULT, config.seeds, config.folds)

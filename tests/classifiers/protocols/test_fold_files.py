@@ -15,7 +15,7 @@ from classifiers.protocols.fold_files import folds_csv, read_folds
 from classifiers.protocols.fold_list import common_names, in_order
 from classifiers.protocols.leaks import leaks
 from classifiers.protocols.listed import listed_splits, listing_notes
-from embedcache import DataError, ProtocolError
+from embedcache import ConfigError, DataError, ProtocolError
 from embedcache.manifest import Clip
 
 WRITABLE = ("speakers", "sessions", "loso", "random", "holdout")
@@ -257,5 +257,7 @@ def test_the_protocol_needs_a_file() -> None:
 
 
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="got --folds .*no.csv; wanted a number of folds, a CSV file with the columns"):
+    with pytest.raises(
+        ConfigError, match="got --folds .*no.csv; wanted a number of folds, a CSV file with the columns"
+    ):
         read_folds(tmp_path / "no.csv")
