@@ -15,7 +15,9 @@ HEADS = "Heads, separated by commas or repeated; see `ser heads`."
 SEEDS = "Number of random seeds; folds and fits are repeated with each seed."
 LABELS = "Label view: native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to."
 N_FOLDS = 5
-FOLDS = "Number of folds, for protocols that let you choose it; or a CSV with the columns clip_id,fold or speaker,fold."
+FOLDS = (
+    "Number of folds, for protocols that let you choose it; or a CSV with clip_id,fold or speaker,fold; or EmoBox's."
+)
 DATASETS = "Extracted datasets, separated by commas or repeated."
 SAME_NAMES = "Whether equal names of speakers in two datasets of your own are `one` person or `two`."
 
