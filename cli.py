@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classifiers.workflows.configurations import LABELS, SAME_NAMES, ComparisonConfig, CrossConfig
+from classifiers.workflows.configurations import LABELS, SAME_NAMES, ComparisonConfig, CrossConfig, ProtocolConfig
 from embedcache.artifacts import Artifacts
 from embedcache.configuration import between_0_and_1, options_from, split_names
 from embedcache.errors import AudioError, ConfigError, DataError, SerError, StoreError
@@ -178,8 +178,20 @@ def heads() -> None:
 
 
 @app.command()
-def protocols() -> None:
-    """List the protocols: how each splits clips into folds, and whether it is speaker-independent."""
+@options_from(ProtocolConfig)
+def protocols(
+    config: ProtocolConfig,
+    write: Annotated[Path | None, typer.Option(help="Write folds to this CSV; - is standard output.")] = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """List the protocols: how each splits clips into folds, and whether it is speaker-independent. Or write folds."""
+    if write:
+        from classifiers.workflows.fold_choice import write_folds
+
+        write_folds(Artifacts.at(artifacts), config, write, note)
+        return
+    if config != ProtocolConfig():
+        raise typer.BadParameter("these options belong to --write FILE, which writes the folds of a protocol.")
     from classifiers import PROTOCOLS
 
     print_table(("name", "promise", "about"), ((name, p.promise, p.about) for name, p in PROTOCOLS.items()))

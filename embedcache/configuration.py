@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
+NUMBER_OR_FILE = int | str  # type of a field whose option takes a number or a path
 OPTION = "option"  # key of the OptionFacts in the metadata of a dataclass field
 
 
@@ -83,15 +85,16 @@ def options_from(
 def _make_parameter(field: dataclasses.Field[Any], hint: Any, required: bool) -> inspect.Parameter:
     """Return the function parameter from which typer makes the option of a field.
 
-    The type of the parameter is that of the field, with two exceptions: a tuple of names becomes an option that can be
-    repeated, and a tuple of numbers becomes text such as "256,128".
+    The type of the parameter is that of the field, with three exceptions: a tuple of names becomes an option that can
+    be repeated, a tuple of numbers becomes text such as "256,128", and a number or a file becomes text.
     """
     import typer
 
     facts: OptionFacts = field.metadata[OPTION]
-    name = facts.name or f"--{field.name.replace('_', '-')}"
-    info = typer.Option(name, help=facts.help, show_default=facts.shown or True, min=facts.least)
+    info = typer.Option(_name(field), help=facts.help, show_default=facts.shown or True, min=facts.least)
     kind, default = hint, field.default
+    if hint == NUMBER_OR_FILE:
+        kind, default, info.metavar, info.min = str, str(default), "NUMBER|FILE", None
     if get_origin(hint) is tuple:
         holds_names = get_args(hint)[0] is str
         kind = list[str] | None if holds_names else str
@@ -102,10 +105,18 @@ def _make_parameter(field: dataclasses.Field[Any], hint: Any, required: bool) ->
     )
 
 
+def _name(field: dataclasses.Field[Any]) -> str:
+    """Return the name of the option of a field."""
+    facts: OptionFacts = field.metadata[OPTION]
+    return facts.name or f"--{field.name.replace('_', '-')}"
+
+
 def _convert(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     """Convert the value of an option to the type of its field."""
     import typer
 
+    if hint == NUMBER_OR_FILE:
+        return _number_or_file(field, value)
     if get_origin(hint) is not tuple:
         return value
     if get_args(hint)[0] is str:
@@ -113,8 +124,20 @@ def _convert(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     try:
         return () if value.strip() == "none" else tuple(int(number) for number in split_names(value))
     except ValueError as error:
-        name = field.metadata[OPTION].name or f"--{field.name}"
-        raise typer.BadParameter(f"got {name} {value}; wanted whole numbers, such as 256,128, or none.") from error
+        message = f"got {_name(field)} {value}; wanted whole numbers, such as 256,128, or none."
+        raise typer.BadParameter(message) from error
+
+
+def _number_or_file(field: dataclasses.Field[Any], value: str) -> int | str:
+    """Return the number or the path that the text of an option is. Raises BadParameter if the number is too small."""
+    import typer
+
+    if not re.fullmatch("[+-]?[0-9]{1,18}", value):
+        return value
+    least = field.metadata[OPTION].least
+    if least is not None and int(value) < least:
+        raise typer.BadParameter(f"got {_name(field)} {value}; wanted {least} or more, or a file.")
+    return int(value)
 
 
 def between_0_and_1(value: float | None) -> float | None:

@@ -2,8 +2,9 @@
 
 A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
 breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
-guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Under every protocol, each label of the
-test clips must also occur in the training clips.
+guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Folds of one's own (`listed`) are
+speaker-independent if they share no speaker. Under every protocol, each label of the test clips must also occur in the
+training clips.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from ..data.task import Task
 from .by_clip import holdout_folds, random_folds
 from .by_speaker import loso_folds, sessions_folds, speakers_and_texts_folds, speakers_folds
 from .fold import Fold, Indices
+from .fold_list import LISTED
 from .published import emo_superb_folds, folds_of_dataset, published_folds
+from .requirements import check_two_labels, no_listed_folds
 from .sharing import are_unknown, known_speakers, shareable, shared_values
 
 
@@ -30,7 +33,7 @@ class Protocol:
     """A method of splitting a task into folds."""
 
     about: str  # description in one line
-    disjoint_speakers: bool  # whether the protocol is speaker-independent
+    disjoint_speakers: bool | None  # whether the protocol is speaker-independent; None if this depends on the folds
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
     one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
     also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
@@ -39,7 +42,8 @@ class Protocol:
     @property
     def promise(self) -> str:
         """The kind of the protocol, in a word."""
-        return "speaker-independent" if self.disjoint_speakers else "speaker-dependent"
+        words = {True: "speaker-independent", False: "speaker-dependent", None: "as the folds are"}
+        return words[self.disjoint_speakers]
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
@@ -51,11 +55,7 @@ def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: i
     """
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
-    if len(task.labels) < 2:
-        raise ProtocolError(
-            f"{task.dataset or 'the task'}: got {count(len(task.labels), 'label')} ({', '.join(task.labels)}); wanted "
-            "at least two. Use another --labels view, or record clips with other labels."
-        )
+    check_two_labels(task)
     folds = _make_of_usable(task, protocol, n_folds, seed)
     check_folds(task, folds, protocol)
     return folds
@@ -107,6 +107,8 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     if complaints:
         other = "speakers" if apart else "random, which is speaker-dependent"
         advice = f"Leave such labels out, record more speakers, or use --protocol {other}."
+        if protocol == LISTED:
+            advice = "Correct the list of folds, or choose a --protocol."
         raise ProtocolError(*complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
@@ -144,4 +146,5 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "random": Protocol("stratified folds by clip, as in most published scores; speaker-dependent", False, random_folds),
     "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", False, holdout_folds),
+    LISTED: Protocol("folds of your own, from the file or folder that --folds names", None, no_listed_folds),
 }

@@ -33,7 +33,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     encoder?   not all emotional speech that the encoder was trained on is known, and none of what is known is tested on
     """
     found = {name for name, column in shareable(task).items() if column is not None and crosses(column, folds)}
-    if protocol in PROTOCOLS and not PROTOCOLS[protocol].disjoint_speakers:
+    if protocol in PROTOCOLS and PROTOCOLS[protocol].disjoint_speakers is False:
         found.add("speaker")
     if "speaker" not in found and (_has_unknown_speakers(task, folds) or _has_clips_as_speakers(task)):
         found.add("speaker?")

@@ -5,9 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from embedcache import ProtocolError
+from embedcache.text import count
 
 from ..data.task import Task
+from .fold import Fold
 from .published import official_folds
+
+
+def check_two_labels(task: Task) -> None:
+    """Raise ProtocolError unless the clips have at least two labels."""
+    if len(task.labels) < 2:
+        raise ProtocolError(
+            f"{task.dataset or 'the task'}: got {count(len(task.labels), 'label')} ({', '.join(task.labels)}); wanted "
+            "at least two. Use another --labels view, or record clips with other labels."
+        )
+
+
+def no_listed_folds(task: Task, n_folds: int, seed: int) -> list[Fold]:
+    """Raise ProtocolError: folds of one's own cannot be made, only read, see `listed.py`."""
+    raise ProtocolError(
+        f"protocol 'listed' needs the folds of {task.dataset or 'the task'}. Name their file with --folds FILE, or "
+        "choose another --protocol."
+    )
 
 
 def check_speakers(task: Task, n: int, protocol: str) -> None:

@@ -29,7 +29,7 @@ from ..data.listed_clips import load_manifests
 from ..evaluation.intervals import intervals
 from ..evaluation.predictions import Predictions
 from ..workflows.comparison import run_comparison
-from ..workflows.configurations import ComparisonConfig
+from ..workflows.configurations import N_FOLDS, ComparisonConfig
 from ..workflows.finetuning import FinetuneConfig, finetune
 from .recipe import BLOCKS, Recipe, finetune_settings
 from .recipe_data import Gap, is_here, prepare_data
@@ -177,7 +177,7 @@ class _Runner:
     @property
     def folds(self) -> int:
         """Number of folds, for the protocols `speakers` and `random`."""
-        return self.recipe.quick.folds if self.config.quick else ComparisonConfig.folds
+        return self.recipe.quick.folds if self.config.quick else N_FOLDS
 
     def run(self, protocol: str) -> tuple[Path, Predictions]:
         """Run the system under a protocol. Returns the run folder and the predictions."""

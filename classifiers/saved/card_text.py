@@ -154,7 +154,7 @@ def _protocol(p: Predictions) -> dict[str, Any]:
     return {
         "name": p.protocol,
         "about": protocol.about if protocol else "",
-        "speakers": "disjoint" if protocol and protocol.disjoint_speakers else "may be shared",
+        "speakers": "may be shared" if "speaker" in p.leaks.split("+") else "disjoint",
         "folds": len(np.unique(p.folds)),
         "seeds": len(np.unique(p.seeds)),
         "then": "The saved head was then fitted on all clips. It has not been tested itself.",

@@ -19,14 +19,14 @@ from ..data.labels import NATIVE, Labels, synonyms
 from ..data.listed_clips import encoders_of
 from ..data.speakers import people_notes
 from ..data.task import Task
-from ..evaluation.cross_validation import compare
+from ..evaluation.cross_validation import run_folds
 from ..evaluation.predictions import Predictions
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
-from ..protocols.catalogue import make_folds, unknown_speakers_note
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies
+from .fold_choice import choose_folds
 from .head_choice import chosen_heads
 
 
@@ -48,6 +48,8 @@ def run_comparison(
     specs = chosen_heads(config.heads, config.views, config.frames)
     if config.tune and (untunable := [spec.name for spec in specs if not spec.space]):
         log(f"note: {', '.join(untunable)}: no parameters to tune.")
+    choice = choose_folds(artifacts, config)
+    config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
     work = load_tasks(artifacts, config, wrapped(specs, config.tune, config.calibrate), log)
     work = [(task, without_twins(task, some, log)) for task, some in work]
     seeded = dict.fromkeys(spec.name for _, some in work for spec in some if spec.seeded)
@@ -56,22 +58,21 @@ def run_comparison(
     labels = work[0][0].labels_from
     for line in synonyms(labels) if labels else ():
         log(f"note: {line}.")
-    for task, _ in work:
-        make_folds(task, config.protocol, config.folds)
-    if line := unknown_speakers_note(work[0][0], config.protocol):
-        log(f"note: {line}.")
-    seeds = range(config.seeds)
-    folds = [fold for seed in seeds for fold in make_folds(work[0][0], config.protocol, config.folds, seed)]
+    splits = [choice.splits(task) for task, _ in work]
+    for line in choice.notes(work[0][0], splits[0]):
+        log(f"note: {line}")
+    folds = [fold for split in splits[0] for fold in split]
     copies = search_copies(artifacts, config, [task for task, _ in work], folds, log)
     work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]
     predictions = [
         p
-        for task, some in work
-        for p in compare(task, some, config.protocol, config.folds, config.seeds, jobs, progress, cluster)
+        for (task, some), own in zip(work, splits, strict=True)
+        for p in run_folds(task, some, own, config.protocol, jobs, progress, cluster)
     ]
     for line in without_inner_folds(predictions):
         log(f"note: {line}.")
-    return save_run(artifacts, predictions, asdict(config), labels, jobs, copies.files()), predictions
+    files = {**copies.files(), **choice.files(work[0][0], splits[0])}
+    return save_run(artifacts, predictions, asdict(config), labels, jobs, files), predictions
 
 
 def without_twins(task: Task, specs: Sequence[Head], log: Log) -> list[Head]:

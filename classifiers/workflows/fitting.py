@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from embedcache.progress import Progress, silent
 from ..data.listed_clips import load_manifests
 from ..data.task import Task
 from ..data.views import about_view
-from ..evaluation.cross_validation import compare, fit_head, params_of
+from ..evaluation.cross_validation import fit_head, params_of, run_folds
 from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
@@ -26,6 +26,7 @@ from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
 from .comparison import load_task, log_people, on_common_clips, save_run
 from .configurations import ComparisonConfig
+from .fold_choice import choose_folds
 from .head_choice import chosen_heads
 
 
@@ -51,11 +52,16 @@ def fit_model(
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
+    choice = choose_folds(artifacts, config)
+    config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
     specs = wrapped([spec], config.tune, config.calibrate)
     (task,) = on_common_clips([load_task(artifacts, config, next(iter(config.encoders), None), spec.view)], log)
     log_people(task, log)
-    predictions = compare(task, specs, config.protocol, config.folds, config.seeds, jobs, progress)
-    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs)
+    splits = choice.splits(task)
+    for line in choice.notes(task, splits):
+        log(f"note: {line}")
+    predictions = run_folds(task, specs, splits, config.protocol, jobs, progress)
+    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs, choice.files(task, splits))
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))

@@ -319,7 +319,7 @@ def test_labels_of_any_kind_survive_files_and_pictures(tmp_path: Path) -> None:
 
 
 def test_everything_is_refused_before_anything_is_fitted(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classifiers.workflows.comparison.compare", lambda *a: pytest.fail("it was fitted"))
+    monkeypatch.setattr("classifiers.workflows.comparison.run_folds", lambda *a: pytest.fail("it was fitted"))
     with pytest.raises(SerError, match="needs 5 speakers"):
         run_comparison(artifacts, ComparisonConfig(heads=("logreg",)))
     with pytest.raises(SerError, match="exists already"):
