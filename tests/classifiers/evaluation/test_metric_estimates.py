@@ -13,6 +13,7 @@ from helpers.leaderboards import BALANCED, IMBALANCED, simulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy.stats import rankdata
 from sklearn.metrics import get_scorer, log_loss, roc_auc_score
 
 from classifiers import Metric, Predictions, Row, leaderboard, metrics
@@ -20,6 +21,7 @@ from classifiers.evaluation.intervals import intervals
 from classifiers.evaluation.leaderboard import COLUMNS, METRIC_COLUMNS, to_csv
 from classifiers.evaluation.metric_estimates import estimate_metric
 from classifiers.evaluation.metrics import brier
+from classifiers.evaluation.statistics import max_t_permutation
 from classifiers.reporting.terminal_tables import comparison_text, show_leaderboard
 from embedcache import DataError, SerError
 
@@ -323,12 +325,27 @@ def test_how_often_intervals_hold_the_true_score(
     assert min(any_row, first) >= 0.9
 
 
+def area(truth: np.ndarray, predicted: np.ndarray, proba: np.ndarray, labels: tuple) -> float:
+    """The mean area under the ROC curve of each label against the rest, by ranks: quicker than scikit-learn's."""
+    areas = []
+    for column in range(proba.shape[1]):
+        n = (truth == column).sum()
+        ranks = rankdata(proba[:, column])[truth == column].sum()
+        areas.append((ranks - n * (n + 1) / 2) / (n * (len(truth) - n)))
+    return float(np.mean(areas))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("n_speakers", [6, 10, 24])
 def test_how_often_equal_heads_are_called_better(n_speakers: int, record_property: Callable) -> None:
     """In 200 leaderboards of six equal heads, whose share has a standard error of 0.015."""
     rng = np.random.default_rng([7, n_speakers])
-    boards = (leaderboard(simulated(rng, n_speakers, BALANCED, [0.5] * 6), "roc_auc_ovr") for _ in range(200))
-    false = np.mean([any(row.p_vs_best <= 0.05 for row in rows[1:]) for rows in boards])
-    record_property("at least one false 'better'", f"{false:.3f}")
-    assert false <= 0.09
+    metric = Metric("area", "", "", area, 0.0, 1.0)
+    false = []
+    for _ in range(200):
+        heads = simulated(rng, n_speakers, BALANCED, [0.5] * 6)
+        shares = np.stack([estimate_metric(metric, p).shares for p in heads], axis=1)
+        best = shares.sum(axis=0).argmax()
+        false.append((max_t_permutation(shares, permutations=2000).p[best] <= 0.05).any())
+    record_property("at least one false 'better'", f"{np.mean(false):.3f}")
+    assert np.mean(false) <= 0.09
