@@ -460,6 +460,9 @@ def cross(
 def leaderboard(
     runs: RunsArgument = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this CSV file, too.")] = None,
+    metric: Annotated[
+        str, typer.Option(help="Metric that ranks the rows: uar, a scorer of scikit-learn, or your own.")
+    ] = "uar",
     critical: Annotated[
         Path | None, typer.Option(help="Draw the critical-difference diagram over several datasets to this PNG file.")
     ] = None,
@@ -472,7 +475,7 @@ def leaderboard(
     from embedcache.files.atomic import atomic_write
 
     found = load_runs(Artifacts.at(artifacts), runs or [], note)
-    rows = rows_of(latest(found))
+    rows = rows_of(latest(found), metric, terminal)
     if csv:
         with atomic_write(csv) as file:
             file.write(to_csv(rows))

@@ -1,4 +1,5 @@
 from . import heads as heads
+from . import metrics as metrics
 from .data.task import Task as Task
 from .evaluation.cross_validation import compare as compare
 from .evaluation.leaderboard import Row as Row
@@ -11,6 +12,7 @@ from .heads._spec import Head as Head
 from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
 from .inference.windows import Windows as Windows
+from .metrics._spec import Metric as Metric
 from .protocols.catalogue import PROTOCOLS as PROTOCOLS
 from .protocols.catalogue import make_folds as make_folds
 from .protocols.fold import Fold as Fold

@@ -1,4 +1,7 @@
-"""The contract of a head as a function that authors of heads can run in their own tests: `check_head(my_head)`."""
+"""The contracts of a head and of a metric, as functions that their authors can run in their own tests.
+
+check_head(my_head)    check_metric(my_metric)
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.estimator_checks import check_estimator
 
-from embedcache import SerError
+from embedcache import DataError, SerError
 
 from .data.task import Task
 from .evaluation.cross_validation import compare
+from .evaluation.metric_estimates import call_metric
 from .heads import Head
+from .metrics import Metric
 
 MIN_ACCURACY = 0.8  # accuracy that a head must reach on the toy task with held-out speakers
 
@@ -107,3 +112,54 @@ def _check_parameters(head: Head) -> None:
 
 def _fit(head: Head, task: Task) -> Any:
     return head.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=7).fit(task.X, task.y)
+
+
+def check_metric(metric: Metric) -> None:
+    """Check that a metric keeps the contract of `Metric`, on predictions of four labels.
+
+    The metric must return one finite number in its range, must give true predictions a higher score than false ones,
+    must return the same for the predictions in another order and for the labels in another order, and must not change
+    its arguments.
+
+    Raises SerError if a test fails.
+    """
+    rng = np.random.default_rng(0)
+    truth, labels = np.repeat(np.arange(4), 10), ("anger", "fear", "joy", "sadness")
+    right, wrong = _probabilities(truth, rng), _probabilities((truth + 1) % 4, rng)
+    best, worst = (_scored(metric, truth, proba, labels) for proba in (right, wrong))
+    if not best > worst:
+        raise SerError(
+            f"metric '{metric.name}': true predictions score {best:g}, false ones {worst:g}; wanted more for true "
+            "ones. Return a score of which a greater one is better; negate a loss."
+        )
+    mixed = np.where(np.arange(40)[:, None] < 15, right, wrong)
+    score = _scored(metric, truth, mixed, labels)
+    shuffled = rng.permutation(40)
+    for other, what in (
+        (_scored(metric, truth[shuffled], mixed[shuffled], labels), "predictions"),
+        (_scored(metric, 3 - truth, mixed[:, ::-1], labels[::-1]), "labels"),
+    ):
+        if not np.isclose(other, score):
+            raise SerError(
+                f"metric '{metric.name}': {score:g}, but {other:g} for the {what} in another order; wanted the same. "
+                "Use `truth` and `predicted` as places in `labels` and columns of `proba`."
+            )
+
+
+def _probabilities(likeliest: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return probabilities (n, 4) of which those of the given labels are the highest."""
+    noisy = rng.uniform(0.1, 1, (len(likeliest), 4)) + 3 * np.eye(4)[likeliest]
+    proba: NDArray[np.float64] = noisy / noisy.sum(axis=1, keepdims=True)
+    return proba
+
+
+def _scored(metric: Metric, truth: NDArray[np.int64], proba: NDArray[np.float64], labels: tuple[str, ...]) -> float:
+    """Return the score of some predictions. Raises SerError if it is no score, or if the metric changes an argument."""
+    given = truth.copy(), proba.argmax(axis=1), proba.copy()
+    try:
+        score = call_metric(metric, *given, labels)
+    except DataError as error:
+        raise SerError(f"metric '{metric.name}': {error}.") from error
+    if not all(map(np.array_equal, given, (truth, proba.argmax(axis=1), proba))):
+        raise SerError(f"metric '{metric.name}' changes its arguments; wanted them unchanged. Work on a copy.")
+    return score

@@ -1,10 +1,10 @@
-"""Registries: find datasets, encoders and heads by name, and import their modules only when they are needed.
+"""Registries: find datasets, encoders, heads and metrics by name, and import their modules only when they are needed.
 
-A dataset, an encoder or a head is one module in the folder of its kind. The module has an attribute with the name of
-the kind (`dataset`, `encoder` or `head`), which is a spec (an object with a `name`) or a tuple of specs. There is no
-list of modules: every module in the folder counts, except modules whose name starts with an underscore, which are
-shared code. Third parties declare entry points in the groups `ser.datasets`, `ser.encoders` and `ser.heads`, each of
-which refers to a spec. An entry point cannot replace a built-in name.
+A dataset, an encoder, a head or a metric is one module in the folder of its kind. The module has an attribute with the
+name of the kind (`dataset`, `encoder`, `head` or `metric`), which is a spec (an object with a `name`) or a tuple of
+specs. There is no list of modules: every module in the folder counts, except modules whose name starts with an
+underscore, which are shared code. Third parties declare entry points in the groups `ser.datasets`, `ser.encoders`,
+`ser.heads` and `ser.metrics`, each of which refers to a spec. An entry point cannot replace a built-in name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Spec = TypeVar("Spec", bound=Named)
 class Registry(Generic[Spec]):
     """All specs of one kind, found by name."""
 
-    kind: str  # "dataset", "encoder" or "head": the attribute of a module that holds its spec or specs
+    kind: str  # "dataset", "encoder", "head" or "metric": the attribute of a module that holds its spec or specs
     package: str  # dotted name of the folder that holds the modules
     hint: str = ""  # advice at the end of the message for an unknown name
     shared: tuple[str, ...] = ()  # further modules in the folder that hold no spec

@@ -1,4 +1,4 @@
 """Evaluation: protocols, cross-validation, predictions, metrics, intervals, tests, leaderboard and run folders.
 
-May import: `heads`, `data`, `embedcache`.
+May import: `metrics`, `heads`, `data`, `embedcache`.
 """

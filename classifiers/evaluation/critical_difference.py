@@ -2,8 +2,9 @@
 
 Conventions
 -----------
-`scores` have the shape (N, k) for N datasets and k heads; higher is better. Each dataset ranks the heads by UAR: rank 1
-is best, and tied heads share the mean of their ranks. Average ranks (k,) lie in [1, k].
+`scores` have the shape (N, k) for N datasets and k heads; higher is better. Each dataset ranks the heads by the score
+that ranks the leaderboard, by default the UAR: rank 1 is best, and tied heads share the mean of their ranks. Average
+ranks (k,) lie in [1, k].
 
 - Friedman's test asks whether the average ranks differ at all, at the level 0.05.
 - If they do, two heads differ significantly if their average ranks differ by at least Nemenyi's critical difference,
@@ -73,6 +74,7 @@ class CriticalDifference:
     groups: tuple[tuple[int, int], ...]  # first and last head of each group without a significant difference
     speaker_dependent: bool  # whether the heads were trained on test speakers
     left_out: int  # number of leaderboard rows that were not used
+    metric: str = "UAR"  # name of the score
 
     @property
     def differ(self) -> bool:
@@ -81,7 +83,7 @@ class CriticalDifference:
 
 
 def rank_heads(rows: Sequence[Row]) -> CriticalDifference:
-    """Rank by UAR the heads that were run on every dataset of a leaderboard.
+    """Rank the heads that were run on every dataset of a leaderboard, by the score that ranks the leaderboard.
 
     These rows are left out:
 
@@ -116,7 +118,7 @@ def rank_heads(rows: Sequence[Row]) -> CriticalDifference:
 
 def _compare_tables(tables: Sequence[dict[Key, Row]], shared: Sequence[Key], n_rows: int) -> CriticalDifference:
     """Compare the heads `shared` by all tables; `n_rows` is the number of rows before any were left out."""
-    scores = np.array([[table[key].uar for key in shared] for table in tables])
+    scores = np.array([[table[key].ranked_by.value for key in shared] for table in tables])
     ranks = average_ranks(scores)
     order = np.argsort(ranks, kind="stable")
     p, distance = friedman(scores)[1], critical_difference(len(shared), len(tables))
@@ -131,6 +133,7 @@ def _compare_tables(tables: Sequence[dict[Key, Row]], shared: Sequence[Key], n_r
         groups=tuple(tied(ranks[order], distance if p < ALPHA else math.inf)),
         speaker_dependent=any(trained_on_test_speakers(row.leaks) for row in first_rows),
         left_out=n_rows - scores.size,
+        metric=first_rows[0].ranked_by.metric,
     )
 
 

@@ -69,11 +69,11 @@ def intervals(p: Predictions, rivals: Sequence[Predictions] = ()) -> list[Interv
     `rivals` are the other heads of the table, if this head is ranked first in it.
     """
     found = _estimates(p)
-    errors = _errors_of_the_first(found["uar"], rivals)
+    errors = errors_of_the_first(found["uar"], [uar_estimate(rival) for rival in rivals])
     origin = (p.dataset, p.encoder, p.head, p.protocol)
     speakers = len(np.unique(p.speakers))
     return [
-        Interval(*origin, name, estimate.value, *_ends(estimate, found["uar"], errors), LEVEL, speakers)
+        Interval(*origin, name, estimate.value, *ends(estimate, found["uar"], errors), LEVEL, speakers)
         for name, estimate in found.items()
     ]
 
@@ -81,7 +81,7 @@ def intervals(p: Predictions, rivals: Sequence[Predictions] = ()) -> list[Interv
 def uar_interval(p: Predictions, rivals: Sequence[Predictions] = ()) -> tuple[float, float]:
     """Return the ends of the interval of the UAR, as `intervals` does."""
     estimate = uar_estimate(p)
-    return _ends(estimate, estimate, _errors_of_the_first(estimate, rivals))
+    return ends(estimate, estimate, errors_of_the_first(estimate, [uar_estimate(rival) for rival in rivals]))
 
 
 def uar_estimate(p: Predictions) -> Estimate:
@@ -106,7 +106,7 @@ def recall_estimate(matrices: NDArray[np.int64], score: Score, repeats: int = 1)
     clips, hits = clips[:, clips.any(axis=0)], hits[clips.any(axis=0)]
     if len(matrices) < MIN_SPEAKERS or (np.count_nonzero(clips, axis=0) < 2).any():
         return Estimate.unknown(value, len(matrices))
-    groups = _summed(matrices, speaker_groups(len(matrices)))
+    groups = sum_groups(matrices, speaker_groups(len(matrices)))
     n = clips.sum(axis=0)
     return Estimate(
         value=value,
@@ -137,7 +137,7 @@ def _estimates(p: Predictions) -> dict[str, Estimate]:
     return found | {
         "ece": _mean_estimate(*_without(bin_sums(p.proba, p.correct, group), ece_of), clips, biased=True),
         "brier": _mean_estimate(
-            *_without(_summed(brier_sums, speaker_groups(len(clips))), _mean_square), clips, top=2.0
+            *_without(sum_groups(brier_sums, speaker_groups(len(clips))), _mean_square), clips, top=2.0
         ),
         "aurc": _mean_estimate(float(aurc(p.proba, p.correct)), _aurc_without(p, group), clips),
     }
@@ -194,7 +194,7 @@ def _aurc_without(p: Predictions, group: NDArray[np.int64]) -> Floats:
     return np.concatenate([aurc(p.proba, p.correct, kept.astype(float)) for kept in blocks])
 
 
-def _summed(sums: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
+def sum_groups(sums: NDArray[Any], group: NDArray[np.int64]) -> NDArray[Any]:
     """Return the sums of groups of speakers (G, …), given sums per speaker (S, …) and the group of each (S,)."""
     grouped = np.zeros((int(group.max()) + 1, *sums.shape[1:]), sums.dtype)
     np.add.at(grouped, group, sums)
@@ -211,16 +211,19 @@ def _missing_variance(hits: NDArray[Any], clips: NDArray[Any]) -> Floats:
     return missing
 
 
-def _errors_of_the_first(first: Estimate, rivals: Sequence[Predictions]) -> Floats | None:
-    """Return the simulated errors of the UAR of the head ranked first; None if it has no rivals, or no interval."""
-    others = [uar_estimate(rival) for rival in rivals]
+def errors_of_the_first(first: Estimate, others: Sequence[Estimate]) -> Floats | None:
+    """Return the simulated errors of the score of the head ranked first, given the scores of the others of its table.
+
+    None if no other head has an interval over the same number of speakers, or if the first has none.
+    """
     comparable = [o for o in others if len(o.influence) == len(first.influence) and not math.isnan(o.error)]
     if math.isnan(first.error) or not comparable:
         return None
     return selection_errors([first, *comparable])
 
 
-def _ends(estimate: Estimate, first: Estimate, errors: Floats | None) -> tuple[float, float]:
+def ends(estimate: Estimate, first: Estimate, errors: Floats | None) -> tuple[float, float]:
+    """Return the ends of the interval of a score of the head ranked first by another score, whose errors are given."""
     if errors is None or math.isnan(estimate.error):
         return estimate.interval()
     return estimate.interval(selected_multipliers(estimate, errors, correlation(estimate, first)))

@@ -9,8 +9,9 @@ section 11.5).
 
 - The variance is estimated from few speakers, so the interval uses Student's t. Its degrees of freedom are those of
   Satterthwaite (1946): S - 1 if all speakers have equally many clips of each label, fewer otherwise.
-- A score lies in [0, `top`]. The bounds are those of Wilson (1927) with the effective number of clips that belongs to
-  the variance, as Dean & Pagano (2015) recommend for clustered samples. They never leave the range, and never coincide.
+- A score lies in [`bottom`, `top`]. The bounds are those of Wilson (1927) with the effective number of clips that
+  belongs to the variance, as Dean & Pagano (2015) recommend for clustered samples. They never leave the range, and
+  never coincide.
 - A variance estimated as 0, because all speakers score alike, is no proof of certainty. No interval is narrower than
   that of equally many independent clips.
 
@@ -62,6 +63,7 @@ class Estimate:
     clips: float = math.inf  # independent clips whose interval this one is at least as wide as; infinity for no limit
     top: float = 1.0  # largest possible value
     bias: float = 0.0  # amount, 0 or more, by which the value is too high on average
+    bottom: float = 0.0  # smallest possible value
 
     @classmethod
     def unknown(cls, value: float, n_speakers: int) -> Estimate:
@@ -85,7 +87,7 @@ class Estimate:
         below, above = multipliers or (self.multiplier, self.multiplier)
         bounds = self._student if math.isinf(self.clips) else self._wilson
         low, high = bounds(below)[0], bounds(above)[1]
-        return max(0.0, min(low, self.value)), min(self.top, max(high, self.value))
+        return max(self.bottom, min(low, self.value)), min(self.top, max(high, self.value))
 
     def _student(self, t: float) -> tuple[float, float]:
         """Return the bounds of Student's t. Only the lower one is moved by the bias, which is itself an estimate."""
@@ -93,12 +95,13 @@ class Estimate:
 
     def _wilson(self, t: float) -> tuple[float, float]:
         """Return Wilson's bounds for `t` standard errors, with the number of clips n that has this standard error."""
-        p = self.value / self.top
+        width = self.top - self.bottom
+        p = (self.value - self.bottom) / width
         most = self.clips * (t / NORMAL) ** 2
-        n = min(p * (1 - p) * (self.top / self.error) ** 2, most) if self.error and 0 < p < 1 else most
+        n = min(p * (1 - p) * (width / self.error) ** 2, most) if self.error and 0 < p < 1 else most
         centre, half = p + t**2 / (2 * n), t * math.sqrt(p * (1 - p) / n + (t / (2 * n)) ** 2)
-        scale = self.top / (1 + t**2 / n)
-        return (centre - half) * scale, (centre + half) * scale
+        scale = width / (1 + t**2 / n)
+        return self.bottom + (centre - half) * scale, self.bottom + (centre + half) * scale
 
 
 def scaled_influences(without: Floats) -> Floats:
@@ -118,10 +121,10 @@ def degrees_of_freedom(clips: NDArray[Any]) -> float:
     return float(weights.sum() ** 2 / np.square(weights).sum() - 1)
 
 
-def speaker_groups(n_speakers: int) -> NDArray[np.int64]:
-    """Return the number of the group (S,) with which each speaker is left out, below MAX_GROUPS."""
-    numbers = np.arange(n_speakers)
-    return numbers if n_speakers <= MAX_GROUPS else np.random.default_rng(0).permutation(numbers) % MAX_GROUPS
+def speaker_groups(n_speakers: int, most: int | None = None) -> NDArray[np.int64]:
+    """Return the number of the group (S,) with which each speaker is left out, below `most` or else MAX_GROUPS."""
+    numbers, groups = np.arange(n_speakers), most or MAX_GROUPS
+    return numbers if n_speakers <= groups else np.random.default_rng(0).permutation(numbers) % groups
 
 
 def correlation(a: Estimate, b: Estimate) -> float:

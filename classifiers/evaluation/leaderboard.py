@@ -1,35 +1,52 @@
 """Leaderboards: the scores of predictions as ranked rows, and their CSV files.
 
 A leaderboard is a pure function of the predictions: the same predictions give the same leaderboard. Rows are ranked by
-UAR within a table, which holds the rows of one dataset and protocol with the same folds of the same labelled clips.
-Tables of heads or encoders that were trained on test speakers come last.
+UAR, or by another metric, within a table, which holds the rows of one dataset and protocol with the same folds of the
+same labelled clips. Tables of heads or encoders that were trained on test speakers come last.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from embedcache.progress import Progress, silent
+
 from ..data.csv_text import csv_text
+from ..metrics import UAR, Metric, choose
 from ..protocols.leaks import trained_on_test_speakers
-from .intervals import Interval, intervals, uar_interval
+from .intervals import Interval, ends, errors_of_the_first, intervals, uar_interval
+from .metric_estimates import MetricEstimate, estimate_all
 from .metrics import Floats, brier, ece, f1s, macro_f1, precisions, recalls, uar, war
-from .paired_tests import Paired, against_best
+from .paired_tests import UNTESTED, Paired, against_best, tests_over_speakers
 from .predictions import Predictions
 from .row_texts import row_notes
+
+
+@dataclass(frozen=True)
+class RankedBy:
+    """The score by which a row is ranked. A greater score is better."""
+
+    metric: str  # name of the metric
+    value: float
+    low: float  # lower end of the 95 % interval over speakers
+    high: float  # upper end of the 95 % interval over speakers
+    about: str = ""  # description of the metric
+    width: float = 1.0  # largest possible difference of two scores; may be infinite
 
 
 @dataclass(frozen=True)
 class Row:
     """The scores of one head with one protocol.
 
-    The fields, in order, are the columns of leaderboard.csv. Unknown values are "" or NaN. Scores are computed once
-    over all test predictions, unless stated otherwise.
+    The fields, in order, are the columns of leaderboard.csv, except `chosen`, which becomes the four columns of
+    METRIC_COLUMNS at the end if there is one. Unknown values are "" or NaN. Scores are computed once over all test
+    predictions, unless stated otherwise. `rank`, `p_vs_best` and `smallest_difference` are about the chosen metric.
     """
 
     rank: int  # rank within the table, from 1
@@ -66,10 +83,17 @@ class Row:
     uar_seed_sd: float  # standard deviation of the UAR over the seeds; NaN with one seed
     smallest_difference: float  # UAR below the best row from which p_vs_best would be 0.05; infinite if never
     notes: str  # what limits the row, see `row_texts.py`; sentences joined by "; "
+    chosen: RankedBy | None = None  # score of the metric that ranks the rows in place of the UAR
+
+    @property
+    def ranked_by(self) -> RankedBy:
+        """The score by which the row is ranked: that of the chosen metric, otherwise the UAR."""
+        return self.chosen or RankedBy("UAR", self.uar, self.uar_low, self.uar_high)
 
 
 CHOSEN = ("uar", "untuned", "tried", "temperature")  # columns of chosen.csv after the setting
-COLUMNS = tuple(f.name for f in fields(Row))
+COLUMNS = tuple(f.name for f in fields(Row) if f.name != "chosen")
+METRIC_COLUMNS = ("metric", "score", "score_low", "score_high")  # further columns, if a metric was chosen
 
 
 @dataclass(frozen=True)
@@ -86,16 +110,28 @@ class Table:
         return [*intervals(first, others), *(interval for p in others for interval in intervals(p))]
 
 
-def leaderboard(predictions: Iterable[Predictions]) -> list[Row]:
+def leaderboard(
+    predictions: Iterable[Predictions], metric: str | Metric = UAR, progress: Progress = silent
+) -> list[Row]:
     """Return the rows of leaderboard.csv, ranked within their tables.
 
     `p_vs_best` is adjusted for all pairs of rows of the table, and the interval of the first row for its selection.
+    `metric` ranks the rows: "uar", the name of a scorer of scikit-learn or of another package's metric, or a `Metric`.
+    `progress` receives the progress of a metric other than "uar", in rows.
+
+    Raises UnknownName or ConfigError if there is no such metric, DataError if it cannot score a row.
     """
-    return [row for table in tables(predictions) for row in table.rows]
+    chosen = choose(metric)
+    if chosen is None:
+        return [row for table in tables(predictions) for row in table.rows]
+    found = list(predictions)
+    with progress(chosen.name, total=len(found), unit="rows") as advance:
+        estimates = estimate_all(chosen, found, advance)
+    return _rows_by_metric(found, chosen, estimates)
 
 
 def tables(predictions: Iterable[Predictions]) -> list[Table]:
-    """Return the tables of a leaderboard."""
+    """Return the tables of a leaderboard that is ranked by UAR."""
     scored = [(score(p), p) for p in predictions]
     scored.sort(key=lambda pair: (*table_key(pair[0]), -pair[0].uar, pair[0].head, pair[0].encoder))
     return [_table(*zip(*group, strict=True)) for _, group in groupby(scored, key=lambda pair: table_key(pair[0]))]
@@ -109,6 +145,39 @@ def _table(rows: Sequence[Row], predictions: Sequence[Predictions]) -> Table:
         for rank, (row, test) in enumerate(zip(rows[1:], paired, strict=True), start=2)
     ]
     return Table([replace(rows[0], rank=1, uar_low=low, uar_high=high), *others], predictions, paired)
+
+
+def _rows_by_metric(
+    predictions: Sequence[Predictions], metric: Metric, estimates: Sequence[MetricEstimate]
+) -> list[Row]:
+    """Return the rows, ranked by a metric within their tables."""
+    scored = [(score(p), p, estimate) for p, estimate in zip(predictions, estimates, strict=True)]
+    scored.sort(key=lambda one: (*table_key(one[0]), -one[2].estimate.value, one[0].head, one[0].encoder))
+    grouped = groupby(scored, key=lambda one: table_key(one[0]))
+    return [row for _, group in grouped for row in _table_by_metric(metric, *zip(*group, strict=True))]
+
+
+def _table_by_metric(
+    metric: Metric, rows: Sequence[Row], predictions: Sequence[Predictions], found: Sequence[MetricEstimate]
+) -> Iterator[Row]:
+    """Yield the rows of a table with their ranks, intervals and tests, as `_table` does for the UAR."""
+    first, *others = (one.estimate for one in found)
+    errors = errors_of_the_first(first, others)
+    tests = [UNTESTED, *tests_over_speakers(predictions, [one.shares for one in found])]
+    for rank, (row, one, test) in enumerate(zip(rows, found, tests, strict=True), start=1):
+        best = errors if rank == 1 else None
+        low, high = ends(one.estimate, first, best)
+        uar_low, uar_high = (row.uar_low, row.uar_high) if best is None else ends(one.uar, first, best)
+        yield replace(
+            row,
+            rank=rank,
+            uar_low=uar_low,
+            uar_high=uar_high,
+            p_vs_best=test[1],
+            smallest_difference=test[2],
+            notes="; ".join(filter(None, [row.notes, one.note])),
+            chosen=RankedBy(metric.name, one.estimate.value, low, high, metric.about, metric.highest - metric.lowest),
+        )
 
 
 def score(p: Predictions) -> Row:
@@ -173,8 +242,15 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return the text of leaderboard.csv. Unknown numbers are empty."""
-    return csv_text([COLUMNS, *(asdict(row).values() for row in rows)])
+    """Return the text of leaderboard.csv. Unknown numbers are empty. A chosen metric adds METRIC_COLUMNS."""
+    header = [*COLUMNS, *(METRIC_COLUMNS if any(row.chosen for row in rows) else ())]
+    return csv_text([header, *(_cells(row) for row in rows)])
+
+
+def _cells(row: Row) -> list[Any]:
+    chosen = row.chosen
+    more = [chosen.metric, chosen.value, chosen.low, chosen.high] if chosen else []
+    return [*(getattr(row, name) for name in COLUMNS), *more]
 
 
 def per_label_csv(predictions: Iterable[Predictions]) -> str:

@@ -29,6 +29,8 @@ from .predictions import Predictions
 from .row_texts import vectors_name
 from .statistics import holm, max_t_permutation, resampled_t
 
+UNTESTED = (float("nan"), float("nan"), float("nan"))  # results of a test that the data do not allow
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -53,7 +55,7 @@ def against_best(ranked: Sequence[Predictions]) -> list[Paired]:
     if len(ranked) < 2:
         return []
     best, others = ranked[0], ranked[1:]
-    speakers = _tests_over_speakers(ranked)
+    speakers = tests_over_speakers(ranked, [_shares_of_uar(p) for p in ranked])
     folds = [_p_over_folds(best, other) for other in others]
     return [
         Paired(best.dataset, best.protocol, _name(best), _name(other), _uar(best) - _uar(other), *tests, *p_folds)
@@ -67,16 +69,23 @@ def paired_csv(tables: Iterable[Sequence[Paired]]) -> str:
     return csv_text([columns, *(astuple(row) for table in tables for row in table)])
 
 
-def _tests_over_speakers(ranked: Sequence[Predictions]) -> list[tuple[float, float, float]]:
-    """Return p-value, adjusted p-value and smallest significant difference of the first head and each of the others."""
+def tests_over_speakers(
+    ranked: Sequence[Predictions], shares: Sequence[NDArray[np.float64]]
+) -> list[tuple[float, float, float]]:
+    """Return p-value, adjusted p-value and smallest significant difference of the first head and each of the others.
+
+    `shares` are the contributions (S,) of the speakers to the score of each head; their sum is the score. They are NaN
+    if they are unknown, which they are for all heads with the same rows.
+    """
+    if np.isnan(shares[0]).any():
+        return [UNTESTED] * (len(ranked) - 1)
     comparable = [n for n, p in enumerate(ranked) if _same_rows(ranked[0], p)]
-    tests = max_t_permutation(np.stack([_shares_of_uar(ranked[n]) for n in comparable], axis=1))
+    tests = max_t_permutation(np.stack([shares[n] for n in comparable], axis=1))
     columns = [
         (float(tests.single_p[0, i]), float(tests.p[0, i]), float(tests.smallest[0, i])) for i in range(len(comparable))
     ]
     results = dict(zip(comparable, columns, strict=True))
-    unknown = (float("nan"), float("nan"), float("nan"))
-    return [results.get(n, unknown) for n in range(1, len(ranked))]
+    return [results.get(n, UNTESTED) for n in range(1, len(ranked))]
 
 
 def _shares_of_uar(p: Predictions) -> NDArray[np.float64]:

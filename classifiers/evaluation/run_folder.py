@@ -31,6 +31,7 @@ from embedcache.errors import complain
 from embedcache.files.atomic import atomic_write
 from embedcache.files.tables import read_rows
 from embedcache.files.untrusted import read_json, wrong_types
+from embedcache.text import count, examples
 
 from ..data.labels import Labels
 from ..data.task import Strings
@@ -271,7 +272,12 @@ def _from_rows(fields: dict[str, Any], heads: dict[tuple[str, ...], Rows]) -> Pr
             ("predicted", "predicted"),
         )
     }
-    proba = np.array([[row[f"p_{label}"] for label in labels] for row in rows], dtype=np.float32)
+    columns_of_labels = [f"p_{label}" for label in labels]
+    if blank := [row["clip_id"] for row in rows if not all(row.get(column) for column in columns_of_labels)]:
+        raise ValueError(
+            f"{count(len(blank), 'row')} of {owner['head']} without a probability of each label: {examples(blank)}"
+        )
+    proba = np.array([[row[column] for column in columns_of_labels] for row in rows], dtype=np.float32)
     if not ((proba >= 0) & (proba <= 1)).all():  # also False for NaN
         raise ValueError("predictions.csv has probabilities that are not between 0 and 1")
     stored: dict[str, Any] = {name: fields[name] for name in HEAD_FIELDS}

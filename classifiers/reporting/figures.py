@@ -192,7 +192,7 @@ def _critical_title(result: CriticalDifference) -> list[str]:
     )
     datasets = [table.replace(" ", "\N{NO-BREAK SPACE}") for table in result.tables]
     return [
-        f"UAR: average ranks over {len(result.tables)} datasets, 1 is best{dependent}",
+        f"{result.metric}: average ranks over {len(result.tables)} datasets, 1 is best{dependent}",
         f"Friedman p = {result.p:.3g}: {verdict} (alpha 0.05)",
         *textwrap.wrap(", ".join(datasets), 90, break_on_hyphens=False, max_lines=10, placeholder=" …"),
     ]

@@ -2,7 +2,8 @@
 
 A table fits the width of the terminal, and no name is broken. If not all columns fit, the encoder and its view are
 printed on two lines. If that is not enough, the last columns are left out, and a line below the table names them. If
-not even the columns that identify a row and its UAR fit, each row is printed as a record, with a line for each column.
+not even the columns that identify a row and its score fit, each row is printed as a record, with a line for each
+column.
 """
 
 from __future__ import annotations
@@ -118,13 +119,16 @@ def comparison_text(rows: Sequence[Row]) -> str:
     if smallest_p(best.n_speakers) > ALPHA:
         possible = f"{smallest_p(best.n_speakers):.3g}"
         return f"{speakers}: too few speakers to compare heads. No p-value below {possible} is possible."
+    by = best.ranked_by
+    if best.chosen and math.isnan(by.low):
+        return f"{by.metric} has no interval, so the differences were not tested."
     if any(math.isnan(row.p_vs_best) for row in others):
         return "The rows were tested on different clips, so their differences were not tested."
     name = _row_name(best, rows)
     tied = [_row_name(row, rows) for row in others if row.p_vs_best > ALPHA]
     worse = [_row_name(row, rows) for row in others if row.p_vs_best <= ALPHA]
     parts = [f"No significant difference between {name} and {_enumerate(tied, 'or')}"] if tied else []
-    parts += [f"{name} has a higher UAR than {_enumerate(worse)}"] if worse else []
+    parts += [f"{name} has a higher {by.metric} than {_enumerate(worse)}"] if worse else []
     test = f"({speakers}, permutation test adjusted for all pairs of rows, alpha {ALPHA:g})"
     return f"{'; '.join(parts)} {test}.{_smallest_difference_text(rows) if tied else ''}"
 
@@ -134,7 +138,7 @@ def _smallest_difference_text(rows: Sequence[Row]) -> str:
     smallest = min((row.smallest_difference for row in rows[1:] if row.smallest_difference > 0), default=math.inf)
     return (
         f" With these speakers, a difference below {number_text(smallest)} cannot be significant."
-        if smallest < 1
+        if smallest < rows[0].ranked_by.width
         else ""
     )
 
@@ -153,7 +157,14 @@ def notes_text(rows: Sequence[Row]) -> list[str]:
 
 def interval_text(row: Row | CrossRow) -> str:
     """Return the interval of the UAR, such as `0.449–0.536`; a dash if there are too few speakers for an interval."""
-    return "–" if math.isnan(row.uar_low) else f"{number_text(row.uar_low)}–{number_text(row.uar_high)}"
+    return _range_text(row.uar_low, row.uar_high)
+
+
+def _range_text(low: float, high: float) -> str:
+    """Return two numbers as text, such as `0.449–0.536` or `-0.2 to 0.1`; a dash if they are unknown."""
+    if math.isnan(low):
+        return "–"
+    return f"{number_text(low)}{'–' if low >= 0 else ' to '}{number_text(high)}"
 
 
 def _enumerate(names: Sequence[str], word: str = "and") -> str:
@@ -177,12 +188,14 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
     title = (
         f"{first.dataset}{labels}, protocol {first.protocol}: {count(first.folds, 'fold')}{seeds}, "
         f"{first.n_clips} clips, {count(first.n_speakers, 'speaker')}, {first.classes} labels "
-        f"(chance {number_text(1 / first.classes)})"
+        f"({'chance UAR' if first.chosen else 'chance'} {number_text(1 / first.classes)})"
     )
     _print(console, "")
     _print_sentence(console, title, "bold cyan")
     _print_columns(_leaderboard_columns(rows), console, "`ser leaderboard --csv FILE`")
-    if len(rows) > 1 or math.isnan(first.uar_low):
+    if first.chosen:
+        _print_sentence(console, f"Ranked by {first.chosen.metric}: {first.chosen.about}. Greater is better.")
+    if len(rows) > 1 or math.isnan(first.ranked_by.low):
         _print_sentence(console, comparison_text(rows))
     for sentence in sorted({leaks_text(row.leaks) for row in rows}):
         _print_sentence(console, sentence)
@@ -193,12 +206,15 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
 def _leaderboard_columns(rows: Sequence[Row]) -> list[Column]:
     copies = [Column("copies", [str(row.copies) for row in rows])] if any(row.copies for row in rows) else []
     seeds = [Column("seed sd", [number_text(row.uar_seed_sd) for row in rows])] if rows[0].seeds > 1 else []
+    scores = [row.ranked_by for row in rows]
+    uar = [Column("UAR", [number_text(row.uar) for row in rows], optional=True)] if rows[0].chosen else []
     return [
         Column("#", [str(row.rank) for row in rows]),
         Column("head", [row.head for row in rows], left=True),
         Column("encoder", [vectors_name(row.head, row.encoder, row.view) for row in rows], left=True),
-        Column("UAR", [number_text(row.uar) for row in rows]),
-        Column("95 %", [interval_text(row) for row in rows]),
+        Column(scores[0].metric, [number_text(score.value) for score in scores]),
+        Column("95 %", [_range_text(score.low, score.high) for score in scores]),
+        *uar,
         *seeds,
         Column("WAR", [number_text(row.war) for row in rows], optional=True),
         Column("F1", [number_text(row.macro_f1) for row in rows], optional=True),

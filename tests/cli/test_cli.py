@@ -59,6 +59,12 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     assert {row["head"] for row in board} == {"mlp", "logreg", "svm"}
     assert {row["leaks"] for row in board if row["protocol"] == "random"} == {"speaker+text"}
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 4
+    assert ser("leaderboard", "--metric", "uar").stdout == (tmp_path / "all.csv").read_text()
+    by_area = list(csv.DictReader(io.StringIO(ser("leaderboard", "--metric", "roc_auc_ovr").stdout)))
+    assert {row["metric"] for row in by_area} == {"roc_auc_ovr"}
+    assert list(by_area[0])[:-4] == list(board[0])
+    fails(ser("leaderboard", "--metric", "roc_auc_ov"), "no metric 'roc_auc_ov'; have ", "did you mean 'roc_auc_ov")
+    assert ser("leaderboard", "--metric", "precision").returncode == 2
 
 
 @pytest.mark.parametrize("command", ["datasets", "encoders", "heads", "protocols"])

@@ -32,6 +32,7 @@ ORDER = [
         "classifiers.data",
         "classifiers.protocols",
         "classifiers.heads",
+        "classifiers.metrics",
         "classifiers.evaluation",
         "classifiers.checks",
         "classifiers.saved",

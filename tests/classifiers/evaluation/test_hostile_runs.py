@@ -45,6 +45,7 @@ def crowd(lines: list[str]) -> list[str]:
 
 RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a probability of NaN": (cell(9, "nan"), "not between 0 and 1"),
+    "a row without probabilities": (cell(9, ""), "1 row of logreg without a probability of each label: "),
     "a probability of infinity": (cell(9, "inf"), "not between 0 and 1"),
     "a probability of 7": (cell(9, "7"), "not between 0 and 1"),
     "a probability that is a word": (cell(9, "sure"), "cannot be read as a run"),
