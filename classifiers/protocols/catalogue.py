@@ -2,13 +2,14 @@
 
 A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
 breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
-guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Under every protocol, each label of the
-test clips must also occur in the training clips.
+guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Published partitions are taken as they
+are: their rows have the leak `speaker` only if training and test clips share a speaker. Under every protocol, each
+label of the test clips must also occur in the training clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedcache import ProtocolError, UnknownName
@@ -19,8 +20,12 @@ from ..data.task import Task
 from .by_clip import holdout_folds, random_folds
 from .by_speaker import loso_folds, sessions_folds, speakers_and_texts_folds, speakers_folds
 from .fold import Fold
+from .partitions import has_official_partitions, partition_folds
 from .published import folds_of_dataset, published_folds
 from .sharing import shareable, shared_values
+
+INDEPENDENT, DEPENDENT, AS_PUBLISHED = "speaker-independent", "speaker-dependent", "as published"
+PART = ":"  # joins the name of a protocol and that of a test partition in a row: partition:test1
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,16 @@ class Protocol:
     """A method of splitting a task into folds."""
 
     about: str  # description in one line
-    disjoint_speakers: bool  # whether the protocol is speaker-independent
+    promise: str  # what is known of the speakers before a fold is made: INDEPENDENT, DEPENDENT or AS_PUBLISHED
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
     one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
     also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
+    row_per_fold: bool = False  # whether each fold is scored by itself, in leaderboard rows of its own
 
     @property
-    def promise(self) -> str:
-        """The kind of the protocol, in a word."""
-        return "speaker-independent" if self.disjoint_speakers else "speaker-dependent"
+    def disjoint_speakers(self) -> bool:
+        """Whether the protocol is speaker-independent: a shared speaker is an error."""
+        return self.promise == INDEPENDENT
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
@@ -44,7 +50,8 @@ def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: i
 
     `n_folds` is used by the protocols `speakers`, `speakers+text`, `sessions` and `random`, `seed` by these and
     `holdout`. `speakers+text` makes a fold for each pair of a group of speakers and a group of sentences. Raises
-    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task.
+    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task. Folds of `partition`
+    have development clips, as those of `official` have for a dataset that is published with partitions.
     """
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
@@ -66,7 +73,8 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     sentences apart in the same way.
     """
     complaints = []
-    apart = PROTOCOLS[protocol].also_disjoint
+    rules = protocol_of(protocol, task.dataset) or PROTOCOLS[protocol]
+    apart = rules.also_disjoint
     column = shareable(task)[apart] if apart else None
     for fold in folds:
         complaints += [
@@ -74,8 +82,8 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
             for part, rows in (("training", fold.train), ("test", fold.test))
             if not len(rows)
         ]
-        shared = set(task.speakers[fold.train]) & set(task.speakers[fold.test])
-        if PROTOCOLS[protocol].disjoint_speakers and shared:
+        shared = set(task.speakers[fold.fitted_on]) & set(task.speakers[fold.test])
+        if rules.disjoint_speakers and shared:
             complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
         if column is not None and (both := shared_values(column, fold)):
             complaints.append(f"fold {fold.name}: {apart}s {', '.join(sorted(both))} are in training and test")
@@ -88,30 +96,74 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
         raise ProtocolError(*complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
+def protocol_of(name: str, dataset: str) -> Protocol | None:
+    """Return the protocol that a row names, such as `speakers` or `partition:test1`; None if `ser` does not know it.
+
+    `official` is the protocol of partitions for a dataset that is published with partitions.
+    """
+    base = base_name(name)
+    return PROTOCOLS.get("partition" if base == "official" and has_official_partitions(dataset) else base)
+
+
+def base_name(name: str) -> str:
+    """Return the protocol that a row names, without the test partition: `partition` for `partition:test1`."""
+    return name.partition(PART)[0]
+
+
+def partition_of(name: str) -> str:
+    """Return the test partition, which is also the fold, that a row names: `test1` for `partition:test1`, else ""."""
+    return name.partition(PART)[2]
+
+
+def rows_by_name(task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> Mapping[str, Sequence[Sequence[Fold]]]:
+    """Return what a head gets a leaderboard row for: the protocol that the row names, and its folds for each seed.
+
+    All folds make one row, except that each test partition of several has a row of its own. `splits` are the folds for
+    seed 0, for seed 1, …
+    """
+    rules = protocol_of(protocol, task.dataset)
+    if not (rules and rules.row_per_fold) or len(splits[0]) == 1:
+        return {protocol: splits}
+    return {f"{protocol}{PART}{folds[0].name}": [[fold] for fold in folds] for folds in zip(*splits, strict=True)}
+
+
 PROTOCOLS: dict[str, Protocol] = {
-    "speakers": Protocol("stratified folds by speaker: every test speaker is new to the head", True, speakers_folds),
+    "speakers": Protocol(
+        "stratified folds by speaker: every test speaker is new to the head", INDEPENDENT, speakers_folds
+    ),
     "speakers+text": Protocol(
         "folds by speaker and sentence: both are new to the head",
-        True,
+        INDEPENDENT,
         speakers_and_texts_folds,
         one_fold_per_speaker=False,
         also_disjoint="text",
     ),
     "sessions": Protocol(
         "stratified folds by session: every test session and speaker is new to the head",
-        True,
+        INDEPENDENT,
         sessions_folds,
         also_disjoint="session",
     ),
-    "loso": Protocol("leave one speaker out: one fold per speaker", True, loso_folds),
+    "loso": Protocol("leave one speaker out: one fold per speaker", INDEPENDENT, loso_folds),
     "official": Protocol(
-        "the dataset's folds by speaker: published, or defined by ser if none are", True, folds_of_dataset
+        "the dataset's folds by speaker: published, or defined by ser if none are; as `partition` where partitions are "
+        "published",
+        INDEPENDENT,
+        folds_of_dataset,
+    ),
+    "partition": Protocol(
+        "the column partition: trained on train, chosen on dev, tested on each other partition in rows of its own",
+        AS_PUBLISHED,
+        partition_folds,
+        row_per_fold=True,
     ),
     "published": Protocol(
         "published folds by clip, for datasets without published folds by speaker; speaker-dependent",
-        False,
+        DEPENDENT,
         published_folds,
     ),
-    "random": Protocol("stratified folds by clip, as in most published scores; speaker-dependent", False, random_folds),
-    "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", False, holdout_folds),
+    "random": Protocol(
+        "stratified folds by clip, as in most published scores; speaker-dependent", DEPENDENT, random_folds
+    ),
+    "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", DEPENDENT, holdout_folds),
 }

@@ -23,7 +23,8 @@ from ..evaluation.cross_validation import compare
 from ..evaluation.predictions import Predictions
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
-from ..protocols.catalogue import make_folds
+from ..protocols.catalogue import base_name, make_folds
+from ..protocols.fold import Fold, in_no_fold
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies
@@ -60,6 +61,7 @@ def run_comparison(
         make_folds(task, config.protocol, config.folds)
     seeds = range(config.seeds)
     folds = [fold for seed in seeds for fold in make_folds(work[0][0], config.protocol, config.folds, seed)]
+    log_unused(work[0][0], folds, config.protocol, log)
     copies = search_copies(artifacts, config, [task for task, _ in work], folds, log)
     work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]
     predictions = [
@@ -158,6 +160,15 @@ def log_people(task: Task, log: Log) -> None:
         log(f"note: {line}.")
 
 
+def log_unused(task: Task, folds: Sequence[Fold], protocol: str, log: Log) -> None:
+    """Log a note if some clips are in no fold, as are clips without a partition."""
+    if unused := len(in_no_fold(task, folds)):
+        log(
+            f"note: {unused:,} of {count(len(task), 'clip')} {'is' if unused == 1 else 'are'} in no fold of the "
+            f"protocol {protocol}, so neither trained on nor tested."
+        )
+
+
 def _heads_by_view(specs: Sequence[Head]) -> dict[str, list[Head]]:
     """Return the views to load, each with its heads; `pooled` is taken from `layers` if that is loaded."""
     both = any(spec.view == "layers" for spec in specs)
@@ -179,7 +190,7 @@ def save_run(
     datasets = "+".join(sorted({p.dataset for p in predictions}))
     view = predictions[0].label_view
     suffix = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
-    folder = new_run_folder(artifacts.runs, f"{datasets}{suffix}-{predictions[0].protocol}")
+    folder = new_run_folder(artifacts.runs, f"{datasets}{suffix}-{base_name(predictions[0].protocol)}")
     write_run(folder, predictions, config, labels, extra_files)
     save_pictures(folder, list(predictions), jobs)
     return folder

@@ -22,9 +22,10 @@ from ..evaluation.cross_validation import compare, fit_head, params_of
 from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
+from ..protocols.catalogue import make_folds
 from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
-from .comparison import load_task, log_people, on_common_clips, save_run
+from .comparison import load_task, log_people, log_unused, on_common_clips, save_run
 from .configurations import ComparisonConfig
 from .head_choice import chosen_heads
 
@@ -38,6 +39,9 @@ def fit_model(
     log: Log = no_log,
 ) -> tuple[Path, ModelCard, list[Predictions]]:
     """Cross-validate one head, fit it on all clips and save it. Return model folder, card and predictions.
+
+    The card has the scores on one row: with several test partitions, those on the first of them, which its protocol
+    names. The model is fitted on all clips, also on those of test partitions and of none, and splits its training data.
 
     `out` is the model folder, by default a new one below `artifacts.models`. `log` receives notes, a line each. Raises
     ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
@@ -54,12 +58,16 @@ def fit_model(
     specs = wrapped([spec], config.tune, config.calibrate)
     (task,) = on_common_clips([load_task(artifacts, config, next(iter(config.encoders), None), spec.view)], log)
     log_people(task, log)
+    log_unused(task, make_folds(task, config.protocol, config.folds), config.protocol, log)
     predictions = compare(task, specs, config.protocol, config.folds, config.seeds, jobs, progress)
+    scored = [p for p in predictions if p.head == specs[-1].name]
+    if len(scored) > 1:
+        log(f"note: the model card has the scores of {scored[0].protocol}; the run folder has all scores.")
     run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs)
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
-    card = _card(task, predictions[-1], run, specs[-1], estimator, _common_channel(artifacts, config))
+    card = _card(task, scored[0], run, specs[-1], estimator, _common_channel(artifacts, config))
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     return save_model(folder, chosen, card), card, predictions
 
