@@ -23,7 +23,7 @@ def partition_folds(task: Task, n_folds: int, seed: int) -> list[Fold]:
     partitions = np.full(len(task), "") if task.partitions is None else task.partitions
     if faults := list(_faults(task, partitions)):
         raise ProtocolError(
-            f"protocol 'partition' cannot be used on {task.dataset or 'the task'}, which has {_counts(partitions)}: "
+            f"protocol 'partition' cannot be used on {task.dataset or 'the task'} ({_counts(partitions)}): "
             f"{'; '.join(faults)}. Complete the manifest, use another --labels view, or use --protocol speakers."
         )
     train, dev = (np.flatnonzero(partitions == name) for name in (TRAIN, DEV))
@@ -54,10 +54,10 @@ def _test_partitions(partitions: Strings) -> list[str]:
 
 
 def _counts(partitions: Strings) -> str:
-    """Return the number of clips in each partition, such as `train 80, test 20, no partition 3`."""
+    """Return the number of clips in each partition, such as `clips by partition: train 80, test 20, none 3`."""
     tested = _test_partitions(partitions)
     n = {name: np.count_nonzero(partitions == name) for name in (TRAIN, DEV, *tested, "")}
-    return "clips in the partitions " + ", ".join(f"{name or 'no partition'} {k:,}" for name, k in n.items() if k)
+    return "clips by partition: " + ", ".join(f"{name or 'none'} {k:,}" for name, k in n.items() if k)
 
 
 def _faults(task: Task, partitions: Strings) -> Iterator[str]:

@@ -171,7 +171,7 @@ def test_one_test_partition_has_the_plain_name_and_a_shared_speaker_is_said(arti
 
 
 def test_a_dataset_without_partitions_is_refused_before_anything_is_fitted(artifacts: Artifacts) -> None:
-    with pytest.raises(ProtocolError, match=r"cannot be used on ravdess.* no partition 24: no clip has a partition"):
+    with pytest.raises(ProtocolError, match=r"cannot be used on ravdess.* none 24\): no clip has a partition"):
         run_comparison(artifacts, ComparisonConfig(protocol="partition"), jobs=1)
 
 
