@@ -20,6 +20,7 @@ from .audio.decode import Waveform
 from .dataset import Dataset
 from .encoder import Batch, Encoder, EncoderInfo, resolve_views
 from .errors import DataError, EncoderError
+from .manifest import PARTITION
 
 Row = NDArray[np.float32] | NDArray[np.float16]
 
@@ -107,6 +108,7 @@ def check_dataset(dataset: Dataset, root: str | Path) -> None:
     - Every label is in `dataset.labels`, unless that field is empty.
     - All clips name the same dataset, and their files exist.
     - No speaker is tested in more than one of the official folds.
+    - If the dataset has official partitions, it has no official folds, and clips have partitions in lower case.
 
     Raises DataError for the first violation.
     """
@@ -123,6 +125,27 @@ def check_dataset(dataset: Dataset, root: str | Path) -> None:
     tested = [speaker for fold in dataset.official_folds for speaker in fold]
     if len(tested) != len(set(tested)):
         raise DataError(f"dataset '{dataset.name}': a speaker is tested in two official folds; wanted each in one.")
+    if dataset.official_partitions:
+        _check_partitions(dataset, {clip.extra.get(PARTITION, "") for clip in manifest.clips})
+
+
+def _check_partitions(dataset: Dataset, names: set[str]) -> None:
+    """Raise DataError unless `names`, the partitions of clips of a dataset with official partitions, can be such."""
+    if dataset.official_folds:
+        raise DataError(
+            f"dataset '{dataset.name}': got official_folds and official_partitions; wanted one of the two, because the "
+            "protocol `official` uses one."
+        )
+    if names == {""}:
+        raise DataError(
+            f"dataset '{dataset.name}': no clip has a partition; wanted train, dev or a test partition in "
+            f"extra['{PARTITION}'] of the clips. Let scan fill it in, or set official_partitions to False."
+        )
+    if wrong := sorted(name for name in names if name != name.strip().lower()):
+        raise DataError(
+            f"dataset '{dataset.name}': got the partitions {', '.join(map(repr, wrong))}; wanted names in lower case "
+            "without blanks around them, such as train, dev, test or test1."
+        )
 
 
 def _make_waves(encoder: Encoder) -> Sequence[Waveform]:

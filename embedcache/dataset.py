@@ -64,6 +64,7 @@ class Dataset:
     """The facts about a dataset, and the function `scan` that lists its clips.
 
     Folds are written as the speakers (or clip ids) that are tested in each fold; the remaining clips are for training.
+    Partitions are in `extra["partition"]` of the clips: train, dev, test, or other names, such as test1, for testing.
     `remotes` returns the files that `ser download` fetches. Its argument is a function that fetches a small document
     from a URL, for servers that publish a list of their files.
     """
@@ -85,7 +86,7 @@ class Dataset:
     videos: bool = False  # whether clips may be videos, of which the sound counts
     official_folds: Folds = ()  # folds by speaker
     official_source: str = ""  # where the official folds come from
-    official_partitions: bool = False  # whether the official split is the published partition of the clips
+    official_partitions: bool = False  # whether the clips are published in partitions, which `scan` puts into `extra`
     emo_superb_folds: Folds = ()  # folds by speaker of the benchmark EMO-SUPERB
     published_folds: Callable[[], Folds] | None = None  # folds by clip id, if the published folds divide speakers
     known_faults: tuple[KnownFault, ...] = ()

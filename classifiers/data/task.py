@@ -36,6 +36,17 @@ class Copies:
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What a head is fitted on: training clips, then development clips, then copies of the training clips."""
+
+    X: Matrix  # (n, d)
+    y: Strings  # (n,)
+    speakers: Strings  # (n,)
+    copy_of: Indices | None  # (n,): for a copy the row of its original, -1 for a clip; None for a task without copies
+    dev: NDArray[np.bool_] | None  # (n,): whether the row is a development clip; None without development clips
+
+
+@dataclass(frozen=True)
 class Task:
     """The embeddings, labels and speakers of clips, with their origin. Only X, y and speakers are required.
 
@@ -192,20 +203,24 @@ class Task:
             copies = replace(copies, X=copies.X[kept_copies], clip_rows=new_rows[copies.clip_rows[kept_copies]])
         return replace(self, X=self.X[rows], copies=copies, **kept)
 
-    def training(self, rows: Indices) -> tuple[Matrix, Strings, Strings, Indices | None]:
-        """Return X, y, speakers and `copy_of` of selected clips followed by their copies.
+    def training(self, rows: Indices, dev: Indices | None = None) -> TrainingData:
+        """Return selected training clips, the development clips `dev`, and the copies of the training clips.
 
-        `copy_of` is -1 for a clip, and for a copy the position of its original clip in the returned X. With one copy
-        per clip and `rows` = [2, 0], X has four rows, and `copy_of` is [-1, -1, 1, 0]: the copy of clip 0, then that of
-        clip 2. `copy_of` is None for a task without copies.
+        Copies of development clips are left out. With one copy per clip, `rows` = [2, 0] and no `dev`, X has four rows,
+        and `copy_of` is [-1, -1, 1, 0]: the copy of clip 0, then that of clip 2.
         """
+        every = rows if dev is None else np.concatenate([rows, dev])
+        is_dev = np.arange(len(every)) >= len(rows)
         if self.copies is None:
-            return self.X[rows], self.y[rows], self.speakers[rows], None
-        part = self.take(rows)
-        copies, clip_rows = part.copies.X, part.copies.clip_rows  # type: ignore[union-attr]
-        copy_of = np.concatenate([np.full(len(rows), -1), clip_rows])
+            mask = is_dev if is_dev.any() else None
+            return TrainingData(self.X[every], self.y[every], self.speakers[every], None, mask)
+        part = self.take(every)
+        kept = np.flatnonzero(~is_dev[part.copies.clip_rows])  # type: ignore[union-attr]
+        copies, clip_rows = part.copies.X[kept], part.copies.clip_rows[kept]  # type: ignore[union-attr]
+        copy_of = np.concatenate([np.full(len(every), -1), clip_rows])
         y, speakers = (np.concatenate([column, column[clip_rows]]) for column in (part.y, part.speakers))
-        return stack(part.X, copies), y, speakers, copy_of
+        mask = np.concatenate([is_dev, np.zeros(len(kept), bool)]) if is_dev.any() else None
+        return TrainingData(stack(part.X, copies), y, speakers, copy_of, mask)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Cross-validation: fit heads on the training clips of each fold and predict its test clips.
 
-Each combination of head, seed and fold is one fit. Fits run in parallel processes with one thread each, on this machine
-or on a Ray cluster. Results are collected in a fixed order, so they do not depend on the number of processes or on
-where the processes run.
+Each combination of head, seed and fold is one fit; folds with the same training and development clips share one. Fits
+run in parallel processes with one thread each, on this machine or on a Ray cluster. Results are collected in a fixed
+order, so they do not depend on the number of processes or on where the processes run.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ..data.memmap import Indices
 from ..data.task import Task
 from ..heads import Head, fit_with_context
 from ..parallel import iter_in_processes
-from ..protocols.catalogue import make_folds
-from ..protocols.fold import Fold, fold_hash
+from ..protocols.catalogue import make_folds, rows_by_name
+from ..protocols.fold import Fold, fitted_together, fold_hash
 from ..protocols.leaks import leaks
 from .predictions import Predictions, assemble
 
@@ -40,19 +40,19 @@ LEARNED = ("history_", "chosen_", "layer_weights_")
 
 @dataclass(frozen=True)
 class _Fit:
-    """One head to be fitted on one fold with one seed."""
+    """One head to be fitted with one seed on folds that have the same training and development clips."""
 
     head: Head
     view: Task | Callable[[], Task]  # the task in the view of the head, or a function that fetches it on a cluster
     seed: int
-    fold: Fold
+    folds: tuple[Fold, ...]
 
 
 @dataclass(frozen=True)
 class _Outcome:
     """The result of one fit."""
 
-    proba: NDArray[np.float32]  # (n, C) probabilities of the test clips
+    proba: tuple[NDArray[np.float32], ...]  # (n, C) probabilities of the test clips of each fold
     fit_seconds: float
     predict_seconds: float
     params: dict[str, Any]  # parameters of the head
@@ -69,7 +69,7 @@ def compare(
     progress: Progress = silent,
     cluster: str | None = None,
 ) -> list[Predictions]:
-    """Cross-validate heads on a task and return the predictions of each.
+    """Cross-validate heads on a task and return the predictions of each; with several test partitions, also of each.
 
     - `task`: the task. Each head reads its own view of the task.
     - `heads`: names or specifications of heads. None takes all heads whose view the task has.
@@ -102,18 +102,40 @@ def run_folds(
     """
     views = {spec.view: task.to_view(spec.view) for spec in specs}
     fits = [
-        _Fit(spec, views[spec.view], seed, fold)
+        _Fit(spec, views[spec.view], seed, folds)
         for spec in specs
         for seed, split in enumerate(splits)
-        for fold in split
+        for folds in fitted_together(split)
     ]
+    rows = [_Row.of(task, some, name) for name, some in rows_by_name(task, splits, protocol).items()]
+    labels = _used_labels(task, [fold for split in splits for fold in split])
     with progress("fitting", total=len(fits), unit="folds") as advance:
         run = _run_here if cluster is None else partial(_run_on_ray, address=cluster)
-        outcomes = list(_report_progress(run(fits, task.labels, jobs), advance))
-    folds = [fold for split in splits for fold in split]
-    shared = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
-    step = len(folds)  # the fits of one head are consecutive
-    return [_assemble(fits[i : i + step], outcomes[i : i + step], task, shared) for i in range(0, len(fits), step)]
+        outcomes = list(_report_progress(run(fits, labels, jobs), advance))
+    done = list(zip(fits, outcomes, strict=True))
+    step = len(fits) // len(specs)  # the fits of one head are consecutive
+    return [_assemble(done[i : i + step], task, labels, row) for i in range(0, len(fits), step) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the predictions of each head in one leaderboard row have in common."""
+
+    folds: frozenset[str]  # names of the folds
+    fields: dict[str, str]  # fields of `Predictions`
+
+    @classmethod
+    def of(cls, task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> _Row:
+        """Return the row of the folds for seed 0, for seed 1, …, whose protocol is written as `protocol`."""
+        folds = [fold for split in splits for fold in split]
+        fields = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
+        return cls(frozenset(fold.name for fold in folds), fields)
+
+
+def _used_labels(task: Task, folds: Sequence[Fold]) -> tuple[str, ...]:
+    """Return the labels of the clips that are in a fold: labels that only other clips have are not predicted."""
+    rows = np.concatenate([part for fold in folds for part in (fold.fitted_on, fold.test)])
+    return tuple(sorted(set(task.y[rows].tolist())))
 
 
 def _select_heads(names: Sequence[str | Head] | None, task: Task) -> list[Head]:
@@ -122,22 +144,26 @@ def _select_heads(names: Sequence[str | Head] | None, task: Task) -> list[Head]:
     return [head if isinstance(head, Head) else registry.get(head) for head in dict.fromkeys(names)]
 
 
-def fit_head(spec: Head, task: Task, rows: Indices, seed: int) -> Any:
+def fit_head(spec: Head, task: Task, rows: Indices, seed: int, dev: Indices | None = None) -> Any:
     """Return a head fitted on selected clips of a task, in the view of the head, and on their copies.
 
     A head whose `fit` has the parameter `groups` receives the speakers and splits its training data by them. If there
     are copies, its `fit` must also have the parameter `copy_of`, or a clip and its copy could be on both sides of the
     split. Raises ProtocolError if the parameter is missing.
+
+    `dev` are rows of development clips. A head whose `fit` has the parameter `dev` chooses by them instead of splitting
+    its training data; any other head does not receive them.
     """
     estimator = spec.build(n_layers=task.n_layers, n_frames=task.n_frames, random_state=seed)
-    X, y, speakers, copy_of = task.training(rows)
+    data = task.training(rows, dev)
     parameters = inspect.signature(estimator.fit).parameters
-    if copy_of is not None and "groups" in parameters and "copy_of" not in parameters:
+    if data.copy_of is not None and "groups" in parameters and "copy_of" not in parameters:
         raise ProtocolError(
             f"head '{spec.name}' splits its training data, but its `fit` lacks the parameter `copy_of`, so it could "
             "separate a clip from its copies. Add the parameter, or use --copies 0."
         )
-    return fit_with_context(estimator, X, y, {"groups": speakers, "copy_of": copy_of})
+    context = {"groups": data.speakers, "copy_of": data.copy_of, "dev": data.dev}
+    return fit_with_context(estimator, data.X, data.y, context)
 
 
 def _run_here(fits: Sequence[_Fit], labels: tuple[str, ...], jobs: int | None) -> Iterable[_Outcome]:
@@ -164,18 +190,20 @@ def _report_progress(outcomes: Iterable[_Outcome], advance: Advance) -> Iterator
 
 def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
     """Fit one head and predict the test clips. The probability of a label that the training clips lack is 0."""
+    test, sizes = np.concatenate([fold.test for fold in fit.folds]), [len(fold.test) for fold in fit.folds]
     view = fit.view if isinstance(fit.view, Task) else fit.view()
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)
         begin = time.perf_counter()
-        estimator = fit_head(fit.head, view, fit.fold.train, fit.seed)
+        estimator = fit_head(fit.head, view, fit.folds[0].train, fit.seed, fit.folds[0].dev)
         fitted = time.perf_counter()
-        predicted = estimator.predict_proba(view.X[fit.fold.test])
+        predicted = estimator.predict_proba(view.X[test])
         end = time.perf_counter()
     proba = np.zeros((len(predicted), len(labels)), dtype=np.float32)
     proba[:, [labels.index(str(label)) for label in estimator.classes_]] = predicted
     learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
-    return _Outcome(proba, fitted - begin, end - fitted, params_of(estimator), learned)
+    by_fold = tuple(np.split(proba, np.cumsum(sizes)[:-1]))
+    return _Outcome(by_fold, fitted - begin, end - fitted, params_of(estimator), learned)
 
 
 def params_of(estimator: Any) -> dict[str, Any]:
@@ -191,28 +219,38 @@ def params_of(estimator: Any) -> dict[str, Any]:
     }
 
 
-def _assemble(fits: Sequence[_Fit], outcomes: Sequence[_Outcome], task: Task, shared: dict[str, str]) -> Predictions:
-    """Return the predictions of one head, given its fits and their outcomes in the order of seeds and folds.
+def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[str, ...], row: _Row) -> Predictions:
+    """Return the predictions of one head in one row, given its fits and their outcomes in the order of seeds and folds.
 
-    `shared` are fields of `Predictions` that are equal for all heads.
+    `labels` are the columns of the probabilities.
     """
+    tested = [
+        (fold, fit.seed, proba, outcome)
+        for fit, outcome in done
+        for fold, proba in zip(fit.folds, outcome.proba, strict=True)
+        if fold.name in row.folds
+    ]
 
     def learned(name: str) -> tuple[Any, ...]:
-        return tuple(outcome.learned[name] for outcome in outcomes if name in outcome.learned)
+        return tuple(outcome.learned[name] for *_, outcome in tested if name in outcome.learned)
 
-    first = fits[0]
-    proba = np.concatenate([outcome.proba for outcome in outcomes])
+    (first, outcome), outcomes = done[0], [outcome for _, outcome in done]
     return assemble(
         task,
-        [(fit.fold, fit.seed) for fit in fits],
-        proba,
+        [(fold, seed) for fold, seed, *_ in tested],
+        np.concatenate([proba for _, _, proba, _ in tested]),
         head=first.head.name,
         view=first.view.view if isinstance(first.view, Task) else first.head.view,
+        labels=labels,
         fit_seconds=float(np.mean([outcome.fit_seconds for outcome in outcomes])),
-        predict_ms=1000 * sum(outcome.predict_seconds for outcome in outcomes) / len(proba),
-        params=outcomes[0].params,
+        predict_ms=1000 * sum(outcome.predict_seconds for outcome in outcomes) / _count_predicted(outcomes),
+        params=outcome.params,
         histories=learned("history_"),
         chosen=learned("chosen_"),
         layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),
-        **shared,
+        **row.fields,
     )
+
+
+def _count_predicted(outcomes: Sequence[_Outcome]) -> int:
+    return sum(len(proba) for outcome in outcomes for proba in outcome.proba)

@@ -104,20 +104,21 @@ def assemble(task: Task, tested: Sequence[tuple[Fold, int]], proba: NDArray[np.f
     proba : (n, C) probabilities of the test clips of the first fold, the second fold, …; columns in the order of
         `task.labels`.
     fields : fields of `Predictions` that the task does not determine (head, view, protocol, leaks, times), or that
-        override those of the task.
+        override those of the task. If `labels` is among them, it gives the columns of `proba`.
     """
+    labels = tuple(fields.get("labels", task.labels))
     rows = np.concatenate([fold.test for fold, _ in tested])
     sizes = [len(fold.test) for fold, _ in tested]
     columns = {
         "encoder": task.encoder,
         "dataset": task.dataset,
-        "labels": task.labels,
+        "labels": labels,
         "clip_ids": task.ids[rows],
         "speakers": task.speakers[rows],
         "folds": np.repeat([fold.name for fold, _ in tested], sizes),
         "seeds": np.repeat([str(seed) for _, seed in tested], sizes),
         "truth": task.y[rows],
-        "predicted": np.array(task.labels)[proba.argmax(axis=1)],
+        "predicted": np.array(labels)[proba.argmax(axis=1)],
         "proba": proba,
         "fingerprint": task.fingerprint,
         "skipped": task.skipped,

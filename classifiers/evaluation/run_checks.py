@@ -9,7 +9,7 @@ import numpy as np
 
 from embedcache.text import count, examples
 
-from ..protocols.catalogue import PROTOCOLS
+from ..protocols.catalogue import protocol_of
 from ..protocols.leaks import LEAKS
 from .predictions import Predictions
 
@@ -50,7 +50,7 @@ def _other_labels(p: Predictions) -> Iterator[str]:
 
 def _divided_speakers(p: Predictions) -> Iterator[str]:
     """Find speakers in several folds of one seed, which a speaker-independent protocol never makes."""
-    protocol = PROTOCOLS.get(p.protocol)
+    protocol = protocol_of(p.protocol, p.dataset)
     if not (protocol and protocol.disjoint_speakers and protocol.one_fold_per_speaker):
         return
     folds: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -3,7 +3,8 @@
 Every run folder holds two files, from which its other files follow:
 
 - `predictions.csv`, with a row for each test clip, fold and seed of each head, and the columns
-  `dataset, clip_id, speaker, fold, seed, head, encoder, label, predicted, p_<label>…`
+  `dataset, clip_id, speaker, fold, seed, head, encoder, label, predicted, p_<label>…`. Where each test partition has
+  results of its own, its fold has the name of the partition
 - `run.json`, with the configuration of the run, the SHA-256 of predictions.csv, and the values that do not vary by row,
   such as protocol, leaks, hash of the folds, fingerprint of the encoder, times and learning curves
 
@@ -35,6 +36,7 @@ from embedcache.text import count, examples
 
 from ..data.labels import Labels
 from ..data.task import Strings
+from ..protocols.catalogue import partition_of
 from .intervals import intervals_csv
 from .leaderboard import chosen_csv, per_label_csv, tables, to_csv
 from .paired_tests import paired_csv
@@ -131,14 +133,14 @@ def write_run(
 def save_predictions(folder: Path, predictions: Sequence[Predictions], config: dict[str, Any]) -> None:
     """Write predictions.csv and run.json.
 
-    `config` is the configuration of the run. Raises DataError if two predictions have the same dataset, encoder and
-    head, because the files could not tell them apart.
+    `config` is the configuration of the run. Raises DataError if two predictions have the same dataset, encoder, head
+    and test partition, because the files could not tell them apart.
     """
-    owners = [(p.dataset, p.encoder, p.head) for p in predictions]
+    owners = [(p.dataset, p.encoder, p.head, partition_of(p.protocol)) for p in predictions]
     if repeated := [owner for owner in dict.fromkeys(owners) if owners.count(owner) > 1]:
         raise DataError(
-            f"got several predictions of {', '.join(repeated[0])} for one run; wanted one for each dataset, encoder "
-            "and head. Save them as separate runs."
+            f"got several predictions of {', '.join(filter(None, repeated[0]))} for one run; wanted one for each "
+            "dataset, encoder, head and test partition. Save them as separate runs."
         )
     labels = sorted({label for p in predictions for label in p.labels})
     with atomic_write(folder / "predictions.csv") as file:
@@ -215,7 +217,7 @@ def load_predictions(folder: str | Path) -> list[Predictions]:
     run = read_json(folder / "run.json", MAX_BYTES, DataError, f"{folder} cannot be read as a run. {ADVICE}")
     rows = read_rows(folder / "predictions.csv", COLUMNS)
     try:
-        heads, facts = _rows_by_head(rows), {"version": run["version"], "run": folder.name}
+        heads, facts = _rows_by_head(rows, run["heads"]), {"version": run["version"], "run": folder.name}
         if wrong := wrong_types(facts, get_type_hints(Predictions)):
             raise ValueError(f"run.json has invalid values: {', '.join(wrong)}")
         predictions = [replace(_from_rows(DEFAULTS | fields, heads), **facts) for fields in run["heads"]]
@@ -241,12 +243,22 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rows_by_head(rows: Rows) -> dict[tuple[str, ...], Rows]:
-    """Return the rows of predictions.csv by dataset, encoder and head."""
+def _rows_by_head(rows: Rows, described: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], Rows]:
+    """Return the rows of predictions.csv by `_owner`; `described` are the heads in run.json.
+
+    The rows of a test partition that a head names are those of the fold with that name.
+    """
+    owners = {_owner(fields) for fields in described}
     heads: dict[tuple[str, ...], Rows] = defaultdict(list)
     for row in rows:
-        heads[row["dataset"], row["encoder"], row["head"]].append(row)
+        head = (row["dataset"], row["encoder"], row["head"])
+        heads[(*head, row["fold"]) if (*head, row["fold"]) in owners else (*head, "")].append(row)
     return heads
+
+
+def _owner(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return dataset, encoder, head and test partition of a head in run.json; "" if all folds are scored together."""
+    return (*(str(fields[name]) for name in ("dataset", "encoder", "head")), partition_of(str(fields["protocol"])))
 
 
 def _from_rows(fields: dict[str, Any], heads: dict[tuple[str, ...], Rows]) -> Predictions:
@@ -254,12 +266,11 @@ def _from_rows(fields: dict[str, Any], heads: dict[tuple[str, ...], Rows]) -> Pr
     if invalid := _invalid_fields(fields):
         raise ValueError(f"run.json has invalid values of a head: {', '.join(invalid)}")
     owner: dict[str, Any] = {name: fields[name] for name in ("dataset", "encoder", "head")}
-    rows = heads.pop(tuple(owner.values()), [])
+    rows = heads.pop(_owner(fields), [])
     labels = tuple(fields["labels"])
     if not rows or not {row[c] for row in rows for c in ("label", "predicted")} <= set(labels):
-        raise ValueError(
-            f"predictions.csv has no rows of {', '.join(owner.values())}, or rows with other labels than run.json"
-        )
+        name = ", ".join(filter(None, _owner(fields)))
+        raise ValueError(f"predictions.csv has no rows of {name}, or rows with other labels than run.json")
     _check_size(rows, labels)
     columns: dict[str, Any] = {
         name: _column(rows, column)

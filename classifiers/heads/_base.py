@@ -128,8 +128,49 @@ def unseen_blocks(estimator: Any, X: Any, check: Check = lambda block: None) -> 
         yield block
 
 
-def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None) -> list[Split]:
+def has_dev(dev: Any) -> bool:
+    """Whether `dev` (n,), the mask of the development rows, marks any row. None marks none."""
+    return dev is not None and bool(np.any(dev))
+
+
+def dev_split(y: NDArray[np.int64], dev: Any, copy_of: Any = None) -> Split:
+    """Return the training rows, with their copies, and the development rows.
+
+    Copies of development rows are in neither. Raises ValueError unless every class of y has a training row.
+    """
+    is_dev = check_array(dev, ensure_2d=False, dtype=bool)
+    copies = np.full(len(y), -1) if copy_of is None else check_array(copy_of, ensure_2d=False, dtype=np.int64)
+    check_consistent_length(y, is_dev, copies)
+    held = np.flatnonzero(is_dev & (copies < 0))
+    train = np.flatnonzero(~_marks_clip_or_copy(is_dev, copies))
+    if lacking := len(np.unique(y)) - len(np.unique(y[train])):
+        raise ValueError(
+            f"got development rows with {lacking} classes that no training row has; wanted every class in training. "
+            "Leave these rows out, or add training rows."
+        )
+    return train, held
+
+
+def rows_to_fit(y: NDArray[np.int64], dev: Any, copy_of: Any = None) -> NDArray[np.int64] | slice:
+    """Return the training rows, as an index: those of `dev_split`, or a slice of all rows if `dev` marks none."""
+    return dev_split(y, dev, copy_of)[0] if has_dev(dev) else slice(None)
+
+
+def wrapper_folds(folds: list[Split], dev: Any) -> list[Split]:
+    """Return the inner folds for an estimator that passes `dev` on to the estimators that it fits.
+
+    With development rows there is one fold: the inner estimator is fitted on all rows, of which it trains on the
+    training rows alone, and the development rows are held out.
+    """
+    return [(np.arange(len(dev)), held) for _, held in folds] if has_dev(dev) else folds
+
+
+def inner_folds(
+    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None, dev: Any = None
+) -> list[Split]:
     """Return stratified folds of the training data, as pairs of training rows and held-out rows.
+
+    If `dev` (n,) marks development rows, these are held out in the only fold, see `dev_split`.
 
     `groups` (n,) are the speakers: all rows of a speaker are on the same side of a split. None splits by row.
     `copy_of` (n,) gives for each augmented copy the row of its original, and -1 for an original. Copies are trained on
@@ -138,6 +179,8 @@ def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | Non
     There are fewer than `n_folds` folds if a class has fewer speakers (or rows, without `groups`). The list is empty if
     no folds have every class in every training part: the caller then has to do without inner folds.
     """
+    if has_dev(dev):
+        return [dev_split(y, dev, copy_of)]
     if copy_of is not None:
         return _folds_with_copies(y, groups, n_folds, seed, check_array(copy_of, ensure_2d=False, dtype=np.int64))
     if groups is not None:
@@ -156,7 +199,7 @@ def inner_folds(y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | Non
 
 
 def calibration_folds(
-    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None
+    y: NDArray[np.int64], groups: Any, n_folds: int, seed: int | None, copy_of: Any = None, dev: Any = None
 ) -> list[Split]:
     """Return the inner folds for a temperature: those of `inner_folds`, if each trains on several speakers.
 
@@ -164,8 +207,8 @@ def calibration_folds(
     of the one would make the other far too unsure. With two training speakers, the folds are therefore split by clip,
     and the temperature holds for these speakers. With one, the list is empty.
     """
-    folds = inner_folds(y, groups, n_folds, seed, copy_of)
-    if groups is None or all(len(np.unique(np.asarray(groups)[train])) > 1 for train, _ in folds):
+    folds = inner_folds(y, groups, n_folds, seed, copy_of, dev)
+    if has_dev(dev) or groups is None or all(len(np.unique(np.asarray(groups)[train])) > 1 for train, _ in folds):
         return folds
     return inner_folds(y, None, n_folds, seed, copy_of)
 
@@ -204,19 +247,30 @@ def fit_with_context(
 ) -> Any:
     """Fit an estimator, passing the parts of `context` that its `fit` has parameters for.
 
-    `context` holds `groups` (the speakers) and `copy_of` (see `inner_folds`); a value of None is not passed.
+    `context` holds `groups` (the speakers), `copy_of` (see `inner_folds`) and `dev` (the mask of the development rows);
+    a value of None is not passed. An estimator whose `fit` lacks `dev` is fitted on the training rows alone.
 
     If X and y are a selection of a larger training set, `rows` are the row numbers of the selection. The values of
     `context` are those of the larger training set, and are selected here; a copy whose original is not selected counts
     as an original.
     """
     parameters = inspect.signature(estimator.fit).parameters
+    if "dev" not in parameters and has_dev(context.get("dev")):
+        rows = np.arange(len(context["dev"])) if rows is None else rows
+        training = np.flatnonzero(~_marks_clip_or_copy(context["dev"], context.get("copy_of"))[rows])
+        X, y, rows = X[training], y[training], rows[training]
     passed = {name: value for name, value in context.items() if name in parameters and value is not None}
     if rows is not None:
         passed = {name: np.asarray(value)[rows] for name, value in passed.items()}
         if "copy_of" in passed:
             passed["copy_of"] = _renumbered(passed["copy_of"], rows)
     return estimator.fit(X, y, **passed)
+
+
+def _marks_clip_or_copy(dev: Any, copy_of: Any) -> NDArray[np.bool_]:
+    """Return which rows (n,) are development rows or copies of such rows."""
+    is_dev = np.asarray(dev, bool)
+    return is_dev if copy_of is None else np.where(np.asarray(copy_of) < 0, is_dev, is_dev[copy_of])
 
 
 def _renumbered(copy_of: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..data.memmap import Floats, Indices, MappedRows, Matrix, blocks
-from ._base import HeadBase, Split, check_layers, inner_folds, training_rows, unseen_blocks
+from ._base import HeadBase, Split, check_layers, inner_folds, rows_to_fit, training_rows, unseen_blocks
 
 
 class Standardised:
@@ -36,7 +36,7 @@ class NeuralHead(HeadBase):
     The base of the heads over frames, `_frames.FrameHead`, overrides how X is checked, scaled, learned and predicted.
     """
 
-    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
 
     n_layers: int
     hidden: int | None
@@ -50,17 +50,19 @@ class NeuralHead(HeadBase):
     class_weight: Any
     random_state: Any
 
-    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> NeuralHead:
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None, dev: Any = None) -> NeuralHead:
         """Fit on X (n, n_layers * dim) and y (n,).
 
         `groups` (n,) are the speakers, some of whom are held out for early stopping. `copy_of` (n,) is for each
-        augmented copy the row of its original, -1 otherwise; copies are not held out.
+        augmented copy the row of its original, -1 otherwise; copies are not held out. `dev` (n,) marks development
+        rows: they are held out instead of speakers, and only the others are trained on, even if `validation` is 0.
         """
         X, self.classes_, indices = training_rows(self, X, y, self._check_block)
         seed = int(check_random_state(self.random_state).randint(2**31))
-        train, held = self._split(indices, groups, seed, copy_of)
+        train, held = self._split(indices, groups, seed, copy_of, dev)
         self.scaler_ = self._fit_scaler(X, train)
-        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[indices])
+        labels = self.classes_[indices[rows_to_fit(indices, dev, copy_of)]]
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
         self.history_ = self._learn(self._network_input(X), indices, train, held, weights.astype(np.float32), seed)
         self.n_iter_ = len(self.history_["train_loss"])
         return self
@@ -109,10 +111,10 @@ class NeuralHead(HeadBase):
         layers: Floats = np.ascontiguousarray(scaled).reshape(len(scaled), self.n_layers, -1)
         return layers
 
-    def _split(self, y: NDArray[np.int64], groups: Any, seed: int, copy_of: Any = None) -> Split:
-        """Return training rows, and rows held out for early stopping.
+    def _split(self, y: NDArray[np.int64], groups: Any, seed: int, copy_of: Any = None, dev: Any = None) -> Split:
+        """Return training rows, and rows held out for early stopping: the development rows, if there are any.
 
         No rows are held out if `validation` is 0 or the training data allow no inner folds.
         """
-        folds = inner_folds(y, groups, round(1 / self.validation), seed, copy_of) if self.validation else []
-        return folds[0] if folds else (np.arange(len(y)), np.arange(0))
+        folds = inner_folds(y, groups, round(1 / self.validation), seed, copy_of, dev) if self.validation else []
+        return folds[0] if folds else (np.arange(len(y))[rows_to_fit(y, dev, copy_of)], np.arange(0))

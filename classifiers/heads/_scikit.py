@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..data.memmap import Floats
-from ._base import HeadBase, calibration_folds, training_data, unseen_data
+from ._base import HeadBase, calibration_folds, rows_to_fit, training_data, unseen_data
 from ._temperature import temperature
 
 CALIBRATION_FOLDS = 3
@@ -65,25 +65,27 @@ class ScoreHead(ScikitHead):
 
     Probabilities are the softmax of the decision values divided by one temperature (Guo et al. 2017). The temperature
     is fitted on the held-out decision values of inner folds, which are split by speaker if `groups` is given and has
-    more than two speakers (see `calibration_folds`). If the training data allow no inner folds, `temperature_` is 1. A
-    temperature never changes which label is most likely.
+    more than two speakers (see `calibration_folds`), or on development rows. If the training data allow no inner folds,
+    `temperature_` is 1. A temperature never changes which label is most likely.
     """
 
-    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
 
-    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> ScoreHead:
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None, dev: Any = None) -> ScoreHead:
         """Fit on X (n, d) and y (n,).
 
         `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        `dev` (n,) marks development rows: the temperature is fitted on them, and the head on the others.
         """
         X, self.classes_, indices = training_data(self, X, y)
         labels = self.classes_[indices]
         scores, truth = [], []
-        for train, held in calibration_folds(indices, groups, CALIBRATION_FOLDS, SEED, copy_of):
+        for train, held in calibration_folds(indices, groups, CALIBRATION_FOLDS, SEED, copy_of, dev):
             scores.append(self._held_out_scores(X[train], indices[train], X[held]))
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0
-        self.model_ = make_pipeline(StandardScaler(), self._model(indices)).fit(X, labels)
+        rows = rows_to_fit(indices, dev, copy_of)
+        self.model_ = make_pipeline(StandardScaler(), self._model(indices[rows])).fit(X[rows], labels[rows])
         return self
 
     def _held_out_scores(self, X: Floats, y: NDArray[np.int64], held: Floats) -> NDArray[np.float64]:

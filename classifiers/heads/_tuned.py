@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import ParameterSampler
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import Split, fit_with_context, inner_folds, wrapper_data
+from ._base import Split, fit_with_context, inner_folds, wrapper_data, wrapper_folds
 from ._calibrated import Calibrated
 
 FOLDS = 3  # number of inner folds that settings are compared on
@@ -27,13 +27,14 @@ class Tuned(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     The first setting is the estimator's own. Then up to `n_settings - 1` settings are drawn from `space` without
     repetition (random search, Bergstra & Bengio 2012). The search ends early after `PLATEAU` settings in a row without
     an improvement. Inner folds are split by speaker if `groups` is given; if the training data allow no inner folds,
-    the estimator keeps its own setting. With `calibrate`, the chosen setting is wrapped in `Calibrated`.
+    the estimator keeps its own setting. With development rows, settings are fitted on the training rows and compared on
+    the development rows. With `calibrate`, the chosen setting is wrapped in `Calibrated`.
 
     `chosen_` has the chosen parameters, their UAR and that of the estimator's own setting on the inner folds, and the
     number of settings tried.
     """
 
-    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
 
     def __init__(
         self,
@@ -49,14 +50,15 @@ class Tuned(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.calibrate = calibrate
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> Tuned:
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None, dev: Any = None) -> Tuned:
         """Fit on X (n, d) and y (n,).
 
         `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        `dev` (n,) marks development rows: settings are compared on them, and the estimator may stop early by them.
         """
         X, y, self.classes_, indices = wrapper_data(self, X, y)
-        context = {"groups": groups, "copy_of": copy_of}
-        splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of)
+        context = {"groups": groups, "copy_of": copy_of, "dev": dev}
+        splits = wrapper_folds(inner_folds(indices, groups, FOLDS, self.random_state, copy_of, dev), dev)
         best, scores = self._search(X, y, context, splits)
         facts = {"uar": max(scores), "untuned": scores[0], "tried": len(scores)} if scores else {"tried": 0}
         model = clone(self.estimator).set_params(**best)

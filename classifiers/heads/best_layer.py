@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
-from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
+from ._base import HeadBase, Split, check_layers, inner_folds, rows_to_fit, training_data, unseen_data
 from ._scikit import fit_regression
 from ._spec import Head
 
@@ -16,14 +16,14 @@ FOLDS = 3  # number of inner folds that layers are compared on
 
 
 class BestLayer(HeadBase):
-    """Logistic regression on the standardised layer with the highest UAR on inner folds.
+    """Logistic regression on the standardised layer with the highest UAR on inner folds, or on development rows.
 
     X is (n, n_layers * dim), layers in order. `layer_` is the chosen layer, and `layer_uar_` (n_layers,) the UAR of
     each layer. If the training data allow no inner folds, the last layer is chosen and all UARs are NaN. Probing
     studies compare layers in the same way (Pasad et al. 2021); here the test speakers have no part in the choice.
     """
 
-    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
 
     def __init__(
         self,
@@ -37,19 +37,23 @@ class BestLayer(HeadBase):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> BestLayer:
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None, dev: Any = None) -> BestLayer:
         """Fit on X (n, n_layers * dim) and y (n,).
 
         `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        `dev` (n,) marks development rows: layers are compared on them, and all are fitted on the others.
         """
         X, self.classes_, indices = training_data(self, X, y)
         check_layers(X.shape[1], self.n_layers)
-        splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of) if self.n_layers > 1 else []
+        splits: list[Split] = []
+        if self.n_layers > 1:
+            splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of, dev)
         self.layer_uar_ = np.array([self._uar(layer, X, indices, splits) for layer in range(self.n_layers)])
         self.layer_ = int(self.layer_uar_.argmax()) if splits else self.n_layers - 1
         uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
         self.chosen_ = {"setting": {"layer": self.layer_}, **uar, "tried": self.n_layers if splits else 0}
-        self.model_ = self._fitted(self._layer(X, self.layer_), self.classes_[indices])
+        rows = rows_to_fit(indices, dev, copy_of)
+        self.model_ = self._fitted(self._layer(X, self.layer_)[rows], self.classes_[indices[rows]])
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._base import HeadBase, fit_with_context, inner_folds, training_data, unseen_data
+from ._base import HeadBase, Split, fit_with_context, inner_folds, training_data, unseen_data, wrapper_folds
 from ._scikit import fit_regression
 from ._spec import Head
 
@@ -22,11 +22,12 @@ class Stack(HeadBase):
 
     With `final="vote"`, the result is the mean of the probabilities (the sum rule of Kittler et al. 1998), which needs
     no further fit. With `final="logistic"`, it is that of a logistic regression on the logarithms of the probabilities
-    (Wolpert 1992). The regression is fitted on held-out speakers of inner folds; if the training data allow no inner
-    folds, the result is a vote. `class_weight` is passed to the members; None leaves theirs unchanged.
+    (Wolpert 1992). The regression is fitted on held-out speakers of inner folds, or on development rows; if the
+    training data allow no inner folds, or the development rows lack a label, the result is a vote. `class_weight` is
+    passed to the members; None leaves theirs unchanged.
     """
 
-    __metadata_request__fit = {"groups": True, "copy_of": True}  # noqa: RUF012 - scikit-learn reads it from the class
+    __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
 
     def __init__(
         self,
@@ -40,16 +41,18 @@ class Stack(HeadBase):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None) -> Stack:
+    def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None, dev: Any = None) -> Stack:
         """Fit on X (n, d) and y (n,).
 
         `groups` (n,) are the speakers. `copy_of` (n,) is for each augmented copy the row of its original, -1 otherwise.
+        `dev` (n,) marks development rows: the regression is fitted on them, if they have every label, and the
+        members on the others.
         """
         if self.final not in ("vote", "logistic"):
             raise ValueError(f"got final={self.final!r}; wanted 'vote' or 'logistic'. Pass one of the two.")
         X, self.classes_, indices = training_data(self, X, y)
-        context = {"groups": groups, "copy_of": copy_of}
-        splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of) if self.final == "logistic" else []
+        context = {"groups": groups, "copy_of": copy_of, "dev": dev}
+        splits = self._splits(indices, groups, copy_of, dev) if self.final == "logistic" else []
         held_out, truth = [], []
         for train, held in splits:
             held_out.append(_log_probabilities(self._fit_members(X, indices, context, train), X[held]))
@@ -66,6 +69,12 @@ class Stack(HeadBase):
             return mean
         proba: NDArray[np.float64] = self.final_.predict_proba(_log_probabilities(self.members_, X))
         return proba
+
+    def _splits(self, y: NDArray[np.int64], groups: Any, copy_of: Any, dev: Any) -> list[Split]:
+        """Return the folds for the regression; none if their held-out rows together lack a class."""
+        splits = wrapper_folds(inner_folds(y, groups, FOLDS, self.random_state, copy_of, dev), dev)
+        found = {int(label) for _, held in splits for label in y[held]}
+        return splits if len(found) == len(self.classes_) else []
 
     def _fit_members(self, X: Any, y: NDArray[np.int64], context: dict[str, Any], rows: NDArray[np.int64]) -> list[Any]:
         """Return the members, fitted on selected rows, with `classes_` as labels instead of the indices y."""

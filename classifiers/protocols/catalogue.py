@@ -2,14 +2,14 @@
 
 A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
 breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
-guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Folds of one's own (`listed`) are
-speaker-independent if they share no speaker. Under every protocol, each label of the test clips must also occur in the
-training clips.
+guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Published partitions and folds of one's
+own (`listed`) are taken as they are: their rows have the leak `speaker` only if training and test clips share one. Under
+every protocol, each label of the test clips must also occur in the training clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,9 +23,13 @@ from .by_clip import holdout_folds, random_folds
 from .by_speaker import loso_folds, sessions_folds, speakers_and_texts_folds, speakers_folds
 from .fold import Fold, Indices
 from .fold_list import LISTED
+from .partitions import has_official_partitions, partition_folds
 from .published import emo_superb_folds, folds_of_dataset, published_folds
 from .requirements import check_two_labels, no_listed_folds
 from .sharing import are_unknown, known_speakers, shareable, shared_values
+
+INDEPENDENT, DEPENDENT, AS_GIVEN = "speaker-independent", "speaker-dependent", "depends on the folds"
+PART = ":"  # joins the name of a protocol and that of a test partition in a row: partition:test1
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,17 @@ class Protocol:
     """A method of splitting a task into folds."""
 
     about: str  # description in one line
-    disjoint_speakers: bool | None  # whether the protocol is speaker-independent; None if this depends on the folds
+    promise: str  # what is known of the speakers before a fold is made: INDEPENDENT, DEPENDENT or AS_GIVEN
     make: Callable[[Task, int, int], list[Fold]]  # called with the task, the number of folds and the seed
     one_fold_per_speaker: bool = True  # whether all clips of a speaker are tested in one fold, if speaker-independent
     also_disjoint: str = ""  # what training and test clips do not share either: "session" or "text"
     needs_speakers: bool = False  # whether clips of unknown speakers are in no fold
+    row_per_fold: bool = False  # whether each fold is scored by itself, in leaderboard rows of its own
 
     @property
-    def promise(self) -> str:
-        """The kind of the protocol, in a word."""
-        words = {True: "speaker-independent", False: "speaker-dependent", None: "as the folds are"}
-        return words[self.disjoint_speakers]
+    def disjoint_speakers(self) -> bool:
+        """Whether the protocol is speaker-independent: a shared speaker is an error."""
+        return self.promise == INDEPENDENT
 
 
 def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: int = 0) -> list[Fold]:
@@ -51,7 +55,8 @@ def make_folds(task: Task, protocol: str = "speakers", n_folds: int = 5, seed: i
 
     `n_folds` is used by the protocols `speakers`, `speakers+text`, `sessions` and `random`, `seed` by these and
     `holdout`. `speakers+text` makes a fold for each pair of a group of speakers and a group of sentences. Raises
-    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task.
+    UnknownName if there is no such protocol, ProtocolError if it cannot be applied to the task. Folds of `partition`
+    have development clips, as those of `official` have for a dataset that is published with partitions.
     """
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
@@ -77,7 +82,9 @@ def _make_of_usable(task: Task, protocol: str, n_folds: int, seed: int) -> list[
     rows = _usable(task, protocol)
     if len(rows) < len(task):  # without the vectors, which no protocol reads and which may be large
         task = replace(task, X=np.zeros((len(task), 0), np.float32), copies=None, near_copies=None).take(rows)
-    return [Fold(f.name, rows[f.train], rows[f.test]) for f in PROTOCOLS[protocol].make(task, n_folds, seed)]
+    return [
+        Fold(f.name, rows[f.train], rows[f.test], rows[f.dev]) for f in PROTOCOLS[protocol].make(task, n_folds, seed)
+    ]
 
 
 def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
@@ -88,7 +95,8 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     sentences apart in the same way.
     """
     complaints = []
-    apart = PROTOCOLS[protocol].also_disjoint
+    rules = protocol_of(protocol, task.dataset) or PROTOCOLS[protocol]
+    apart = rules.also_disjoint
     column, speakers = shareable(task)[apart] if apart else None, known_speakers(task)
     for fold in folds:
         complaints += [
@@ -97,7 +105,7 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
             if not len(rows)
         ]
         shared = shared_values(speakers, fold)
-        if PROTOCOLS[protocol].disjoint_speakers and shared:
+        if rules.disjoint_speakers and shared:
             complaints.append(f"fold {fold.name}: speakers {', '.join(sorted(shared))} are in training and test")
         if column is not None and (both := shared_values(column, fold)):
             complaints.append(f"fold {fold.name}: {apart}s {', '.join(sorted(both))} are in training and test")
@@ -112,16 +120,47 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
         raise ProtocolError(*complain(f"protocol '{protocol}' cannot be used on {task.dataset}", complaints, advice))
 
 
+def protocol_of(name: str, dataset: str) -> Protocol | None:
+    """Return the protocol that a row names, such as `speakers` or `partition:test1`; None if `ser` does not know it.
+
+    `official` is the protocol of partitions for a dataset that is published with partitions.
+    """
+    base = base_name(name)
+    return PROTOCOLS.get("partition" if base == "official" and has_official_partitions(dataset) else base)
+
+
+def base_name(name: str) -> str:
+    """Return the protocol that a row names, without the test partition: `partition` for `partition:test1`."""
+    return name.partition(PART)[0]
+
+
+def partition_of(name: str) -> str:
+    """Return the test partition, which is also the fold, that a row names: `test1` for `partition:test1`, else ""."""
+    return name.partition(PART)[2]
+
+
+def rows_by_name(task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> Mapping[str, Sequence[Sequence[Fold]]]:
+    """Return what a head gets a leaderboard row for: the protocol that the row names, and its folds for each seed.
+
+    All folds make one row, except that each test partition of several has a row of its own. `splits` are the folds for
+    seed 0, for seed 1, …
+    """
+    rules = protocol_of(protocol, task.dataset)
+    if not (rules and rules.row_per_fold) or len(splits[0]) == 1:
+        return {protocol: splits}
+    return {f"{protocol}{PART}{folds[0].name}": [[fold] for fold in folds] for folds in zip(*splits, strict=True)}
+
+
 PROTOCOLS: dict[str, Protocol] = {
     "speakers": Protocol(
         "stratified folds by speaker: every test speaker is new to the head",
-        True,
+        INDEPENDENT,
         speakers_folds,
         needs_speakers=True,
     ),
     "speakers+text": Protocol(
         "folds by speaker and sentence: both are new to the head",
-        True,
+        INDEPENDENT,
         speakers_and_texts_folds,
         one_fold_per_speaker=False,
         also_disjoint="text",
@@ -129,22 +168,35 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "sessions": Protocol(
         "stratified folds by session: every test session and speaker is new to the head",
-        True,
+        INDEPENDENT,
         sessions_folds,
         also_disjoint="session",
         needs_speakers=True,
     ),
-    "loso": Protocol("leave one speaker out: one fold per speaker", True, loso_folds, needs_speakers=True),
+    "loso": Protocol("leave one speaker out: one fold per speaker", INDEPENDENT, loso_folds, needs_speakers=True),
     "official": Protocol(
-        "the dataset's folds by speaker: published, or defined by ser if none are", True, folds_of_dataset
+        "the dataset's folds by speaker: published, or defined by ser if none are; as `partition` where partitions are "
+        "published",
+        INDEPENDENT,
+        folds_of_dataset,
     ),
-    "emo-superb": Protocol("the folds by speaker of EMO-SUPERB, for CREMA-D and IEMOCAP", True, emo_superb_folds),
+    "partition": Protocol(
+        "the column partition: trained on train, chosen on dev, tested on each other partition in rows of its own",
+        AS_GIVEN,
+        partition_folds,
+        row_per_fold=True,
+    ),
+    "emo-superb": Protocol(
+        "the folds by speaker of EMO-SUPERB, for CREMA-D and IEMOCAP", INDEPENDENT, emo_superb_folds
+    ),
     "published": Protocol(
         "published folds by clip, for datasets without published folds by speaker; speaker-dependent",
-        False,
+        DEPENDENT,
         published_folds,
     ),
-    "random": Protocol("stratified folds by clip, as in most published scores; speaker-dependent", False, random_folds),
-    "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", False, holdout_folds),
-    LISTED: Protocol("folds of your own, from the file or folder that --folds names", None, no_listed_folds),
+    "random": Protocol(
+        "stratified folds by clip, as in most published scores; speaker-dependent", DEPENDENT, random_folds
+    ),
+    "holdout": Protocol("one stratified 90/10 split by clip, seed 42; speaker-dependent", DEPENDENT, holdout_folds),
+    LISTED: Protocol("folds of your own, from the file or folder that --folds names", AS_GIVEN, no_listed_folds),
 }

@@ -9,7 +9,7 @@ import numpy as np
 from embedcache.manifest import are_clips_as_speakers
 
 from ..data.task import Task
-from .catalogue import PROTOCOLS
+from .catalogue import DEPENDENT, protocol_of
 from .fold import UNION, Fold
 from .sharing import are_split, are_unknown, crosses, shareable
 
@@ -21,7 +21,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     """Return the leaks in any fold, as words of LEAKS joined by `+`; "" if everything is known and nothing is shared.
 
     speaker    training and test clips share a speaker. A speaker-dependent protocol always has this leak, even if it
-               happens to share no speaker
+               happens to share no speaker; published partitions and listed folds have it only if they share one
     speaker?   the speaker of some training or test clips is unknown; or nearly every clip has a speaker of its own, so
                the speakers may be unknown: names of clips, or sessions. Not checked if the leak `speaker` is there
     audio      training and test clips share audio with the same key, which is identical byte for byte
@@ -31,9 +31,11 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
     session    training and test clips share a session of several speakers, such as a dialogue
     encoder    the encoder was trained on a test clip, or on another clip of a test speaker
     encoder?   not all emotional speech that the encoder was trained on is known, and none of what is known is tested on
+
+    Development clips count as training clips, because heads choose by them.
     """
     found = {name for name, column in shareable(task).items() if column is not None and crosses(column, folds)}
-    if protocol in PROTOCOLS and PROTOCOLS[protocol].disjoint_speakers is False:
+    if (rules := protocol_of(protocol, task.dataset)) and rules.promise == DEPENDENT:
         found.add("speaker")
     if "speaker" not in found and (_has_unknown_speakers(task, folds) or _has_clips_as_speakers(task)):
         found.add("speaker?")

@@ -12,10 +12,17 @@ from embedcache.text import count
 
 from ..data.task import Task
 from .fold import UNION, Fold, numbered
+from .partitions import has_official_partitions, partition_folds, refuse_union
 
 
 def folds_of_dataset(task: Task, n_folds: int, seed: int) -> list[Fold]:
-    """Return a fold for each official fold; in a union of datasets, a fold for each one of each dataset."""
+    """Return a fold for each official fold; in a union of datasets, a fold for each one of each dataset.
+
+    A dataset that is published with partitions has a fold for each test partition.
+    """
+    if has_official_partitions(task.dataset):
+        return partition_folds(task, n_folds, seed)
+    refuse_union(task.dataset)
     return _folds_by_speaker(task, official_folds(task.dataset), _official, "official")
 
 

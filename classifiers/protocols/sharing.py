@@ -1,4 +1,8 @@
-"""What training and test clips share: speakers, recordings, sentences, sessions."""
+"""What training and test clips share: speakers, recordings, sentences, sessions.
+
+Development clips count as training clips here: heads choose by them. What training and development clips share is no
+leak, since neither is tested.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +52,13 @@ def crosses(column: Strings, folds: Sequence[Fold]) -> bool:
 
 def shared_values(column: Strings, fold: Fold) -> set[str]:
     """Return the values of a column (n,) that training and test clips share; "" is an unknown value."""
-    return (set(column[fold.train].tolist()) & set(column[fold.test].tolist())) - {""}
+    return (set(column[fold.fitted_on].tolist()) & set(column[fold.test].tolist())) - {""}
 
 
 def are_split(pairs: Indices, folds: Sequence[Fold]) -> NDArray[np.bool_]:
     """Return for each pair of rows (m, 2) whether a fold has one in the training and the other in the test clips."""
     split = np.zeros(len(pairs), bool)
     for fold in folds:
-        train, test = np.isin(pairs, fold.train), np.isin(pairs, fold.test)
+        train, test = np.isin(pairs, fold.fitted_on), np.isin(pairs, fold.test)
         split |= (train & test[:, ::-1]).any(axis=1)
     return split

@@ -27,6 +27,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
 from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
+from ..protocols.catalogue import protocol_of
 from ..protocols.leaks import trained_on_test_speakers
 from . import charts as charts
 from .charts import Score
@@ -291,11 +292,20 @@ def _uar_score(row: Row) -> Score:
 
 
 def _flattery_sections(boards: Sequence[Table]) -> list[FlatterySection]:
-    """Return a section for each pair of a speaker-independent and a speaker-dependent table that share heads."""
+    """Return a section for each pair of a speaker-independent and a speaker-dependent table that share heads.
+
+    Tables of test partitions are left out: they test other clips, so a difference is not the gain from shared speakers.
+    """
+    boards = [board for board in boards if not _is_of_partition(board.rows[0])]
     dependent = [board for board in boards if trained_on_test_speakers(board.rows[0].leaks)]
     independent = [board for board in boards if not trained_on_test_speakers(board.rows[0].leaks)]
     pairs = [_paired_rows(a.rows, b.rows) for a in independent for b in dependent]
     return [_flattery_section(rows) for rows in pairs if rows]
+
+
+def _is_of_partition(row: Row) -> bool:
+    protocol = protocol_of(row.protocol, row.dataset)
+    return protocol is not None and protocol.row_per_fold
 
 
 def _paired_rows(independent: Sequence[Row], dependent: Sequence[Row]) -> list[tuple[Row, Row]]:

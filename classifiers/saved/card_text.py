@@ -22,7 +22,7 @@ from ..evaluation.metrics import ece, macro_f1, uar, war
 from ..evaluation.predictions import Predictions
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
-from ..protocols.catalogue import PROTOCOLS
+from ..protocols.catalogue import AS_GIVEN, Protocol, protocol_of
 
 # The meaning of each leak, by name.
 MEANING = {
@@ -150,15 +150,22 @@ def _dataset(name: str) -> dict[str, str]:
 
 
 def _protocol(p: Predictions) -> dict[str, Any]:
-    protocol = PROTOCOLS.get(p.protocol)
+    protocol = protocol_of(p.protocol, p.dataset)
     return {
         "name": p.protocol,
         "about": protocol.about if protocol else "",
-        "speakers": "may be shared" if "speaker" in p.leaks.split("+") else "disjoint",
+        "speakers": _shared_speakers(p, protocol),
         "folds": len(np.unique(p.folds)),
         "seeds": len(np.unique(p.seeds)),
         "then": "The saved head was then fitted on all clips. It has not been tested itself.",
     }
+
+
+def _shared_speakers(p: Predictions, protocol: Protocol | None) -> str:
+    """Return whether training and test clips share speakers: by the promise of the protocol, or as was found."""
+    if protocol and protocol.promise == AS_GIVEN:
+        return "shared" if "speaker" in p.leaks.split("+") else "disjoint"
+    return "disjoint" if protocol and protocol.disjoint_speakers else "may be shared"
 
 
 def _scores(p: Predictions) -> dict[str, Any]:

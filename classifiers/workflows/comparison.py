@@ -23,6 +23,7 @@ from ..evaluation.cross_validation import run_folds
 from ..evaluation.predictions import Predictions
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
+from ..protocols.catalogue import base_name
 from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies
@@ -182,7 +183,7 @@ def save_run(
     datasets = "+".join(sorted({p.dataset for p in predictions}))
     view = predictions[0].label_view
     suffix = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
-    folder = new_run_folder(artifacts.runs, f"{datasets}{suffix}-{predictions[0].protocol}")
+    folder = new_run_folder(artifacts.runs, f"{datasets}{suffix}-{base_name(predictions[0].protocol)}")
     write_run(folder, predictions, config, labels, extra_files)
     save_pictures(folder, list(predictions), jobs)
     return folder

@@ -40,8 +40,10 @@ class ComparisonConfig:
     frames: int | None = option(
         None, "Number of frames to which each clip is cut or padded.", shown="124; 216 for mfcc", least=1
     )
-    tune: int = option(0, "Number of settings to try for each head, in inner folds; 0 for no tuning.", least=0)
-    calibrate: bool = option(False, "Calibrate the probabilities of each head, in inner folds.")
+    tune: int = option(
+        0, "Number of settings to try for each head, in inner folds or on dev; 0 for no tuning.", least=0
+    )
+    calibrate: bool = option(False, "Calibrate the probabilities of each head, in inner folds or on dev.")
     same_names: str = option("", SAME_NAMES, shown="an error if there are any")
 
 

@@ -1,15 +1,15 @@
 """What `ser finetune` does: fine-tune an encoder on all clips, or, under a protocol, once for each fold.
 
-Under a protocol, each fold's checkpoint is tested on the fold's test clips, which gives a row of the leaderboard. In
-both cases some training speakers are set aside as development speakers: the checkpoint of the epoch with the best UAR
-on them is kept, and the network is not trained on them.
+Under a protocol, each fold's checkpoint is tested on the fold's test clips, which gives a row of the leaderboard. Some
+training speakers are set aside as development speakers, unless the folds have development clips: the checkpoint of the
+epoch with the best UAR on them is kept, and the network is not trained on them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -33,10 +33,11 @@ from ..data.task import Task
 from ..evaluation.metrics import confusion, uar
 from ..evaluation.predictions import Predictions, assemble
 from ..heads import inner_folds
-from ..protocols.catalogue import make_folds, unknown_speakers_note
-from ..protocols.fold import Fold, fold_hash
+from ..protocols.catalogue import make_folds, rows_by_name
+from ..protocols.fold import Fold, fitted_together, fold_hash
 from ..protocols.leaks import leaks
 from .comparison import log_people, save_run
+from .fold_choice import fold_notes
 
 DEVELOPMENT = 10  # one in so many training speakers is a development speaker
 AT_ONCE = 64  # test clips held in memory
@@ -88,27 +89,31 @@ def finetune(
     log_people(task, log)
     rows = np.arange(len(task))
     folds = make_folds(task, config.protocol, config.folds) if config.protocol else [Fold("", rows, rows[:0])]
-    if config.protocol and (line := unknown_speakers_note(task, config.protocol)):
-        log(f"note: {line}.")
-    jobs = [_training_job(listed, task, fold, config) for fold in folds]
+    for line in fold_notes(task, folds, config.protocol) if config.protocol else ():
+        log(f"note: {line}")
+    groups = fitted_together(folds)
+    jobs = [_training_job(listed, task, group[0], config) for group in groups]
     folder = out or _checkpoint_folder(
         artifacts, f"{listed.name}-{base.info.name}-{config.settings.called}", config, resume
     )
     if not config.protocol:
         train(jobs[0], folder, device, resume, progress, log)
         return FinetuneResult((folder,))
-    results = []
-    for fold, job in zip(folds, jobs, strict=True):
-        log(f"fold {fold.name}: {len(fold.train)} training clips, {len(job.development)} of them for development")
-        model = train(job, _fold_folder(folder, fold), device, resume, progress, log)
+    results: dict[str, _FoldResult] = {}
+    for group, job in zip(groups, jobs, strict=True):
+        log(f"{_called(group)}: {len(job.train)} training clips, {len(job.development)} development clips")
+        model = train(job, _fold_folder(folder, group), device, resume, progress, log)
         if is_first():
-            results.append(_test_fold(listed, task, fold, model))
-    checkpoints = tuple(_fold_folder(folder, fold) for fold in folds)
+            results |= {fold.name: _test_fold(listed, task, fold, model) for fold in group}
+    checkpoints = tuple(_fold_folder(folder, group) for group in groups)
     if not is_first():
         return FinetuneResult(checkpoints)
-    predictions = _gather(config, base.info, task, folds, results)
-    run = save_run(artifacts, [predictions], asdict(config), task.labels_from)
-    return FinetuneResult(checkpoints, run, (predictions,))
+    predictions = tuple(
+        _gather(replace(config, protocol=name), base.info, task, some, [results[fold.name] for fold in some])
+        for name, (some,) in rows_by_name(task, [folds], config.protocol).items()
+    )
+    run = save_run(artifacts, predictions, asdict(config), task.labels_from)
+    return FinetuneResult(checkpoints, run, predictions)
 
 
 def measures(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float]:
@@ -127,9 +132,12 @@ class _FoldResult:
 
 
 def _training_job(listed: LabelledClips, task: Task, fold: Fold, config: FinetuneConfig) -> TrainingJob:
-    """The training job of a fold: its training clips, split by speaker into training and development."""
-    learn, held = fold.train, fold.train[:0]
-    if config.settings.patience:
+    """The training job of a fold: its training clips, split by speaker into training and development.
+
+    Development clips of the fold itself are used instead of a split.
+    """
+    learn, held = fold.train, fold.dev if config.settings.patience else fold.train[:0]
+    if config.settings.patience and not len(held):
         classes = np.unique(task.y[fold.train], return_inverse=True)[1]
         splits = inner_folds(classes, task.speakers[fold.train], DEVELOPMENT, config.settings.seed)
         if not splits:
@@ -159,9 +167,14 @@ def _is_taken(path: Path) -> bool:
     return path.exists() or scratch_of(path).exists()
 
 
-def _fold_folder(folder: Path, fold: Fold) -> Path:
-    """Return the folder of a fold's checkpoint. Its name names both, because it becomes the checkpoint's name."""
-    return folder / f"{folder.name}-fold-{slug(fold.name)}"
+def _called(group: Sequence[Fold]) -> str:
+    """Return the name of folds that share a checkpoint, such as `fold 1` or `fold test1+test2`."""
+    return f"fold {'+'.join(fold.name for fold in group)}"
+
+
+def _fold_folder(folder: Path, group: Sequence[Fold]) -> Path:
+    """Return the folder of the checkpoint of folds. Its name names both, because it becomes the checkpoint's name."""
+    return folder / f"{folder.name}-{slug(_called(group))}"
 
 
 def _test_fold(listed: LabelledClips, task: Task, fold: Fold, model: Finetuned) -> _FoldResult:

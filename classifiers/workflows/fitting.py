@@ -40,6 +40,9 @@ def fit_model(
 ) -> tuple[Path, ModelCard, list[Predictions]]:
     """Cross-validate one head, fit it on all clips and save it. Return model folder, card and predictions.
 
+    The card has the scores on one row: with several test partitions, those on the first of them, which its protocol
+    names. The model is fitted on all clips, also on those of test partitions and of none, and splits its training data.
+
     `out` is the model folder, by default a new one below `artifacts.models`. `log` receives notes, a line each. Raises
     ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
     if `out` exists.
@@ -61,11 +64,14 @@ def fit_model(
     for line in choice.notes(task, splits):
         log(f"note: {line}")
     predictions = run_folds(task, specs, splits, config.protocol, jobs, progress)
+    scored = [p for p in predictions if p.head == specs[-1].name]
+    if len(scored) > 1:
+        log(f"note: the model card has the scores of {scored[0].protocol}; the run folder has all scores.")
     run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs, choice.files(task, splits))
     with threadpool_limits(1):
         estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
-    card = _card(task, predictions[-1], run, specs[-1], estimator, _common_channel(artifacts, config))
+    card = _card(task, scored[0], run, specs[-1], estimator, _common_channel(artifacts, config))
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     return save_model(folder, chosen, card), card, predictions
 

@@ -20,7 +20,7 @@ from embedcache.text import count, one_line
 from ..data.listed_clips import LabelledClips, load_manifests, named_clips
 from ..data.task import Task
 from ..protocols.catalogue import make_folds, unknown_speakers_note
-from ..protocols.fold import Fold
+from ..protocols.fold import Fold, in_no_fold
 from ..protocols.fold_files import folds_csv, read_folds
 from ..protocols.fold_list import LISTED, FoldList
 from ..protocols.listed import listed_splits, listing_notes
@@ -51,12 +51,21 @@ class FoldChoice:
         """Return sentences about folds that were read from a file, and about clips that the protocol cannot use."""
         if self.listing:
             return [*self.listing.notes, *listing_notes(task, self.listing, splits)]
-        unknown = unknown_speakers_note(task, self.protocol)
-        return [f"{unknown}."] if unknown else []
+        return fold_notes(task, [fold for split in splits for fold in split], self.protocol)
 
     def files(self, task: Task, splits: Sequence[Sequence[Fold]]) -> dict[str, str]:
         """Return the file of a run folder that lists folds that were read from a file."""
         return {FILE: folds_csv(task, splits, self.protocol)} if self.listing else {}
+
+
+def fold_notes(task: Task, folds: Sequence[Fold], protocol: str) -> list[str]:
+    """Return a sentence if some clips are in no fold: those of unknown speakers, or those without a partition."""
+    if unknown := unknown_speakers_note(task, protocol):
+        return [f"{unknown}."]
+    unused = len(in_no_fold(task, folds))
+    verb = "is" if unused == 1 else "are"
+    clips = f"{unused:,} of {count(len(task), 'clip')} {verb} in no fold of the protocol {protocol}"
+    return [f"{clips}, so neither trained on nor tested."] if unused else []
 
 
 def choose_folds(artifacts: Artifacts, config: ComparisonConfig | ProtocolConfig) -> FoldChoice:

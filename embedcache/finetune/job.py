@@ -35,7 +35,9 @@ class TrainingJob:
 
     encoder: str  # name of a built-in encoder, folder or hub id
     train: Sequence[Clip]  # training clips; their labels are the classes
-    development: Sequence[Clip]  # clips of other speakers, for early stopping; empty with a patience of 0
+    development: Sequence[
+        Clip
+    ]  # clips for early stopping, of other speakers if `ser` chose them; empty with a patience of 0
     settings: FinetuneSettings
     measure: Measure
 

@@ -138,9 +138,9 @@ def test_the_heads_that_split_tell_their_splits_of_copies(
     given_copies = []
     splitter = getattr(module, function)
 
-    def watched(y, groups, n_folds, seed, copy_of=None):
+    def watched(y, groups, n_folds, seed, copy_of=None, dev=None):
         given_copies.append(copy_of)
-        return splitter(y, groups, n_folds, seed, copy_of)
+        return splitter(y, groups, n_folds, seed, copy_of, dev)
 
     monkeypatch.setattr(module, function, watched)
     whole = replace(copied(1), view=get(name).view)
@@ -181,7 +181,7 @@ def test_a_task_with_copies_is_loaded_as_they_were_extracted(
     monkeypatch.setattr(memmap, "IN_MEMORY", 1000)
     large = Task.load(artifacts=place, copies=2)
     assert isinstance(large.X, memmap.MappedRows)
-    assert isinstance(large.training(np.arange(5))[0], memmap.MappedRows)
+    assert isinstance(large.training(np.arange(5)).X, memmap.MappedRows)
     np.testing.assert_array_equal(compare(large, ["logreg"], "speakers", n_folds=2, jobs=1)[0].proba, before.proba)
 
 
