@@ -107,6 +107,7 @@ ORDER = (
     "fitting",
     "version",
     "created",
+    "joined",
 )
 
 

@@ -192,7 +192,7 @@ def test_one_file_that_breaks_the_encoder_takes_no_other_with_it(model: Path, tm
     bad = predictor.clips(Recording.load(paths[1]))[0].wave
     write(Path(paths[1]), noise(0.5, seed=3))
     bad = predictor.clips(Recording.load(paths[1]))[0].wave
-    broken = Predictor.of([replace(predictor.models[0], encoder=Breaking())])
+    broken = Predictor.of([replace(predictor.models[0], encoders=(Breaking(),))])
     given = [paths[0], paths[1], f"{tmp_path}/./c.wav"]
     said = list(predict_files(broken, given))
     assert [one.path for one in said] == given
@@ -233,7 +233,7 @@ def test_models_that_share_an_encoder_run_it_once(model: Path, artifacts: Artifa
             return encoder.encode(waves, views)
 
     shared = Counting()
-    counting = Predictor.of([replace(one, encoder=shared) for one in predictor.models])
+    counting = Predictor.of([replace(one, encoders=(shared,)) for one in predictor.models])
     (wav,) = sorted(tree.rglob("*.wav"))[:1]
     assert counting.predict([wav]) == predictor.predict([wav])
     assert calls == [("pooled",)]
