@@ -120,6 +120,15 @@ class EncoderInfo:
         return build(cls, json.loads(text))
 
 
+def joined_fingerprint(infos: Sequence[EncoderInfo]) -> str:
+    """Return the fingerprint of the vectors of several encoders side by side, in this order; of one, its own.
+
+    That of several is the SHA-256 over their fingerprints, joined by `+`; that of none is "".
+    """
+    fingerprints = [info.fingerprint for info in infos]
+    return hashlib.sha256("+".join(fingerprints).encode()).hexdigest() if len(infos) > 1 else "".join(fingerprints)
+
+
 class Encoder(Protocol):
     """A frozen network, or a fixed computation without weights, that turns waveforms into vectors.
 

@@ -48,11 +48,16 @@ class TrainedOn:
         list, which is included.
         """
         clips = list(clips)
-        old = parent or cls((), (), ())
+        keys, labels = (clip.key for clip in clips), (clip.label for clip in clips)
+        return cls.union([cls(tuple(keys), tuple(speakers_of(clips)), tuple(labels)), *([parent] if parent else [])])
+
+    @classmethod
+    def union(cls, lists: Sequence[TrainedOn]) -> TrainedOn:
+        """Return what several encoders together were trained on. The list is complete if all of them are."""
         return cls(
-            tuple(sorted({*(clip.key for clip in clips), *old.keys})),
-            tuple(sorted({*speakers_of(clips), *old.speakers})),
-            tuple(sorted({*(clip.label for clip in clips), *old.labels})),
+            tuple(sorted({key for one in lists for key in one.keys})),
+            tuple(sorted({speaker for one in lists for speaker in one.speakers})),
+            tuple(sorted({label for one in lists for label in one.labels})),
         )
 
     @classmethod

@@ -35,8 +35,8 @@ class LabelledClips:
     same_names: str = ""  # whether equal names in two datasets of one's own are "one" person or "two"; "" if not said
     without_vector: tuple[str, ...] = ()  # ids of clips that imported vectors lack
 
-    def keep(self, rows: NDArray[np.bool_]) -> LabelledClips:
-        """Return the clips of the rows (n,) that are True; the others have no vector.
+    def keep(self, rows: NDArray[np.bool_], encoder: str) -> LabelledClips:
+        """Return the clips of the rows (n,) that are True; the others have no vector of the encoder `encoder`.
 
         Raises DataError if no clip of a dataset is left.
         """
@@ -44,7 +44,7 @@ class LabelledClips:
         left = {clip.dataset for clip in source}
         if lost := sorted({clip.dataset for clip in self.source_clips} - left):
             raise DataError(
-                f"{' and '.join(lost)}: no clip has vectors of this encoder, which were imported for others. Import "
+                f"{' and '.join(lost)}: no clip has vectors of {encoder}; they were imported for others. Import "
                 "vectors for these clips, too, or leave the dataset out."
             )
         return replace(

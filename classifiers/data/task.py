@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EncoderInfo
-from embedcache.encoder import FRAMES, is_ragged
+from embedcache.encoder import FRAMES, is_ragged, joined_fingerprint
 from embedcache.encoders.contamination import known_training
 from embedcache.manifest import PARTITION
 from embedcache.provenance import TrainedOn, read_store_training_list, speakers_of
@@ -19,7 +19,7 @@ from .labels import NATIVE, Labels
 from .listed_clips import LabelledClips, copied_clips, named_clips
 from .memmap import Indices, MappedRows, Matrix, is_large, stack
 from .speakers import seen_in_training
-from .stored_vectors import encoder_name, find_store, read_vectors
+from .stored_vectors import encoder_name, find_joined_stores, read_vectors
 
 Strings = NDArray[np.str_]
 COLUMNS = ("speakers", "clip_ids", "keys", "texts", "sessions", "partitions", "seen", "own_speakers")  # besides X and y
@@ -67,8 +67,8 @@ class Task:
     sessions: Strings | None = None  # recording sessions, such as the dialogues of two speakers
     partitions: Strings | None = None  # published parts of the dataset: train, dev, test, …; "" for none
     dataset: str = ""
-    encoder: str = ""
-    encoder_info: EncoderInfo | None = None  # the encoder that computed X; None if unknown
+    encoder: str = ""  # `a+b` if the embeddings of two encoders stand side by side
+    encoder_infos: tuple[EncoderInfo, ...] = ()  # the encoders that computed X, in the order of their columns
     view: str = "pooled"  # see `views.py`
     n_layers: int = 1
     n_frames: int = 1
@@ -108,12 +108,13 @@ class Task:
         frames: int | None = None,
         same_names: str = "",
     ) -> Task:
-        """Load the task of extracted datasets and one encoder.
+        """Load the task of extracted datasets and one encoder, or several side by side.
 
         - `dataset`: the name of a dataset, or several names for their union `a+b`, in which clip ids, speakers,
           texts and sessions have a prefix. By default, the only extracted dataset.
         - `encoder`: the name of the encoder. By default, the only encoder with embeddings of all clips. If imported
-          embeddings are only those of some clips, these are the clips of the task.
+          embeddings are only those of some clips, these are the clips of the task. `a+b` joins the embeddings of two
+          encoders, in the order of their names: X is (n, dim of a + dim of b) in the view `pooled`, as one layer.
         - `view`: the view of the embeddings, see `views.py`.
         - `artifacts`: the output folder of `ser extract`.
         - `labels`: the label view, see `labels.py`. Clips that it leaves out are not part of the task.
@@ -122,26 +123,26 @@ class Task:
         - `same_names`: whether speakers with equal names in two datasets of one's own are "one" person or "two".
 
         Raises UnknownName, DataError or StoreError if something is not extracted, or only in part; DataError if X is
-        larger than `memmap.IN_MEMORY` and the output folder has no space for a copy of X, and if there are such equal
-        names and `same_names` is "".
+        larger than `memmap.IN_MEMORY` and the output folder has no space for a copy of X, if the view cannot be joined,
+        and if there are such equal names and `same_names` is "".
         """
         place = artifacts if isinstance(artifacts, Artifacts) else Artifacts.at(artifacts)
         listed = LabelledClips.of(place, dataset, labels, same_names)
         copied = copied_clips(place, listed.manifests, copies, listed.clips) if copies else None
         keys = [clip.key for clip in listed.clips] + (copied.keys if copied else [])
         name = f"{listed.name} with {copies} copies of each clip" if copies else listed.name
-        store, has_vector = find_store(place, name, keys, encoder, view, copies)
-        listed = listed if has_vector.all() else listed.keep(has_vector)
+        stores, has_vector = find_joined_stores(place, name, keys, encoder, view, copies)
+        encoder = "+".join(map(encoder_name, stores))
+        listed = listed if has_vector.all() else listed.keep(has_vector, encoder)
         keys = [key for key, has in zip(keys, has_vector, strict=True) if has]
-        vectors, n_clips = read_vectors(place, store, keys, view, frames), len(listed.clips)
-        info = vectors.store.info
-        trained_on = read_store_training_list(info, vectors.store.folder) or known_training(info)
-        task = cls.of_clips(listed, vectors.X[:n_clips], trained_on)
+        vectors, n_clips = read_vectors(place, stores, keys, view, frames), len(listed.clips)
+        trained_on = [read_store_training_list(s.info, s.folder) or known_training(s.info) for s in stores]
+        task = cls.of_clips(listed, vectors.X[:n_clips], TrainedOn.union(trained_on))
         clip_rows = np.array(copied.clip_rows if copied else [], np.int64)
         return replace(
             task,
-            encoder=encoder_name(vectors.store),
-            encoder_info=info,
+            encoder=encoder,
+            encoder_infos=tuple(store.info for store in stores),
             view=vectors.view,
             n_layers=vectors.n_layers,
             n_frames=vectors.n_frames,
@@ -153,7 +154,7 @@ class Task:
     def of_clips(cls, listed: LabelledClips, X: Matrix, trained_on: TrainedOn) -> Task:
         """Return the task of labelled clips with the embeddings X (n, …).
 
-        `trained_on` describes the clips that the encoder was trained on, as far as is known.
+        `trained_on` describes the clips that the encoders were trained on, as far as is known.
         """
         manifests = listed.manifests
         speakers = [clip.speaker for clip in listed.clips]
@@ -179,8 +180,8 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the encoder; "" if the encoder is unknown."""
-        return self.encoder_info.fingerprint if self.encoder_info else ""
+        """The fingerprint of the encoder, or of all encoders together; "" if the encoder is unknown."""
+        return joined_fingerprint(self.encoder_infos)
 
     def __len__(self) -> int:
         return len(self.X)

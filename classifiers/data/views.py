@@ -4,6 +4,8 @@ Views with one row per clip can be joined: `layers+std` is the means over time o
 deviations. `frames` is the frames of the last layer, `frames:N` those of layer N, and `frames:all` those of every
 stored layer. All clips get the same number of frames: a longer clip keeps its middle, a shorter clip is followed by
 NaN.
+
+The views of several encoders can stand side by side in one row, if they have one row per clip.
 """
 
 from __future__ import annotations
@@ -51,12 +53,24 @@ def check_view(view: str) -> None:
         raise DataError(f"got the view '{view}'; wanted {wanted}.")
 
 
-def about_view(view: str, n_frames: int = 1) -> str:
-    """Return a description, for people, of the values in one row of a view and of their order."""
+def check_joinable(view: str, encoders: str) -> None:
+    """Raise DataError unless the views of several encoders, named in `encoders`, can stand side by side in one row."""
+    if is_ragged(view) or view == "layers":
+        raise DataError(
+            f"got the view '{view}' of {encoders}; wanted pooled, std, or views joined by +, such as layers+std. The "
+            "frames or layers of two encoders differ in number and size, so no head can read them side by side."
+        )
+
+
+def about_view(view: str, n_frames: int = 1, encoders: Sequence[str] = ()) -> str:
+    """Return a description, for people, of the values in one row of a view and of their order.
+
+    `encoders` are the names of encoders whose views stand side by side.
+    """
     parts = view.split("+")
     description = ", then ".join(ABOUT.get(part) or f"the frames of layer {part.partition(':')[2]}" for part in parts)
     if not is_ragged(view):
-        return f"{description}."
+        return f"{description}." + (f" First those of {', then those of '.join(encoders)}." if encoders[1:] else "")
     return (
         f"{description}, in order of time; layer 0 is the first. A clip has {n_frames} frames in each layer: a longer "
         f"clip keeps its middle, without its first (frames - {n_frames}) // 2 frames; a shorter clip is followed by "
@@ -74,14 +88,23 @@ def layers_in(parts: Sequence[str], n_layers: int) -> int:
 
 
 def rows_of(batch: Mapping[str, Rows], parts: Sequence[str], n_frames: int) -> Floats:
-    """Return the stored views `parts` side by side: (n, layers * frames * dim), layers outermost.
+    """Return the stored views `parts` of one encoder side by side: (n, layers * frames * dim), layers outermost.
 
     Views of frames are cropped or padded to `n_frames` frames per clip. For example, with `n_frames` = 2 and dim = 1, a
     clip with the frames [1, 2, 3, 4] in "frames:0" and [5, 6, 7, 8] in "frames:2" becomes the row [2, 3, 6, 7]: the
     middle two frames of the first view, then those of the second. A clip with the single frames [1] and [5] becomes
     [1, NaN, 5, NaN].
     """
-    columns = [crop_or_pad(rows, n_frames) if isinstance(rows := batch[part], Frames) else rows for part in parts]
+    return joined_rows([batch], parts, n_frames)
+
+
+def joined_rows(batches: Sequence[Mapping[str, Rows]], parts: Sequence[str], n_frames: int) -> Floats:
+    """Return the stored views `parts` of several encoders side by side: all views of the first encoder come first.
+
+    Each batch holds the views of one encoder, as `rows_of` reads them, for the same clips in the same order.
+    """
+    views = [batch[part] for batch in batches for part in parts]
+    columns = [crop_or_pad(rows, n_frames) if isinstance(rows, Frames) else rows for rows in views]
     return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
 
 

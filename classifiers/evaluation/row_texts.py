@@ -22,11 +22,15 @@ EXCESS = 0.25  # by which this share exceeds that of the clips that have the lab
 
 def vectors_name(head: str, encoder: str, view: str) -> str:
     """Return the name of the vectors, such as `mfcc`, or `mfcc, layers+std` for a view selected with `--view`."""
-    base = head
-    for suffix in SUFFIXES:
-        base = base.removesuffix(suffix)
-    spec = heads.find(base)
+    spec = registered_head(head)
     return f"{encoder}, {view}" if view and spec and view != spec.view else encoder
+
+
+def registered_head(head: str) -> heads.Head | None:
+    """Return the specification of a head by the name in a row: `svm-tuned` is a variant of `svm`; None if unknown."""
+    for suffix in SUFFIXES:
+        head = head.removesuffix(suffix)
+    return heads.find(head)
 
 
 def row_notes(p: Predictions) -> list[str]:

@@ -31,7 +31,7 @@ from ..data.views import about_view, rows_of
 from ..heads import FrameHead, innermost
 from ..heads.best_layer import BestLayer
 from ..heads.stack import Stack
-from ..inference.model import load_head_and_encoder
+from ..inference.model import load_head_and_encoders
 from ..saved.model_folder import MODEL, ModelCard, card_json, load_model
 from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES
 from .head_graphs import below, head_model, input_name, probabilities, splits
@@ -78,7 +78,9 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
     if with_encoder:
-        return _export(*load_head_and_encoder(model, "cpu"), out)
+        estimator, card, encoders = load_head_and_encoders(model, "cpu")
+        _check_is_of_one(card)
+        return _export(estimator, card, encoders[0], out)
     return _export(*load_model(model), None, out)
 
 
@@ -101,6 +103,15 @@ def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path)
         result = Exported(out, files, difference, vector_difference)
         _write(folder / MODEL, _card_with_facts(card, facts, result))
     return result
+
+
+def _check_is_of_one(card: ModelCard) -> None:
+    """Raise ModelError if the head reads the vectors of several encoders: an ONNX file has one encoder."""
+    if card.joined:
+        raise ModelError(
+            f"the head '{card.head}' reads the vectors of {card.encoder} side by side; wanted a head of one encoder. "
+            "Export the head alone, without --encoder, or fit a head on one encoder."
+        )
 
 
 def _check_reads_vectors(card: ModelCard) -> None:
@@ -280,7 +291,8 @@ def _head_facts(estimator: Any, card: ModelCard) -> dict[str, Any]:
 def _input_text(estimator: Any, card: ModelCard) -> str:
     """Return a description, for people, of the input of head.onnx."""
     d, inner = estimator.n_features_in_, innermost(estimator)
-    view = f"the view '{card.view}': {about_view(card.view, card.n_frames)}"
+    names = [info["name"] for info in card.encoder_infos]
+    view = f"the view '{card.view}': {about_view(card.view, card.n_frames, names)}"
     if not isinstance(inner, FrameHead):
         return f"float32 (n, {d}): {view}"
     dim = d // (inner.n_layers * inner.n_frames)
@@ -315,7 +327,7 @@ def _card_with_facts(card: ModelCard, facts: dict[str, Any], result: Exported) -
         "largest_difference_of_probabilities": result.difference,
         **({} if result.vector_difference is None else {"largest_difference_of_vectors": result.vector_difference}),
     }
-    rate = card.encoder_info.get("sample_rate")
+    rate = card.encoder_infos[0].get("sample_rate")
     onnx = {**facts, "view": card.view, "sample_rate": rate, "checked": checked, "versions": versions()}
     return card_json({"format": FORMAT, "format_version": FORMAT_VERSION, "onnx": onnx, **asdict(card)})
 

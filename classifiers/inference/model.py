@@ -1,7 +1,7 @@
 """Models: loaded folders of `ser fit` or `ser finetune`. Waveforms in, probabilities and attributions out.
 
-A head needs the vectors of its encoder, a fine-tuned network the waveforms themselves. `Model` hides the difference,
-and `EncodedWaveforms` runs an encoder once for all heads that share it.
+A head needs the vectors of its encoder, or those of several encoders side by side, a fine-tuned network the waveforms
+themselves. `Model` hides the difference, and `EncodedWaveforms` runs an encoder once for all heads that share it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from embedcache.encoder import Batch, Frames, Rows, is_ragged, resolve_views
 from embedcache.finetune import Finetuned
 from embedcache.provenance import CARD
 
-from ..data.views import rows_of
+from ..data.views import joined_rows, rows_of
 from ..heads import innermost
 from ..saved.model_folder import ModelCard, load_model
 
@@ -52,10 +52,11 @@ class Model:
     longest: float  # longest clip that the model takes, in seconds
     used_seconds: float  # longest part of a clip that the model uses, in seconds; the middle of a longer clip
     card: Mapping[str, Any]  # the model card, as its JSON file has it
-    encoder: Encoder | None  # None for a fine-tuned network, which takes waveforms
-    views: tuple[str, ...]  # the views of the encoder that the head reads
-    proba: Callable[[Sequence[Waveform], Batch], Proba]  # probabilities (n, C), columns in the order of `labels`
-    attribution: Callable[[Waveform, Batch], Attribution]  # the attribution of one waveform
+    encoders: tuple[Encoder, ...]  # in the order in which the head reads them; () for a fine-tuned network
+    views: tuple[str, ...]  # the views of the encoders that the head reads
+    # Both take the vectors of each encoder, in the order of `encoders`.
+    proba: Callable[[Sequence[Waveform], Sequence[Batch]], Proba]  # probabilities (n, C), columns as in `labels`
+    attribution: Callable[[Waveform, Sequence[Batch]], Attribution]  # the attribution of one waveform
 
     @property
     def name(self) -> str:
@@ -71,25 +72,25 @@ class Model:
 def load_models(folders: Sequence[str | Path], device: str = "auto") -> tuple[Model, ...]:
     """Return the models of folders. An encoder that several heads read is loaded once.
 
-    Raises ModelError and EncoderError as `load_head_and_encoder` and `Finetuned.load` do.
+    Raises ModelError and EncoderError as `load_head_and_encoders` and `Finetuned.load` do.
     """
     loaded: dict[tuple[str, str], Encoder] = {}
 
     def model(folder: Path) -> Model:
         if (folder / CARD).exists() or (folder / CONFIG).exists():  # a checkpoint, even if other files are missing
             return _finetuned_model(folder, Finetuned.load(folder, device))
-        return _head_model(folder, *load_head_and_encoder(folder, device, loaded))
+        return _head_model(folder, *load_head_and_encoders(folder, device, loaded))
 
     return tuple(model(Path(folder)) for folder in folders)
 
 
-def load_head_and_encoder(
+def load_head_and_encoders(
     folder: str | Path, device: str = "auto", loaded: dict[tuple[str, str], Encoder] | None = None
-) -> tuple[Any, ModelCard, Encoder]:
-    """Return the head and the card of a model folder, and the encoder of its vectors: a checkpoint or a built-in one.
+) -> tuple[Any, ModelCard, tuple[Encoder, ...]]:
+    """Return the head and the card of a model folder, and the encoders of its vectors: checkpoints or built-in ones.
 
-    `loaded` holds encoders by checkpoint or name and precision; this encoder is taken from it, or added. Raises
-    ModelError if the encoder is not available, as for imported vectors, or if its weights are not those that the head
+    `loaded` holds encoders by checkpoint or name and precision; these encoders are taken from it, or added. Raises
+    ModelError if an encoder is not available, as for imported vectors, or if its weights are not those that the head
     was fitted on. Warns if only the version of a library differs.
     """
     estimator, card = load_model(folder)
@@ -98,19 +99,26 @@ def load_head_and_encoder(
             f"{folder}: the head was fitted on imported vectors of '{card.encoder}', which no encoder here computes; "
             f"wanted a file of such vectors. Use `ser predict {folder} VECTORS.npz`."
         )
-    if not card.checkpoint and not encoders.find(card.encoder):
+    loaded = {} if loaded is None else loaded
+    return estimator, card, tuple(_load_encoder_of(info, Path(folder), device, loaded) for info in card.encoder_infos)
+
+
+def _load_encoder_of(
+    fitted: Mapping[str, Any], folder: Path, device: str, loaded: dict[tuple[str, str], Encoder]
+) -> Encoder:
+    """Return the encoder with the facts `fitted` of a model's card."""
+    if not fitted["checkpoint"] and not encoders.find(fitted["name"]):
         available = ", ".join(encoders.names())
         raise ModelError(
-            f"{folder}: the head reads vectors of '{card.encoder}', which is not an available encoder; have "
+            f"{folder}: the head reads vectors of '{fitted['name']}', which is not an available encoder; have "
             f"{available}. Fit a head on vectors of one of these."
         )
-    loaded = {} if loaded is None else loaded
-    key = card.checkpoint or card.encoder, str(card.encoder_info.get("precision", "fp32"))
+    key = fitted["checkpoint"] or fitted["name"], str(fitted.get("precision", "fp32"))
     if key not in loaded:
         name, precision = key
         loaded[key] = load_encoder(name, device, precision)
-    _check_encoder(card, loaded[key].info)
-    return estimator, card, loaded[key]
+    _check_encoder(fitted, loaded[key].info)
+    return loaded[key]
 
 
 @dataclass(frozen=True)
@@ -126,8 +134,8 @@ class EncodedWaveforms:
         """Run the encoders of the models. Raises EncoderError if a vector is not finite."""
         needed: dict[int, tuple[Encoder, dict[str, None]]] = {}  # encoder and views, which keep their order
         for model in models:
-            if model.encoder is not None:
-                _, views = needed.setdefault(id(model.encoder), (model.encoder, {}))
+            for encoder in model.encoders:
+                _, views = needed.setdefault(id(encoder), (encoder, {}))
                 views.update(dict.fromkeys(model.views))
         batches = {key: encoder.encode(waves, tuple(views)) for key, (encoder, views) in needed.items()}
         for batch in batches.values():
@@ -136,41 +144,45 @@ class EncodedWaveforms:
 
     def probabilities(self) -> list[Proba]:
         """Return the probabilities (n, C) of each model, columns in the order of its labels."""
-        return [model.proba(self.waves, self.batches.get(id(model.encoder), {})) for model in self.models]
+        return [model.proba(self.waves, _batches_of(model, self.batches)) for model in self.models]
 
     def attributions(self, index: int) -> list[Attribution]:
         """Return the attribution of each model for the waveform at `index`."""
         batches = {
             key: {view: _row(rows, index) for view, rows in batch.items()} for key, batch in self.batches.items()
         }
-        return [model.attribution(self.waves[index], batches.get(id(model.encoder), {})) for model in self.models]
+        return [model.attribution(self.waves[index], _batches_of(model, batches)) for model in self.models]
+
+
+def _batches_of(model: Model, batches: Mapping[int, Batch]) -> list[Batch]:
+    return [batches[id(encoder)] for encoder in model.encoders]
 
 
 def _row(rows: Rows, index: int) -> Rows:
     return rows.take([index]) if isinstance(rows, Frames) else rows[[index]]
 
 
-def _head_model(folder: Path, estimator: Any, card: ModelCard, encoder: Encoder) -> Model:
-    parts = resolve_views(card.view.split("+"), encoder)
+def _head_model(folder: Path, estimator: Any, card: ModelCard, encoders: tuple[Encoder, ...]) -> Model:
+    (parts,) = {resolve_views(card.view.split("+"), encoder) for encoder in encoders}  # names differ only for frames
 
-    def proba(waves: Sequence[Waveform], batch: Batch) -> Proba:
-        rows: Proba = estimator.predict_proba(rows_of(batch, parts, card.n_frames))
+    def proba(waves: Sequence[Waveform], batches: Sequence[Batch]) -> Proba:
+        rows: Proba = estimator.predict_proba(joined_rows(batches, parts, card.n_frames))
         return rows
 
-    def attribution(wave: Waveform, batch: Batch) -> Attribution:
+    def attribution(wave: Waveform, batches: Sequence[Batch]) -> Attribution:
         head = innermost(estimator)
-        frames = _frame_shares(head, card, batch, parts) if hasattr(head, "frame_weights") else None
+        frames = _frame_shares(head, card, batches[0], parts) if hasattr(head, "frame_weights") else None
         return Attribution(_layer_shares(head), frames)
 
     return Model(
         folder=folder,
         labels=tuple(map(str, estimator.classes_)),
-        rate=encoder.info.sample_rate,
-        shortest=encoder.shortest,
-        longest=encoder.longest,
-        used_seconds=_seconds_of_frames(encoder, parts, card.n_frames),
+        rate=encoders[0].info.sample_rate,
+        shortest=max(encoder.shortest for encoder in encoders),
+        longest=min(encoder.longest for encoder in encoders),
+        used_seconds=_seconds_of_frames(encoders[0], parts, card.n_frames),
         card=asdict(card),
-        encoder=encoder,
+        encoders=encoders,
         views=parts,
         proba=proba,
         attribution=attribution,
@@ -191,10 +203,10 @@ def _seconds_of_frames(encoder: Encoder, parts: Sequence[str], n_frames: int) ->
 def _finetuned_model(folder: Path, tuned: Finetuned) -> Model:
     card = tuned.card
 
-    def proba(waves: Sequence[Waveform], batch: Batch) -> Proba:
+    def proba(waves: Sequence[Waveform], batches: Sequence[Batch]) -> Proba:
         return tuned.proba_of(waves).astype(np.float64)
 
-    def attribution(wave: Waveform, batch: Batch) -> Attribution:
+    def attribution(wave: Waveform, batches: Sequence[Batch]) -> Attribution:
         weights = tuned.attention_of(wave)
         if weights is None:
             return Attribution()
@@ -209,7 +221,7 @@ def _finetuned_model(folder: Path, tuned: Finetuned) -> Model:
         longest=LONGEST,
         used_seconds=card.settings.seconds,
         card=card.to_dict(),
-        encoder=None,
+        encoders=(),
         views=(),
         proba=proba,
         attribution=attribution,
@@ -246,13 +258,12 @@ def _pad_around(weights: NDArray[Any], length: int) -> tuple[float, ...]:
     return tuple(map(float, padded))
 
 
-def _check_encoder(card: ModelCard, info: EncoderInfo) -> None:
-    """Check that the encoder computes the vectors that the head was fitted on.
+def _check_encoder(fitted: Mapping[str, Any], info: EncoderInfo) -> None:
+    """Check that the encoder computes the vectors that the head was fitted on, those of an encoder with these facts.
 
     Raises ModelError if any setting but the preprocessing differs. Different preprocessing, which names the versions of
     libraries, is a warning.
     """
-    fitted = card.encoder_info
     names = [field.name for field in fields(info) if field.name not in NAMES]
     differing = [name for name in names if fitted.get(name) != getattr(info, name)]
     if not differing:
@@ -260,7 +271,7 @@ def _check_encoder(card: ModelCard, info: EncoderInfo) -> None:
     changes = "; ".join(f"{name} was {fitted.get(name)}, is {getattr(info, name)}" for name in differing)
     if differing != ["preprocessing"]:
         raise ModelError(
-            f"the head was fitted on vectors of a different '{card.encoder}': {changes}. Fit the head again."
+            f"the head was fitted on vectors of a different '{fitted['name']}': {changes}. Fit the head again."
         )
     message = f"the vectors that the head was fitted on were made with other library versions: {changes}."
     warnings.warn(message, UserWarning, stacklevel=5)

@@ -35,9 +35,15 @@ class VectorPredictor:
     def load(cls, folder: str | Path) -> VectorPredictor:
         """Load a model folder of `ser fit`.
 
-        Raises ModelError as `load_model` does, and if the head reads other views than `pooled` and `layers`.
+        Raises ModelError as `load_model` does, and if the head reads other views than `pooled` and `layers`, or vectors
+        of several encoders.
         """
         head, card = load_model(folder)
+        if card.joined:
+            raise ModelError(
+                f"{folder}: the head reads the vectors of {card.encoder} side by side; wanted a head of one encoder, "
+                "because a file has the vectors of one. Predict recordings with this head."
+            )
         if not set(card.view.split("+")) <= set(VIEWS):
             raise ModelError(f"{folder}: the head reads '{card.view}'; files of vectors have {' and '.join(VIEWS)}.")
         return cls(Path(folder), head, card, tuple(map(str, head.classes_)))

@@ -3,8 +3,8 @@
 A speaker-independent protocol guarantees that no speaker is in the training and the test clips of a fold; a fold that
 breaks the guarantee is an error. Two protocols also keep sessions or sentences apart. A speaker-dependent protocol
 guarantees nothing, and its leaderboard rows are marked with the leak `speaker`. Published partitions and folds of one's
-own (`listed`) are taken as they are: their rows have the leak `speaker` only if training and test clips share one. Under
-every protocol, each label of the test clips must also occur in the training clips.
+own (`listed`) are taken as they are, and marked only if training and test clips share a speaker. Under every protocol,
+each label of the test clips must also occur in the training clips.
 """
 
 from __future__ import annotations

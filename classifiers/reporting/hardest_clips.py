@@ -107,12 +107,13 @@ def vector_map(p: Predictions, facts: ClipFacts, artifacts: Artifacts) -> Vector
     if facts.reason:
         return VectorMap(title, reason=facts.reason)
     stores = [f.name for f in store_folders(artifacts.cache) if f.name.endswith(f"-{p.fingerprint[:12]}")]
-    if not stores:
-        return VectorMap(title, reason="The embeddings were not found: the cache has none of this encoder.")
+    encoder = (stores or [p.encoder])[0]  # vectors that were joined have no store of their own
     try:
-        task = Task.load(facts.datasets, stores[0], "pooled", artifacts, same_names=TWO)  # the run says who is whom
+        task = Task.load(facts.datasets, encoder, "pooled", artifacts, same_names=TWO)  # the run says who is whom
     except SerError as error:
         return VectorMap(title, reason=f"The embeddings were not found: {_message(error, artifacts.root)}")
+    if task.fingerprint != p.fingerprint:
+        return VectorMap(title, reason="The embeddings were not found: the cache has none of this encoder.")
     rows = np.flatnonzero(np.isin(task.ids, p.clip_ids))
     if len(rows) < MIN_POINTS:
         return VectorMap(title, reason=f"Only {len(rows)} of the clips have embeddings: too few for a map.")

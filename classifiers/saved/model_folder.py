@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import DataError, ModelError, __version__
+from embedcache import DataError, EncoderInfo, ModelError, __version__
 from embedcache.encoder import is_ragged
 from embedcache.encoders.hub import HUB_ID
 from embedcache.files.atomic import atomic_write
 from embedcache.files.untrusted import build, read_json
 
-from ..data.views import check_view, layers_in
+from ..data.views import check_joinable, check_view, layers_in
 from ..heads import innermost
 from ._safe_skops import ADVICE, load_head, reason
 
@@ -45,8 +45,8 @@ class ModelCard:
     head: str
     encoder: str
     checkpoint: str  # hub id, with its revision, or absolute path of the encoder's checkpoint; "" if it has none
-    fingerprint: str  # fingerprint of the encoder
-    encoder_info: dict[str, Any]
+    fingerprint: str  # fingerprint of the encoder, or of all encoders together
+    encoder_info: dict[str, Any]  # facts about the encoder; empty if there are several
     view: str
     labels: tuple[str, ...]
     dataset: str
@@ -67,6 +67,13 @@ class ModelCard:
     reads: str = ""  # description of the values of a row that the head reads, in order
     fitting: dict[str, Any] = field(default_factory=dict)  # how settings, temperature and layer were chosen
     channel: str = ""  # number of the channel that all clips are of, from 0; "" for the mean of all channels
+    joined: tuple[EncoderInfo, ...] = ()  # the encoders whose vectors the head reads side by side, if several, in order
+
+    @property
+    def encoder_infos(self) -> tuple[dict[str, Any], ...]:
+        """The facts about each encoder, with its name and its checkpoint, in the order of the columns of X."""
+        one = self.encoder_info | {"name": self.encoder, "checkpoint": self.checkpoint}
+        return tuple(map(asdict, self.joined)) or (one,)
 
     @property
     def is_of_imported(self) -> bool:
@@ -100,6 +107,7 @@ ORDER = (
     "fitting",
     "version",
     "created",
+    "joined",
 )
 
 
@@ -165,23 +173,30 @@ def _load_card(folder: Path) -> ModelCard:
 
 
 def _check_values(folder: Path, card: ModelCard) -> None:
-    """Raise ModelError unless view, number of frames and checkpoint are valid.
+    """Raise ModelError unless view, number of frames, checkpoints and joined encoders are valid.
 
     A checkpoint is a hub id or an absolute path. A relative path could lead to a checkpoint that came with the folder.
     """
     try:
         check_view(card.view)
+        if card.joined:
+            check_joinable(card.view, card.encoder)
     except DataError as error:
         raise ModelError(f"{folder}: {MODEL} has an invalid view: {error} {ADVICE}") from error
     if not 0 < card.n_frames <= MAX_FRAMES:
         raise ModelError(f"{folder}: {MODEL} has {card.n_frames} frames per clip; wanted 1 to {MAX_FRAMES:,}. {ADVICE}")
-    checkpoint = card.checkpoint
-    absolute = Path(checkpoint).is_absolute() and ".." not in Path(checkpoint).parts
-    if checkpoint and not (absolute or HUB_ID.fullmatch(checkpoint)):
+    if card.joined and (len(card.joined) < 2 or card.encoder_info or len({i.sample_rate for i in card.joined}) > 1):
         raise ModelError(
-            f"{folder}: {MODEL} has the checkpoint {checkpoint!r}; wanted a hub id or the absolute path of a folder. "
-            f"{ADVICE}"
+            f"{folder}: {MODEL} has {len(card.joined)} joined encoders; wanted two or more of one sample rate, and no "
+            f"encoder_info beside them. {ADVICE}"
         )
+    for checkpoint in (info["checkpoint"] for info in card.encoder_infos):
+        absolute = Path(checkpoint).is_absolute() and ".." not in Path(checkpoint).parts
+        if checkpoint and not (absolute or HUB_ID.fullmatch(checkpoint)):
+            raise ModelError(
+                f"{folder}: {MODEL} has the checkpoint {checkpoint!r}; wanted a hub id or the absolute path of a "
+                f"folder. {ADVICE}"
+            )
 
 
 def _check_head(folder: Path, estimator: Any, card: ModelCard) -> None:
@@ -208,7 +223,10 @@ def _values_per_clip(card: ModelCard) -> int:
 
     It is not determined for views of frames, because their frames may have fewer dimensions than the encoder.
     """
-    dim, layers = (card.encoder_info.get(name) for name in ("dim", "n_layers"))
-    if not (isinstance(dim, int) and isinstance(layers, int)) or is_ragged(card.view):
-        return 0
-    return dim * layers_in(card.view.split("+"), layers)
+    total = 0
+    for info in card.encoder_infos:
+        dim, layers = (info.get(name) for name in ("dim", "n_layers"))
+        if not (isinstance(dim, int) and isinstance(layers, int)) or is_ragged(card.view):
+            return 0
+        total += dim * layers_in(card.view.split("+"), layers)
+    return total

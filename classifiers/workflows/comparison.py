@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import Artifacts, DataError
+from embedcache import Artifacts, ConfigError, DataError
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
@@ -18,6 +18,7 @@ from embedcache.text import count
 from ..data.labels import NATIVE, Labels, synonyms
 from ..data.listed_clips import encoders_of
 from ..data.speakers import people_notes
+from ..data.stored_vectors import encoders_in
 from ..data.task import Task
 from ..evaluation.cross_validation import run_folds
 from ..evaluation.predictions import Predictions
@@ -28,7 +29,7 @@ from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies
 from .fold_choice import choose_folds
-from .head_choice import chosen_heads
+from .head_choice import chosen_heads, reads_one_vector
 
 
 def run_comparison(
@@ -114,19 +115,42 @@ def load_tasks(
     """A task for each encoder and each view that heads read, with the heads that read it.
 
     By default, the encoders are all that have vectors of every clip; `log` receives a line for each that has only some,
-    and a line if speakers with several names count as one person.
+    and a line if speakers with several names count as one person. Encoders that are joined, as `a+b`, are read by heads
+    of one vector per clip alone; `log` receives a line if heads of the default are left out.
     """
-    groups = _heads_by_view(specs)
     encoders: Sequence[str | None] = config.encoders
     if not encoders:
-        encoders, notes = encoders_of(artifacts, config.datasets, config.copies, list(groups))
+        encoders, notes = encoders_of(artifacts, config.datasets, config.copies, list(_heads_by_view(specs)))
         for line in notes:
             log(f"note: {line}.")
     named = list(dict.fromkeys(encoders or (None,)))
-    work = [(load_task(artifacts, config, encoder, view), some) for encoder in named for view, some in groups.items()]
-    tasks = on_common_clips([task for task, _ in work], log)
+    by_encoder = {encoder: readers(artifacts, config, encoder, specs, log) for encoder in named}
+    wanted = [(encoder, *pair) for encoder, some in by_encoder.items() for pair in _heads_by_view(some).items()]
+    loaded = [(load_task(artifacts, config, encoder, view), some) for encoder, view, some in wanted]
+    work = {(task.encoder, view): (task, some) for (task, some), (_, view, _) in zip(loaded, wanted, strict=True)}
+    tasks = on_common_clips([task for task, _ in work.values()], log)
     log_people(tasks[0], log)
-    return [(task, some) for task, (_, some) in zip(tasks, work, strict=True)]
+    return [(task, some) for task, (_, some) in zip(tasks, work.values(), strict=True)]
+
+
+def readers(
+    artifacts: Artifacts, config: ComparisonConfig, encoder: str | None, specs: Sequence[Head], log: Log
+) -> Sequence[Head]:
+    """Return the heads that can read an encoder: all, or for encoders that are joined those of one vector per clip.
+
+    `log` receives a line if others are left out. Raises ConfigError if the configuration names these others.
+    """
+    others = [] if len(encoders_in(artifacts, encoder)) == 1 else [s for s in specs if not reads_one_vector(s)]
+    if others and config.heads:
+        raise ConfigError(
+            f"got --encoder {encoder} and the heads {', '.join(spec.name for spec in others)}; wanted heads that read "
+            "one vector a clip, because encoders that are joined have no common layers or frames. `ser heads` lists "
+            "what each head reads."
+        )
+    if others:
+        names = ", ".join(spec.name for spec in others)
+        log(f"note: {names}: left out for {encoder}, because encoders that are joined have no common layers.")
+    return [spec for spec in specs if spec not in others]
 
 
 def on_common_clips(tasks: Sequence[Task], log: Log) -> list[Task]:
@@ -144,7 +168,8 @@ def on_common_clips(tasks: Sequence[Task], log: Log) -> list[Task]:
         rows = np.flatnonzero(np.isin(task.ids, sorted(common)))
         left_out = tuple(clip_id for clip_id in task.ids.tolist() if clip_id not in common)
         shared.append(replace(task.take(rows), skipped=task.skipped + left_out) if left_out else task)
-    if any(task.encoder_info and task.encoder_info.is_imported for task in tasks) and len(common) < len(everyone):
+    imported = any(info.is_imported for task in tasks for info in task.encoder_infos)
+    if imported and len(common) < len(everyone):
         log(f"note: {len(common)} of {len(everyone)} clips have imported vectors; the others are left out.")
     return shared
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from embedcache.configuration import option
 
-ENCODERS = "Extracted encoders, separated by commas or repeated."
+ENCODERS = "Extracted encoders, separated by commas or repeated; a+b joins the vectors of two, side by side."
 HEADS = "Heads, separated by commas or repeated; see `ser heads`."
 SEEDS = "Number of random seeds; folds and fits are repeated with each seed."
 LABELS = "Label view: native, emotion, emotion6, emotion4, gender-emotion, or a CSV with the columns from,to."

@@ -75,7 +75,9 @@ def cross(
     named = [*dict.fromkeys([*train, *test])]
     if len(named) < 2:
         raise DataError(f"got one dataset, {named[0]}; wanted two. Extract another, or use `ser compare`.")
-    union = ComparisonConfig(tuple(named), config.encoders, labels=config.labels, same_names=config.same_names)
+    union = ComparisonConfig(
+        tuple(named), config.encoders, config.heads, labels=config.labels, same_names=config.same_names
+    )
     work = load_tasks(artifacts, union, specs, log)
     copies = search_copies(artifacts, union, [task for task, _ in work], _folds_of(work[0][0], train, test), log)
     work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]

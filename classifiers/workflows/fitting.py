@@ -24,7 +24,7 @@ from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
 from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
-from .comparison import load_task, log_people, on_common_clips, save_run
+from .comparison import load_task, log_people, on_common_clips, readers, save_run
 from .configurations import ComparisonConfig
 from .fold_choice import choose_folds
 from .head_choice import chosen_heads
@@ -58,7 +58,10 @@ def fit_model(
     choice = choose_folds(artifacts, config)
     config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
     specs = wrapped([spec], config.tune, config.calibrate)
-    (task,) = on_common_clips([load_task(artifacts, config, next(iter(config.encoders), None), spec.view)], log)
+    encoder = next(iter(config.encoders), None)
+    (spec,) = readers(artifacts, config, encoder, [spec], log)
+    (task,) = on_common_clips([load_task(artifacts, config, encoder, spec.view)], log)
+    _check_predicts(task)
     log_people(task, log)
     splits = choice.splits(task)
     for line in choice.notes(task, splits):
@@ -76,6 +79,18 @@ def fit_model(
     return save_model(folder, chosen, card), card, predictions
 
 
+def _check_predicts(task: Task) -> None:
+    """Raise ConfigError if encoders that are joined cannot all encode one recording: a model would predict nothing."""
+    infos = task.encoder_infos
+    rates = sorted({info.sample_rate for info in infos})
+    if len(infos) > 1 and (len(rates) > 1 or not rates[0]):
+        takes = ", ".join(f"{i.name} {'was imported' if i.is_imported else f'takes {i.sample_rate} Hz'}" for i in infos)
+        raise ConfigError(
+            f"got --encoder {task.encoder} ({takes}); wanted encoders of this machine that take one sample rate, "
+            "because a model runs all of them on a recording. Use `ser compare` to compare these."
+        )
+
+
 def _common_channel(artifacts: Artifacts, config: ComparisonConfig) -> str:
     """Return the channel that all clips are of; "" if they are the mean of all channels, or differ."""
     clips = (clip for manifest in load_manifests(artifacts, config.datasets) for clip in manifest.usable)
@@ -88,10 +103,11 @@ def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any, cha
     row = {name: None if _is_nan(value) else value for name, value in asdict(score(p)).items()}  # JSON has no NaN
     for comparative in ("rank", "p_vs_best", "smallest_difference"):  # fields that describe a row among others
         del row[comparative]
-    info = asdict(task.encoder_info) if task.encoder_info else {}
+    names = [encoder.name for encoder in task.encoder_infos]
+    info = asdict(task.encoder_infos[0]) if len(names) == 1 else {}
     return ModelCard(
         head=p.head,
-        encoder=info.get("name", ""),
+        encoder="+".join(names),
         checkpoint=info.get("checkpoint", ""),
         fingerprint=task.fingerprint,
         encoder_info=info,
@@ -104,9 +120,10 @@ def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any, cha
         score=row | {"run": run.name},
         params=params_of(innermost(estimator)),
         about=f"{spec.about} ({spec.source})",
-        reads=about_view(task.view, task.n_frames),
+        reads=about_view(task.view, task.n_frames, names),
         fitting=fitting(estimator, p),
         channel=channel,
+        joined=task.encoder_infos if len(names) > 1 else (),
         **describe(task, p),
     )
 

@@ -18,6 +18,7 @@ from embedcache.encoder import FRAMES, is_ragged
 
 from .. import heads
 from ..data.views import check_view
+from ..evaluation.row_texts import registered_head
 from ..heads import Head
 
 
@@ -35,6 +36,14 @@ def chosen_heads(names: Sequence[str], views: Sequence[str] = (), frames: int | 
     if frames:
         _require_reader(specs, True, f"--frames {frames}")
     return [_with_view(spec, by_kind) for spec in specs]
+
+
+def reads_one_vector(spec: Head) -> bool:
+    """Whether a head, or the head that it is a variant of, reads one vector per clip, whatever `--view` puts into it.
+
+    The other heads tell the layers or the frames of a clip apart.
+    """
+    return (registered_head(spec.name) or spec).view == "pooled"
 
 
 def _views_by_kind(views: Sequence[str]) -> dict[bool, str]:

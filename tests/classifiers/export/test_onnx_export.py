@@ -279,8 +279,8 @@ def test_a_head_over_frames_is_exported_alone_and_says_what_it_reads(tmp_path: P
 
 def test_frames_are_not_exported_with_the_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     card = replace(CARD, head="cnn", view="frames", n_frames=7)
-    whole = None, card, SimpleNamespace(info=INFO)
-    monkeypatch.setattr(portable, "load_head_and_encoder", lambda folder, device: whole)
+    whole = None, card, (SimpleNamespace(info=INFO),)
+    monkeypatch.setattr(portable, "load_head_and_encoders", lambda folder, device: whole)
     with pytest.raises(ModelError, match="'cnn' reads the view 'frames'.*Export the head alone, without --encoder"):
         export_onnx(tmp_path, with_encoder=True)
     assert list(tmp_path.iterdir()) == []

@@ -179,7 +179,7 @@ def test_one_file_that_breaks_the_encoder_takes_no_other_with_it(model: Path, tm
     """Each is then asked alone; a path is given back as it came."""
     predictor = Predictor.load(model)
     paths = [str(write(tmp_path / f"{name}.wav", noise(0.5))) for name in "abc"]
-    encoder = predictor.models[0].encoder
+    encoder = predictor.models[0].encoders[0]
 
     class Breaking:
         def __getattr__(self, name: str) -> object:
@@ -192,7 +192,7 @@ def test_one_file_that_breaks_the_encoder_takes_no_other_with_it(model: Path, tm
     bad = predictor.clips(Recording.load(paths[1]))[0].wave
     write(Path(paths[1]), noise(0.5, seed=3))
     bad = predictor.clips(Recording.load(paths[1]))[0].wave
-    broken = Predictor.of([replace(predictor.models[0], encoder=Breaking())])
+    broken = Predictor.of([replace(predictor.models[0], encoders=(Breaking(),))])
     given = [paths[0], paths[1], f"{tmp_path}/./c.wav"]
     said = list(predict_files(broken, given))
     assert [one.path for one in said] == given
@@ -211,7 +211,7 @@ def test_models_are_averaged_whatever_the_order_of_their_labels(model: Path, art
         for said, a, b in zip(both.predict(paths), *alone, strict=True):
             for label, value in said.probabilities.items():
                 assert value == close_to((a.probabilities[label] + b.probabilities[label]) / 2)
-    assert first.encoder is second.encoder
+    assert first.encoders == second.encoders
     with pytest.raises(ModelError, match="cannot be averaged: their labels are"):
         Predictor.of([first, replace(second, labels=("glad", "mad", "sad"))])
     with pytest.raises(ModelError, match="got models of different sample rates"):
@@ -222,7 +222,7 @@ def test_models_that_share_an_encoder_run_it_once(model: Path, artifacts: Artifa
     other, _, _ = fit_model(artifacts, ComparisonConfig(heads=("lda",), folds=2), jobs=1)
     predictor = Predictor.load(model, other)
     calls = []
-    encoder = predictor.models[0].encoder
+    encoder = predictor.models[0].encoders[0]
 
     class Counting:
         def __getattr__(self, name: str) -> object:
@@ -233,7 +233,7 @@ def test_models_that_share_an_encoder_run_it_once(model: Path, artifacts: Artifa
             return encoder.encode(waves, views)
 
     shared = Counting()
-    counting = Predictor.of([replace(one, encoder=shared) for one in predictor.models])
+    counting = Predictor.of([replace(one, encoders=(shared,)) for one in predictor.models])
     (wav,) = sorted(tree.rglob("*.wav"))[:1]
     assert counting.predict([wav]) == predictor.predict([wav])
     assert calls == [("pooled",)]
@@ -385,7 +385,7 @@ def test_what_counted_is_what_the_head_weighs(tree: Path, tmp_path: Path) -> Non
     assert sorted(best.layers) == [0, 0, 1]
     assert of("logreg")[1] == Attribution()
     model, attended = of("attention")
-    length = len(model.encoder.encode([wave], model.views)[model.views[0]][0])
+    length = len(model.encoders[0].encode([wave], model.views)[model.views[0]][0])
     frames = np.array(attended.frames)
     assert (len(frames), frames.sum()) == (length, close_to(1))
     assert model.used_seconds == pytest.approx(9 / 50, rel=0.05)

@@ -66,7 +66,7 @@ def test_a_dataset_without_imported_vectors_is_named(artifacts: Artifacts) -> No
     vectors = np.load(artifacts.root / "x.npz")["pooled"]
     np.savez(artifacts.root / "y.npz", X=vectors, y=["sad", "happy"] * 12, speaker=list("abcd") * 6)
     import_vectors(artifacts.root / "y.npz", artifacts, "others", "new")
-    with pytest.raises(DataError, match="new: no clip has vectors of this encoder, which were imported for others"):
+    with pytest.raises(DataError, match="new: no clip has vectors of theirs; they were imported for others"):
         Task.load(["new", "ravdess"], "theirs", "pooled", artifacts)
 
 

@@ -13,7 +13,7 @@ from helpers.hub import HUB_ID, put_into_cache, running_hub
 from helpers.stores import INFO
 
 from classifiers import Task, load_model
-from classifiers.inference.model import load_head_and_encoder
+from classifiers.inference.model import load_head_and_encoders
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, EmbeddingStore, EncoderError, ModelError, UnknownName, load_encoder
@@ -207,7 +207,7 @@ def test_a_saved_head_loads_the_revision_that_it_was_fitted_on(revisions: Path, 
     config = ComparisonConfig(datasets=("ravdess",), heads=("logreg",), folds=2)
     folder, card, _ = fit_model(Artifacts(tmp_path / "artifacts"), config, jobs=1)
     assert (card.encoder, card.checkpoint) == (name_of(name), name)
-    assert load_head_and_encoder(folder, "cpu")[2].info.checkpoint == name
+    assert [encoder.info.checkpoint for encoder in load_head_and_encoders(folder, "cpu")[2]] == [name]
     edit(folder / "model.json", lambda content: content.update(checkpoint=f"{HUB_ID}@../x"))
     with pytest.raises(ModelError, match="wanted a hub id or the absolute path of a folder"):
         load_model(folder)
