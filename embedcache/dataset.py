@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .audio.decode import SUFFIXES, VIDEOS
 from .errors import DataError, complain
-from .manifest import KNOWN_FAULT, SKIPPED, Clip, Manifest, is_unknown
+from .manifest import KNOWN_FAULT, PARTITION, SKIPPED, Clip, Manifest, is_unknown
 from .registry import Registry
 
 # Folders that macOS, Windows, Linux and Synology make: copies, deleted files, indexes. They contain no clips.
@@ -162,9 +162,13 @@ def corpus_of(dataset: str) -> str:
 def comparison_options(manifest: Manifest) -> str:
     """Return the options with which `ser compare` can compare heads on new speakers of a dataset; "" for none needed.
 
-    The default protocol needs FOLDS speakers and a label with as many clips, and every label from two speakers. Returns
-    the protocol for known speakers, as the last resort, if there is only one speaker, or a label of one speaker.
+    Partitions of the clips come first. The default protocol needs FOLDS speakers and a label with as many clips, and
+    every label from two speakers. Returns the protocol for known speakers, as the last resort, if there is only one
+    speaker, or a label of one speaker.
     """
+    spec = registry.find(manifest.dataset)
+    if _has_partitions(manifest):
+        return " --protocol official" if spec and spec.official_partitions else " --protocol partition"
     clips = [clip for clip in manifest.usable if not is_unknown(clip.speaker)]
     speakers = {clip.speaker for clip in clips}
     by_label = [[clip.speaker for clip in clips if clip.label == label] for label in {clip.label for clip in clips}]
@@ -172,9 +176,14 @@ def comparison_options(manifest: Manifest) -> str:
         return " --protocol random"
     if len(speakers) >= FOLDS and max(map(len, by_label)) >= FOLDS:
         return ""
-    spec = registry.find(manifest.dataset)
     tested = {speaker for fold in (spec.official_folds if spec else ()) for speaker in fold}
     return " --protocol official" if tested and tested <= speakers else " --protocol loso"
+
+
+def _has_partitions(manifest: Manifest) -> bool:
+    """Whether clips are divided into training and test clips, with or without development clips."""
+    partitions = {clip.extra.get(PARTITION, "") for clip in manifest.usable}
+    return "train" in partitions and bool(partitions - {"train", "dev", ""})
 
 
 def find_root(dataset: Dataset, root: str | Path | None) -> Path:

@@ -14,7 +14,7 @@ from embedcache import datasets as registry
 from embedcache.audio.augment import recipe_of
 from embedcache.cache.store import count_missing
 from embedcache.dataset import corpus_of
-from embedcache.manifest import COPY_OF, SKIPPED, Clip
+from embedcache.manifest import COPY_OF, PARTITION, SKIPPED, Clip
 
 from .labels import Labels, view_labels
 from .speakers import people_of
@@ -170,7 +170,8 @@ def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> lis
             clip,
             clip_id=f"{dataset}:{clip.clip_id}",
             speaker=f"{corpus}:{clip.speaker}",
-            extra={name: f"{corpus}:{clip.extra[name]}" for name in PREFIXED if clip.extra.get(name)},
+            extra={name: f"{corpus}:{clip.extra[name]}" for name in PREFIXED if clip.extra.get(name)}
+            | {name: clip.extra[name] for name in (PARTITION,) if name in clip.extra},
         )
         for clip in clips
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, DataError, EncoderInfo
+from embedcache.audio.spans import overlaps
 from embedcache.encoder import FRAMES, is_ragged, joined_fingerprint
 from embedcache.encoders.contamination import known_training
 from embedcache.manifest import PARTITION
@@ -77,6 +78,7 @@ class Task:
     labels_from: Labels | None = None  # how y was mapped from the labels of the datasets
     copies: Copies | None = None
     near_copies: Indices | None = None  # (m, 2): rows of clips that are probably copies, see `near_copies.py`
+    overlaps: Indices | None = None  # (m, 2): rows of clips that are overlapping spans of one recording
     seen: NDArray[np.bool_] | None = None  # (n,): whether the encoder was trained on the clip or its speaker
     training_known: bool = False  # whether all emotional speech that the encoder was trained on is known
     own_speakers: Strings | None = None  # (n,): the speakers' names in the datasets of a union; see `speakers.py`
@@ -168,6 +170,7 @@ class Task:
             texts=np.array([clip.extra.get("text", "") for clip in listed.clips]),
             sessions=np.array([clip.extra.get("session", "") for clip in listed.clips]),
             partitions=np.array([clip.extra.get(PARTITION, "") for clip in listed.clips]),
+            overlaps=np.array([pair[:2] for pair in overlaps(listed.source_clips)], np.int64).reshape(-1, 2),
             dataset=listed.name,
             skipped=listed.without_vector
             + tuple(c.clip_id for m in manifests for c in named_clips(m, m.skipped, len(manifests))),
@@ -194,11 +197,12 @@ class Task:
         """
         columns = ("y", *COLUMNS)
         kept = {name: column[rows] for name in columns if (column := getattr(self, name)) is not None}
-        copies, near = self.copies, self.near_copies
+        copies = self.copies
         new_rows = np.full(len(self), -1)  # the new row of each clip; -1 for clips that are left out
         new_rows[rows] = np.arange(len(rows))
-        if near is not None:
-            kept["near_copies"] = new_rows[near][(new_rows[near] >= 0).all(axis=1)]
+        for name in ("near_copies", "overlaps"):
+            if (pairs := getattr(self, name)) is not None:
+                kept[name] = new_rows[pairs][(new_rows[pairs] >= 0).all(axis=1)]
         if copies:
             kept_copies = np.flatnonzero(new_rows[copies.clip_rows] >= 0)
             copies = replace(copies, X=copies.X[kept_copies], clip_rows=new_rows[copies.clip_rows[kept_copies]])

@@ -24,7 +24,7 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
                happens to share no speaker; published partitions and listed folds have it only if they share one
     speaker?   the speaker of some training or test clips is unknown; or nearly every clip has a speaker of its own, so
                the speakers may be unknown: names of clips, or sessions. Not checked if the leak `speaker` is there
-    audio      training and test clips share audio with the same key, which is identical byte for byte
+    audio      training and test clips share audio: recordings that are identical byte for byte, or spans that overlap
     audio~     some test clips are probably copies of training clips, see `near_copies.py`
     text       training and test clips share a sentence
     text?      the sentences of some clips are unknown, and the known ones are not shared
@@ -39,6 +39,8 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
         found.add("speaker")
     if "speaker" not in found and (_has_unknown_speakers(task, folds) or _has_clips_as_speakers(task)):
         found.add("speaker?")
+    if task.overlaps is not None and are_split(task.overlaps, folds).any():
+        found.add("audio")
     if task.near_copies is not None and are_split(task.near_copies, folds).any():
         found.add("audio~")
     if task.seen is not None and any(task.seen[fold.test].any() for fold in folds):

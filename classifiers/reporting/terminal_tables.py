@@ -42,7 +42,7 @@ LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
     "speaker?": "nearly every clip has its own speaker, so the speakers may be unknown, and scores too high",
     "session": "training and test clips share sessions",
-    "audio": "some recordings are both in the training and in the test clips",
+    "audio": "some recordings, or parts of them, are both in the training and in the test clips",
     "audio~": "some test clips are probably copies of training clips (near_copies.csv in the run folder names them)",
     "text": "training and test clips share sentences",
     "text?": "the dataset does not give all sentences, so sentences may be shared",

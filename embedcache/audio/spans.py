@@ -1,4 +1,4 @@
-"""Spans of recordings: their bounds in samples, and those that overlap under two labels."""
+"""Spans of recordings: their bounds in samples, and pairs of spans that overlap."""
 
 from __future__ import annotations
 
@@ -28,29 +28,32 @@ def bounds(span: Span, samples: int, rate: int) -> tuple[tuple[int, int], str]:
     return (begin, min(end, samples)), ""
 
 
-def overlaps(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, float]]:
-    """Yield pairs of clips with two labels whose spans overlap, and the seconds that they share.
+def overlaps(clips: Sequence[Clip]) -> Iterator[tuple[int, int, float]]:
+    """Yield the places of pairs of clips whose spans overlap by more than bounds are exact, and the seconds they share.
 
-    The clips have their durations. Clips of two channels do not overlap.
+    The clips have their durations. A clip without a span is the whole recording. Clips of two channels do not overlap,
+    and recordings without spans are not looked at.
     """
-    by_path: dict[str, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        by_path[clip.path].append(clip)
-    for group in by_path.values():
-        if any(clip.span for clip in group):
-            yield from _overlaps_in_file(sorted(group, key=_begin))
+    by_path: dict[str, list[int]] = defaultdict(list)
+    with_spans = {clip.path for clip in clips if clip.span}
+    for place, clip in enumerate(clips):
+        if clip.path in with_spans:
+            by_path[clip.path].append(place)
+    for places in by_path.values():
+        yield from _overlaps_in_file(clips, sorted(places, key=lambda place: _begin(clips[place])))
 
 
-def _overlaps_in_file(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, float]]:
-    active: list[Clip] = []  # earlier clips that have not ended
-    for clip in clips:
-        active = [other for other in active if _end(other) > _begin(clip)]
+def _overlaps_in_file(clips: Sequence[Clip], places: Sequence[int]) -> Iterator[tuple[int, int, float]]:
+    active: list[int] = []  # earlier clips that have not ended
+    for place in places:
+        clip, begin = clips[place], _begin(clips[place])
+        active = [other for other in active if _end(clips[other]) > begin]
         for other in active:
-            shared = min(_end(other), _end(clip)) - _begin(clip)
-            least = min(OVERLAP, clip.seconds / 2, other.seconds / 2)
-            if other.label != clip.label and shared > least and _share_channel(other, clip):
-                yield other, clip, shared
-        active.append(clip)
+            shared = min(_end(clips[other]), _end(clip)) - begin
+            least = min(OVERLAP, clip.seconds / 2, clips[other].seconds / 2)
+            if shared > least and _share_channel(clips[other], clip):
+                yield other, place, shared
+        active.append(place)
 
 
 def _begin(clip: Clip) -> float:

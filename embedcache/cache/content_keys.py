@@ -188,15 +188,17 @@ def _with_facts(clip: Clip, facts: FileFacts) -> Clip:
 
 def _without_overlaps(clips: Sequence[Clip]) -> list[Clip]:
     """Return the clips with the reason at those that overlap with a clip of another label."""
-    reasons: dict[int, str] = {}
-    for first, second, seconds in overlaps([clip for clip in clips if SKIPPED not in clip.extra]):
-        for clip, other in ((first, second), (second, first)):
-            reasons.setdefault(
-                id(clip),
-                f"{one_line(clip.place)}: {clip.label}, overlaps by {seconds:.2f} s with {other.clip_id}, which is "
-                f"{other.label}. Correct the bounds, or remove one of the two.",
-            )
-    return [replace(c, extra={**c.extra, SKIPPED: reasons[id(c)]}) if id(c) in reasons else c for c in clips]
+    reasons: dict[str, str] = {}
+    usable = [clip for clip in clips if SKIPPED not in clip.extra]
+    for a, b, seconds in overlaps(usable):
+        for clip, other in ((usable[a], usable[b]), (usable[b], usable[a])):
+            if clip.label != other.label:
+                reasons.setdefault(
+                    clip.clip_id,
+                    f"{one_line(clip.place)}: {clip.label}, overlaps by {seconds:.2f} s with {other.clip_id}, which is "
+                    f"{other.label}. Correct the bounds, or remove one of the two.",
+                )
+    return [replace(c, extra={SKIPPED: reasons[c.clip_id], **c.extra}) if c.clip_id in reasons else c for c in clips]
 
 
 def _without_duplicates(clips: Iterable[Clip]) -> list[Clip]:

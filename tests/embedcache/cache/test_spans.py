@@ -200,7 +200,7 @@ def brute(clips: list[Clip]) -> set[tuple[str, str]]:
     for a in clips:
         for b in clips:
             shared = min(a.span.start + a.seconds, b.span.start + b.seconds) - max(a.span.start, b.span.start)  # type: ignore[union-attr]
-            if a.path == b.path and a.label < b.label and shared > min(0.1, a.seconds / 2, b.seconds / 2):
+            if a.path == b.path and a.clip_id < b.clip_id and shared > min(0.1, a.seconds / 2, b.seconds / 2):
                 found.add((a.clip_id, b.clip_id))
     return found
 
@@ -212,12 +212,12 @@ def brute(clips: list[Clip]) -> set[tuple[str, str]]:
         max_size=25,
     )
 )
-def test_overlaps_under_two_labels_are_found(cut: list[tuple[str, int, int, str]]) -> None:
+def test_overlaps_are_found(cut: list[tuple[str, int, int, str]]) -> None:
     clips = [
         Clip("d", f"{n}", path, label, "s", extra={"start": f"{start / 4}"}, seconds=length / 4)
         for n, (path, start, length, label) in enumerate(cut)
     ]
-    found = {tuple(c.clip_id for c in sorted((a, b), key=lambda c: c.label)) for a, b, _ in overlaps(clips)}
+    found = {tuple(sorted((clips[a].clip_id, clips[b].clip_id))) for a, b, _ in overlaps(clips)}
     assert found == brute(clips)
 
 
@@ -272,3 +272,21 @@ def test_lossy_recordings_are_cut_after_decoding(tmp_path: Path) -> None:
         begin = round(clip.span.start * RATE)
         cut = recording_of(clip).sound()[0]
         np.testing.assert_array_equal(cut, whole[begin : begin + len(cut)])
+
+
+def test_training_takes_spans_and_decodes_each_recording_once(tmp_path: Path, decoded: list[Path]) -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    from embedcache.finetune.clips import ClipDataset, normalise
+    from embedcache.finetune.settings import FinetuneSettings
+
+    tables = lay_end_to_end(tmp_path, speakers=4)
+    files = {clip.clip_id: clip for clip in keyed(tables.files).clips}
+    clips = keyed(tables.spans).clips
+    decoded.clear()
+    features = Wav2Vec2FeatureExtractor()
+    items = ClipDataset(clips, ["angry", "happy", "sad"], features, FinetuneSettings(), training=False)
+    for number in np.random.default_rng(0).permutation(len(clips)):
+        wave = Recording.load(files[clips[number].clip_id].path).waveform(16_000)
+        np.testing.assert_array_equal(items[number]["input_values"], normalise(features, wave))
+    assert len(decoded) == 2

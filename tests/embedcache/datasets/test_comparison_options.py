@@ -1,5 +1,7 @@
 """The command that comes after an extraction works, however few speakers there are."""
 
+from dataclasses import replace
+
 import pytest
 
 from classifiers import Task, make_folds
@@ -47,3 +49,20 @@ def test_a_dataset_with_official_folds_of_few_speakers_names_them() -> None:
         for n in range(9)
     )
     assert comparison_options(Manifest("tess", clips)) == " --protocol official"
+
+
+@pytest.mark.parametrize(
+    ("partitions", "options"),
+    [
+        (["train", "test"], " --protocol partition"),
+        (["train", "dev", "test1", "test2", ""], " --protocol partition"),
+        (["train", "dev"], ""),
+        (["test"], ""),
+    ],
+)
+def test_partitions_come_first(partitions: list[str], options: str) -> None:
+    clips = [
+        replace(clip, extra={"partition": partitions[n % len(partitions)]})
+        for n, clip in enumerate(manifest(8, 9).clips)
+    ]
+    assert comparison_options(Manifest("folder-x", tuple(clips))) == options
