@@ -102,6 +102,8 @@ def _encode_missing(
         if error.key:
             return error
         raise
+    finally:
+        forget_files()
     return None
 
 
@@ -247,7 +249,6 @@ def encode_packs(
     finally:
         for pool in (encoders, decoders):
             pool.shutdown(cancel_futures=True)
-        forget_files()
 
 
 def _decode_packs(
