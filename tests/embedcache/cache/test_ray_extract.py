@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.long_recordings import lay_end_to_end
 from helpers.places import Ser
 from helpers.sounds import ravdess_tree
 
@@ -147,6 +148,18 @@ def test_a_task_that_is_run_again_finds_its_shard(clips: tuple, tmp_path: Path) 
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     cluster._extract(work, manifest.clips[3:5])
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.long
+def test_spans_of_long_recordings_are_those_of_one_process(local: None, tmp_path: Path) -> None:
+    tables = lay_end_to_end(tmp_path, speakers=6, stereo=True)
+    manifest = add_keys(datasets.get("folder").manifest(tables.spans))
+    encoder = load_encoder("mfcc")
+    alone, store = (EmbeddingStore.of(tmp_path / name, encoder.info) for name in ("alone", "spread"))
+    extract(manifest, encoder, alone)
+    _, report = extract(manifest, encoder, store, loop=on_cluster("local", "mfcc", "cpu"))
+    assert report.encoded == len(manifest)
+    np.testing.assert_array_equal(store.read(manifest.keys, "pooled"), alone.read(manifest.keys, "pooled"))
 
 
 def test_a_machine_with_another_encoder_is_refused(clips: tuple, tmp_path: Path) -> None:
