@@ -29,6 +29,7 @@ from ..files.untrusted import check_file
 from ..manifest import Span
 from ..text import count
 from . import channels, ffmpeg, formats, spans
+from .levels import find_level_doubt, find_narrow_fault, find_sample_fault
 
 Waveform = NDArray[np.float32]  # (samples,)
 
@@ -49,10 +50,6 @@ QUALITY = "VHQ"  # soxr's name of the resampling quality
 MAX_SECONDS = 3600.0  # duration in seconds
 MAX_SAMPLES = 400_000_000  # samples of all channels together; an hour of stereo at 48 kHz has 346 million
 MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 48 kHz with 32 bits has 1.4 GB
-# Largest amplitude, where 1 is full scale. Floats may exceed full scale: mixing, and decoders of MP3 and AAC, do. 16 is
-# 24 dB above it. Beyond are integers that a program stored as floats without scaling them.
-MAX_AMPLITUDE = 16.0
-INTEGERS = 2.0**31  # largest amplitude of integers of 32 bits
 LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
@@ -88,6 +85,7 @@ class Mixdown:
     wave: Waveform  # (samples,)
     native_rate: int  # sample rate of the recording, in Hz
     channel_doubt: str  # what the mean of the channels hides, as `channels.find_channel_doubt` says
+    level_doubt: str  # what is odd about the level, as `levels.find_level_doubt` says
 
 
 @dataclass(frozen=True)
@@ -271,7 +269,7 @@ class Recording:
         if (chunk := formats.wav_data(self.data)) and chunk.is_cut:
             raise AudioError(f"{self.path}: is truncated: its header declares {chunk.text}. {COPY_AGAIN}")
         sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
-        if fault := find_sample_fault(sound):
+        if fault := find_sample_fault(sound) or find_narrow_fault(sound):
             raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
         return sound, rate
 
@@ -402,22 +400,10 @@ def _are_equal(sound: NDArray[np.float32]) -> bool:
     return sound.shape[1] == 1 or bool((sound == sound[:, :1]).all())
 
 
-def find_sample_fault(sound: NDArray[np.float32]) -> str:
-    """Return what is wrong with the samples: NaN, infinity, or values above MAX_AMPLITUDE. "" if nothing is wrong."""
-    if bad := int(np.count_nonzero(~np.isfinite(sound))):
-        return f"{bad} of {sound.size} samples are NaN or infinite"
-    loudest = float(np.abs(sound).max(initial=0))
-    if loudest <= MAX_AMPLITUDE:
-        return ""
-    are_integers = loudest <= INTEGERS and bool((sound == np.rint(sound)).all())
-    cause = " (integers that were stored as floats: divide 16-bit integers by 32768)" if are_integers else ""
-    return f"a sample is {loudest:.1e}, where 1 is full scale{cause}"
-
-
 def mixdown(sound: NDArray[np.float32], native_rate: int, rate: int) -> Mixdown:
     """Return the waveform at `rate` Hz of samples (samples, channels) at `native_rate` Hz, as a `Mixdown`."""
     doubt = channels.find_channel_doubt(sound, native_rate)
-    return Mixdown(as_waveform(sound, native_rate, rate), native_rate, doubt)
+    return Mixdown(as_waveform(sound, native_rate, rate), native_rate, doubt, find_level_doubt(sound))
 
 
 def as_waveform(sound: NDArray[np.float32], native_rate: int, rate: int) -> Waveform:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from helpers.encoded import EXACT, LOSSY, SOUNDFILE, encoded
 from helpers.sounds import noise
 
@@ -115,15 +114,6 @@ def test_flac_from_a_pipe_declares_no_length() -> None:
     spoilt = bytearray(piped)
     spoilt[len(piped) // 2] ^= 4
     assert said_of(bytes(spoilt)).startswith("a: "), "FFmpeg alone would pass over the frame"
-
-
-def test_integers_that_were_stored_as_floats_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.rint(SOUND * 32767).astype(np.float32), 16_000, subtype="FLOAT")
-    said = said_of(path.read_bytes())
-    assert "where 1 is full scale (integers that were stored as floats: divide 16-bit integers by 32768)" in said
-    soundfile.write(path, (3 * SOUND).astype(np.float32), 16_000, subtype="FLOAT")
-    assert said_of(path.read_bytes()) == "2.60"
 
 
 def test_the_key_of_what_ffmpeg_decodes_names_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
