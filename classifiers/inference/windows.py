@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedcache import AudioError, ConfigError, Recording
 from embedcache.audio.channels import find_channel_fault
-from embedcache.audio.decode import MAX_SECONDS, RATES, Mixdown, Waveform, as_waveform, mixdown
+from embedcache.audio.decode import MAX_SECONDS, Mixdown, Waveform, as_waveform, check_rate, mixdown
 from embedcache.audio.levels import find_narrow_fault, find_sample_fault
 from embedcache.text import count
 
@@ -223,18 +223,17 @@ class WindowStream:
             self._buffer_start = needed
 
 
-def check_rate(rate: int) -> None:
-    """Raise AudioError if a sample rate in Hz is out of range."""
-    if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"got a sample rate of {rate:,} Hz; wanted {RATES[0]:,} to {RATES[1]:,} Hz.")
-
-
 def _check_waveform(wave: NDArray[Any], rate: int) -> Waveform:
     """Return a waveform as float32 (samples, channels). Raise AudioError if it is not a waveform of finite floats."""
     check_rate(rate)
-    shaped = isinstance(wave, np.ndarray) and wave.ndim in (1, 2) and wave.shape[1:] != (0,)
+    shaped = (
+        isinstance(wave, np.ndarray)
+        and not isinstance(wave, np.ma.MaskedArray)
+        and wave.ndim in (1, 2)
+        and wave.shape[1:] != (0,)
+    )
     if not shaped or not np.issubdtype(wave.dtype, np.floating):
-        got = f"{wave.dtype} {wave.shape}" if isinstance(wave, np.ndarray) else type(wave).__name__
+        got = f"{wave.dtype} {wave.shape}" if type(wave) is np.ndarray else type(wave).__name__
         raise AudioError(
             f"got {got}; wanted floats (samples,) or (samples, channels) in [-1, 1]. Divide 16-bit samples by 32768."
         )

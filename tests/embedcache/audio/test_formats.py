@@ -128,8 +128,10 @@ def test_the_key_of_what_ffmpeg_decodes_names_the_decoder(monkeypatch: pytest.Mo
 
 
 def test_a_video_without_sound_and_a_playlist_are_refused() -> None:
-    assert "cannot be decoded" in said_of(b"ffconcat version 1.0\nfile /etc/passwd\n" * 9)
-    assert "cannot be decoded" in said_of(b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n")
+    assert "cannot be decoded" in said_of(b"ffconcat version 1.0\nfile /etc/passwd\n" * 9 + b"\xff")
+    assert "cannot be decoded" in said_of(
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n\xff"
+    )
 
 
 def test_a_decoder_that_dies_or_never_ends_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
