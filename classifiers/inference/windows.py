@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedcache import AudioError, ConfigError, Recording
 from embedcache.audio.channels import find_channel_fault
 from embedcache.audio.decode import MAX_SECONDS, Mixdown, Waveform, as_waveform, check_rate, mixdown
-from embedcache.audio.levels import find_narrow_fault, find_sample_fault
+from embedcache.audio.levels import find_array_fault, find_narrow_fault, find_sample_fault
 from embedcache.text import count
 
 from .live_resampling import LiveResampler
@@ -107,8 +107,7 @@ def clip_from_waveform(wave: NDArray[Any], native_rate: int, rate: int, name: st
 
 
 def _clip_of(mixed: Mixdown, rate: int, name: str) -> AudioClip:
-    doubts = {"channel_doubt": mixed.channel_doubt, "level_doubt": mixed.level_doubt}
-    return AudioClip(mixed.wave, rate, mixed.native_rate, name, **doubts)
+    return AudioClip(mixed.wave, rate, mixed.native_rate, name, 0.0, mixed.channel_doubt, mixed.level_doubt)
 
 
 def decode_pcm16(data: bytes) -> Waveform:
@@ -226,14 +225,7 @@ class WindowStream:
 def _check_waveform(wave: NDArray[Any], rate: int) -> Waveform:
     """Return a waveform as float32 (samples, channels). Raise AudioError if it is not a waveform of finite floats."""
     check_rate(rate)
-    shaped = (
-        isinstance(wave, np.ndarray)
-        and not isinstance(wave, np.ma.MaskedArray)
-        and wave.ndim in (1, 2)
-        and wave.shape[1:] != (0,)
-    )
-    if not shaped or not np.issubdtype(wave.dtype, np.floating):
-        got = f"{wave.dtype} {wave.shape}" if type(wave) is np.ndarray else type(wave).__name__
+    if got := find_array_fault(wave, (1, 2)):
         raise AudioError(
             f"got {got}; wanted floats (samples,) or (samples, channels) in [-1, 1]. Divide 16-bit samples by 32768."
         )

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError, SerError
-from ..files.untrusted import check_file
+from ..files.untrusted import FETCH_LFS, begins_as_lfs_pointer, check_file
 from ..manifest import Span
 from ..text import count
 from . import channels, ffmpeg, formats, kinds, spans
@@ -99,7 +99,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         """Raise AudioError if the channel is no number from 0."""
-        number = self.channel
+        number: object = self.channel
         if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 0):
             raise AudioError(
                 f"{self.path}: got the channel {number!r}; wanted its number, counted from 0, or None for the mean."
@@ -138,8 +138,8 @@ class Recording:
         data = bytes(data)
         if not data:
             raise AudioError(f"{name}: is empty (0 bytes). Copy or download it again, or remove it.")
-        if kinds.is_lfs_pointer(data):
-            raise AudioError(f"{name}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
+        if begins_as_lfs_pointer(data):
+            raise AudioError(f"{name}: is a git-LFS pointer, not audio. {FETCH_LFS}")
         return cls(Path(name), data, channel)
 
     @functools.cached_property
@@ -358,12 +358,12 @@ def _check_limits(path: Path, file: Any, longest: float) -> None:
     _check_rate(path, rate)
 
 
-def check_rate(rate: int) -> None:
+def check_rate(rate: object) -> None:
     """Raise AudioError if a sample rate to use, in Hz, is no whole number or outside RATES."""
     if isinstance(rate, bool) or not isinstance(rate, Real) or rate % 1 != 0:
         raise AudioError(f"got the sample rate {rate!r}; wanted a whole number of Hz, such as 16000.")
-    if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"got a sample rate of {rate:,} Hz; wanted {RATES[0]:,} to {RATES[1]:,} Hz.")
+    if not RATES[0] <= float(rate) <= RATES[1]:
+        raise AudioError(f"got a sample rate of {float(rate):,.0f} Hz; wanted {RATES[0]:,} to {RATES[1]:,} Hz.")
 
 
 def _check_rate(path: Path, rate: int) -> None:

@@ -44,8 +44,6 @@ OTHER_FORMATS = (
 )
 TEXTS = ((b"<", "HTML or XML"), (b"{", "JSON"), (b"[", "JSON"))  # by the first byte
 SAMPLE, SHOWN = 4096, 40  # bytes from which text is known, and characters of it that are shown
-LFS = b"version https://git-lfs"  # start of a git-LFS pointer
-BYTE_ORDER_MARK = codecs.BOM_UTF8
 # Files of MPEG, AAC and transport streams begin with bytes that raw sound may begin with, too. They are known by this
 # number of frames that follow each other, which lie in this number of bytes.
 FRAMES, FRAMES_BYTES = 3, 8192
@@ -67,11 +65,6 @@ def is_audio_file(head: bytes) -> bool:
 def bytes_to_tell(head: bytes) -> int:
     """Return how many bytes `is_audio_file` needs to tell a file that begins with these."""
     return FRAMES_BYTES if head[:1] in (b"\xff", b"G") else max(at + len(start) for at, start, _ in STARTS)
-
-
-def is_lfs_pointer(data: bytes) -> bool:
-    """Whether the bytes are a pointer of git-LFS to a file that was not fetched."""
-    return data[:SAMPLE].removeprefix(BYTE_ORDER_MARK).lstrip().startswith(LFS)
 
 
 def other_kind(data: bytes) -> str:

@@ -26,14 +26,22 @@ FULL_SCALE = {8: 2.0**7, 16: 2.0**15, 24: 2.0**23, 32: 2.0**31}
 LEAST_PEAK = 256.0
 
 
-def find_sample_fault(sound: Sound) -> str:
-    """Return why samples are no sound: NaN, infinity, integers, or above MAX_AMPLITUDE. "" if nothing is wrong."""
+def find_array_fault(wave: object, dimensions: tuple[int, ...] = (1,)) -> str:
+    """Return what an object is if it is no array of floats with one of these numbers of dimensions, or ""."""
+    if not isinstance(wave, np.ndarray) or isinstance(wave, np.ma.MaskedArray):
+        return type(wave).__name__
+    is_waveform = wave.ndim in dimensions and wave.shape[1:] != (0,) and np.issubdtype(wave.dtype, np.floating)
+    return "" if is_waveform else f"{wave.dtype} {wave.shape}"
+
+
+def find_sample_fault(sound: Sound, most: float = MAX_AMPLITUDE) -> str:
+    """Return why samples are no sound: NaN, infinity, whole numbers, or above `most`. "" if nothing is wrong."""
     if bad := int(np.count_nonzero(~np.isfinite(sound))):
         return f"{bad} of {sound.size} samples are NaN or infinite"
     loudest = peak(sound)
     if 1 < loudest <= FULL_SCALE[32] and bool((sound == np.rint(sound)).all()):
         return f"all samples are whole numbers up to {loudest:.0f}: unscaled integers; divide {_divisors(loudest)}"
-    return f"a sample is {loudest:.1e}, where 1 is full scale" if loudest > MAX_AMPLITUDE else ""
+    return f"a sample is {loudest:.1e}, where 1 is full scale" if loudest > most else ""
 
 
 def find_narrow_fault(sound: Sound) -> str:

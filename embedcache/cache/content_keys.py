@@ -108,10 +108,10 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
             advance(1)
     forget_files()
     memo.save()
-    facts = [found[place] for place in range(len(manifest))]
-    clips = _without_overlaps(list(map(_with_facts, manifest.clips, facts)))
+    in_order = [found[place] for place in range(len(manifest))]
+    clips = _without_overlaps(list(map(_with_facts, manifest.clips, in_order)))
     keyed = replace(manifest, clips=tuple(_without_duplicates(clips)))
-    return replace(keyed, notes=(*manifest.notes, *_doubts(manifest.clips, facts), *_contradictions(keyed)))
+    return replace(keyed, notes=(*manifest.notes, *_doubts(manifest.clips, in_order), *_contradictions(keyed)))
 
 
 def _doubts(clips: Sequence[Clip], facts: Sequence[FileFacts]) -> list[str]:
