@@ -35,6 +35,7 @@ from .hub import UNTRAINED
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
+TRIAL = 0.1  # seconds of sound with which an encoder is tried when it is loaded, so that loading takes little longer
 WHISPER_SECONDS = 30.0  # length of the spectrograms that Whisper's encoder takes; silence fills the end
 # Samples of a window of a spectrogram, and from one window to the next, as in all families without convolutions.
 WINDOW, HOP = 400, 160
@@ -178,7 +179,7 @@ def build_encoder(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Enc
 
 
 def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
-    """Raise EncoderError unless a second of sound gives the layers that the config declares.
+    """Raise EncoderError unless a short hum gives the layers that the config declares.
 
     A checkpoint may load although its network is none for speech, or has the feature extractor of another family.
     Whisper's network would compute 30 s, so only the name of its input is compared.
@@ -188,7 +189,7 @@ def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
         raise EncoderError(_misfit(info, f"its network takes {wanted}, its feature extractor gives {given[0]}"))
     if encoder._is_whisper:
         return
-    samples = max(info.sample_rate, count_samples(encoder.shortest, info.sample_rate))
+    samples = count_samples(max(TRIAL, encoder.shortest), info.sample_rate)
     hum = (0.1 * np.sin(np.arange(samples))).astype(np.float32)
     try:
         layers = np.asarray(encoder.encode([hum], ["layers"])["layers"])
