@@ -543,13 +543,13 @@ def predict(
         return
 
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
-    if rate is not None and audio != [STDIN]:
-        raise typer.BadParameter("--rate is for raw sound on standard input. Give - as the only file.")
+    if rate is not None and (audio != [STDIN] or channel):
+        raise typer.BadParameter("--rate is for raw sound of one channel. Give - as the only file, and no --channel.")
     found, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
     if found.passed_over:
         note(f"note: {one_line(found.note())}.")
     predictor = Predictor.load(model, *(also or []), device=device)
-    if predictor.channel and not channel:
+    if predictor.channel and not channel and rate is None:
         note(f"note: predicts channel {predictor.channel}, on which the model was fitted; --channel chooses another.")
     if rate is None:
         chosen = parse_channel(channel or predictor.channel)

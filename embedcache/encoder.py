@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.decode import Waveform
+from .audio.levels import MAX_AMPLITUDE, find_array_fault, find_sample_fault
 from .errors import AudioError, EncoderError
 from .files.untrusted import build
 
@@ -179,7 +180,7 @@ class Encoder(Protocol):
           encoders that pool several statistics into one vector have fewer values in a frame.
 
         A row must not depend on the other waveforms of the batch. Raises AudioError if a waveform is too short for one
-        frame (see `refuse_short`).
+        frame, or is none: integers, NaN, values far beyond full scale (see `check_waveforms`).
         """
 
 
@@ -240,6 +241,23 @@ def refuse_short(encoder: Encoder, waveforms: Sequence[Waveform]) -> None:
                 f"got a waveform of {describe_length(len(wave), info.sample_rate)}; {info.name} needs at least "
                 f"{needed}. Leave it out, or use a longer one."
             )
+
+
+def check_waveforms(encoder: Encoder, waveforms: Sequence[Waveform]) -> None:
+    """Raise AudioError if a waveform is no array of finite floats in the range of sound, or is too short.
+
+    The range is twice that of files, which resampling may exceed a little.
+    """
+    for wave in waveforms:
+        if got := find_array_fault(wave):
+            raise AudioError(
+                f"{encoder.info.name}: got {got}; wanted floats (samples,) in [-1, 1]. Divide 16-bit samples by 32768."
+            )
+        if fault := find_sample_fault(wave, 2 * MAX_AMPLITUDE):
+            raise AudioError(
+                f"{encoder.info.name}: got a waveform that cannot be used: {fault}. Pass floats in [-1, 1]."
+            )
+    refuse_short(encoder, waveforms)
 
 
 def count_samples(seconds: float, rate: int) -> int:

@@ -30,9 +30,17 @@ def count(n: int, noun: str) -> str:
 def one_line(text: str) -> str:
     """Return a text with the escapes of its control characters, so that any file name fits in one line of a message.
 
-    A newline becomes `\\n`, the start of a terminal's command `\\x1b`. A text without such characters stays as it is.
+    A newline becomes `\\n`, the start of a terminal's command `\\x1b`, a byte of a name that is not UTF-8 `\\xff`. A
+    text without such characters stays as it is.
     """
-    return UNPRINTABLE.sub(lambda char: char[0].encode("unicode_escape").decode("ascii"), text)
+    return UNPRINTABLE.sub(lambda char: escaped(char[0]), text)
+
+
+def escaped(char: str) -> str:
+    """Return the escape of a character; of a byte for which the name of a file has a lone surrogate (PEP 383)."""
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def examples(texts: Sequence[str], most: int = 3) -> str:

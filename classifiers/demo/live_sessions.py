@@ -12,11 +12,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
 from embedcache import AudioError, UnknownName
-from embedcache.audio.decode import Waveform
+from embedcache.audio.decode import Waveform, check_rate
 from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
-from ..inference.windows import check_rate, decode_pcm16
+from ..inference.windows import decode_pcm16
 from .answer_html import live_html, recording_html
 from .api import ModelNames, read_body
 from .examples import EXAMPLES

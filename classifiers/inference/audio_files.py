@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,18 +12,18 @@ from typing import BinaryIO
 
 import numpy as np
 
-from embedcache import AudioError, EncoderError, Recording
-from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, Waveform
+from embedcache import AudioError, ConfigError, EncoderError, Recording
+from embedcache.audio.decode import MAX_BYTES, MAX_SECONDS, Waveform, check_rate
+from embedcache.audio.kinds import bytes_to_tell, is_audio_file
 from embedcache.dataset import is_audio, suffix_counts, visible_files
 from embedcache.text import count, examples, one_line
 
 from .predictor import BATCH_SECONDS, Prediction, Predictor
-from .windows import AudioClip, Windows, check_rate, clip_from_waveform, decode_pcm16
+from .windows import AudioClip, Windows, clip_from_waveform, decode_pcm16
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 14  # bytes read from a pipe at a time: half a second of raw sound at 16 kHz
 MOST_SUFFIXES = 8  # number of suffixes that the note on passed over files names
-FILE_STARTS = (b"RIFF", b"fLaC", b"OggS", b"ID3")  # first bytes of audio files, as opposed to raw sound
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,12 @@ def find_audio(names: Sequence[str]) -> FoundAudio:
     """Return the paths of files, of the audio files in folders at any depth, and of the matches of patterns, once each.
 
     The order is that of `names`; the paths of one folder or pattern are sorted. A name without a file stays in the list
-    and fails when it is read.
+    and fails when it is read. Raises ConfigError for an empty name, which Python would take for the current folder.
     """
+    if "" in names:
+        raise ConfigError(
+            "got an empty name of a file; wanted a file, folder or pattern. Is a variable of the shell unset?"
+        )
     paths, passed_over = dict[str, None](), dict[str, None]()
     for name in itertools.chain.from_iterable(map(_match, names)):
         audio, other = _list_folder(name) if Path(name).is_dir() else ([name], [])
@@ -128,6 +133,8 @@ def _load_recording(path: str, stdin: BinaryIO | None, channel: int | None) -> R
         raise AudioError(
             f"{path}: the folder has no audio files (.flac, .mp3, .ogg, .wav and others). Name another folder."
         )
+    if glob.has_magic(path) and not os.path.lexists(path):
+        raise AudioError(f"{path}: no file matches this pattern. Check it; ** stands for folders of any depth.")
     return Recording.load(path, channel)
 
 
@@ -181,10 +188,11 @@ def _read_samples(pipe: BinaryIO, max_samples: float = float("inf")) -> Iterator
     Raises AudioError if there are more than `max_samples`, or if the pipe holds an audio file instead of raw sound.
     """
     rest, count = b"", 0  # the first byte of a sample whose second byte has not arrived; the samples so far
-    while data := pipe.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
-        if not count and data.startswith(FILE_STARTS):
-            raise AudioError(f"{STDIN}: got an audio file; wanted raw sound, as --rate says. Leave --rate out.")
-        data = rest + data
+    head = _read_head(pipe)
+    if is_audio_file(head):
+        raise AudioError(f"{STDIN}: got an audio file; wanted raw sound, as --rate says. Leave --rate out.")
+    for arrived in itertools.chain([head], iter(lambda: pipe.read1(CHUNK_BYTES), b"")):  # type: ignore[attr-defined]
+        data = rest + arrived
         count += len(data) // 2
         rest = data[-1:] if len(data) % 2 else b""
         if count > max_samples:
@@ -192,3 +200,11 @@ def _read_samples(pipe: BinaryIO, max_samples: float = float("inf")) -> Iterator
                 f"{STDIN}: got more than {MAX_SECONDS:.0f} s of sound. Predict it in windows (--window 3)."
             )
         yield decode_pcm16(data)
+
+
+def _read_head(pipe: BinaryIO) -> bytes:
+    """Return the first bytes of a pipe, as many as it takes to tell a file from raw sound, or all it gives."""
+    head = b""
+    while len(head) < bytes_to_tell(head) and (data := pipe.read1(CHUNK_BYTES)):  # type: ignore[attr-defined]
+        head += data
+    return head

@@ -51,6 +51,7 @@ def input_notes(clip: AudioClip, used_seconds: float = float("inf")) -> tuple[st
         f"{native_rate / 2000:g} kHz.": native_rate < rate,
         f"Channels: the recording has {clip.channel_doubt}. Their mean was predicted. Choose one channel with "
         "--channel.": clip.channel_doubt != "",
+        f"Level: the recording has {clip.level_doubt}. Write it again from its source.": clip.level_doubt != "",
     }
     return tuple(note for note, applies in notes.items() if applies)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import AudioError, ModelError, Recording
+from embedcache import AudioError, ConfigError, ModelError, Recording
 from embedcache.audio.decode import middle
 
 from .input_checks import input_notes, nothing_audible
@@ -83,8 +83,10 @@ class Predictor:
         """Return one prediction per file, in order. The label is None if the confidence is below `abstain_below`.
 
         `abstain_below` is between 0 and 1, or None to always give a label. Raises AudioError that names every file that
-        cannot be used, and ValueError for another `abstain_below`.
+        cannot be used, ConfigError for a single path, and ValueError for another `abstain_below`.
         """
+        if isinstance(paths, str | Path):
+            raise ConfigError(f"got one path, {str(paths)!r}; wanted a sequence of paths. Use [{str(paths)!r}].")
         clips, faults = [], []
         for path in paths:
             try:

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from embedcache import AudioError, ConfigError, Recording
 from embedcache.audio.channels import find_channel_fault
-from embedcache.audio.decode import MAX_SECONDS, RATES, Mixdown, Waveform, as_waveform, find_sample_fault, mixdown
+from embedcache.audio.decode import MAX_SECONDS, Mixdown, Waveform, as_waveform, check_rate, mixdown
+from embedcache.audio.levels import find_array_fault, find_narrow_fault, find_sample_fault
+from embedcache.text import count
 
 from .live_resampling import LiveResampler
 
 MIN_HOP = 0.01  # seconds
 DEFAULT_WINDOW = 3.0  # seconds
 DEFAULT_HOP = 1.0  # seconds
+PASS_ONE = "Pass one of the channels."
 MAX_CHUNK = 1.0  # longest chunk of live sound that is resampled at a time, in seconds; it bounds the memory needed
 
 Span = tuple[int, int]  # index of the first sample, and of the sample after the last
@@ -69,6 +72,7 @@ class AudioClip:
     path: str = ""  # "" for a waveform that is in no file
     begin: float = 0.0  # start of the window in the recording, in seconds
     channel_doubt: str = ""  # what the mean of the recording's channels hides, as `find_channel_doubt` says
+    level_doubt: str = ""  # what is odd about the recording's level, as `find_level_doubt` says
 
     @property
     def seconds(self) -> float:
@@ -97,15 +101,13 @@ def clip_from_waveform(wave: NDArray[Any], native_rate: int, rate: int, name: st
     Raises AudioError if the array is not a waveform of finite floats.
     """
     sound = _check_waveform(wave, native_rate)
-    if sound.shape[1] > len(sound) > 0:
-        raise AudioError(f"got {sound.shape}; wanted (samples, channels). Transpose the array.")
-    if fault := find_channel_fault(sound):
-        raise AudioError(f"got a waveform that cannot be used: {fault}. Pass one of the channels.")
+    _refuse_fault(find_narrow_fault(sound), "Scale the array to [-1, 1].")
+    _refuse_fault(find_channel_fault(sound), PASS_ONE)
     return _clip_of(mixdown(sound, native_rate, rate), rate, name)
 
 
 def _clip_of(mixed: Mixdown, rate: int, name: str) -> AudioClip:
-    return AudioClip(mixed.wave, rate, mixed.native_rate, name, channel_doubt=mixed.channel_doubt)
+    return AudioClip(mixed.wave, rate, mixed.native_rate, name, 0.0, mixed.channel_doubt, mixed.level_doubt)
 
 
 def decode_pcm16(data: bytes) -> Waveform:
@@ -150,19 +152,25 @@ class WindowStream:
         self._buffer_start = 0  # position of the buffer in the sound, in samples at `rate`
         self._next_window = 0  # position of the next window in the sound, in samples at `rate`
         self._resampler = LiveResampler(native_rate, rate)
+        self._channels = 0  # number of channels of the sound; 0 before the first chunk
+        self._unchecked: list[Waveform] = []  # sound (samples, channels) whose channels were not compared yet
 
     def push(self, samples: NDArray[Any]) -> list[AudioClip]:
         """Return the windows that are complete with these samples (n,) or (n, channels).
 
-        Raises AudioError if the array is not a waveform of finite floats.
+        Raises AudioError if the array is not a waveform of finite floats with at least as many samples as channels, has
+        not as many channels as those before, or if the channels cancel each other for a second.
         """
-        mono = as_waveform(_check_waveform(samples, self.native_rate), self.native_rate, self.native_rate)
+        sound = _check_waveform(samples, self.native_rate)
+        self._check_channels(sound)
+        mono = as_waveform(sound, self.native_rate, self.native_rate)
         step = max(1, round(MAX_CHUNK * self.native_rate))
         chunks = (mono[start : start + step] for start in range(0, len(mono), step))
         return [clip for chunk in chunks for clip in self._complete(self._resampler.resample(chunk))]
 
     def close(self) -> list[AudioClip]:
-        """Return the windows that are complete with the end of the sound."""
+        """Return the windows that are complete with the end of the sound. Raises AudioError as `push` for channels."""
+        self._compare_channels()
         clips = list(self._complete(self._resampler.finish()))
         covered = self._next_window - self._hop + self._window if self._next_window else 0
         if covered < self.length:
@@ -173,6 +181,26 @@ class WindowStream:
     def length(self) -> int:
         """Number of samples received so far, at the sample rate of the windows."""
         return self._buffer_start + len(self._buffer)
+
+    def _check_channels(self, sound: Waveform) -> None:
+        """Keep sound until there is a second of it, and compare its channels then: single chunks may cancel by chance.
+
+        Raises AudioError if they cancel each other, and for another number of channels than before.
+        """
+        if self._channels not in (0, sound.shape[1]):
+            raise AudioError(
+                f"got {sound.shape}; wanted {count(self._channels, 'channel')}, as before. Start a new stream."
+            )
+        self._channels = sound.shape[1]
+        if self._channels > 1:
+            self._unchecked.append(sound)
+        if sum(map(len, self._unchecked)) >= self.native_rate:
+            self._compare_channels()
+
+    def _compare_channels(self) -> None:
+        sound, self._unchecked = self._unchecked, []
+        if sound:
+            _refuse_fault(find_channel_fault(np.concatenate(sound)), PASS_ONE)
 
     def _complete(self, resampled: Waveform) -> Iterator[AudioClip]:
         """Append resampled sound to the buffer, and yield the windows that are complete with it."""
@@ -194,22 +222,21 @@ class WindowStream:
             self._buffer_start = needed
 
 
-def check_rate(rate: int) -> None:
-    """Raise AudioError if a sample rate in Hz is out of range."""
-    if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"got a sample rate of {rate:,} Hz; wanted {RATES[0]:,} to {RATES[1]:,} Hz.")
-
-
 def _check_waveform(wave: NDArray[Any], rate: int) -> Waveform:
     """Return a waveform as float32 (samples, channels). Raise AudioError if it is not a waveform of finite floats."""
     check_rate(rate)
-    shaped = isinstance(wave, np.ndarray) and wave.ndim in (1, 2) and wave.shape[1:] != (0,)
-    if not shaped or not np.issubdtype(wave.dtype, np.floating):
-        got = f"{wave.dtype} {wave.shape}" if isinstance(wave, np.ndarray) else type(wave).__name__
+    if got := find_array_fault(wave, (1, 2)):
         raise AudioError(
             f"got {got}; wanted floats (samples,) or (samples, channels) in [-1, 1]. Divide 16-bit samples by 32768."
         )
     samples: Waveform = (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
-    if fault := find_sample_fault(samples):
-        raise AudioError(f"got a waveform that cannot be used: {fault}; wanted finite floats in [-1, 1].")
+    _refuse_fault(find_sample_fault(samples), "Pass finite floats in [-1, 1].")
+    if samples.shape[1] > len(samples) > 0:
+        raise AudioError(f"got {samples.shape}; wanted (samples, channels). Transpose the array.")
     return samples
+
+
+def _refuse_fault(fault: str, advice: str) -> None:
+    """Raise AudioError with a fault of an array, and what to do; nothing happens for no fault."""
+    if fault:
+        raise AudioError(f"got a waveform that cannot be used: {fault}. {advice}")

@@ -15,9 +15,11 @@ import functools
 import hashlib
 import io
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError, SerError
-from ..files.untrusted import check_file
+from ..files.untrusted import FETCH_LFS, begins_as_lfs_pointer, check_file
 from ..manifest import Span
 from ..text import count
-from . import channels, ffmpeg, formats, spans
+from . import channels, ffmpeg, formats, kinds, spans
+from .levels import find_level_doubt, find_narrow_fault, find_sample_fault
 
 Waveform = NDArray[np.float32]  # (samples,)
 
@@ -43,42 +46,20 @@ VIDEOS = frozenset(  # videos, or their sound alone
 WANTED = "WAV, FLAC, OGG or MP3, or other audio"
 CHECK_FILE = "Check its permissions and the disk, or remove the file."
 CUT = "Cut it into utterances, or list their bounds in a table with the columns start and end."
+VAGUE = {  # what libsndfile says, and what it means
+    "SF_INFO struct incomplete": "its header lacks a part, or has a part twice",
+    "Unspecified internal error": "its header contradicts itself",
+}
 COPY_AGAIN = "Copy or download it again, or remove it."
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # of a file on the web
 QUALITY = "VHQ"  # soxr's name of the resampling quality
 # Size limits. A file whose header declares more is refused before memory is allocated for its samples.
 MAX_SECONDS = 3600.0  # duration in seconds
 MAX_SAMPLES = 400_000_000  # samples of all channels together; an hour of stereo at 48 kHz has 346 million
 MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 48 kHz with 32 bits has 1.4 GB
-# Largest amplitude, where 1 is full scale. Floats may exceed full scale: mixing, and decoders of MP3 and AAC, do. 16 is
-# 24 dB above it. Beyond are integers that a program stored as floats without scaling them.
-MAX_AMPLITUDE = 16.0
-INTEGERS = 2.0**31  # largest amplitude of integers of 32 bits
 LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
-# Other kinds of files that are sometimes given the name of an audio file: offset, bytes at that offset, description.
-OTHER_FORMATS = (
-    (0, b"\x7fELF", "a program"),
-    (0, b"MZ", "a program"),
-    (0, b"\xcf\xfa\xed\xfe", "a program"),
-    (0, b"#!", "a script"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"\x89PNG", "a picture"),
-    (0, b"\xff\xd8\xff", "a picture"),
-)
-
-
-# Offset and bytes by which the formats of files are known, with the suffix of such a file.
-STARTS = (
-    (0, b"RIFF", ".wav"),
-    (0, b"RF64", ".wav"),
-    (0, b"fLaC", ".flac"),
-    (0, b"OggS", ".ogg"),
-    (0, b"FORM", ".aiff"),
-    (4, b"ftyp", ".m4a"),
-    (0, formats.EBML, ".webm"),
-)
 
 
 @dataclass(frozen=True)
@@ -88,6 +69,7 @@ class Mixdown:
     wave: Waveform  # (samples,)
     native_rate: int  # sample rate of the recording, in Hz
     channel_doubt: str  # what the mean of the channels hides, as `channels.find_channel_doubt` says
+    level_doubt: str  # what is odd about the level, as `levels.find_level_doubt` says
 
 
 @dataclass(frozen=True)
@@ -115,6 +97,14 @@ class Recording:
     decoded: Decoded | None = None  # the samples of the file, if a span of them is meant
     longest: float = MAX_SECONDS  # longest duration of the file in seconds
 
+    def __post_init__(self) -> None:
+        """Raise AudioError if the channel is no number from 0."""
+        number: object = self.channel
+        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 0):
+            raise AudioError(
+                f"{self.path}: got the channel {number!r}; wanted its number, counted from 0, or None for the mean."
+            )
+
     @classmethod
     def load(cls, path: str | Path, channel: int | None = None, is_long: bool = False) -> Recording:
         """Read a file, which may last longer than MAX_SECONDS if `is_long`.
@@ -122,9 +112,13 @@ class Recording:
         Raises AudioError if the file cannot be read, is empty, is larger than MAX_BYTES or is a git-LFS pointer.
         """
         longest = math.inf if is_long else MAX_SECONDS
+        if ADDRESS.match(str(path)) and not Path(path).exists():
+            raise AudioError(f"{path}: is an address; wanted a file. Download it first.")
         path = Path(path)
-        advice = "Copy it again, cut it into utterances, or remove it."
-        size = check_file(path, MAX_BYTES, AudioError, advice)
+        try:
+            size = check_file(path, MAX_BYTES, AudioError)
+        except AudioError as error:
+            raise AudioError(f"{error} {_advice_on(path)}") from error
         try:
             if size > LARGE_FILE:
                 _check_header_only(path, longest)
@@ -137,12 +131,15 @@ class Recording:
     def of(cls, data: bytes, name: str | Path, channel: int | None = None) -> Recording:
         """Return a recording of bytes that do not come from a file; `name` is used in messages.
 
-        Raises AudioError if `data` is empty or a git-LFS pointer.
+        Raises AudioError if `data` is empty, a git-LFS pointer or something else than bytes.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise AudioError(f"{name}: got {type(data).__name__}; wanted bytes. Pass the content of a file.")
+        data = bytes(data)
         if not data:
             raise AudioError(f"{name}: is empty (0 bytes). Copy or download it again, or remove it.")
-        if data.startswith(b"version https://git-lfs"):
-            raise AudioError(f"{name}: is a git-LFS pointer, not audio. Run `git lfs pull` in its repository.")
+        if begins_as_lfs_pointer(data):
+            raise AudioError(f"{name}: is a git-LFS pointer, not audio. {FETCH_LFS}")
         return cls(Path(name), data, channel)
 
     @functools.cached_property
@@ -195,7 +192,7 @@ class Recording:
     @property
     def suffix(self) -> str:
         """The file name suffix that fits the bytes; `.mp3` if none is known."""
-        return next((suffix for at, start, suffix in STARTS if self.data.startswith(start, at)), ".mp3")
+        return kinds.suffix(self.data) or ".mp3"
 
     def seconds(self) -> float:
         """Return the duration in seconds. The whole file is decoded; raises AudioError if it has any fault."""
@@ -238,6 +235,7 @@ class Recording:
 
         Raises AudioError as `sound` does.
         """
+        check_rate(rate)
         with _convert_errors(self.path, self.data):
             return mixdown(*self._decode(), rate)
 
@@ -271,7 +269,7 @@ class Recording:
         if (chunk := formats.wav_data(self.data)) and chunk.is_cut:
             raise AudioError(f"{self.path}: is truncated: its header declares {chunk.text}. {COPY_AGAIN}")
         sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
-        if fault := find_sample_fault(sound):
+        if fault := find_sample_fault(sound) or find_narrow_fault(sound):
             raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
         return sound, rate
 
@@ -322,7 +320,7 @@ def read(path: str | Path, rate: int) -> Waveform:
     """Return the waveform of an audio file, (samples,) float32 in [-1, 1], at the sample rate `rate` in Hz.
 
     Raises AudioError, which names the file, if the file cannot be decoded, is truncated, or holds NaN or infinite
-    samples.
+    samples; AudioError also for a rate outside 100 to 768,000.
     """
     return Recording.load(path).waveform(rate)
 
@@ -360,6 +358,14 @@ def _check_limits(path: Path, file: Any, longest: float) -> None:
     _check_rate(path, rate)
 
 
+def check_rate(rate: object) -> None:
+    """Raise AudioError if a sample rate to use, in Hz, is no whole number or outside RATES."""
+    if isinstance(rate, bool) or not isinstance(rate, Real) or rate % 1 != 0:
+        raise AudioError(f"got the sample rate {rate!r}; wanted a whole number of Hz, such as 16000.")
+    if not RATES[0] <= float(rate) <= RATES[1]:
+        raise AudioError(f"got a sample rate of {float(rate):,.0f} Hz; wanted {RATES[0]:,} to {RATES[1]:,} Hz.")
+
+
 def _check_rate(path: Path, rate: int) -> None:
     """Raise AudioError if a file's sample rate is outside RATES."""
     if not RATES[0] <= rate <= RATES[1]:
@@ -386,9 +392,8 @@ def _convert_errors(path: Path, data: bytes = b"") -> Iterator[None]:
 
 def _refuse_other_kinds(path: Path, data: bytes) -> None:
     """Raise AudioError if the first bytes of a file are those of something else than audio, such as a program."""
-    kind = next((kind for offset, start, kind in OTHER_FORMATS if data.startswith(start, offset)), "")
-    if kind:
-        raise AudioError(f"{path}: is {kind}; wanted {WANTED}.")
+    if kind := kinds.other_kind(data):
+        raise AudioError(f"{path}: is {kind}; wanted {WANTED}. {COPY_AGAIN}")
 
 
 def middle(wave: Waveform, length: int) -> Waveform:
@@ -402,22 +407,10 @@ def _are_equal(sound: NDArray[np.float32]) -> bool:
     return sound.shape[1] == 1 or bool((sound == sound[:, :1]).all())
 
 
-def find_sample_fault(sound: NDArray[np.float32]) -> str:
-    """Return what is wrong with the samples: NaN, infinity, or values above MAX_AMPLITUDE. "" if nothing is wrong."""
-    if bad := int(np.count_nonzero(~np.isfinite(sound))):
-        return f"{bad} of {sound.size} samples are NaN or infinite"
-    loudest = float(np.abs(sound).max(initial=0))
-    if loudest <= MAX_AMPLITUDE:
-        return ""
-    are_integers = loudest <= INTEGERS and bool((sound == np.rint(sound)).all())
-    cause = " (integers that were stored as floats: divide 16-bit integers by 32768)" if are_integers else ""
-    return f"a sample is {loudest:.1e}, where 1 is full scale{cause}"
-
-
 def mixdown(sound: NDArray[np.float32], native_rate: int, rate: int) -> Mixdown:
     """Return the waveform at `rate` Hz of samples (samples, channels) at `native_rate` Hz, as a `Mixdown`."""
     doubt = channels.find_channel_doubt(sound, native_rate)
-    return Mixdown(as_waveform(sound, native_rate, rate), native_rate, doubt)
+    return Mixdown(as_waveform(sound, native_rate, rate), native_rate, doubt, find_level_doubt(sound))
 
 
 def as_waveform(sound: NDArray[np.float32], native_rate: int, rate: int) -> Waveform:
@@ -434,7 +427,20 @@ def _resample(wave: Waveform, native_rate: int, rate: int) -> Waveform:
     return resampled
 
 
+def _advice_on(path: Path) -> str:
+    """Return what to do about a path from which no sound can be read."""
+    if path.is_fifo() or path.is_char_device():
+        return "Write the sound to a file, or read it from standard input with `ser predict MODEL -`."
+    if path.is_dir():
+        return "Name a file in the folder."
+    if path.is_file():
+        return CUT
+    tilde = " `~` means the home folder only to a shell, without quotes." if str(path).startswith("~") else ""
+    return f"Check the path.{tilde}"
+
+
 def _reason(error: Exception) -> str:
     """Return the system's reason or the last part of an error's message; the name of its class if that is empty."""
     text = str(getattr(error, "strerror", None) or error).strip()
-    return text.rsplit(": ", 1)[-1].rstrip(".") if text else type(error).__name__
+    last = text.rsplit(": ", 1)[-1].rstrip(".") if text else type(error).__name__
+    return VAGUE.get(last, last)

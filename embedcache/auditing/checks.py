@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..audio.channels import CHOOSE
+from ..audio.levels import SILENT
 from ..dataset import Dataset
 from ..manifest import Clip, Manifest
 from .baseline import baseline_text, is_above_chance, uar_of_nearest_mean
@@ -24,7 +25,6 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 FAULT, NOTE = "fault", "note"
-SILENT = 1e-4  # a clip with a smaller half range is silent; 1 is full scale
 QUIET = 400 / 32_768  # a clip with a smaller peak is very quiet; 1 is full scale
 CLIPPED = 3  # a clip with at least this many consecutive samples at full scale is clipped
 SECONDS = (0.25, 30.0)  # shortest and longest clip if the dataset declares no range, in seconds
@@ -246,6 +246,13 @@ def _find_channel_doubts(data: AuditInput) -> Iterator[Hit]:
             yield _describe_group(clips, f"with {doubt}")
 
 
+def _find_level_doubts(data: AuditInput) -> Iterator[Hit]:
+    audible = [clip for clip in data.readable if clip.half_range >= SILENT]  # a silent one has a check of its own
+    for doubt, clips in group_by(audible, lambda clip: clip.level_doubt).items():
+        if doubt:
+            yield _describe_group(clips, f"with {doubt}")
+
+
 def _find_offsets(data: AuditInput) -> Iterator[Hit]:
     for clip in data.readable:
         if abs(clip.offset) > OFFSET and clip.half_range >= SILENT and clip.seconds >= SECONDS[0]:
@@ -388,6 +395,12 @@ CHECKS = (
         may_be_published=True,
     ),
     Check("channel sound", NOTE, f"The mean of the channels is used. {CHOOSE}", _find_channel_doubts),
+    Check(
+        "scale",
+        NOTE,
+        "The sound may have another scale than that of the other clips. Write these clips again from their source.",
+        _find_level_doubts,
+    ),
     Check(
         "offset",
         NOTE,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..audio.channels import find_channel_doubt, level, mean
 from ..audio.clip_recordings import forget_files, map_by_file, recording_of
+from ..audio.levels import find_level_doubt, half_range, peak
 from ..errors import AudioError
 from ..manifest import CHANNEL, Clip
 from ..progress import Progress, silent
@@ -36,6 +37,7 @@ class Measurement:
     level: float = -math.inf  # level of the mixdown without its offset, in dB; 0 is full scale
     offset: float = 0.0  # mean of all samples of the mixdown; 1 is full scale
     channel_doubt: str = ""  # what the mean of the channels hides; see `channels.find_channel_doubt`
+    level_doubt: str = ""  # what is odd about the level; see `levels.find_level_doubt`
     clipped_run: int = 0  # longest run of consecutive samples at full scale
 
     @property
@@ -60,11 +62,12 @@ def measure(clip: Clip) -> Measurement:
         seconds=len(sound) / rate,
         rate=rate,
         channels=sound.shape[1],
-        peak=float(np.abs(sound).max()),
-        half_range=float(np.ptp(mixed) / 2),
+        peak=peak(sound),
+        half_range=half_range(sound),
         level=level(mixed),
         offset=float(mixed.mean(dtype=np.float64)),
         channel_doubt="" if CHANNEL in clip.extra else find_channel_doubt(sound, rate),
+        level_doubt=find_level_doubt(sound),
         clipped_run=longest_clipped_run(sound),
     )
 

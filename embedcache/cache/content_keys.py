@@ -20,6 +20,7 @@ from ..artifacts import Artifacts
 from ..audio.channels import CHOOSE, find_channel_doubt
 from ..audio.clip_recordings import forget_files, load_part, map_by_file, recording_of
 from ..audio.decode import Recording
+from ..audio.levels import find_level_doubt
 from ..audio.spans import overlaps
 from ..dataset import registry
 from ..errors import AudioError, DataError, complain
@@ -32,6 +33,7 @@ from ..text import count, examples, one_line
 
 MAX_MEMO_BYTES = 1 << 28  # largest memo that is read; a file takes about 200 bytes, so one million files fit
 MIXED = f"The mean of the channels is used. {CHOOSE}"
+ODD_LEVEL = "Leave them out, or write them again from their source."
 MAX_THREADS = 8  # files that are read at the same time
 # What to do if the speakers of a dataset may be the names of its clips.
 CORRECT_SPEAKERS = (
@@ -48,6 +50,7 @@ class FileFacts:
     seconds: float  # 0 for a faulty file
     fault: str = ""  # "" for a sound file
     doubt: str = ""  # what the mean of the file's channels hides; see `channels.find_channel_doubt`
+    level_doubt: str = ""  # what is odd about its level; see `levels.find_level_doubt`
 
 
 class KeyMemo:
@@ -67,11 +70,11 @@ class KeyMemo:
             return FileFacts("", 0.0, fault)
         entry = _entry_name(path, channel, span)
         match self._entries.get(entry):
-            case [*stored, str(key), float(seconds), str(doubt)] if tuple(stored) == current:
-                return FileFacts(key, seconds, doubt=doubt)
+            case [*stored, str(key), float(seconds), str(doubt), str(level)] if tuple(stored) == current:
+                return FileFacts(key, seconds, doubt=doubt, level_doubt=level)
         facts = _read_facts(path, channel, span)
         if not facts.fault and is_settled(current):
-            self._entries[entry] = [*current, facts.key, facts.seconds, facts.doubt]
+            self._entries[entry] = [*current, facts.key, facts.seconds, facts.doubt, facts.level_doubt]
         return facts
 
     def save(self) -> None:
@@ -105,15 +108,23 @@ def add_keys(manifest: Manifest, memo: KeyMemo | None = None, progress: Progress
             advance(1)
     forget_files()
     memo.save()
-    clips, doubts = [], defaultdict(list)
-    for place, clip in enumerate(manifest.clips):
-        clips.append(_with_facts(clip, found[place]))
-        if found[place].doubt and CHANNEL not in clip.extra:
-            doubts[found[place].doubt].append(clip.clip_id)
-    clips = _without_overlaps(clips)
-    notes = [f"{doubt}, in {count(len(ids), 'clip')}: {examples(ids)}. {MIXED}" for doubt, ids in doubts.items()]
+    in_order = [found[place] for place in range(len(manifest))]
+    clips = _without_overlaps(list(map(_with_facts, manifest.clips, in_order)))
     keyed = replace(manifest, clips=tuple(_without_duplicates(clips)))
-    return replace(keyed, notes=(*manifest.notes, *notes, *_contradictions(keyed)))
+    return replace(keyed, notes=(*manifest.notes, *_doubts(manifest.clips, in_order), *_contradictions(keyed)))
+
+
+def _doubts(clips: Sequence[Clip], facts: Sequence[FileFacts]) -> list[str]:
+    """Return a note for each doubt about the channels or the level of recordings, with the clips that have it."""
+    having: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for clip, known in zip(clips, facts, strict=True):
+        if known.doubt and CHANNEL not in clip.extra:
+            having[known.doubt, MIXED].append(clip.clip_id)
+        if known.level_doubt and SKIPPED not in clip.extra:  # the silent clip of CREMA-D is a known fault
+            having[known.level_doubt, ODD_LEVEL].append(clip.clip_id)
+    return [
+        f"{doubt}, in {count(len(ids), 'clip')}: {examples(ids)}. {advice}" for (doubt, advice), ids in having.items()
+    ]
 
 
 def keyed_manifest(
@@ -176,7 +187,8 @@ def _read_facts(path: str, channel: int | None, span: Span | None) -> FileFacts:
     try:
         recording = load_part(path, channel, span)
         sound, rate = recording.sound()
-        return FileFacts(recording.key, len(sound) / rate, doubt=find_channel_doubt(sound, rate))
+        seconds, doubt = len(sound) / rate, find_channel_doubt(sound, rate)
+        return FileFacts(recording.key, seconds, doubt=doubt, level_doubt=find_level_doubt(sound))
     except AudioError as error:
         return FileFacts("", 0.0, str(error))
 

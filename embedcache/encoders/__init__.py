@@ -41,6 +41,8 @@ def load_encoder(
 
     Raises UnknownName if `name` is none of the three, and EncoderError if the encoder cannot be loaded.
     """
+    if not isinstance(name, str) or not name:
+        raise EncoderError(f"got the encoder {name!r}; wanted its name, or a checkpoint's folder or hub id, as text.")
     if precision not in PRECISIONS:
         raise EncoderError(f"got the precision '{precision}'; wanted one of {', '.join(PRECISIONS)}.")
     check_device(device)

@@ -21,7 +21,18 @@ from ..errors import EncoderError, first_line
 from ..files.untrusted import read_json
 from ..provenance import TRAINED_ON, read_checkpoint_training_list
 from .contamination import find_published
-from .hub import CONFIG, FEATURES, FILES, MAX_JSON_BYTES, PROCESSOR, UNTRAINED, WEIGHTS, locate, name_of
+from .hub import (
+    CONFIG,
+    FEATURES,
+    FILES,
+    MAX_JSON_BYTES,
+    PROCESSOR,
+    UNTRAINED,
+    WEIGHTS,
+    locate,
+    name_of,
+    refuse_incomplete,
+)
 
 RECIPE = 1  # `recipe_version` of the encoders; raise it with any change of this code that changes numbers
 # Settings about training, tasks and files; the forward pass does not depend on them, and neither does the fingerprint.
@@ -49,7 +60,9 @@ SETTINGS_FILES = (CONFIG, FEATURES, PROCESSOR)
 # Settings that make transformers run other code, or read files outside the checkpoint.
 FOREIGN = ("auto_map", "compression_config", "quantization_config", "transformers_weights")
 ADAPTER = "adapter_config.json"
+ADVICE_JSON = "Copy or download it again; an editor must save it as UTF-8, without a byte order mark."
 MAX_ITEMS = 5_000  # of a list in a JSON file; a filter bank has one row for each frequency
+USE = "Use a speech encoder with its own feature extractor."
 EMOTIONS = ("ang", "hap", "sad", "fear", "disg", "surp", "calm", "joy", "arousal", "valence")  # starts of labels
 RATES = (1_000, 192_000)  # lowest and highest sampling rate, in Hz
 # Largest value of a setting whose name contains the key. transformers creates as many layers, labels and filters as the
@@ -132,6 +145,9 @@ def _identify(name: str, checkpoint: str, model: Any, extractor: Any, precision:
                 "supported. Use a checkpoint of an encoder, or of Whisper."
             )
         model = model.get_encoder()
+    for size in ("num_hidden_layers", "hidden_size"):
+        if not isinstance(getattr(model.config, size, None), int):
+            raise EncoderError(f"{checkpoint}: its config.json has no {size}; wanted a speech encoder. {USE}")
     normalised = "zero mean, unit variance" if _normalises(extractor) else "as it is"  # enters the fingerprint
     info = EncoderInfo(
         name=name,
@@ -154,6 +170,7 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoFeatureExtractor, AutoModel
 
+    refuse_incomplete(checkpoint, folder)
     _refuse_foreign(checkpoint, folder)
     weights = _weight_files(folder)
     try:
@@ -161,7 +178,7 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
         config = _load_config(folder)
         _refuse_larger(checkpoint, config, weights)
         model, report = AutoModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True, **LOCAL
+            folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **LOCAL
         )
     except EncoderError:
         raise
@@ -213,7 +230,7 @@ def _refuse_foreign(checkpoint: str, folder: Path) -> None:
             "adapter into its base model, or use another checkpoint."
         )
     for path in (folder / name for name in SETTINGS_FILES if (folder / name).exists()):
-        for name, value in _walk_settings(read_json(path, MAX_JSON_BYTES, EncoderError)):
+        for name, value in _walk_settings(read_json(path, MAX_JSON_BYTES, EncoderError, ADVICE_JSON)):
             if fault := _find_fault(name, value):
                 raise EncoderError(f"{path}: {fault}. Use another checkpoint, or remove this setting from the file.")
 
@@ -322,6 +339,13 @@ def _refuse_other_tensors(checkpoint: str, model: Any, report: Any) -> None:
         raise EncoderError(
             f"{checkpoint}: lacks {len(missing)} tensors of its network (first: '{min(missing)}'), which would be "
             "random. Use a complete checkpoint."
+        )
+    # transformers draws tensors of other sizes at random, so none of them may be left.
+    if others := sorted((name, *map(tuple, sizes)) for name, *sizes in report["mismatched_keys"]):
+        name, size, wanted = others[0]
+        raise EncoderError(
+            f"{checkpoint}: {len(others)} tensors have other sizes than its config.json describes (first: '{name}' is "
+            f"{size}, wanted {wanted}). Use the config.json that belongs to these weights."
         )
     parts = {name for name, _ in model.named_children()}
     tables = {name for name, _ in model.named_buffers()}

@@ -8,10 +8,12 @@ machine are used without a network request.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import EncoderError, first_line
-from ..files.untrusted import read_json
+from ..files.untrusted import FETCH_LFS, is_lfs_pointer, read_json
+from ..text import examples
 
 UNTRAINED = "wav2vec2-base-untrained"
 # Files that hold weights, in the order in which transformers looks for them.
@@ -108,6 +110,30 @@ def _has_features(folder: Path) -> bool:
         return False
     settings = read_json(folder / PROCESSOR, MAX_JSON_BYTES, EncoderError)
     return isinstance(settings, dict) and not NESTED.isdisjoint(settings)
+
+
+def refuse_incomplete(checkpoint: str, folder: Path) -> None:
+    """Raise EncoderError if a folder lacks files of a checkpoint, or has a pointer of git-LFS in place of weights."""
+    features = FEATURES if (folder / FEATURES).exists() or not _has_features(folder) else PROCESSOR
+    weights = next((name for name in WEIGHTS if (folder / name).exists()), WEIGHTS[0])
+    lacking = [name for name in (CONFIG, features, weights) if not (folder / name).exists()]
+    if lacking:
+        raise EncoderError(
+            f"{checkpoint}: lacks {', '.join(lacking)}. Wanted the files that save_pretrained writes: {FILES}. "
+            f"{_advice(folder, lacking)}"
+        )
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin")):
+        if path.is_file() and is_lfs_pointer(path):
+            raise EncoderError(f"{path}: is a git-LFS pointer, not weights. {FETCH_LFS}")
+
+
+def _advice(folder: Path, lacking: Sequence[str]) -> str:
+    """Return what to do about a checkpoint that lacks files: a Trainer, for example, puts checkpoints in folders."""
+    if inner := sorted(path.name for path in folder.iterdir() if (path / CONFIG).exists()):
+        return f"Checkpoints are in folders of it: {examples(inner)}. Use one of them."
+    if list(lacking) == [FEATURES]:
+        return "Copy it from the checkpoint that this one was trained from: it says what sound the network takes."
+    return "Copy or download them again."
 
 
 def _download(checkpoint: str) -> Path:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.decode import Waveform, pipeline
-from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Log, Rows, Vectors, no_log, refuse_short
+from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Log, Rows, Vectors, check_waveforms, no_log
 from ..errors import EncoderError
 
 RATE = 16_000
@@ -67,7 +67,7 @@ class Mfcc:
         `pooled` is (n, 970) and `layers` (n, 1, 970), both float32. `frames:0` is (T, 30) float16 for each waveform,
         with T = 1 + samples // 160.
         """
-        refuse_short(self, waveforms)
+        check_waveforms(self, waveforms)
         contours = [_contours(wave) for wave in waveforms]
         rows = [_statistics(values, voiced) for values, voiced in contours]
         pooled = np.stack(rows) if rows else np.empty((0, DIM), np.float32)

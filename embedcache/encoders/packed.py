@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.decode import Waveform
-from ..encoder import Batch, EncoderInfo, Log, no_log, refuse_short
+from ..encoder import Batch, EncoderInfo, Log, check_waveforms, no_log
 from ..errors import EncoderError
 from ._linear import DTYPES, Linear, Norm, is_fast
 from ._pooling import Collector, equal_spans, restore_order
@@ -92,7 +92,7 @@ class Packed:
 
         Raises AudioError if a waveform is too short for a frame, EncoderError if one is too long for the GPU's memory.
         """
-        refuse_short(self, waveforms)
+        check_waveforms(self, waveforms)
         order = sorted(range(len(waveforms)), key=lambda number: len(waveforms[number]))
         return restore_order(self.info, views, self._encode_halving(waveforms, order, views) if order else [])
 

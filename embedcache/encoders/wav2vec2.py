@@ -18,12 +18,24 @@ from typing import Any
 import numpy as np
 
 from ..audio.decode import Waveform
-from ..encoder import Batch, Encoder, EncoderInfo, EncoderSpec, Log, no_log, pick_device, refuse_short
-from .checkpoint import Checkpoint, emotion_labels, open_checkpoint, untrained
+from ..encoder import (
+    Batch,
+    Encoder,
+    EncoderInfo,
+    EncoderSpec,
+    Log,
+    check_waveforms,
+    count_samples,
+    no_log,
+    pick_device,
+)
+from ..errors import EncoderError, first_line
+from .checkpoint import USE, Checkpoint, emotion_labels, open_checkpoint, untrained
 from .hub import UNTRAINED
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
+TRIAL = 0.1  # seconds of sound with which an encoder is tried when it is loaded, so that loading takes little longer
 WHISPER_SECONDS = 30.0  # length of the spectrograms that Whisper's encoder takes; silence fills the end
 # Samples of a window of a spectrogram, and from one window to the next, as in all families without convolutions.
 WINDOW, HOP = 400, 160
@@ -77,7 +89,7 @@ class HuggingFaceEncoder:
         """Return the views of each waveform. Raises AudioError if a waveform is too short for a frame."""
         from ._pooling import restore_order
 
-        refuse_short(self, waveforms)
+        check_waveforms(self, waveforms)
         groups = list(self._groups(waveforms))
         return restore_order(self.info, views, [(group, self._encode(waveforms, group, views)) for group in groups])
 
@@ -160,8 +172,37 @@ def build_encoder(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Enc
             f"note: {checkpoint.info.name}: {reason}, so the packed engine cannot run it; transformers' own forward "
             "pass is used instead, which is slower."
         )
-        return HuggingFaceEncoder.of(checkpoint, device)
+        encoder = HuggingFaceEncoder.of(checkpoint, device)
+        refuse_misfit(encoder)
+        return encoder
     return Packed.of(checkpoint, device, log)
+
+
+def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
+    """Raise EncoderError unless a short hum gives the layers that the config declares.
+
+    A checkpoint may load although its network is none for speech, or has the feature extractor of another family.
+    Whisper's network would compute 30 s, so only the name of its input is compared.
+    """
+    info, wanted = encoder.info, encoder.model.main_input_name
+    if wanted not in (given := encoder.features.model_input_names):
+        raise EncoderError(_misfit(info, f"its network takes {wanted}, its feature extractor gives {given[0]}"))
+    if encoder._is_whisper:
+        return
+    samples = count_samples(max(TRIAL, encoder.shortest), info.sample_rate)
+    hum = (0.1 * np.sin(np.arange(samples))).astype(np.float32)
+    try:
+        layers = np.asarray(encoder.encode([hum], ["layers"])["layers"])
+    except Exception as error:  # the networks of transformers raise exceptions of any type
+        raise EncoderError(_misfit(info, first_line(error))) from error
+    if layers.shape != (1, info.n_layers, info.dim):
+        raise EncoderError(
+            _misfit(info, f"its layers are {layers.shape[1:]}, its config.json says {(info.n_layers, info.dim)}")
+        )
+
+
+def _misfit(info: EncoderInfo, reason: str) -> str:
+    return f"{info.checkpoint or info.name}: cannot encode sound ({reason.rstrip('.')}); wanted a speech encoder. {USE}"
 
 
 APACHE, CARD = "Apache-2.0", "see the model card"

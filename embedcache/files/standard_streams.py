@@ -6,6 +6,7 @@ pipe has gone, as `head` has after its lines. Standard error holds messages for 
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -14,9 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from ..errors import SerError
+from ..text import escaped
 
 READER_GONE = 141  # exit code of a program that writes to a pipe without a reader, as a shell gives it: 128 + SIGPIPE
 STDERR = 2  # number of the file
+KEEP_NAMES = "ser.keep_names"  # how the standard streams handle what cannot be encoded
 
 Lost = Callable[[TextIO, OSError], None]  # called with a stream that cannot be written, and the reason
 
@@ -84,8 +87,22 @@ class _Guarded:
 
 def _guarded(stream: TextIO, lost: Lost) -> TextIO:
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")  # a terminal without UTF-8 loses a dash, not the result
+        stream.reconfigure(errors=KEEP_NAMES)  # a terminal without UTF-8 loses a dash, not the result
     return cast(TextIO, _Guarded(stream, lost))
+
+
+def _keep_names(error: UnicodeError) -> tuple[str, int]:
+    """Replace what cannot be encoded by `?`, and a byte of a file's name that is not UTF-8 by its escape `\\xff`.
+
+    The byte itself would make the whole output unreadable as UTF-8, and `?` would lose the name.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(escaped(char) if "\udc80" <= char <= "\udcff" else "?" for char in lost), error.end
+
+
+codecs.register_error(KEEP_NAMES, _keep_names)
 
 
 def _stop(stream: TextIO, error: OSError) -> None:

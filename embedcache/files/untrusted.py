@@ -6,6 +6,7 @@ reader needs is refused. Links are followed, and the checks apply to the file th
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import os
@@ -16,6 +17,8 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..errors import SerError
+
+FETCH_LFS = "Run `git lfs pull` in its repository."
 
 T = TypeVar("T")
 
@@ -54,7 +57,20 @@ def read_json(path: Path, max_bytes: int, kind: type[SerError], advice: str = ""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
+        if is_lfs_pointer(path):
+            raise kind(f"{path}: is a git-LFS pointer, not JSON. {FETCH_LFS}") from error
         raise kind(f"{path}: cannot be read as JSON: {_reason(error)}. {advice}".rstrip()) from error
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is a pointer of git-LFS to a file that was not fetched."""
+    with path.open("rb") as file:
+        return begins_as_lfs_pointer(file.read(256))
+
+
+def begins_as_lfs_pointer(data: bytes) -> bool:
+    """Whether the content of a file begins as a pointer of git-LFS does, blanks before it aside."""
+    return data[:256].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"version https://git-lfs")
 
 
 def build(kind: type[T], content: Any) -> T:

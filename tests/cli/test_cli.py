@@ -94,7 +94,7 @@ def test_usage_errors_exit_with_2(ser: Ser) -> None:
 
 BAD = {
     "empty": "is empty (0 bytes). Copy or download it again",
-    "text": "cannot be decoded",
+    "text": "is text that begins with 'not audio at all",
     "truncated": "is truncated: its header declares 0.50 s, it holds 0.09 s",
     "nan": "8000 of 8000 samples are NaN",
     "5 ms": "has 80 samples at 16,000 Hz (5.0 ms); mfcc needs at least 400",

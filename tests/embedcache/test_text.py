@@ -44,7 +44,7 @@ def test_a_number_has_its_noun() -> None:
         ("a\nb\r\tc", "a\\nb\\r\\tc"),
         ("\x1b[2J\x85\u2028", "\\x1b[2J\\x85\\u2028"),
         ("\u202egpj.wav", "\\u202egpj.wav"),
-        ("\udcff", "\\udcff"),
+        ("\udcff\udc80\ud800", "\\xff\\x80\\ud800"),
     ],
 )
 def test_any_name_fits_in_a_line(name: str, shown: str) -> None:

@@ -19,6 +19,11 @@ LOSSY = {
     "opus": ("ogg", "libopus", {}, 48_000, 0),
     "webm": ("webm", "libopus", {}, 48_000, 0),
 }
+STREAMS = {
+    "mpegts": ("mpegts", "libmp3lame", {}, 0, 0),
+    "flv": ("flv", "libmp3lame", {}, 44_100, 0),
+    "wma": ("asf", "wmav2", {}, 0, 64_000),
+}
 SOUNDFILE = {
     "vorbis": ("OGG", "VORBIS"),
     "gsm": ("WAV", "GSM610"),
@@ -30,9 +35,9 @@ EXACT = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "aiff": ("AIFF", 
 
 
 def encoded(sound: np.ndarray, kind: str, rate: int = 16_000) -> bytes:
-    """A file of sound, (samples,) or (samples, channels), of a kind of LOSSY, SOUNDFILE or EXACT."""
-    if kind in LOSSY:
-        return _with_pyav(sound, rate, *LOSSY[kind])
+    """A file of sound, (samples,) or (samples, channels), of a kind of LOSSY, STREAMS, SOUNDFILE or EXACT."""
+    if kind in LOSSY | STREAMS:
+        return _with_pyav(sound, rate, *(LOSSY | STREAMS)[kind])
     container, codec = (SOUNDFILE | EXACT)[kind]
     out = io.BytesIO()
     soundfile.write(out, sound, rate, format=container, subtype=codec)

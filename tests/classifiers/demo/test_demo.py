@@ -129,7 +129,7 @@ PLAIN = b"this is no audio" * 100
 BAD = {
     "a program": (b"\x7fELF" + PLAIN, {}, 422, "is a program; wanted WAV, FLAC, OGG or MP3"),
     "a video": (b"\x00\x00\x00\x20ftypisom" + PLAIN, {}, 422, "is MP4 or QuickTime"),
-    "text": (PLAIN, {}, 422, "cannot be decoded"),
+    "text": (PLAIN, {}, 422, "is text that begins with 'this is no audio"),
     "nothing": (b"", {}, 422, "is empty (0 bytes)"),
     "too short": (wav_bytes(noise(0.01)), {}, 422, "has 160 samples at 16,000 Hz (10.0 ms); ravdess-mfcc"),
     "too short a window": (SOUND, {"window": "0.02"}, 422, "has 320 samples at 16,000 Hz (20.0 ms)"),
@@ -302,7 +302,7 @@ def test_the_page_answers_and_has_examples(client: Any, models: tuple[Model, ...
         assert all(model.name in page.text for model in models)
     assert client.get("/page/example", params={"name": "x"}).status_code == 404
     refused = client.post("/page/answer", params={"name": "<b>.wav"}, content=PLAIN)
-    assert (refused.status_code, refused.json()["error"].startswith("<b>.wav: cannot be decoded")) == (422, True)
+    assert (refused.status_code, refused.json()["error"].startswith("<b>.wav: is text that begins with")) == (422, True)
 
 
 def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> None:

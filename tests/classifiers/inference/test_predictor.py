@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from helpers.checkpoints import save_checkpoint
+from helpers.encoded import encoded
 from helpers.extraction import extracted
 from helpers.places import REPOSITORY, Ser
 from helpers.sounds import noise, ravdess_tree, write
@@ -28,7 +30,7 @@ from classifiers.inference.model import Attribution, EncodedWaveforms, Model, lo
 from classifiers.inference.output_formats import table_lines
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
-from embedcache import Artifacts, AudioError, ModelError, Recording
+from embedcache import Artifacts, AudioError, ConfigError, ModelError, Recording
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +128,7 @@ def test_a_folder_without_audio_and_a_pattern_without_a_match_fail_alone(
     assert done.returncode == 1
     assert len(rows_of(done.stdout)) == 1 + len(list((tree / "Actor_04").iterdir()))  # a pattern may match folders
     assert "empty: the folder has no audio files (.flac, .mp3, .ogg, .wav and others)" in done.stderr
-    assert "*.wav: cannot be read: No such file" in done.stderr
+    assert "*.wav: no file matches this pattern. Check it" in done.stderr
 
 
 def test_what_is_no_audio_in_a_folder_is_counted(model: Path, ser: Ser, tmp_path: Path) -> None:
@@ -283,8 +285,12 @@ def test_raw_sound_on_a_pipe_is_heard_as_the_file_is(model: Path, tmp_path: Path
     for empty in (b"", b"x"):
         with pytest.raises(AudioError, match="-: got no samples; wanted raw 16-bit sound"):
             list(predict_raw(predictor, io.BufferedReader(Trickle(empty)), 16_000, windows))
-    with pytest.raises(AudioError, match="-: got an audio file; wanted raw sound, as --rate says. Leave --rate out"):
-        list(predict_raw(predictor, io.BufferedReader(Trickle(path.read_bytes())), 16_000))
+    for kind in ("wav", "m4a", "aac", "mp3 without a count of frames"):
+        pipe = io.BufferedReader(Trickle(encoded(noise(1.3), kind)))
+        with pytest.raises(AudioError, match="-: got an audio file; wanted raw sound, as --rate says. Leave --rate"):
+            list(predict_raw(predictor, pipe, 16_000))
+    odd = b"\xff\xfb\x90\x64" + raw  # begins as MP3 does
+    assert list(predict_raw(predictor, io.BufferedReader(Trickle(odd)), 16_000))[0].end == pytest.approx(1.3, abs=1e-3)
     (closed,) = predict_files(predictor, ["-"])
     assert closed.fault.startswith("-: standard input is closed")
     (failed,) = predict_files(predictor, ["-"], stdin=io.BytesIO(b""))
@@ -322,6 +328,42 @@ def test_options_that_do_not_fit_are_usage_errors(model: Path, tmp_path: Path, s
     for options in (["--rate", "16000"], ["--window", "0"], ["--window", "1", "--hop", "2"], ["--hop", "nan"]):
         refused = ser("predict", model, path, *options)
         assert refused.returncode == 2, (options, refused.stderr)
+    refused = ser("predict", model, "-", "--rate", "16000", "--channel", "right")
+    assert refused.returncode == 2
+    assert "raw sound of one channel" in refused.stderr
+    refused = ser("predict", model, path, "")
+    assert refused.returncode == 2
+    assert "got an empty name of a file; wanted a file, folder or pattern" in refused.stderr
+
+
+def test_what_is_no_list_of_recordings_is_refused(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(model)
+    for path in (tmp_path / "a.wav", "a.wav"):
+        with pytest.raises(ConfigError, match=r"got one path, '.*a.wav'; wanted a sequence of paths. Use \["):
+            predictor.predict(path)
+    with pytest.raises(AudioError, match="got MaskedArray; wanted floats"):
+        predictor.predict_waves([np.ma.masked_array(noise(1.0))], 16_000)
+    for rate in ("16000", None):
+        with pytest.raises(AudioError, match=f"got the sample rate {rate!r}; wanted a whole number of Hz"):
+            predictor.predict_waves([noise(1.0)], rate)
+        with pytest.raises(AudioError, match=f"got the sample rate {rate!r}; wanted a whole number of Hz"):
+            predictor.stream(rate)
+
+
+def test_a_name_that_is_not_utf_8_is_kept_and_a_pattern_without_files_is_said(
+    model: Path, tmp_path: Path, ser: Ser
+) -> None:
+    """Its bytes are escaped, so that the output can be read as UTF-8; JSON has escapes of its own."""
+    folder = tmp_path / "names"
+    path = write(folder / "a.wav", noise(0.6))
+    path.rename(os.fsdecode(bytes(folder) + b"/\xe9t\xe9.wav"))
+    assert [row["path"] for row in rows_of(ser("predict", model, folder).stdout)] == [rf"{folder}/\xe9t\xe9.wav"]
+    (line,) = ser("predict", model, folder, "--json").stdout.splitlines()
+    assert os.fsencode(json.loads(line)["path"]) == bytes(folder) + b"/\xe9t\xe9.wav"
+    (folder / os.fsdecode(b"\xff.wav")).write_bytes(b"")
+    refused = ser("predict", model, folder, "names/*.mp3")
+    assert rf"error: {folder}/\xff.wav: is empty (0 bytes)." in refused.stderr
+    assert "error: names/*.mp3: no file matches this pattern. Check it; **" in refused.stderr
 
 
 def test_silence_has_no_label_and_its_reason(model: Path, tmp_path: Path, ser: Ser) -> None:

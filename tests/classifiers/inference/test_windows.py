@@ -1,5 +1,7 @@
 """Windows: they hear everything once, and sound that arrives in pieces gives those of the whole."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.sounds import noise, write
@@ -117,13 +119,44 @@ def test_doubts_are_said() -> None:
     (cut,) = input_notes(clip(45.0), used_seconds=3.0)
     assert cut.startswith("Cut: the clip lasts 45.0 s, and only its middle 3.0 s were used. Predict it in windows.")
     assert input_notes(clip(5.0), used_seconds=3.0) == ()
+    (level,) = input_notes(replace(clip(2.0), level_doubt="samples above 4, where 1 is full scale"))
+    assert level == ("Level: the recording has samples above 4, where 1 is full scale. Write it again from its source.")
     (channels,) = input_notes(clip(2.0, channel_doubt="a channel that is silent"))
     assert channels.startswith("Channels: the recording has a channel that is silent. Their mean was predicted.")
+
+
+@pytest.mark.parametrize("chunk", [7, 1600, 16_000])
+def test_live_sound_is_checked_as_a_waveform_is(chunk: int) -> None:
+    sound = noise(1.2).astype(np.float32)
+
+    def live(wave: np.ndarray, axis: int = 0) -> None:
+        stream = WindowStream(16_000, 16_000, Windows(0.5, 0.25))
+        for piece in np.split(wave, range(chunk, 19_200, chunk), axis=axis):
+            stream.push(piece)
+        stream.close()
+
+    live(sound)
+    live(np.stack([sound, noise(1.2, seed=1).astype(np.float32)], axis=1))
+    with pytest.raises(AudioError, match=rf"got \(2, {chunk}\); wanted \(samples, channels\). Transpose the array"):
+        live(np.stack([sound, sound]), axis=1)
+    with pytest.raises(AudioError, match=rf"got \(1, {chunk}\); wanted \(samples, channels\). Transpose the array"):
+        live(sound[None], axis=1)
+    with pytest.raises(AudioError, match="its channels are opposite and cancel each other"):
+        live(np.stack([sound, -sound], axis=1))
+    with pytest.raises(AudioError, match="its channels are opposite"):
+        live(np.stack([sound, -sound], axis=1)[:3000])  # noticed at the end
+    stream = WindowStream(16_000, 16_000, Windows())
+    stream.push(sound)
+    with pytest.raises(AudioError, match=r"got \(9600, 2\); wanted 1 channel, as before. Start a new stream"):
+        stream.push(sound.reshape(-1, 2))
 
 
 def test_arrays_that_are_no_recording_are_refused() -> None:
     sound = noise(1.0).astype(np.float32)
     with pytest.raises(AudioError, match=r"got \(2, 16000\); wanted \(samples, channels\). Transpose the array"):
         clip_from_waveform(np.stack([sound, sound]), 16_000, 16_000)
+    with pytest.raises(AudioError, match="16-bit values in 32 bits, 96 dB too quiet: multiply them by 65536"):
+        clip_from_waveform(np.rint(sound * 2**15) / np.float32(2**31), 16_000, 16_000)
+    assert clip_from_waveform(9 * sound, 16_000, 16_000).level_doubt == "samples above 4, where 1 is full scale"
     with pytest.raises(AudioError, match="its channels are opposite and cancel each other"):
         clip_from_waveform(np.stack([sound, -sound], axis=1), 16_000, 16_000)

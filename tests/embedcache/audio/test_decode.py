@@ -1,6 +1,7 @@
 """Decoding: what is right stays right, what is wrong is named."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,13 @@ def with_nan(path: Path) -> None:
     write(path, sound, subtype="FLOAT")
 
 
+def wav_of(code: int, *datas: bytes) -> Callable[[Path], object]:
+    """A WAV file of 16 bits with a code of the format and chunks of samples."""
+    chunks = [(b"fmt ", struct.pack("<HHIIHH", code, 1, 16_000, 32_000, 2, 16)), *((b"data", data) for data in datas)]
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
+    return lambda path: path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+
+
 BAD = {
     "empty.wav": (lambda p: p.write_bytes(b""), "is empty (0 bytes)"),
     "film.wav": (
@@ -116,7 +124,7 @@ BAD = {
     ),
     "tool.wav": (lambda p: p.write_bytes(b"\x7fELF" + bytes(500)), "is a program; wanted WAV, FLAC, OGG or MP3"),
     "tool.mp3": (lambda p: p.write_bytes(b"MZ\x90" + bytes(500)), "is a program"),
-    "text.wav": (lambda p: p.write_text("This is not audio. " * 20), "cannot be decoded"),
+    "text.wav": (lambda p: p.write_text("This is not audio. " * 20), "is text that begins with 'This is not"),
     "cut.wav": (truncated_wav, "is truncated: its header declares 1.00 s, it holds 0.50 s"),
     "cut.flac": (truncated_flac, "cut.flac"),
     "cut.ogg": (truncated_ogg, "cut.ogg"),
@@ -124,6 +132,8 @@ BAD = {
     "real.ra": (lambda p: p.write_bytes(b".ra\xfd" + bytes(100)), "cannot be decoded (its format is not one of those"),
     "w64.wav": (truncated_w64, "is truncated or damaged: a part of it is incomplete"),
     "nan.wav": (with_nan, "1 of 3200 samples are NaN or infinite"),
+    "twice.wav": (wav_of(1, bytes(100), bytes(100)), "(its header lacks a part, or has a part twice); wanted"),
+    "float16.wav": (wav_of(3, bytes(100)), "cannot be decoded (its header contradicts itself); wanted"),
     "none.wav": (lambda p: write(p, np.zeros(0)), "holds no samples"),
     "lfs.wav": (
         lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
@@ -216,7 +226,7 @@ def test_a_key_and_a_duration_name_the_file_too(monkeypatch: pytest.MonkeyPatch,
         raise IndexError("out of range")
 
     monkeypatch.setattr("embedcache.audio.formats.is_exact", fail)
-    recording = Recording.of(b"bytes", "a.wav")
+    recording = Recording.of(b"bytes\xff", "a.wav")
     with pytest.raises(AudioError, match=r"a.wav: cannot be decoded \(out of range\)"):
         recording.key if what == "key" else recording.declared_seconds()
 

@@ -90,6 +90,19 @@ INJECTED = {
     "pointer": (lambda p: p.write_text("version https://git-lfs\n"), "fault", "unreadable", "Run `git lfs pull`"),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:3000]), "fault", "unreadable", "declares 0.20 s, it holds"),
     "noise": (lambda p: p.write_bytes(b"RIFF nothing"), "fault", "unreadable", "cannot be decoded"),
+    "8 bit": (lambda p: write(p, np.rint(9 * HUM), subtype="FLOAT"), "fault", "unreadable", "unscaled integers"),
+    "low": (
+        lambda p: soundfile.write(p, np.rint(HUM * 2**15).astype(np.int32), 16_000, subtype="PCM_32"),
+        "fault",
+        "unreadable",
+        "16-bit values in 32 bits, 96 dB too quiet: multiply them by 65536",
+    ),
+    "peak": (
+        lambda p: write(p, np.where(HUM.max() == HUM, 5.5, HUM), subtype="FLOAT"),
+        "note",
+        "scale",
+        "1 with samples above 4, where 1 is full scale",
+    ),
     "nan": (lambda p: write(p, HUM * np.nan, subtype="FLOAT"), "fault", "unreadable", "samples are NaN"),
 }
 

@@ -30,6 +30,7 @@ from embedcache import (
 from embedcache.cache.content_keys import listed_recording
 from embedcache.cache.dataset_extraction import extract_dataset
 from embedcache.files import stamps
+from embedcache.manifest import KNOWN_FAULT, SKIPPED
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_a_memo_is_a_line_a_file(tmp_path: Path) -> None:
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     key = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert json.loads((tmp_path / "keys.json").read_text()) == {str(path): [*stamp, key, 0.1, ""]}
+    assert json.loads((tmp_path / "keys.json").read_text()) == {str(path): [*stamp, key, 0.1, "", ""]}
     KeyMemo().save()  # nowhere
 
 
@@ -249,3 +250,20 @@ def test_a_listed_recording_has_the_listed_bytes(tmp_path: Path) -> None:
         AudioError, match=r"a.wav: differs from the file that the manifest lists. Run again with --root"
     ):
         listed_recording(Clip("d", "a", str(path), "sad", "ann", key="0" * 64))
+
+
+def test_silent_clips_are_noted_also_from_the_memo_but_not_those_that_are_left_out(tmp_path: Path) -> None:
+    own(tmp_path / "data", ["happy/a_1.wav", "happy/b_1.wav", "sad/a_2.wav", "sad/b_2.wav"])
+    for name in ("happy/b_1.wav", "sad/b_2.wav"):
+        write(tmp_path / "data" / name, 1e-30 * noise(0.3), subtype="FLOAT")
+    manifest = datasets.get("folder").manifest(tmp_path / "data")
+    said = "silence: a signal that varies by less than 0.0001 of full scale, in {}. Leave them out, or write them again"
+    for _ in range(2):
+        (found,) = [note for note in add_keys(manifest, KeyMemo(tmp_path / "m.json")).notes if "silence" in note]
+        assert found.startswith(said.format("2 clips: happy/b_1.wav, sad/b_2.wav"))
+    known = [
+        replace(clip, extra={SKIPPED: f"{KNOWN_FAULT}: no sound"}) if "b_1" in clip.path else clip
+        for clip in manifest.clips
+    ]
+    (found,) = [note for note in add_keys(replace(manifest, clips=tuple(known))).notes if "silence" in note]
+    assert found.startswith(said.format("1 clip: sad/b_2.wav"))

@@ -183,6 +183,81 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_name(checkpoint: Path, tmp
         load_encoder(str(lacking))
 
 
+def whisper(folder: Path) -> None:
+    sizes = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0)
+    config = transformers.WhisperConfig(
+        d_model=32, encoder_ffn_dim=64, decoder_ffn_dim=64, vocab_size=100, **sizes, **tokens
+    )
+    transformers.WhisperModel(config).save_pretrained(folder)
+
+
+def bert(folder: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    transformers.BertModel(transformers.BertConfig(vocab_size=100, **sizes)).save_pretrained(folder)
+
+
+def spectrograms(folder: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    transformers.ASTModel(transformers.ASTConfig(**sizes)).save_pretrained(folder)
+
+
+def codec(folder: Path) -> None:
+    sizes = {"num_filters": 4, "hidden_size": 32, "codebook_size": 16, "codebook_dim": 32}
+    transformers.EncodecModel(transformers.EncodecConfig(**sizes)).save_pretrained(folder)
+
+
+def wavlm(folder: Path) -> None:
+    save_checkpoint(folder, "WavLM")
+
+
+# network, feature extractor, what is said
+MISFITS = {
+    "text": (bert, "Wav2Vec2", r"its network takes input_ids, its feature extractor gives input_values\)"),
+    "wavlm": (wavlm, "Whisper", r"its network takes input_values, its feature extractor gives input_features\)"),
+    "whisper": (whisper, "Wav2Vec2", r"its network takes input_features, its feature extractor gives input_values\)"),
+    "spectrograms": (spectrograms, "Wav2Vec2", r"cannot encode sound \(Dimension out of range .*\)"),
+    "codec": (codec, "Encodec", "its config.json has no num_hidden_layers"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_checkpoint_that_encodes_no_speech_is_refused_when_it_is_loaded(tmp_path: Path, name: str) -> None:
+    save, features, said = MISFITS[name]
+    save(tmp_path / "net")
+    getattr(transformers, f"{features}FeatureExtractor")().save_pretrained(tmp_path / "net")
+    wanted = rf"{tmp_path}/net: .*{said}; wanted a speech encoder. Use a speech encoder with its own feature extractor"
+    with pytest.raises(EncoderError, match=wanted):
+        load_encoder(str(tmp_path / "net"))
+
+
+@pytest.mark.parametrize("name", ["mfcc", "packed", "wavlm"])
+def test_arrays_that_are_no_sound_are_refused(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    source = {"mfcc": "mfcc", "packed": str(checkpoint), "wavlm": str(tmp_path / "wavlm")}[name]
+    if name == "wavlm":
+        wavlm(tmp_path / "wavlm")
+    encoder, sound = load_encoder(source, "cpu"), noise(0.5).astype(np.float32)
+    spoilt = {
+        r"got int16 \(8000,\); wanted floats \(samples,\) in \[-1, 1\]": (32_767 * sound).astype(np.int16),
+        r"got float32 \(8000, 1\)": sound[:, None],
+        "got list; wanted": sound.tolist(),
+        "got MaskedArray; wanted": np.ma.masked_array(sound),
+        r"a sample is \d.\de\+04, where 1 is full scale. Pass floats in \[-1, 1\]": 32_768 * sound,
+        "all samples are whole numbers": np.rint(32_768 * sound),
+        "1 of 8000 samples are NaN or infinite": np.where(sound == sound.max(), np.nan, sound),
+    }
+    for said, wave in spoilt.items():
+        with pytest.raises(AudioError, match=said):
+            encoder.encode([sound, wave], ["pooled"])
+    encoder.encode([sound, 30 * sound, sound.astype(np.float64)], ["pooled"])
+
+
+@pytest.mark.parametrize("name", [None, "", Path("mfcc")])
+def test_an_encoder_is_named_by_a_text(name: object) -> None:
+    with pytest.raises(EncoderError, match=r"got the encoder .*; wanted its name, or a checkpoint's folder or hub id"):
+        load_encoder(name)
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_checkpoints_as_the_hub_has_them_are_the_same_encoder(checkpoint: Path, tmp_path: Path, ending: str) -> None:
     """Older names of the weight norm, a prefix, and the heads of pretraining beside the network."""

@@ -90,6 +90,19 @@ def instead(name: str, make: Callable[[Path], object]) -> Attack:
     return attack
 
 
+def into(name: str) -> Attack:
+    """Move the files into a folder of the checkpoint."""
+
+    def attack(folder: Path, canary: Path) -> None:
+        files = list(folder.iterdir())
+        (folder / name).mkdir()
+        for path in files:
+            path.rename(folder / name / path.name)
+
+    return attack
+
+
+LFS = b"\nversion https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 PICKLE = "its weights are a pickle that holds more than tensors, which ser never loads"
 ELSEWHERE = "its 'weight_map' does not name files of the same folder"
 CHECKPOINTS: dict[str, tuple[Attack, str]] = {
@@ -132,6 +145,32 @@ CHECKPOINTS: dict[str, tuple[Attack, str]] = {
     "ten thousand convolutions": (settings(conv_dim=[1] * 10_000), "to a list of 10,000"),
     "steps of nothing": (settings(conv_stride=[0] * 7), "sets 'conv_stride' to 0; wanted 1 to"),
     "words for numbers": (settings(num_hidden_layers="many"), "cannot be loaded from"),
+    "a byte order mark": (
+        instead("config.json", lambda p: p.write_bytes(b"\xef\xbb\xbf{}")),
+        "cannot be read as JSON: .* Copy or download it again; an editor must save it as UTF-8, without a byte order",
+    ),
+    "a pointer for settings": (instead("config.json", lambda p: p.write_bytes(LFS)), "is a git-LFS pointer, not JSON"),
+    "a pointer for weights": (
+        instead("model.safetensors", lambda p: p.write_bytes(LFS)),
+        r"model.safetensors: is a git-LFS pointer, not weights. Run `git lfs pull`",
+    ),
+    "another size": (
+        settings(intermediate_size=32),
+        r"6 tensors have other sizes than its config.json describes \(first: 'encoder.layers.0.feed_forward."
+        r"intermediate_dense.bias' is \(64,\), wanted \(32,\)\). Use the config.json",
+    ),
+    "no settings of features": (
+        lambda folder, canary: (folder / "preprocessor_config.json").unlink(),
+        "lacks preprocessor_config.json. Wanted the files .* Copy it from the checkpoint that this one was trained",
+    ),
+    "no weights": (
+        lambda folder, canary: (folder / "model.safetensors").unlink(),
+        "lacks model.safetensors. Wanted the files .* Copy or download them again",
+    ),
+    "the output of a Trainer": (
+        into("checkpoint-500"),
+        "lacks config.json, preprocessor_config.json, model.safetensors. .*are in folders of it: checkpoint-500. Use",
+    ),
     "numbers without an end": (settings(hidden_size=float("inf")), "cannot be loaded from"),
     "a list for a name": (settings(model_type=["a"]), "cannot be loaded from"),
     "null for a config": (instead("config.json", lambda p: p.write_text("null")), "cannot be loaded from"),
@@ -157,7 +196,7 @@ def test_a_checkpoint_that_lies_is_refused(checkpoint: Path, tmp_path: Path, can
     attack, said = CHECKPOINTS[name]
     folder = shutil.copytree(checkpoint, tmp_path / "net")
     attack(folder, canary)
-    with pytest.raises(EncoderError, match=said) as error:
+    with pytest.raises(EncoderError, match=f"(?s){said}") as error:
         load_encoder(str(folder))
     assert str(folder) in str(error.value)
 

@@ -112,3 +112,9 @@ def test_what_is_lost_when_the_command_ends_counts() -> None:
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_the_exit_code_is_the_commands(code: int) -> None:
     assert python(str(code)).returncode == code
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "ascii"])
+def test_a_name_keeps_its_bytes_as_escapes_and_a_dash_may_be_lost(monkeypatch: pytest.MonkeyPatch, coding: str) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", coding)
+    assert python("print('a\\udcff – b')").stdout == {"utf-8": "a\\xff – b\n", "ascii": "a\\xff ? b\n"}[coding]
