@@ -5,6 +5,7 @@ Ogg (RFC 3533), MP4 and QuickTime (ISO/IEC 14496-12), Matroska and WebM, ASF (WM
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +13,19 @@ from itertools import pairwise
 from . import _tails
 
 EBML = b"\x1aE\xdf\xa3"  # start of a Matroska or WebM file
+# Names of the parts of a Matroska file, on the first two levels: those that have others within, and those that do not.
+SEGMENT, CLUSTER, CLUSTER_TIME = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xe7"
+EBML_PARTS = frozenset({EBML, CLUSTER_TIME, b"\xec", b"\xbf", b"\xa0", b"\xa3", b"\xa7", b"\xab", b"\xaf", b"\x58\x54"})
+EBML_PARTS |= {bytes.fromhex(name) for name in ("114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1043a770")}
+EBML_PARTS |= {bytes.fromhex("1941a469")}
+REVERSED = bytes(int(f"{n:08b}"[::-1], 2) for n in range(256))  # bytes with their bits in reverse order
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # start of an ASF file: a header of 16 bytes, then its size
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 OGG_SOUND = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC")  # what the first page of a stream of sound holds
 COPY_AGAIN = "Copy or download it again, or remove it"
 INCOMPLETE = f"is truncated or damaged: a part of it is incomplete. {COPY_AGAIN}"
+SHORT = 0.1  # seconds by which a duration may differ from another one of the same sound
+PRIMING = 2112  # samples that an encoder of AAC may put before the sound
 AVI_SIZE = 1 << 31  # size from which on the list of an AVI file is one that was streamed
 
 
@@ -30,8 +39,8 @@ def find_fault(data: bytes) -> str:
         return _asf_fault(data)
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return _avi_fault(data)
-    if data.startswith(EBML) and _has_second_ebml(data):
-        return _tails.SEVERAL
+    if data.startswith(EBML):
+        return _tails.SEVERAL if _has_second_ebml(data) else _ebml_fault(data)
     return ""
 
 
@@ -88,11 +97,23 @@ def _ogg_fault(data: bytes) -> str:
         return _tails.SEVERAL
     if not pages or not pages[-1].is_last or b"OggS" in data[pages[-1].end :]:
         return INCOMPLETE
+    if not all(_has_ogg_checksum(data[page.begin : page.end]) for page in pages):
+        return f"is damaged: a page has a wrong checksum. {COPY_AGAIN}"
     for stream in {page.stream for page in pages}:
         numbers = [page.number for page in pages if page.stream == stream]
         if any(after != before + 1 for before, after in pairwise(numbers)):
             return f"is damaged: pages are missing, twice in it, or in another order. {COPY_AGAIN}"
     return _fault_behind(data, pages[-1].end)
+
+
+def _has_ogg_checksum(page: bytes) -> bool:
+    """Whether the checksum in a page is that of its bytes.
+
+    It is zlib's CRC-32 with the bits of all bytes, and of the result, in reverse order, without inversion.
+    """
+    content = page[:22] + bytes(4) + page[26:]
+    reverse = ~zlib.crc32(content.translate(REVERSED), 0xFFFFFFFF) & 0xFFFFFFFF
+    return reverse.to_bytes(4, "little").translate(REVERSED) == page[25:21:-1]
 
 
 def _fault_behind(data: bytes, stop: int) -> str:
@@ -111,8 +132,30 @@ def is_mp4(data: bytes) -> bool:
     return data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
+@dataclass(frozen=True)
+class Played:
+    """How long the track of sound of an MP4 file is, in seconds; 0 for what is not declared."""
+
+    sound: float = 0.0  # of the parts of the medium that the edit list plays
+    pauses: float = 0.0  # before and between them
+    track: float = 0.0  # of both by the header of the track
+    medium: float = 0.0  # of the whole medium
+    priming: float = 0.0  # by which an edit may exceed the medium: some encoders count what precedes the sound
+    has_usual_unit: bool = True  # whether the unit of the film is one that programs use; a flipped bit makes none
+
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether the edit list plays less than the header of the track, or in an odd unit: one of both is damaged."""
+        least = self.track - self.pauses if self.has_usual_unit else max(self.track - self.pauses, self.medium)
+        return self.sound > 0 and self.sound < least - self.priming - SHORT
+
+
 def mp4_seconds(data: bytes) -> float:
     """Return the duration of the track of sound in an MP4 file, as its edit list plays it; 0 if none is declared."""
+    return _mp4_played(data).sound
+
+
+def _mp4_played(data: bytes) -> Played:
     movie = _box(data, b"moov")
     scale, _ = _mp4_duration(movie, b"mvhd")
     for name, begin, stop in _boxes(movie):
@@ -120,29 +163,38 @@ def mp4_seconds(data: bytes) -> float:
         media = _box(track, b"mdia")
         if _box(media, b"hdlr")[8:12] == b"soun":
             unit, duration = _mp4_duration(media, b"mdhd")
-            lasts = duration / unit if unit else 0.0
-            return _edited_seconds(_box(_box(track, b"edts"), b"elst"), scale, unit, lasts)
-    return 0.0
+            if not (unit and duration and scale):
+                return Played()
+            sound, pauses = _edited(_box(_box(track, b"edts"), b"elst"), scale, unit, duration / unit)
+            whole = _mp4_track_duration(_box(track, b"tkhd")) / scale
+            return Played(sound, pauses, whole, duration / unit, PRIMING / unit, scale % 25 == 0 or scale == unit)
+    return Played()
 
 
-def _edited_seconds(edits: bytes, scale: int, unit: int, lasts: float) -> float:
-    """Return how long the parts of a medium are that an edit list plays.
+def _edited(edits: bytes, scale: int, unit: int, lasts: float) -> tuple[float, float]:
+    """Return how long the parts of a medium are that an edit list plays, and how long the pauses are, in seconds.
 
     An edit says how long it is, in the unit of the film, and where in the medium it begins, in the unit of the medium;
     one that begins at -1 is a pause. It plays no more than the medium has.
     """
-    long = edits[:1] == b"\x01"
-    size = 8 if long else 4
-    count = int.from_bytes(edits[4:8], "big")
-    if not (count and scale and unit and lasts):
-        return lasts
-    total = 0.0
-    for at in range(8, min(len(edits), 8 + count * (2 * size + 4)), 2 * size + 4):
+    size = 8 if edits[:1] == b"\x01" else 4
+    width, count = 2 * size + 4, int.from_bytes(edits[4:8], "big")
+    sound = pauses = 0.0
+    for at in range(8, min(len(edits), 8 + count * width), width):
         length = int.from_bytes(edits[at : at + size], "big") / scale
         begin = int.from_bytes(edits[at + size : at + 2 * size], "big", signed=True) / unit
-        if begin >= 0:
-            total += min(length or lasts, max(0.0, lasts - begin))
-    return total
+        if begin < 0:
+            pauses += length
+        else:
+            sound += min(length or lasts, max(0.0, lasts - begin))
+    return (sound, pauses) if count else (lasts, 0.0)
+
+
+def _mp4_track_duration(head: bytes) -> int:
+    """Return the duration in the header of a track, in the unit of the film; 0 if it declares none."""
+    begin, size = (28, 8) if head[:1] == b"\x01" else (20, 4)
+    duration = int.from_bytes(head[begin : begin + size], "big")
+    return duration if duration < 1 << 8 * size - 1 else 0
 
 
 def _mp4_duration(parent: bytes, name: bytes) -> tuple[int, int]:
@@ -159,6 +211,8 @@ def _mp4_fault(data: bytes) -> str:
     boxes = list(_boxes(data))
     if [name for name, _, _ in boxes].count(b"ftyp") > 1:
         return _tails.SEVERAL
+    if _mp4_played(data).is_contradictory:
+        return f"is damaged: its edit list plays less sound than its header declares. {COPY_AGAIN}"
     is_cut = any(name in (b"moov", b"moof", b"mdat") and stop > len(data) for name, _, stop in boxes)
     return INCOMPLETE if is_cut else ""
 
@@ -183,6 +237,45 @@ def _box(parent: bytes, wanted: bytes) -> bytes:
 
 
 # --- Matroska, ASF, AVI ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a Matroska file: a name and a size of 1 to 8 bytes each, and the content."""
+
+    name: bytes
+    begin: int  # offset of the content
+    end: int
+
+
+def matroska_start(data: bytes) -> float:
+    """Return the time stamp of the first cluster in seconds, if its unit is the usual millisecond."""
+    first = next((part for part in _ebml_parts(data) if part.name == CLUSTER_TIME), None)
+    return int.from_bytes(data[first.begin : first.end], "big") / 1000 if first else 0.0
+
+
+def _ebml_fault(data: bytes) -> str:
+    return INCOMPLETE if any(part.end > len(data) for part in _ebml_parts(data)) else ""
+
+
+def _ebml_parts(data: bytes) -> Iterator[Part]:
+    """Yield the parts of a Matroska file, and those within its segment and its clusters, up to one that is unknown."""
+    at = 0
+    while at < len(data):
+        name, begin = data[at : at + _ebml_width(data, at)], at + _ebml_width(data, at)
+        width = _ebml_width(data, begin)
+        if name not in EBML_PARTS and name not in (SEGMENT, CLUSTER):
+            return
+        size = int.from_bytes(data[begin : begin + width], "big") & (1 << 7 * width) - 1
+        at = begin + width
+        if name in EBML_PARTS:
+            yield Part(name, at, at + size)
+            at += size
+
+
+def _ebml_width(data: bytes, at: int) -> int:
+    """Return the bytes of a name or size: one more than the zeros before the first 1 of its first byte."""
+    return 9 - data[at].bit_length() if at < len(data) else 0
 
 
 def _has_second_ebml(data: bytes) -> bool:

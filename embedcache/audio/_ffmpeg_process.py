@@ -124,10 +124,13 @@ def _declared_seconds(container: Any, stream: Any, data: bytes) -> float:
         return float(_containers.ogg_position(data) / (stream.rate or 48_000) - _start(stream))
     if _containers.is_mp4(data) and (seconds := _containers.mp4_seconds(data)):
         return seconds
+    start = _start(stream)
     is_alone = sum(not _is_picture(other) for other in container.streams) == 1
-    declared = [0.0, _tagged_seconds(stream) - _start(stream)]
+    if data.startswith(_containers.EBML) and is_alone:  # FFmpeg takes the first time stamp that is not damaged
+        start = min(start, _containers.matroska_start(data))
+    declared = [0.0, _tagged_seconds(stream) - start]
     if is_alone:
-        declared.append((container.duration or 0) / 1e6 - _start(stream))
+        declared.append((container.duration or 0) / 1e6 - start)
     if stream.duration is not None and stream.time_base is not None and (is_alone or name != "asf"):
         declared.append(float(stream.duration * stream.time_base))
     return max(declared)

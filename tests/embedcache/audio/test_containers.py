@@ -98,12 +98,14 @@ def test_several_tracks_of_sound_are_refused(container: str) -> None:
     assert "a: has 2 audio tracks; wanted one. Keep one of them: `ffmpeg -i FILE -map 0:a:0 -c copy NEW`" in said
 
 
-def with_edit(data: bytes, length: int | None, begin: int) -> bytes:
-    """An MP4 file whose edit list plays from a sample on, and so many units of the film."""
+def with_edit(data: bytes, length: int | None, begin: int, *, also_header: bool = True) -> bytes:
+    """An MP4 file whose edit list plays from a sample on, and so many milliseconds."""
     at = data.index(b"elst") + 12
     changed = bytearray(data)
     if length is not None:
         struct.pack_into(">I", changed, at, length)
+        if also_header:
+            struct.pack_into(">I", changed, data.index(b"tkhd") + 24, length)
     struct.pack_into(">i", changed, at + 4, begin)
     return bytes(changed)
 
@@ -114,6 +116,10 @@ def test_edit_lists_say_how_much_of_a_track_is_played(rate: int) -> None:
     assert seconds(data) == pytest.approx(SECONDS, abs=2048 / rate)
     assert seconds(with_edit(data, None, 2112)) == pytest.approx(SECONDS - 1088 / rate, abs=2048 / rate)
     assert seconds(with_edit(data, 500, 1024)) == pytest.approx(0.5, abs=2048 / rate)
+    assert "its edit list plays less sound than its header declares" in refusal(
+        with_edit(data, 500, 1024, also_header=False)
+    )
+    assert "its edit list plays less sound than its header declares" in refusal(with_edit(data, None, rate))
 
 
 @pytest.mark.parametrize("codec", ["aac", "libopus", "flac"])
@@ -241,3 +247,24 @@ def test_a_hole_in_an_avi_is_noticed() -> None:
     at = len(data) // 2
     for bad in (data[:at], data[:at] + data[at + 3000 :], data + data):
         assert refusal(bad).startswith("a: ")
+
+
+@pytest.mark.parametrize("kind", ["opus", "vorbis"])
+def test_a_damaged_page_of_ogg_is_noticed(kind: str) -> None:
+    """FFmpeg passes over it, and takes the next one for the begin of the sound."""
+    data = encoded(SOUND, kind)
+    for at in range(300, len(data), 501):
+        assert refusal(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]).startswith("a: ")
+    assert "is damaged: a page has a wrong checksum" in refusal(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+
+
+def test_an_odd_unit_of_an_mp4_is_a_flipped_bit() -> None:
+    data = bytearray(film("mp4", ["aac"]))
+    data[data.index(b"mvhd") + 17] ^= 1
+    assert "its edit list plays less sound than its header declares" in refusal(bytes(data))
+
+
+def test_live_webm_that_is_cut_within_a_block_is_noticed() -> None:
+    data = film("webm", ["libopus"], rate=48_000, options={"live": "1"})
+    assert seconds(data) == pytest.approx(SECONDS, abs=0.1)
+    assert "is truncated or damaged: a part of it is incomplete" in refusal(data[:-30])
