@@ -302,7 +302,12 @@ class Recording:
         """
         if not formats.needs_count(self.data):
             return formats.mended(self.data)
-        n, declared = len(self._decode_with_ffmpeg()[0]), _flac.declared(self.data)
+        import soundfile
+
+        if declared := _flac.declared(self.data):
+            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+                _check_limits(self.path, file, self.longest)
+        n = len(self._decode_with_ffmpeg()[0])
         if n < declared:
             raise AudioError(f"{self.path}: {_truncated(declared, n)}")
         return _flac.with_length(self.data, n)
