@@ -31,6 +31,7 @@ BESIDE = (
 )
 BESIDE += rb"|ANNO|NAME|AUTH|\(c\) |COMT|MARK|INST|MIDI|APPL|CHAN|info|pakt|kuki|chan|mark|strg|uuid|free|edct|umid"
 BESIDE_NAME = re.compile(BESIDE)
+LONGEST_BESIDE = 1 << 20  # bytes before the end of a file in which the end of samples of unknown length is searched for
 TEXT_MODE = "is damaged: a transfer in text mode changed each \\n to \\r\\n. Copy or download it again in binary mode"
 
 
@@ -88,10 +89,10 @@ class Samples:
     bytes_per_second: int = 0  # 0 if it is not known
     fault: str = ""  # why the file cannot be read, as the end of a sentence
 
-    @property
-    def reads_on(self) -> bool:
-        """Whether the header declares less than there is, although it declares a size."""
-        return not self.fault and self.declared != UNKNOWN and self.end - self.begin > self.declared
+    def ends_elsewhere(self, size: int) -> bool:
+        """Whether the samples end neither where the header declares it nor at the end of a file of `size` bytes."""
+        declared = size if self.declared == UNKNOWN else min(size, self.begin + self.declared)
+        return not self.fault and (self.end - self.begin) // self.block != (declared - self.begin) // self.block
 
     def mended(self, data: bytes) -> bytes:
         """Return the bytes of the file up to the last sample, with the size that it holds."""
@@ -263,7 +264,7 @@ def _outer_end(data: bytes, form: Layout) -> int:
 def _resolved(data: bytes, form: Layout | None, found: Samples, outer: int) -> Samples:
     """Return the samples with their end, or with what is wrong: what follows them says whether their size is right."""
     stop = found.begin if found.declared == UNKNOWN else _end_without_pad(data, form, found)
-    if _tails.STARTS.search(data, min(stop, len(data))):
+    if _tails.holds_start(data, min(stop, len(data))):
         return replace(found, fault=_tails.SEVERAL)
     if form and any(name == form.sound for name, _, _ in _beside(data, form, stop)):
         return replace(found, fault="has two chunks of samples, one after the other. Write it again with one of them")
@@ -344,5 +345,5 @@ def _end_of_unknown(data: bytes, form: Layout | None, begin: int) -> int:
     """Return where samples of unknown length end: at a chunk from which on complete chunks fill the file, or there."""
     if form is None:
         return len(data)
-    starts = (match.start() for match in BESIDE_NAME.finditer(data, begin))
+    starts = (match.start() for match in BESIDE_NAME.finditer(data, max(begin, len(data) - LONGEST_BESIDE)))
     return next((at for at in starts if _beside(data, form, at)), len(data))

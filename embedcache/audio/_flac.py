@@ -31,7 +31,7 @@ def needs_count(data: bytes) -> bool:
     return declared(data) not in set(_ends(data)) or not declared(data)
 
 
-def reads_on(data: bytes) -> bool:
+def declares_too_little(data: bytes) -> bool:
     """Whether the header declares fewer samples than there are, although it declares a number."""
     return is_flac(data) and declared(data) > 0 and needs_count(data) and max(_ends(data), default=0) > declared(data)
 
@@ -48,7 +48,7 @@ def holds_several(data: bytes) -> bool:
     while not is_last and begin + 4 <= len(data):
         is_last = bool(data[begin] & 0x80)
         begin += 4 + int.from_bytes(data[begin + 1 : begin + 4], "big")
-    return _tails.STARTS.search(data, begin) is not None
+    return _tails.holds_start(data, begin)
 
 
 def has_checksum(data: bytes) -> bool:

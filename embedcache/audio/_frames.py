@@ -76,7 +76,7 @@ def _fault(data: bytes, end: int, size: Size) -> str:
     if end > len(data):
         return f"is truncated: its last frame is incomplete. {COPY_AGAIN}"
     rest = _tails.after_tags(data, end)
-    if _tails.STARTS.search(data, end) or (rest > end and _is_frame(data, rest, size)):
+    if _tails.holds_start(data, end) or (rest > end and _is_frame(data, rest, size)):
         return _tails.SEVERAL
     if _more_frames(data, rest, size):
         return f"is damaged: the bytes from {end:,} on are no frame, and frames follow. {COPY_AGAIN}"
@@ -97,11 +97,7 @@ def _is_frame(data: bytes, at: int, size: Size) -> bool:
 def _more_frames(data: bytes, begin: int, size: Size) -> bool:
     """Whether a frame is somewhere in the bytes from an offset on, if there are frames that start with a mark."""
     mark = MARKS.get(size.__name__)
-    while mark and (begin := data.find(mark, begin)) >= 0:
-        if _is_frame(data, begin, size):
-            return True
-        begin += 1
-    return False
+    return mark is not None and any(_is_frame(data, at, size) for at in _tails.positions(data, mark, begin))
 
 
 def mpeg_size(data: bytes, at: int) -> int:

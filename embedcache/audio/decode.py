@@ -151,10 +151,10 @@ class Recording:
         """The content key: the SHA-256 of the bytes, as 64 hexadecimal digits.
 
         FFmpeg's versions decode differently, so the key of what FFmpeg decodes is the SHA-256 of the bytes and of the
-        decoder's name and version: no vector of another decoder is ever taken for one of this decoder. A file that is
-        read beyond the size in its header has a key of its own, since earlier versions read a part of it. The number of
-        a channel is part of the key, too, unless all channels are equal: then each of them is the whole recording. So
-        are the bounds of a span, in samples, unless the span is the whole recording.
+        decoder's name and version: no vector of another decoder is ever taken for one of this decoder. A file whose
+        sound has another length than its header declares has a key of its own: earlier versions believed the header.
+        The number of a channel is part of the key, too, unless all channels are equal: then each of them is the whole
+        recording. So are the bounds of a span, in samples, unless the span is the whole recording.
         """
         digest = self._digest()
         if self.channel is not None and not self._has_equal_channels():
@@ -176,8 +176,8 @@ class Recording:
         with _convert_errors(self.path, self.data):
             if not formats.is_exact(self.data):
                 digest.update(ffmpeg.decoder().encode())
-            if formats.reads_on(self.data):  # earlier versions read only what the header declares
-                digest.update(b"more than declared")
+            if formats.has_other_length(self.data):  # earlier versions read what the header declares
+                digest.update(b"length corrected")
         return digest
 
     def _has_equal_channels(self) -> bool:

@@ -31,10 +31,10 @@ def find_fault(data: bytes) -> str:
     return frames.fault if (frames := _frames.frames(data)) else ""
 
 
-def reads_on(data: bytes) -> bool:
-    """Whether the header declares less sound than the file holds, in such a way that all of it is read nevertheless."""
+def has_other_length(data: bytes) -> bool:
+    """Whether a file holds more sound than its header declares, or less, because it counts padding or titles."""
     samples = _chunks.samples(data)
-    return samples.reads_on if samples else _flac.reads_on(data)
+    return samples.ends_elsewhere(len(data)) if samples else _flac.declares_too_little(data)
 
 
 def mended(data: bytes) -> bytes:
