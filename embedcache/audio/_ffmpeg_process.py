@@ -34,16 +34,7 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
     """Return the samples (n, channels) float32 of the first sound of a file, and its sample rate in Hz."""
     options = {"format_whitelist": DEMUXERS, "err_detect": "crccheck+explode"}
     with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as container:
-        if not container.streams.audio:
-            raise Refused(f"is {container.format.long_name or container.format.name}, and has no sound")
-        if (tracks := len(container.streams.audio)) > 1:
-            raise Refused(
-                f"has {tracks} audio tracks; wanted one. Keep one of them: `ffmpeg -i FILE -map 0:a:0 -c copy NEW` "
-                "keeps the first, if NEW has the suffix of FILE"
-            )
-        stream = container.streams.audio[0]
-        if stream.codec_context is None:
-            raise Refused("has sound in a format that FFmpeg does not decode. Convert it to WAV")
+        stream = _only_track(container)
         stream.codec_context.options = {"err_detect": "crccheck+explode"}  # a frame with a wrong checksum is an error
         declared = _declared_seconds(container, stream, data)
         if declared > max_seconds:
@@ -55,6 +46,20 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
             "it again, or remove it"
         )
     return sound, rate
+
+
+def _only_track(container: Any) -> Any:
+    """Return the track of sound of a container. Raises Refused if there is none, or several, or none that is known."""
+    if not (tracks := container.streams.audio):
+        raise Refused(f"is {container.format.long_name or container.format.name}, and has no sound")
+    if len(tracks) > 1:
+        raise Refused(
+            f"has {len(tracks)} audio tracks; wanted one. Keep one of them: `ffmpeg -i FILE -map 0:a:0 -c copy NEW` "
+            "keeps the first, if NEW has the suffix of FILE"
+        )
+    if tracks[0].codec_context is None:
+        raise Refused("has sound in a format that FFmpeg does not decode. Convert it to WAV")
+    return tracks[0]
 
 
 def _decode_stream(container: Any, stream: Any, max_samples: int, max_seconds: float) -> tuple[Any, int]:
@@ -124,14 +129,18 @@ def _declared_seconds(container: Any, stream: Any, data: bytes) -> float:
         return float(_containers.ogg_position(data) / (stream.rate or 48_000) - _start(stream))
     if _containers.is_mp4(data) and (seconds := _containers.mp4_seconds(data)):
         return seconds
-    start = _start(stream)
-    is_alone = sum(not _is_picture(other) for other in container.streams) == 1
+    return _seconds_by_ffmpeg(container, stream, data)
+
+
+def _seconds_by_ffmpeg(container: Any, stream: Any, data: bytes) -> float:
+    """Return the duration by FFmpeg's reading of the header: of the stream, or of the container if it is alone."""
+    start, is_alone = _start(stream), sum(not _is_picture(other) for other in container.streams) == 1
     if data.startswith(_containers.EBML) and is_alone:  # FFmpeg takes the first time stamp that is not damaged
         start = min(start, _containers.matroska_start(data))
     declared = [0.0, _tagged_seconds(stream) - start]
     if is_alone:
         declared.append((container.duration or 0) / 1e6 - start)
-    if stream.duration is not None and stream.time_base is not None and (is_alone or name != "asf"):
+    if stream.duration is not None and stream.time_base is not None and (is_alone or container.format.name != "asf"):
         declared.append(float(stream.duration * stream.time_base))
     return max(declared)
 
