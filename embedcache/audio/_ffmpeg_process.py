@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.stream import Disposition
 
-from . import formats
+from .structure import chunks, containers, frames
 
 # Demuxers that read sound from one file. Others, such as those of playlists, would open further files or addresses.
 DEMUXERS = "mp3,aac,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,flac,wav,w64,caf,asf,amr,avi,flv,mpegts,mpeg,ac3,eac3"
@@ -33,9 +34,7 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
     """Return the samples (n, channels) float32 of the first sound of a file, and its sample rate in Hz."""
     options = {"format_whitelist": DEMUXERS, "err_detect": "crccheck+explode"}
     with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as container:
-        if not container.streams.audio:
-            raise Refused(f"is {container.format.long_name or container.format.name}, and has no sound")
-        stream = container.streams.best("audio") or container.streams.audio[0]
+        stream = _only_track(container)
         stream.codec_context.options = {"err_detect": "crccheck+explode"}  # a frame with a wrong checksum is an error
         declared = _declared_seconds(container, stream, data)
         if declared > max_seconds:
@@ -49,8 +48,23 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
     return sound, rate
 
 
+def _only_track(container: Any) -> Any:
+    """Return the track of sound of a container. Raises Refused if there is none, or several, or none that is known."""
+    if not (tracks := container.streams.audio):
+        raise Refused(f"is {container.format.long_name or container.format.name}, and has no sound")
+    if len(tracks) > 1:
+        raise Refused(
+            f"has {len(tracks)} audio tracks; wanted one. Keep one of them: `ffmpeg -i FILE -map 0:a:0 -c copy NEW` "
+            "keeps the first, if NEW has the suffix of FILE"
+        )
+    if tracks[0].codec_context is None:
+        raise Refused("has sound in a format that FFmpeg does not decode. Convert it to WAV")
+    return tracks[0]
+
+
 def _decode_stream(container: Any, stream: Any, max_samples: int, max_seconds: float) -> tuple[Any, int]:
     parts: list[Any] = []
+    packer = Packer()
     n, rate, channels = 0, 0, 0
     end: float | None = None
     for frame in container.decode(stream):
@@ -60,7 +74,7 @@ def _decode_stream(container: Any, stream: Any, max_samples: int, max_seconds: f
         if rate and (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
             raise Refused("changes its sample rate or its channels in the middle. Convert or cut it")
         rate, channels = frame.sample_rate, frame.layout.nb_channels
-        parts.append(_samples(frame, channels))
+        parts.append(_samples(packer.pack(frame), channels))
         n += len(parts[-1])
         if n * channels > max_samples or n > max_seconds * rate:
             raise Refused(
@@ -70,6 +84,24 @@ def _decode_stream(container: Any, stream: Any, max_samples: int, max_seconds: f
     if not n:
         raise Refused("holds no samples. Replace or remove the file")
     return np.concatenate(parts), rate
+
+
+class Packer:
+    """Puts the samples of many channels side by side: PyAV reads beyond the memory of a frame of 8 planes or more."""
+
+    def __init__(self) -> None:
+        self.resampler: Any = None
+
+    def pack(self, frame: Any) -> Any:
+        """Return a frame with the same samples, of which at most 7 channels have memory of their own."""
+        if not frame.format.is_planar or frame.layout.nb_channels < 8:
+            return frame
+        if self.resampler is None:
+            self.resampler = av.AudioResampler(format=frame.format.name.removesuffix("p"))
+        (packed,) = self.resampler.resample(frame)
+        if packed.samples != frame.samples:
+            raise Refused("has channels that FFmpeg does not put side by side. Convert it to WAV")
+        return packed
 
 
 def _samples(frame: Any, channels: int) -> Any:
@@ -82,21 +114,53 @@ def _samples(frame: Any, channels: int) -> Any:
 
 
 def _declared_seconds(container: Any, stream: Any, data: bytes) -> float:
-    """Return the duration that a file declares; 0 if it declares none, or if FFmpeg estimates it from the bit rate.
+    """Return the duration of the sound that a file declares; 0 if it declares none, or if FFmpeg estimates it.
 
     FFmpeg takes the duration of Ogg and MP4 files from what is left of a damaged file. They also declare it themselves.
+    The sizes of files that consist of chunks were checked before. The duration of a container is that of the longest
+    of its streams, and is counted from 0, wherever the sound starts.
     """
     name = container.format.name
-    if name in ESTIMATED and not (name == "mp3" and formats.has_frame_count(data)):
+    if name in ESTIMATED and not (name == "mp3" and frames.has_frame_count(data)):
         return 0.0
-    seconds = [max(0.0, (container.duration or 0) / 1e6)]
-    if stream.duration is not None and stream.time_base is not None:
-        seconds.append(float(stream.duration * stream.time_base))
+    if chunks.layout(data):
+        return chunks.caf_seconds(data) if data[:4] == b"caff" else 0.0
     if name == "ogg":
-        seconds.append(formats.last_ogg_position(data) / (stream.rate or 48_000))
-    if data[4:8] == b"ftyp":
-        seconds.append(formats.mp4_seconds(data))
-    return max(seconds)
+        return float(containers.ogg_position(data) / (stream.rate or 48_000) - _start(stream))
+    if containers.is_mp4(data) and (seconds := containers.mp4_seconds(data)):
+        return seconds
+    return _seconds_by_ffmpeg(container, stream, data)
+
+
+def _seconds_by_ffmpeg(container: Any, stream: Any, data: bytes) -> float:
+    """Return the duration by FFmpeg's reading of the header: of the stream, or of the container if it is alone."""
+    start, is_alone = _start(stream), sum(not _is_picture(other) for other in container.streams) == 1
+    if data.startswith(containers.EBML) and is_alone:  # FFmpeg takes the first time stamp that is not damaged
+        start = min(start, containers.matroska_start(data))
+    declared = [0.0, _tagged_seconds(stream) - start]
+    if is_alone:
+        declared.append((container.duration or 0) / 1e6 - start)
+    if stream.duration is not None and stream.time_base is not None and (is_alone or container.format.name != "asf"):
+        declared.append(float(stream.duration * stream.time_base))
+    return max(declared)
+
+
+def _start(stream: Any) -> float:
+    """Return the time stamp of the first sample in seconds; 0 if it lies before 0 or is not known."""
+    return max(0.0, float((stream.start_time or 0) * (stream.time_base or 0)))
+
+
+def _is_picture(stream: Any) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _tagged_seconds(stream: Any) -> float:
+    """Return the duration that a Matroska file has for each of its tracks, such as `00:00:03.326000000`; 0 for none."""
+    try:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
 
 
 def answers(requests: BinaryIO, out: BinaryIO, max_samples: int, max_seconds: float) -> None:

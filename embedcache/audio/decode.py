@@ -4,9 +4,9 @@ A waveform is a mono float32 array of shape (samples,). Samples of integer forma
 mono by their mean, unless one of them is chosen, before resampling. Nothing is trimmed, padded or normalised here, and
 a constant offset is not removed: encoders that need a mean of zero normalise their input themselves.
 
-libsndfile decodes what it decodes exactly (WAV, FLAC and AIFF files of PCM or floats), FFmpeg everything else, by the
-content of a file and not by its name. soxr resamples at its "very high quality" setting. A file is read only once, so
-its key and its waveform come from the same bytes.
+libsndfile decodes what it decodes exactly (FLAC, and WAV, AIFF, AU, CAF and W64 files of PCM or floats), FFmpeg
+everything else, by the content of a file and not by its name. soxr resamples at its "very high quality" setting. A file
+is read only once, so its key and its waveform come from the same bytes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..manifest import Span
 from ..text import count
 from . import channels, ffmpeg, formats, kinds, spans
 from .levels import find_level_doubt, find_narrow_fault, find_sample_fault
+from .structure import flac
 
 Waveform = NDArray[np.float32]  # (samples,)
 
@@ -57,6 +58,7 @@ QUALITY = "VHQ"  # soxr's name of the resampling quality
 MAX_SECONDS = 3600.0  # duration in seconds
 MAX_SAMPLES = 400_000_000  # samples of all channels together; an hour of stereo at 48 kHz has 346 million
 MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 48 kHz with 32 bits has 1.4 GB
+INTEGERS = 2.0**31  # full scale of samples that are read as integers of 32 bits
 LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
@@ -147,9 +149,10 @@ class Recording:
         """The content key: the SHA-256 of the bytes, as 64 hexadecimal digits.
 
         FFmpeg's versions decode differently, so the key of what FFmpeg decodes is the SHA-256 of the bytes and of the
-        decoder's name and version: no vector of another decoder is ever taken for one of this decoder. The number of a
-        channel is part of the key, too, unless all channels are equal: then each of them is the whole recording. So are
-        the bounds of a span, in samples, unless the span is the whole recording.
+        decoder's name and version: no vector of another decoder is ever taken for one of this decoder. A file whose
+        sound has another length than its header declares has a key of its own: earlier versions believed the header.
+        The number of a channel is part of the key, too, unless all channels are equal: then each of them is the whole
+        recording. So are the bounds of a span, in samples, unless the span is the whole recording.
         """
         digest = self._digest()
         if self.channel is not None and not self._has_equal_channels():
@@ -171,6 +174,8 @@ class Recording:
         with _convert_errors(self.path, self.data):
             if not formats.is_exact(self.data):
                 digest.update(ffmpeg.decoder().encode())
+            if formats.has_other_length(self.data):  # earlier versions read what the header declares
+                digest.update(b"length corrected")
         return digest
 
     def _has_equal_channels(self) -> bool:
@@ -217,9 +222,10 @@ class Recording:
         import soundfile
 
         with _convert_errors(self.path, self.data):
-            if not formats.is_exact(self.data) or formats.is_flac_without_length(self.data):
+            if not formats.is_exact(self.data) or formats.needs_count(self.data):
                 return self.seconds()
-            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+            self._check_structure()
+            with soundfile.SoundFile(io.BytesIO(formats.mended(self.data))) as file:
                 _check_limits(self.path, file, self.longest)
                 return float(file.frames / file.samplerate)
 
@@ -262,19 +268,19 @@ class Recording:
         """Return (samples, channels) of the whole file, and its sample rate in Hz."""
         if self.decoded:
             return self.decoded.sound, self.decoded.rate
-        if formats.holds_several(self.data):
-            raise AudioError(f"{self.path}: holds several recordings, one after the other. Split them into files.")
-        if formats.is_cut(self.data):
-            raise AudioError(f"{self.path}: is truncated or damaged: a part of it is incomplete. {COPY_AGAIN}")
-        if (chunk := formats.wav_data(self.data)) and chunk.is_cut:
-            raise AudioError(f"{self.path}: is truncated: its header declares {chunk.text}. {COPY_AGAIN}")
+        self._check_structure()
         sound, rate = self._decode_exactly() if formats.is_exact(self.data) else self._decode_with_ffmpeg()
         if fault := find_sample_fault(sound) or find_narrow_fault(sound):
             raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
         return sound, rate
 
+    def _check_structure(self) -> None:
+        """Raise AudioError if the structure of the file shows that it cannot be read as a whole."""
+        if fault := formats.find_fault(self.data):
+            raise AudioError(f"{self.path}: {fault}.")
+
     def _take_channel(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.channel is not None and self.channel >= sound.shape[1]:
+        if self.channel is not None and not 0 <= self.channel < sound.shape[1]:
             have = f"has {count(sound.shape[1], 'channel')}"
             raise AudioError(f"{self.path}: {have}; wanted channel {self.channel}, counted from 0. Choose another.")
         taken = channels.take_channel(sound, self.channel)
@@ -284,18 +290,26 @@ class Recording:
 
     def _decode_with_ffmpeg(self) -> tuple[NDArray[np.float32], int]:
         _refuse_other_kinds(self.path, self.data)
-        sound, rate = ffmpeg.decode(self.path, self.data, MAX_SAMPLES, self.longest)
+        sound, rate = ffmpeg.decode(self.path, formats.mended(self.data), MAX_SAMPLES, self.longest)
         _check_rate(self.path, rate)
         return sound, rate
 
     def _with_length(self) -> bytes:
-        """Return the bytes with a header that declares the number of samples, which a program at a pipe cannot know.
+        """Return the bytes with a header that declares as many samples as there are.
 
         FFmpeg counts the samples of a FLAC file. libsndfile, which decodes the file, notices if it misses some.
         """
-        if formats.is_flac_without_length(self.data):
-            return formats.flac_with_length(self.data, len(self._decode_with_ffmpeg()[0]))
-        return formats.mended_wav(self.data)
+        if not formats.needs_count(self.data):
+            return formats.mended(self.data)
+        import soundfile
+
+        if declared := flac.declared(self.data):
+            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+                _check_limits(self.path, file, self.longest)
+        n = len(self._decode_with_ffmpeg()[0])
+        if n < declared:
+            raise AudioError(f"{self.path}: {_truncated(declared, n)}")
+        return flac.with_length(self.data, n)
 
     def _decode_exactly(self) -> tuple[NDArray[np.float32], int]:
         import soundfile
@@ -306,14 +320,26 @@ class Recording:
             if file.format not in formats.EXACT:
                 raise AudioError(f"{self.path}: is {file.format}; wanted {WANTED}. Convert it.")
             _check_limits(self.path, file, self.longest)
-            sound = file.read(dtype="float32", always_2d=True)
+            sound = self._read_flac(file) if file.format == "FLAC" else file.read(dtype="float32", always_2d=True)
             declared, rate = file.frames, file.samplerate
         if len(sound) < declared:
-            raise AudioError(
-                f"{self.path}: is truncated: its header declares {declared:,} samples, it holds {len(sound):,}. "
-                f"{COPY_AGAIN}"
-            )
+            raise AudioError(f"{self.path}: {_truncated(declared, len(sound))}")
         return sound, rate
+
+    def _read_flac(self, file: Any) -> NDArray[np.float32]:
+        """Return the samples of an opened FLAC file, whose header has a checksum of them. Raises AudioError."""
+        if not flac.has_checksum(self.data):
+            return np.asarray(file.read(dtype="float32", always_2d=True))
+        values = file.read(dtype="int32", always_2d=True)
+        if len(values) == file.frames and not flac.fits_checksum(self.data, values):
+            raise AudioError(
+                f"{self.path}: is damaged: its samples have not the checksum (MD5) in its header. {COPY_AGAIN}"
+            )
+        return np.asarray(values.astype(np.float32) / np.float32(INTEGERS))
+
+
+def _truncated(declared: int, held: int) -> str:
+    return f"is truncated: its header declares {declared:,} samples, it holds {held:,}. {COPY_AGAIN}"
 
 
 def read(path: str | Path, rate: int) -> Waveform:
@@ -339,7 +365,7 @@ def _check_header_only(path: Path, longest: float) -> None:
 
     with path.open("rb") as file:
         head = file.read(LARGE_HEADER)
-    if not formats.is_exact(head) or formats.is_flac_without_length(head):
+    if not formats.is_exact(head) or (flac.is_flac(head) and not flac.declared(head)):
         return
     with _convert_errors(path), soundfile.SoundFile(path) as sound:
         _check_limits(path, sound, longest)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
 
 from . import formats
+from .structure.chunks import W64_START
+from .structure.frames import frames_follow
 
 # Offset and bytes by which files of audio are known, with the suffix of such a file.
 STARTS = (
     (0, b"RIFF", ".wav"),
     (0, b"RIFX", ".wav"),
     (0, b"RF64", ".wav"),
-    (0, formats.W64, ".w64"),
+    (0, W64_START, ".w64"),
     (0, b"fLaC", ".flac"),
     (0, b"OggS", ".ogg"),
     (0, b"FORM", ".aiff"),
@@ -47,7 +48,6 @@ SAMPLE, SHOWN = 4096, 40  # bytes from which text is known, and characters of it
 # Files of MPEG, AAC and transport streams begin with bytes that raw sound may begin with, too. They are known by this
 # number of frames that follow each other, which lie in this number of bytes.
 FRAMES, FRAMES_BYTES = 3, 8192
-PACKET = 188  # bytes of a packet of a transport stream
 
 
 def suffix(data: bytes) -> str:
@@ -57,14 +57,12 @@ def suffix(data: bytes) -> str:
 
 def is_audio_file(head: bytes) -> bool:
     """Whether the first `bytes_to_tell(head)` bytes are those of an audio file, and not raw sound."""
-    return bool(suffix(head)) or any(
-        _frames_follow(head, length) for length in (formats._mp3_frame_bytes, _adts_frame_bytes, _packet_bytes)
-    )
+    return bool(suffix(head)) or frames_follow(head, FRAMES)
 
 
 def bytes_to_tell(head: bytes) -> int:
     """Return how many bytes `is_audio_file` needs to tell a file that begins with these."""
-    return FRAMES_BYTES if head[:1] in (b"\xff", b"G") else max(at + len(start) for at, start, _ in STARTS)
+    return FRAMES_BYTES if head[:1] in (b"\xff", b"G", b"\x0b") else max(at + len(start) for at, start, _ in STARTS)
 
 
 def other_kind(data: bytes) -> str:
@@ -89,25 +87,3 @@ def _text(data: bytes) -> str:
     except UnicodeDecodeError:
         return ""
     return text if all(char.isprintable() or char.isspace() for char in text) else ""
-
-
-def _frames_follow(head: bytes, length: Callable[[bytes], int]) -> bool:
-    """Whether bytes begin with frames that follow each other, where `length` is that of a frame by its beginning."""
-    begin = 0
-    for _ in range(FRAMES):
-        size = length(head[begin : begin + 6])
-        if not size:
-            return False
-        begin += size
-    return True
-
-
-def _adts_frame_bytes(header: bytes) -> int:
-    """Return the length of a frame of AAC (ADTS, ISO/IEC 13818-7) in bytes; 0 if the bytes are no header of one."""
-    if len(header) < 6 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
-        return 0
-    return (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
-
-
-def _packet_bytes(header: bytes) -> int:
-    return PACKET if header[:1] == b"G" else 0

@@ -130,9 +130,9 @@ BAD = {
     "cut.ogg": (truncated_ogg, "cut.ogg"),
     "rf64.wav": (truncated_rf64, "is truncated: its header declares 1.00 s, it holds 0.5"),
     "real.ra": (lambda p: p.write_bytes(b".ra\xfd" + bytes(100)), "cannot be decoded (its format is not one of those"),
-    "w64.wav": (truncated_w64, "is truncated or damaged: a part of it is incomplete"),
+    "w64.wav": (truncated_w64, "is truncated: its header declares 1.00 s, it holds 1.00 s (31,998 of 32,000 bytes)"),
     "nan.wav": (with_nan, "1 of 3200 samples are NaN or infinite"),
-    "twice.wav": (wav_of(1, bytes(100), bytes(100)), "(its header lacks a part, or has a part twice); wanted"),
+    "twice.wav": (wav_of(1, bytes(100), bytes(100)), "has two chunks of samples, one after the other. Write it again"),
     "float16.wav": (wav_of(3, bytes(100)), "cannot be decoded (its header contradicts itself); wanted"),
     "none.wav": (lambda p: write(p, np.zeros(0)), "holds no samples"),
     "lfs.wav": (

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from helpers.encoded import EXACT, LOSSY, SOUNDFILE, STREAMS, encoded
 from helpers.sounds import noise, write
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedcache import AudioError, Recording, read
@@ -42,6 +42,7 @@ def test_kinds_that_libsndfile_writes_are_told_from_raw_sound(kind: str) -> None
     assert is_audio_file(begins(file.getvalue()))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=0, max_size=9000))
 def test_raw_sound_is_raw_whatever_its_first_sample(rest: bytes) -> None:
     """Also if it begins as a frame of MP3, AAC or a transport stream does, with loud or quiet sound after that."""
