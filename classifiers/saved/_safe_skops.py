@@ -62,6 +62,7 @@ NODE_TYPES = {
         BOOSTER,
         SVC,
         "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.kernel_approximation.Nystroem",
         "sklearn.linear_model._logistic.LogisticRegression",
         "sklearn.linear_model._ridge.RidgeClassifier",
         NEIGHBOURS,
