@@ -1,6 +1,6 @@
 """Benchmark of stage 2 on vectors that are larger than the memory for them: peak memory and time of a fit.
 
-    python -m benchmarks.large
+    python -m benchmarks.mapped
 
 Half a million synthetic vectors of 768 numbers, 1.5 GB, are written to a file in the system's temporary folder
 (`TMPDIR` chooses another). `mlp` with few epochs and `lgbm` with few trees are fitted on them as `ser compare` fits: on
@@ -78,7 +78,7 @@ def main(
         rows = [apart(head, side, X.path, shape) for head in FEW for side in SIDES[: 1 if quick else None]]
     table(rows, COLUMNS)
     about = {"load_before": before, "shape": asdict(shape), "few": FEW}
-    path = save("large-quick" if quick else "large", machine(), rows, about, out)
+    path = save("mapped-quick" if quick else "mapped", machine(), rows, about, out)
     typer.echo(f"written: {path}", err=True)
 
 
