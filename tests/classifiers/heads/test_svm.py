@@ -26,6 +26,7 @@ from classifiers.heads._calibrated import Calibrated
 from classifiers.heads.stack import Stack
 from classifiers.heads.svm import SVM
 from classifiers.saved._safe_skops import load_head
+from embedcache import ModelError
 
 
 def clusters(n: int, labels: int = 4, seed: int = 0) -> tuple[Floats, np.ndarray, np.ndarray]:
@@ -125,6 +126,16 @@ def test_an_ensemble_is_approximate_if_a_member_is(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(SVM, "_prepare", lambda self, n_rows: setattr(self, "approximate_", True))
     assert is_approximate(Stack(members=("ridge", "svm")).fit(X, y))
     assert is_approximate(Calibrated(SVM(exact_up_to=0)).fit(X, y))
+
+
+@pytest.mark.parametrize("change", [{"kernel": "linear"}, {"n_jobs": 1000}])
+def test_a_saved_approximation_with_other_settings_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    X, y, _ = clusters(60)
+    fitted = SVM(exact_up_to=0).fit(X, y)
+    fitted.model_.named_steps["kernel"].set_params(**change)
+    skops.io.dump(fitted, tmp_path / "head.skops")
+    with pytest.raises(ModelError, match="its sampled kernel has settings that no head of ser has"):
+        load_head(tmp_path / "head.skops")
 
 
 @pytest.mark.parametrize("labels", [2, 4])
