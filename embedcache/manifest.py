@@ -56,6 +56,13 @@ SYNONYMS = {
         "partition": "split splitset subset phase",
     }.items()
 }
+# Other names of partitions, by their letters and digits.
+PARTITIONS = {
+    "train": ("train", "training", "trn", "trainset", "trainingset"),
+    "dev": ("dev", "devel", "development", "val", "valid", "validation", "devset", "validationset"),
+    "test": ("test", "testing", "tst", "eval", "evaluation", "testset", "evaluationset"),
+}
+COMMON_PARTITIONS = {name: common for common, names in PARTITIONS.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -284,6 +291,12 @@ class Manifest:
         skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}
         clips = (_mark_skipped(clip, skipped.get((clip.clip_id, clip.key))) for clip in self.clips)
         return replace(self, clips=tuple(clips))
+
+
+def common_partition(cell: str) -> str:
+    """Return the name of a partition: train, dev, test, or the cell in lower case without blanks, such as test1."""
+    name = re.sub(r"[\W_]+", "", cell.casefold())
+    return COMMON_PARTITIONS.get(name, name)
 
 
 def channel_column(name: str) -> dict[str, str]:

@@ -209,14 +209,21 @@ def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
 def params_of(estimator: Any) -> dict[str, Any]:
     """Return the parameters of an estimator that JSON can hold, without seeds.
 
-    The parameters of a wrapper include those of the estimator that it wraps.
+    The parameters of a wrapper include those of the estimator that it wraps. A fitted head that had to be approximated,
+    because it has many training clips, adds `approximate`.
     """
-    params = estimator.get_params()
+    params = estimator.get_params() | ({"approximate": True} if is_approximate(estimator) else {})
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in params.items()
         if not (hasattr(value, "get_params") or isinstance(value, Mapping) or name.endswith("random_state"))
     }
+
+
+def is_approximate(estimator: Any) -> bool:
+    """Whether a fitted head, or a member of it, was approximated, because it has many training clips."""
+    head = registry.innermost(estimator)
+    return getattr(head, "approximate_", False) or any(map(is_approximate, getattr(head, "members_", ())))
 
 
 def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[str, ...], row: _Row) -> Predictions:
@@ -244,7 +251,7 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
         labels=labels,
         fit_seconds=float(np.mean([outcome.fit_seconds for outcome in outcomes])),
         predict_ms=1000 * sum(outcome.predict_seconds for outcome in outcomes) / _count_predicted(outcomes),
-        params=outcome.params,
+        params=next((o.params for o in outcomes if "approximate" in o.params), outcome.params),
         histories=learned("history_"),
         chosen=learned("chosen_"),
         layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),

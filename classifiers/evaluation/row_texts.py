@@ -34,8 +34,13 @@ def registered_head(head: str) -> heads.Head | None:
 
 
 def row_notes(p: Predictions) -> list[str]:
-    """Return sentences about missing intervals, folds with one predicted label, and the parts of combined datasets."""
-    return [*_labels_of_one_speaker(p), *_one_label_folds(p), *_scores_of_parts(p)]
+    """Return sentences about approximations, missing intervals, folds with one label, and parts of unions."""
+    return [*_approximations(p), *_labels_of_one_speaker(p), *_one_label_folds(p), *_scores_of_parts(p)]
+
+
+def _approximations(p: Predictions) -> Iterator[str]:
+    if p.params.get("approximate") is True:
+        yield "approximate: the training clips are too many for the exact kernel of svm"
 
 
 def _labels_of_one_speaker(p: Predictions) -> Iterator[str]:

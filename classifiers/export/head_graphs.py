@@ -20,6 +20,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
@@ -34,6 +35,7 @@ from ..heads.knn import KNN
 from ..heads.lgbm import LGBM
 from ..heads.logreg import LogReg
 from ..heads.stack import Stack
+from ..heads.svm import SVM
 from .frame_head_graphs import frame_logits
 from .graph_builder import EMBEDDING, FRAMES, Graph
 
@@ -103,7 +105,17 @@ def _(head: ScoreHead, graph: Graph, x: str) -> str:
 
     This is done in float64, because a temperature below 1 magnifies rounding errors.
     """
-    return graph.single(graph.softmax(graph.double(values(head.model_, graph, x)), head.temperature_, np.float64))
+    approximated = isinstance(head, SVM) and "kernel" in head.model_.named_steps
+    scores = (_scores_of_sample if approximated else values)(head.model_, graph, x)
+    return graph.single(graph.softmax(graph.double(scores), head.temperature_, np.float64))
+
+
+def _scores_of_sample(part: Pipeline, graph: Graph, x: str) -> str:
+    """Add the steps of an approximated `svm`, with the last one in float64 like the kernel: (n, d) -> (n, C)."""
+    *before, ridge = (step for _, step in part.steps)
+    for step in before:
+        x = values(step, graph, x)
+    return graph.linear(x, *_coef_and_intercept(ridge), np.float64)
 
 
 @probabilities.register
@@ -167,7 +179,12 @@ def _(part: StandardScaler, graph: Graph, x: str) -> str:
 @values.register(LinearDiscriminantAnalysis)
 @values.register(RidgeClassifier)
 def _(part: Any, graph: Graph, x: str) -> str:
-    """Compute decision values: (n, d) -> (n, C).
+    """Compute decision values: (n, d) -> (n, C)."""
+    return graph.linear(x, *_coef_and_intercept(part))
+
+
+def _coef_and_intercept(part: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the coefficients (d, C) and the intercepts (C,) of a linear classifier.
 
     For two classes, scikit-learn has one decision value s per row, which becomes -s / 2 and s / 2: the softmax of these
     two is the sigmoid of s.
@@ -175,7 +192,7 @@ def _(part: Any, graph: Graph, x: str) -> str:
     coef, intercept = np.atleast_2d(part.coef_), np.atleast_1d(part.intercept_)  # Ridge has (d,) for two classes
     if len(coef) == 1:
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
-    return graph.linear(x, coef.T, intercept)
+    return coef.T, intercept
 
 
 @values.register
@@ -225,19 +242,25 @@ def _(part: SVC, graph: Graph, x: str) -> str:
 
     For two classes, the one decision value s becomes -s / 2 and s / 2, as in `heads._scikit.scores_of`.
     """
-    kernel = _rbf(part, graph, graph.double(x))  # (n, S)
+    kernel = _rbf(part.support_vectors_, part._gamma, graph, graph.double(x))  # (n, S)
     if len(part.classes_) == 2:
         coef, intercept = part.dual_coef_[0], part.intercept_[0]
         return graph.linear(kernel, np.stack([-coef, coef], 1) / 2, np.array([-intercept, intercept]) / 2, np.float64)
     return _one_against_rest(graph, graph.linear(kernel, _pair_coefs(part), part.intercept_, np.float64), part)
 
 
-def _rbf(part: SVC, graph: Graph, x: str) -> str:
-    """Compute the RBF kernel exp(-gamma |x - s|²) with each of the S support vectors s: (n, d) -> (n, S), float64.
+@values.register
+def _(part: Nystroem, graph: Graph, x: str) -> str:
+    """Compute the kernel with each of the S sampled rows, and scale it: (n, d) -> (n, S), float64."""
+    kernel = _rbf(part.components_, part.gamma, graph, graph.double(x))
+    return graph.linear(kernel, part.normalization_.T, np.zeros(len(part.components_)), np.float64)
 
-    The exponent is expanded to (2 gamma x·s - gamma s·s) - gamma x·x, of which the first part is a linear layer.
+
+def _rbf(vectors: NDArray[np.float64], gamma: float, graph: Graph, x: str) -> str:
+    """Compute the RBF kernel exp(-gamma |x - v|²) with each of S vectors v (S, d): (n, d) -> (n, S), float64.
+
+    The exponent is expanded to (2 gamma x·v - gamma v·v) - gamma x·x, of which the first part is a linear layer.
     """
-    vectors, gamma = part.support_vectors_, part._gamma
     squares = _row_sums(graph, graph("Mul", x, x))  # (n, 1) x·x
     linear = graph.linear(x, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(1), np.float64)  # (n, S)
     return graph("Exp", graph("Sub", linear, graph("Mul", squares, graph.constant(gamma, np.float64))))

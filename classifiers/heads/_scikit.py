@@ -78,20 +78,26 @@ class ScoreHead(ScikitHead):
         `dev` (n,) marks development rows: the temperature is fitted on them, and the head on the others.
         """
         X, self.classes_, indices = training_data(self, X, y)
-        labels = self.classes_[indices]
+        rows = rows_to_fit(indices, dev, copy_of)
+        self._prepare(len(indices[rows]))
         scores, truth = [], []
         for train, held in calibration_folds(indices, groups, CALIBRATION_FOLDS, SEED, copy_of, dev):
             scores.append(self._held_out_scores(X[train], indices[train], X[held]))
             truth.append(indices[held])
         self.temperature_ = temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0
-        rows = rows_to_fit(indices, dev, copy_of)
-        self.model_ = make_pipeline(StandardScaler(), self._model(indices[rows])).fit(X[rows], labels[rows])
+        self.model_ = self._fit_model(X[rows], indices[rows])
         return self
+
+    def _prepare(self, n_rows: int) -> None:
+        """Choose how to fit, given the number of rows that the model is fitted on; inner folds fit in the same way."""
+
+    def _fit_model(self, X: Floats, y: NDArray[np.int64]) -> Pipeline:
+        """Return the scaler and the classifier, fitted on X (n, d) and indices y (n,)."""
+        return make_pipeline(StandardScaler(), self._model(y)).fit(X, self.classes_[y])
 
     def _held_out_scores(self, X: Floats, y: NDArray[np.int64], held: Floats) -> NDArray[np.float64]:
         """Fit on X (n, d) and indices y (n,); return the decision values (m, C) of the held-out rows `held` (m, d)."""
-        model = make_pipeline(StandardScaler(), self._model(y)).fit(X, self.classes_[y])
-        return scores_of(model, held)
+        return scores_of(self._fit_model(X, y), held)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return probabilities (n, C), with columns in the order of `classes_`."""

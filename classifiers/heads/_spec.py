@@ -22,3 +22,4 @@ class Head:
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)  # parameter values for `--tune`
     seeded: bool = False  # whether the probabilities of the fitted head depend on the random seed
     same_with_one_layer: str = ""  # name of the head that this one equals if X has one layer
+    max_clips: int | None = None  # clips of a task beyond which the head is fitted only if it is named; None for any

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.class_weight import compute_class_weight
 
 from ._base import unseen_data
 from ._scikit import ScikitHead
 from ._spec import Head
+
+MAX_CLIPS = 150_000  # the time grows with training clips times test clips: minutes for a fold of so many
+MEMORY = 512  # MB of distances that are in memory at a time
 
 
 class KNN(ScikitHead):
@@ -42,7 +46,8 @@ class KNN(ScikitHead):
         scaler, neighbours = self.model_
         # In float32 the distance of a training clip to itself is 0 or 1e-7, depending on the other clips in X; float64
         # makes the prediction independent of them.
-        votes = neighbours.predict_proba(scaler.transform(X).astype(np.float64)) * self.votes_
+        with config_context(working_memory=MEMORY):
+            votes = neighbours.predict_proba(scaler.transform(X).astype(np.float64)) * self.votes_
         proba: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
         return proba
 
@@ -59,4 +64,5 @@ head = Head(
     "Cover & Hart 1967; scikit-learn, KNeighborsClassifier",
     build,
     {"n_neighbors": (3, 5, 9, 15, 25, 40, 60), "class_weight": (None, "balanced")},
+    max_clips=MAX_CLIPS,
 )

@@ -48,6 +48,7 @@ HEADS = (
     "classifiers.heads.svm.SVM",
 )
 BOOSTER, SVC = "lightgbm.basic.Booster", "sklearn.svm._classes.SVC"
+SAMPLE = "sklearn.kernel_approximation.Nystroem"
 NEIGHBOURS = "sklearn.neighbors._classification.KNeighborsClassifier"
 # The kinds of nodes in a schema of skops of which the heads of ser consist, each with the types that it may name. The
 # list of skops also has all of scikit-learn, and kinds of nodes that create another type than the one they name.
@@ -62,6 +63,7 @@ NODE_TYPES = {
         BOOSTER,
         SVC,
         "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        SAMPLE,
         "sklearn.linear_model._logistic.LogisticRegression",
         "sklearn.linear_model._ridge.RidgeClassifier",
         NEIGHBOURS,
@@ -194,6 +196,8 @@ def _check_values(node: Node, members: Members) -> None:
         _check_svc(_state(node), members)
     if name == NEIGHBOURS:
         _check_neighbours(_state(node))
+    if name == SAMPLE:
+        _check_sample(_state(node))
     if name in HEADS:
         _check_temperature(_state(node))
 
@@ -278,6 +282,13 @@ def _check_neighbours(state: Node) -> None:
     settings = {"metric": "cosine", "effective_metric_": "cosine", "weights": "distance", "_fit_method": "brute"}
     if any(_value(state[name]) != value for name, value in settings.items()):
         raise ValueError("its nearest neighbours have settings that no head of ser has")
+
+
+def _check_sample(state: Node) -> None:
+    """Check the settings of a sampled kernel: others would change the scores, or start any number of threads."""
+    settings = {"kernel": "rbf", "n_jobs": None}
+    if any(_value(state[name]) != value for name, value in settings.items()):
+        raise ValueError("its sampled kernel has settings that no head of ser has")
 
 
 def _check_booster(state: Node) -> None:

@@ -29,7 +29,7 @@ from ..reporting.figures import save_pictures
 from .configurations import ComparisonConfig
 from .copy_search import search_copies
 from .fold_choice import choose_folds
-from .head_choice import chosen_heads, reads_one_vector
+from .head_choice import chosen_heads, quick_enough, reads_one_vector
 
 
 def run_comparison(
@@ -53,6 +53,7 @@ def run_comparison(
     choice = choose_folds(artifacts, config)
     config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
     work = load_tasks(artifacts, config, wrapped(specs, config.tune, config.calibrate), log)
+    work = [(task, quick_enough(some, config.heads, len(task), log)) for task, some in work]
     work = [(task, without_twins(task, some, log)) for task, some in work]
     seeded = dict.fromkeys(spec.name for _, some in work for spec in some if spec.seeded)
     if seeded and config.seeds == 1:

@@ -35,7 +35,7 @@ from ..reporting.figures import save_cross_figure
 from .comparison import load_tasks
 from .configurations import ComparisonConfig, CrossConfig
 from .copy_search import search_copies
-from .head_choice import chosen_heads
+from .head_choice import chosen_heads, quick_enough
 
 CROSS = "cross"  # protocol of a pair of two different datasets
 
@@ -79,6 +79,7 @@ def cross(
         tuple(named), config.encoders, config.heads, labels=config.labels, same_names=config.same_names
     )
     work = load_tasks(artifacts, union, specs, log)
+    work = [(task, quick_enough(some, config.heads, len(task), log)) for task, some in work]
     copies = search_copies(artifacts, union, [task for task, _ in work], _folds_of(work[0][0], train, test), log)
     work = [(replace(task, near_copies=copies.pairs), some) for task, some in work]
     pairs = [(pair, some) for task, some in work for pair in _pairs(task, train, test, config, log)]

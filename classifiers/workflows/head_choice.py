@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from embedcache import ConfigError
-from embedcache.encoder import FRAMES, is_ragged
+from embedcache.encoder import FRAMES, Log, is_ragged
 
 from .. import heads
 from ..data.views import check_view
@@ -36,6 +36,20 @@ def chosen_heads(names: Sequence[str], views: Sequence[str] = (), frames: int | 
     if frames:
         _require_reader(specs, True, f"--frames {frames}")
     return [_with_view(spec, by_kind) for spec in specs]
+
+
+def quick_enough(specs: Sequence[Head], names: Sequence[str], n_clips: int, log: Log) -> list[Head]:
+    """Return the heads without those that are too slow for a task of `n_clips` clips and are not among `names`.
+
+    `log` receives a line if heads are left out, which says how to ask for them.
+    """
+    slow = [] if names else [spec for spec in specs if spec.max_clips is not None and n_clips > spec.max_clips]
+    if slow:
+        log(
+            f"note: {', '.join(spec.name for spec in slow)}: left out, because the time grows with the square of the "
+            f"{n_clips:,} clips. Heads that --head names are always run."
+        )
+    return [spec for spec in specs if spec not in slow]
 
 
 def reads_one_vector(spec: Head) -> bool:

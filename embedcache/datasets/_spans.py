@@ -1,4 +1,4 @@
-"""Times and partitions as the cells of tables write them."""
+"""Times as the cells of tables write them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,9 @@ from ..manifest import END, START
 CLOCK = re.compile(r"(?:(\d+) days? )?(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)")  # 01:02.5, 0 days 00:01:02.500000
 NUMBER = re.compile(r"([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:e[+-]?\d+)?) *(?:s|sec|seconds?)?", re.IGNORECASE)
 DURATIONS = ("duration", "dur", "durations", "durationsec")  # forms of names of a column of durations in seconds
-PARTITIONS = {
-    "train": ("train", "training", "trn", "trainset", "trainingset"),
-    "dev": ("dev", "devel", "development", "val", "valid", "validation", "devset", "validationset"),
-    "test": ("test", "testing", "tst", "eval", "evaluation", "testset", "evaluationset"),
-}
 NO_START = (
     "an end without a start. Write 0 for the begin of the recording, or rename the column if it means something else"
 )
-COMMON_PARTITIONS = {name: common for common, names in PARTITIONS.items() for name in names}
-
-
-def common_partition(cell: str) -> str:
-    """Return the name of a partition: train, dev, test, or the cell in lower case without blanks, such as test1."""
-    name = re.sub(r"[\W_]+", "", cell.casefold())
-    return COMMON_PARTITIONS.get(name, name)
 
 
 def span_of(cells: Mapping[str, str]) -> tuple[dict[str, str], str]:

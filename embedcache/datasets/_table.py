@@ -10,7 +10,19 @@ from pathlib import Path
 from ..dataset import Scanned
 from ..errors import DataError, complain
 from ..files.tables import Row, column_form, read_table
-from ..manifest import CHANNEL, COLUMNS, COPY_OF, END, PARTITION, SKIPPED, START, SYNONYMS, Clip, channel_column
+from ..manifest import (
+    CHANNEL,
+    COLUMNS,
+    COPY_OF,
+    END,
+    PARTITION,
+    SKIPPED,
+    START,
+    SYNONYMS,
+    Clip,
+    channel_column,
+    common_partition,
+)
 from ..text import examples, without_unseen
 from . import _paths, _spans
 
@@ -154,7 +166,7 @@ def _make_clip(row: Mapping[str, str], name: str, files: Mapping[str, str], plac
     span, relative = _spans.span_of(row)[0], files.get(row["path"], row["path"])
     extra = {column: value for column, value in extra.items() if column not in (START, END)} | span
     extra |= channel_column(row.get(CHANNEL, ""))
-    extra |= {PARTITION: _spans.common_partition(extra[PARTITION])} if PARTITION in extra else {}
+    extra |= {PARTITION: common_partition(extra[PARTITION])} if PARTITION in extra else {}
     extra |= {"session": relative} if span and not row.get("session") else {}
     channel = f"#{row[CHANNEL]}" if row.get(CHANNEL) else ""
     clip_id = row.get("clip_id") or f"{relative}{channel}{_spans.span_name(span)}"

@@ -24,7 +24,7 @@ from ..dataset import registry as datasets
 from ..encoder import EncoderInfo, Vectors
 from ..encoders import find as find_encoder
 from ..errors import DataError, StoreError, complain
-from ..manifest import COLUMNS, OWN, SKIPPED, Clip, Manifest, with_common_labels
+from ..manifest import COLUMNS, OWN, PARTITION, SKIPPED, Clip, Manifest, common_partition, with_common_labels
 from ..progress import Progress, silent
 from ..provenance import TrainedOn, parse_training_list, read_store_training_list, write_training_list
 from ..text import count, examples, normal_name
@@ -255,6 +255,7 @@ def _described_clip(file: VectorFile, dataset: str, origin: str, row: int) -> Cl
     clip_id = file.ids[row] if file.ids else f"row-{row + 1:06d}"
     extra = {name: value for name, value in cells.items() if name not in COLUMNS}
     extra |= {"file": cells["path"]} if "path" in cells else {}
+    extra |= {PARTITION: common_partition(cells[PARTITION])} if PARTITION in cells else {}
     key = hashlib.sha256(f"vectors of {dataset}, {origin}\n{clip_id}".encode()).hexdigest()
     label, speaker = cells.get("label", ""), cells.get("speaker", "")
     return Clip(dataset, clip_id, "", label, speaker, cells.get("gender", ""), extra, key)

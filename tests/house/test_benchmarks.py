@@ -12,7 +12,9 @@ from benchmarks import finetune as finetune_bench
 from benchmarks import heads as heads_bench
 from benchmarks import large as large_bench
 from benchmarks import live as live_bench
+from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
+from classifiers import heads
 from classifiers.data.memmap import write_rows
 
 
@@ -48,9 +50,9 @@ def test_each_head_is_measured_against_its_librarys_defaults(tmp_path: Path, mon
 
 
 def test_fits_on_a_file_are_measured_by_their_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_bench, "apart", large_bench.measure)
-    large_bench.main(quick=True, out=tmp_path)
-    (written,) = tmp_path.glob("large-quick-*.json")
+    monkeypatch.setattr(mapped_bench, "apart", mapped_bench.measure)
+    mapped_bench.main(quick=True, out=tmp_path)
+    (written,) = tmp_path.glob("mapped-quick-*.json")
     rows = json.loads(written.read_text())["rows"]
     assert [(row["head"], row["side"], row["rows"]) for row in rows] == [(h, "mapped", 20_000) for h in ("mlp", "lgbm")]
     assert all(row["peak_gb"] >= row["imports_gb"] > 0 and row["limit_gb"] == 1 for row in rows)
@@ -58,13 +60,34 @@ def test_fits_on_a_file_are_measured_by_their_peak(tmp_path: Path, monkeypatch: 
 
 
 def test_what_lies_in_memory_is_what_lies_in_the_file(tmp_path: Path) -> None:
-    shape = large_bench.Shape(rows=3000, unseen=1000, dim=4)
-    X = write_rows(tmp_path, (shape.all, shape.dim), large_bench.vectors(shape))
-    mapped = large_bench.in_file(X.path, shape)
-    held = large_bench.in_memory(mapped)
+    shape = mapped_bench.Shape(rows=3000, unseen=1000, dim=4)
+    X = write_rows(tmp_path, (shape.all, shape.dim), mapped_bench.vectors(shape))
+    mapped = mapped_bench.in_file(X.path, shape)
+    held = mapped_bench.in_memory(mapped)
     assert isinstance(held.X, np.ndarray)
-    np.testing.assert_array_equal(held.X, np.concatenate(list(large_bench.vectors(shape))))
+    np.testing.assert_array_equal(held.X, np.concatenate(list(mapped_bench.vectors(shape))))
     assert set(mapped.speakers[: shape.rows]).isdisjoint(mapped.speakers[shape.rows :])
+
+
+def test_a_large_dataset_has_speakers_in_one_partition_each() -> None:
+    arrays = large_bench.dataset(2000)
+    pairs = set(zip(arrays["speaker"].tolist(), arrays["split"].tolist(), strict=True))
+    counts = np.unique(arrays["speaker"], return_counts=True)[1]
+    assert len(pairs) == len(counts) == 40
+    assert {split for _, split in pairs} == {"Train", "Dev", "Test"}
+    assert counts.max() > 5 * counts.min()
+    assert len(np.unique(large_bench.speakers(150_000))) == 1400
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("clips", "names"), [(600, ["ridge"]), (10_000, None)])
+def test_each_command_is_measured_on_a_large_dataset(clips: int, names: list[str] | None, tmp_path: Path) -> None:
+    large_bench.main([clips], names, "partition", tmp_path, tmp_path)
+    (written,) = tmp_path.glob("large-*.json")
+    rows = json.loads(written.read_text())["rows"]
+    fits = [f"head {name}" for name in names or heads.usual()]
+    assert [row["step"] for row in rows] == ["import", *fits, "compare", "leaderboard", "report"]
+    assert all(row["clips"] == clips and row["seconds"] > 0 and 0.01 < row["memory_gb"] < 24 for row in rows)
 
 
 def test_sides_take_turns() -> None:

@@ -249,6 +249,7 @@ def test_svm_is_calibrated_on_what_libsvm_gives_with_its_own_kernel(gamma: float
     y[:40] = 2
     svm = SVM(gamma=gamma, class_weight={0: 2}).set_params(C=1)
     svm.classes_ = np.arange(3)
+    svm._prepare(len(y))
     fast, plain = (kind._held_out_scores(svm, X[20:], y[20:], X[:20]) for kind in (SVM, ScoreHead))
     np.testing.assert_allclose(fast, plain, atol=1e-6)
 

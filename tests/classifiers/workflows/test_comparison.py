@@ -12,9 +12,11 @@ from helpers.sounds import noise, write
 from classifiers import heads
 from classifiers.checks import toy_task
 from classifiers.heads import wrapped
+from classifiers.workflows import comparison
 from classifiers.workflows.comparison import run_comparison, without_twins
 from classifiers.workflows.configurations import ComparisonConfig, CrossConfig
 from classifiers.workflows.cross_corpus import cross
+from classifiers.workflows.head_choice import quick_enough
 from embedcache import Artifacts
 
 
@@ -80,3 +82,25 @@ def test_clips_of_unknown_speakers_are_left_out_and_counted(tmp_path: Path) -> N
     config = CrossConfig(("folder-one",), ("folder-one", "folder-two"), heads=("logreg",), same_names="two")
     cross(place, config, jobs=1, log=notes_into(said))
     assert said == ["note: folder-one tested on itself: protocol 'speakers' leaves out 6 clips of unknown speakers."]
+
+
+def test_a_head_that_is_too_slow_is_left_out_with_a_note_unless_it_is_named() -> None:
+    specs = heads.wrapped([heads.get("knn"), heads.get("ridge")], tune=2, calibrate=False)
+    notes: list[str] = []
+    assert [spec.name for spec in quick_enough(specs, (), 150_001, notes.append)] == ["ridge", "ridge-tuned"]
+    (note,) = notes
+    assert note.startswith("note: knn, knn-tuned: left out, because")
+    assert "150,001 clips" in note
+    assert "--head" in note
+    assert quick_enough(specs, ("knn", "ridge"), 150_001, notes.append) == specs
+    assert quick_enough(specs, (), 150_000, notes.append) == specs
+    assert len(notes) == 1
+
+
+def test_a_comparison_leaves_slow_heads_out(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = [replace(spec, max_clips=3 if spec.name == "knn" else None) for spec in map(heads.get, ("knn", "ridge"))]
+    monkeypatch.setattr(comparison, "chosen_heads", lambda *given: quick)
+    notes: list[str] = []
+    _, made = run_comparison(artifacts, ComparisonConfig(folds=2), jobs=1, log=notes.append)
+    assert {p.head for p in made} == {"ridge"}
+    assert any(note.startswith("note: knn: left out") for note in notes)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedcache import DataError, Manifest, datasets
-from embedcache.datasets._spans import common_partition, seconds, span_of
-from embedcache.manifest import Span
+from embedcache.datasets._spans import seconds, span_of
+from embedcache.manifest import Span, common_partition
 
 
 @pytest.fixture

@@ -273,13 +273,22 @@ def test_a_file_with_labels_and_speakers_is_a_dataset(place: Artifacts) -> None:
     assert done.manifest == Manifest.from_csv(place.manifest("new"))
     clip = done.manifest.clips[4]
     assert (clip.clip_id, clip.label, clip.speaker, clip.gender) == ("row-000005", "0", "2", "f")
-    assert dict(clip.extra) == {"split": "train"}
+    assert dict(clip.extra) == {"partition": "train"}
     assert done.manifest.is_own
     np.testing.assert_array_equal(done.store.read(done.manifest.keys, "pooled"), POOLED)
     again = imported(place, "new", encoder="other", X=POOLED[:, :3], **OWN)
     assert (again.clips, again.manifest.keys) == (N, done.manifest.keys)
     with pytest.raises(StoreError, match="has no clip ids"):
         imported(place, "new", encoder="third", X=POOLED, y=[1, 0] * 6, actors=OWN["actors"])
+
+
+@pytest.mark.parametrize("column", ["partition", "split", "Subset"])
+def test_partitions_of_a_file_are_those_of_its_clips(place: Artifacts, column: str) -> None:
+    cells = ["Train", "Validation", "Test", "Test 2", "", "Development"]
+    done = imported(place, "new", X=POOLED, **OWN, **{column: cells * 2})
+    found = [clip.extra.get("partition") for clip in done.manifest.clips]
+    assert found == ["train", "dev", "test", "test2", None, "dev"] * 2
+    assert done.manifest == Manifest.from_csv(place.manifest("new"))
 
 
 def test_vectors_of_two_datasets_share_no_keys(place: Artifacts) -> None:
