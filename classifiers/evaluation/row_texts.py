@@ -40,7 +40,7 @@ def row_notes(p: Predictions) -> list[str]:
 
 def _approximations(p: Predictions) -> Iterator[str]:
     if p.params.get("approximate") is True:
-        yield "approximate: the training clips are too many for the exact kernel of svm"
+        yield "approximate, because the training clips are too many for the exact kernel of svm"
 
 
 def _labels_of_one_speaker(p: Predictions) -> Iterator[str]:

@@ -115,8 +115,8 @@ def test_a_row_says_that_its_head_is_approximate(monkeypatch: pytest.MonkeyPatch
         "ridge": None,
         "svm-calibrated": True,
     }
-    assert any(note.startswith("approximate: ") for note in row_notes(made["svm"]))
-    assert not any(note.startswith("approximate: ") for note in row_notes(made["ridge"]))
+    assert any(note.startswith("approximate, ") for note in row_notes(made["svm"]))
+    assert not any(note.startswith("approximate, ") for note in row_notes(made["ridge"]))
 
 
 def test_an_ensemble_is_approximate_if_a_member_is(monkeypatch: pytest.MonkeyPatch) -> None:
