@@ -76,7 +76,7 @@ def test_options_that_contradict_the_file(
 
 
 def test_a_model_s_card_says_what_its_listed_folds_share(artifacts: Artifacts) -> None:
-    for protocol, speakers in (("speakers", "disjoint"), ("random", "may be shared")):
+    for protocol, speakers in (("speakers", "disjoint"), ("random", "shared")):
         said: list[str] = []
         path = written(artifacts, protocol=protocol)
         model, card, _ = fit_model(artifacts, replace(ONE, folds=str(path)), jobs=1, log=notes_into(said))

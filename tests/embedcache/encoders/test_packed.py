@@ -144,7 +144,9 @@ def test_ten_minutes_are_the_oracles(checkpoint: Path) -> None:
         np.testing.assert_allclose(fast[view], slow[view], atol=1e-5)
 
 
-def test_what_makes_one_clip_nan_leaves_the_others(checkpoint: Path) -> None:
+def test_what_makes_one_clip_nan_leaves_the_others(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a waveform is refused; here it stands for a clip that becomes NaN within the network."""
+    monkeypatch.setattr("embedcache.encoders.packed.check_waveforms", lambda encoder, waveforms: None)
     packed, _ = both(checkpoint)
     clips = waves(0.5, 0.7, 0.5)
     clean = packed.encode(clips, ["layers"])["layers"]
