@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embedcache import ConfigError, DataError, ProtocolError
 from embedcache.errors import complain
 from embedcache.files.tables import MISSING, Table, read_table
-from embedcache.manifest import SYNONYMS
+from embedcache.manifest import COMMON_PARTITIONS, SYNONYMS
 from embedcache.text import count
 
 from ..data.csv_text import csv_text
@@ -32,7 +32,6 @@ COLUMNS = {  # other names of the columns
     "fold": ("testfold", "cvfold", "foldid"),
     "seed": (),
 }
-PARTS = frozenset(("train", "training", "dev", "development", "val", "valid", "validation", "test", "testing"))
 
 
 def read_folds(path: Path) -> FoldList:
@@ -86,7 +85,7 @@ def _check_cells(path: Path, table: Table, column: str) -> None:
         faults += [f"row {row.line}: no seed" for row in table.rows if not row.cells["seed"]]
     if faults:
         raise DataError(*complain(f"{path}: rows lack cells", faults, "Complete these rows, or remove them."))
-    if parts := sorted({row.cells["fold"] for row in table.rows if row.cells["fold"].casefold() in PARTS}):
+    if parts := sorted({row.cells["fold"] for row in table.rows if row.cells["fold"].casefold() in COMMON_PARTITIONS}):
         raise DataError(
             f"{path}: the column fold holds {', '.join(parts)}; wanted the name of the fold in which a clip is tested. "
             "If there is one test set, write 1 for its clips, and leave the cells of training clips empty."
@@ -115,7 +114,9 @@ def _readable_names(folds: Sequence[Fold]) -> list[str]:
     """Return the names of folds, or their numbers if `read_folds` would read other names or another order."""
     names = [fold.name for fold in folds]
     same = common_names(names) == {name: name for name in names} and in_order(names) == names
-    plain = all(name == name.strip() and name not in MISSING and name.casefold() not in PARTS for name in names)
+    plain = all(
+        name == name.strip() and name not in MISSING and name.casefold() not in COMMON_PARTITIONS for name in names
+    )
     return names if same and plain else [str(number) for number in range(1, len(folds) + 1)]
 
 

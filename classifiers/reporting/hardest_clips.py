@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from embedcache import Artifacts, Manifest, SerError
-from embedcache.audio.clip_recordings import by_file, forget_files, recording_of
+from embedcache.audio.clip_recordings import file_order, forget_files, recording_of
 from embedcache.cache.store import store_folders
 from embedcache.errors import first_line
 from embedcache.manifest import Clip
@@ -88,8 +88,7 @@ def clip_audio(clips: Sequence[Clip]) -> dict[str, ClipAudio]:
     """
     left, audio, times = MAX_AUDIO, {}, Counter(clip.key for clip in clips)
     distinct = list({clip.key: clip for clip in clips}.values())
-    places = [place for places in by_file(distinct) for place in places]
-    loaded = {distinct[place].key: _load_audio(distinct[place]) for place in places}
+    loaded = {distinct[place].key: _load_audio(distinct[place]) for place in file_order(distinct)}
     forget_files()
     for key in (clip.key for clip in distinct):
         recording = loaded[key]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import Artifacts, ConfigError, EncoderInfo, ProtocolError
-from embedcache.audio.clip_recordings import by_file, forget_files
+from embedcache.audio.clip_recordings import file_order, forget_files
 from embedcache.cache.content_keys import listed_recording
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
@@ -180,7 +180,7 @@ def _fold_folder(folder: Path, group: Sequence[Fold]) -> Path:
 def _test_fold(listed: LabelledClips, task: Task, fold: Fold, model: Finetuned) -> _FoldResult:
     begin = perf_counter()
     clips = [listed.source_clips[row] for row in fold.test]
-    order = [place for places in by_file(clips) for place in places]
+    order = file_order(clips)
     parts = (order[i : i + AT_ONCE] for i in range(0, len(order), AT_ONCE))
     proba = np.zeros((len(clips), len(task.labels)), np.float32)
     columns = [task.labels.index(label) for label in model.card.labels]

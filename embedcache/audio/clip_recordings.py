@@ -76,6 +76,11 @@ def by_file(clips: Iterable[Clip]) -> list[list[int]]:
     return list(groups.values())
 
 
+def file_order(clips: Iterable[Clip]) -> list[int]:
+    """Return the places of clips, file by file."""
+    return [place for places in by_file(clips) for place in places]
+
+
 def map_by_file(
     function: Callable[[Clip], Result], clips: Sequence[Clip], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, Result]]:

@@ -31,7 +31,7 @@ from ..files.untrusted import FETCH_LFS, begins_as_lfs_pointer, check_file
 from ..manifest import Span
 from ..text import count
 from . import channels, ffmpeg, formats, kinds, spans
-from .levels import find_level_doubt, find_narrow_fault, find_sample_fault
+from .levels import FULL_SCALE, find_level_doubt, find_narrow_fault, find_sample_fault
 from .structure import flac
 
 Waveform = NDArray[np.float32]  # (samples,)
@@ -58,7 +58,6 @@ QUALITY = "VHQ"  # soxr's name of the resampling quality
 MAX_SECONDS = 3600.0  # duration in seconds
 MAX_SAMPLES = 400_000_000  # samples of all channels together; an hour of stereo at 48 kHz has 346 million
 MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 48 kHz with 32 bits has 1.4 GB
-INTEGERS = 2.0**31  # full scale of samples that are read as integers of 32 bits
 LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
@@ -335,7 +334,7 @@ class Recording:
             raise AudioError(
                 f"{self.path}: is damaged: its samples have not the checksum (MD5) in its header. {COPY_AGAIN}"
             )
-        return np.asarray(values.astype(np.float32) / np.float32(INTEGERS))
+        return np.asarray(values.astype(np.float32) / np.float32(FULL_SCALE[32]))
 
 
 def _truncated(declared: int, held: int) -> str:

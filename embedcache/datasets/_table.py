@@ -13,6 +13,7 @@ from ..files.tables import Row, column_form, read_table
 from ..manifest import (
     CHANNEL,
     COLUMNS,
+    COMMON_PARTITIONS,
     COPY_OF,
     END,
     PARTITION,
@@ -34,9 +35,6 @@ SPANS = frozenset(
     | {"xmin", "xmax", "tmin", "tmax", "t0", "t1"}
 )
 PARTITIONS = frozenset({"split", "partition", "subset", "fold", "phase"})
-# Cells of a column that divides clips into partitions, whatever its name.
-TRAINING = frozenset({"train", "training"})
-TESTING = frozenset({"test", "testing", "dev", "devel", "val", "valid", "validation", "eval"})
 NUMBER = re.compile(r"[\d.,:]*")  # a time, or nothing
 QUOTED = re.compile(r"""["'=].*|.*["']""")  # a text with a part of the quotation marks around it
 
@@ -85,7 +83,8 @@ def _words(name: str) -> set[str]:
 
 def _divides(cells: set[str]) -> bool:
     """Whether cells name partitions, such as train and test."""
-    return bool(cells & TRAINING and cells & TESTING) and not cells - TRAINING - TESTING - {""}
+    found = {common_partition(cell) for cell in cells} - {""}
+    return len(found) > 1 and {"train"} <= found <= {*COMMON_PARTITIONS.values()}
 
 
 def _real_paths(rows: Sequence[Row], base: Path, files: Mapping[str, str]) -> dict[str, str]:

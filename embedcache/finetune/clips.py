@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..audio.augment import Augmentation, copy_of, transformed
-from ..audio.clip_recordings import by_file, forget_files
+from ..audio.clip_recordings import file_order, forget_files
 from ..audio.decode import Waveform, middle
 from ..cache.content_keys import listed_recording
 from ..manifest import Clip
@@ -63,18 +63,17 @@ def _waves_of_spans(clips: Sequence[Clip], rate: int) -> dict[str, Waveform]:
 
     Training reads clips in random order. Without the file, each of them would cost the decoding of its recording.
     """
-    spans = [clip for clip in clips if clip.span]
+    spans = [clips[place] for place in file_order(clips) if clips[place].span]
     ends = [0]
     with TemporaryFile() as file:
-        for place in (place for places in by_file(spans) for place in places):
-            wave = listed_recording(spans[place]).waveform(rate)
+        for clip in spans:
+            wave = listed_recording(clip).waveform(rate)
             file.write(wave.tobytes())
             ends.append(ends[-1] + len(wave))
         forget_files()
         file.flush()
         samples = np.memmap(file, np.float32, "r") if spans else np.zeros(0, np.float32)
-    keys = [spans[place].key for places in by_file(spans) for place in places]
-    return {key: samples[begin:end] for key, begin, end in zip(keys, ends, ends[1:], strict=False)}
+    return {clip.key: samples[begin:end] for clip, begin, end in zip(spans, ends, ends[1:], strict=False)}
 
 
 def crop(wave: Waveform, longest: int, start: int | None = None) -> Waveform:

@@ -308,7 +308,7 @@ def _cut(found: Samples, declared: int) -> Samples:
     told = f"{declared:,} bytes of sound, it holds {held:,}"
     if speed := found.bytes_per_second:
         told = f"{declared / speed:.2f} s, it holds {max(0, held) / speed:.2f} s ({held:,} of {declared:,} bytes)"
-    return replace(found, fault=f"is truncated: its header declares {told}. Copy or download it again, or remove it")
+    return replace(found, fault=f"is truncated: its header declares {told}. {tails.COPY_AGAIN}")
 
 
 def _more_than_declared(data: bytes, stop: int) -> str:

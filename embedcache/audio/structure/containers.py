@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from . import tails
+from .tails import COPY_AGAIN
 
 EBML = b"\x1aE\xdf\xa3"  # start of a Matroska or WebM file
 # Names of the parts of a Matroska file, on the first two levels: those that have others within, and those that do not.
@@ -22,7 +23,6 @@ REVERSED = bytes(int(f"{n:08b}"[::-1], 2) for n in range(256))  # bytes with the
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # start of an ASF file: a header of 16 bytes, then its size
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 OGG_SOUND = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC")  # what the first page of a stream of sound holds
-COPY_AGAIN = "Copy or download it again, or remove it"
 INCOMPLETE = f"is truncated or damaged: a part of it is incomplete. {COPY_AGAIN}"
 SHORT = 0.1  # seconds by which a duration may differ from another one of the same sound
 PRIMING = 2112  # samples that an encoder of AAC may put before the sound

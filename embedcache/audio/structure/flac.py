@@ -28,7 +28,7 @@ def declared(data: bytes) -> int:
 
 def needs_count(data: bytes) -> bool:
     """Whether the number of samples in the header is not that of the last frame, so that samples must be counted."""
-    return declared(data) not in set(_ends(data)) or not declared(data)
+    return not declared(data) or not any(end == declared(data) for end in _ends(data))
 
 
 def declares_too_little(data: bytes) -> bool:

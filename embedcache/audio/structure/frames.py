@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import tails
+from .tails import COPY_AGAIN
 
 Size = Callable[[bytes, int], int]  # returns the bytes of the frame at an offset; 0 if there is none
-COPY_AGAIN = "Copy or download it again, or remove it"
 # Bit rates in kbit/s and sample rates in Hz, by index in the header of a frame (ISO/IEC 11172-3, 13818-3): layer III
 # and II of version 1, and both of them in versions 2 and 2.5.
 LAYER_3 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)

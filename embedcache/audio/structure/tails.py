@@ -16,6 +16,7 @@ STARTS = re.compile(
 # What such a start begins with: a search for each of them is faster than one for the expression.
 WORDS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff\x2e\x91", b"caff", b".snd", b"dns.", b"fLaC", b"FLV\x01")
 BLANK, BLANKS = b"\0 \t\r\n", re.compile(rb"[\0 \t\r\n]*")  # bytes that pad the end of a file
+COPY_AGAIN = "Copy or download it again, or remove it"
 SEVERAL = "holds several recordings, one after the other. Split them into files"
 
 
