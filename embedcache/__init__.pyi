@@ -27,6 +27,7 @@ from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
 from .errors import EncoderError as EncoderError
 from .errors import ModelError as ModelError
+from .errors import PluginError as PluginError
 from .errors import ProtocolError as ProtocolError
 from .errors import SerError as SerError
 from .errors import StoreError as StoreError

@@ -149,7 +149,7 @@ class Dataset:
 
 # The adapters import this module, so it names their package as text instead of importing it.
 registry: Registry[Dataset] = Registry(
-    "dataset", "embedcache.datasets", "For recordings of your own: --dataset folder --root DIR"
+    "dataset", "embedcache.datasets", "For recordings of your own: --dataset folder --root DIR", spec_class=Dataset
 )
 
 

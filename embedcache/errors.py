@@ -2,6 +2,7 @@
 
     SerError
     ├── UnknownName      no dataset, encoder, head, protocol or run has this name
+    ├── PluginError      an entry point of another package cannot be loaded
     ├── DataError        a folder, a manifest or a label set cannot be used
     ├── AudioError       a clip cannot be read, or an encoder does not accept it
     ├── EncoderError     a checkpoint cannot be loaded, or a device does not exist
@@ -43,6 +44,10 @@ class UnknownName(SerError):
     def __reduce__(self) -> tuple[type[SerError], tuple[str]]:
         """Pickle the error as a SerError with the same message, since `__init__` takes other arguments."""
         return SerError, (str(self),)
+
+
+class PluginError(SerError):
+    """An entry point of another package cannot be loaded."""
 
 
 class DataError(SerError):

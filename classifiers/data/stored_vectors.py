@@ -79,8 +79,9 @@ def find_joined_stores(
     found = [find_store(artifacts, dataset, keys, name, view, copies) for name in names]
     found.sort(key=lambda pair: (pair[0].info.name, pair[0].info.fingerprint))
     stores = [store for store, _ in found]
-    if len({store.folder for store in stores}) < len(stores):
-        raise ConfigError(f"got --encoder {encoder}, which names an encoder twice; wanted each once.")
+    if len({store.info.fingerprint for store in stores}) < len(stores):
+        twice = " and ".join(store.folder.name for store in stores)
+        raise ConfigError(f"got --encoder {encoder}, which names an encoder twice ({twice}); wanted each once.")
     return stores, np.logical_and.reduce([has_vector for _, has_vector in found])
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "wrapped",
 ]
 
-_registry: Registry[Head] = Registry("head", __name__)
+_registry: Registry[Head] = Registry("head", __name__, spec_class=Head)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
 

@@ -44,11 +44,16 @@ def save_pictures(folder: Path, predictions: list[Predictions], jobs: int | None
     calls = []
     for p in predictions:
         parts = (p.head, p.encoder, p.dataset, partition_of(p.protocol))
-        name = slug("-".join(part for part in parts if part))
+        name = _file_name("-".join(part for part in parts if part))
         kinds = {"confusion": confusion_figure, "calibration": calibration_figure}
         kinds |= {"curves": curves_figure} if p.histories else {}
         calls += [(draw, p, folder / f"{kind}-{name}.png") for kind, draw in kinds.items()]
     return in_processes(_draw_and_save, calls, jobs)
+
+
+def _file_name(name: str) -> str:
+    """Return a name as part of a file's name, in which `a+b` is not `a-b`."""
+    return "+".join(map(slug, name.split("+")))
 
 
 def _draw_and_save(draw: Callable[[Predictions], Figure], p: Predictions, path: Path) -> Path:
@@ -255,7 +260,7 @@ def save_cross_figure(folder: Path, title: str, scores: dict[tuple[str, str], tu
 
     `scores` are UAR and chance level by training set and test set.
     """
-    return _save(cross_figure(title, scores), folder / f"cross-{slug(title)}.png")
+    return _save(cross_figure(title, scores), folder / f"cross-{_file_name(title)}.png")
 
 
 def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]]) -> Figure:

@@ -22,7 +22,7 @@ from .wav2vec2 import load_checkpoint
 __all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
 SHARED = ("checkpoint", "contamination", "convolutions", "hub", "packed")  # modules of this folder that hold no encoder
-_registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", shared=SHARED)
+_registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", SHARED, EncoderSpec)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
 
@@ -39,7 +39,8 @@ def load_encoder(
     `memory` is a JSON file of facts about the encoders that were loaded before. With it, such an encoder is loaded only
     when it encodes. Without it, the encoder is loaded at once.
 
-    Raises UnknownName if `name` is none of the three, and EncoderError if the encoder cannot be loaded.
+    Raises UnknownName if `name` is none of the three, and EncoderError if the encoder cannot be loaded, or if `name` is
+    several joined by `+`.
     """
     if not isinstance(name, str) or not name:
         raise EncoderError(f"got the encoder {name!r}; wanted its name, or a checkpoint's folder or hub id, as text.")
@@ -47,6 +48,8 @@ def load_encoder(
         raise EncoderError(f"got the precision '{precision}'; wanted one of {', '.join(PRECISIONS)}.")
     check_device(device)
     spec = find(name)
+    if spec is None and "+" in name and not Path(name).is_dir():
+        _refuse_joined(name)
     if spec is None and not is_checkpoint(name):
         spec = get(name)  # raises UnknownName, which suggests a similar name
     load = spec.load if spec else functools.partial(load_checkpoint, name)
@@ -54,6 +57,19 @@ def load_encoder(
         checkpoint = name if spec is None or name == UNTRAINED else spec.checkpoint
         return load_lazily(memory, name, checkpoint, precision, lambda: load(device, precision, log))
     return load(device, precision, log)
+
+
+def _refuse_joined(name: str) -> None:
+    """Raise EncoderError if a name is that of several encoders, joined by `+`, which only vectors can be."""
+    parts = name.split("+")
+    known = [part for part in parts if find(part)]
+    places = [part for part in parts if is_checkpoint(part)]
+    if "" not in parts and (known or places == parts):
+        each = " and ".join(f"--encoder {part}" for part in dict.fromkeys(parts))
+        raise EncoderError(
+            f"got the encoder {name}, which is several joined by +; wanted one. Extract each one by itself ({each}); "
+            f"then `ser compare --encoder {name}` joins their vectors."
+        )
 
 
 def folder_of(checkpoint: str) -> Path:

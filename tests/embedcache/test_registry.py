@@ -1,11 +1,12 @@
 """Names: found by folder, suggested when misspelt, extended by entry points."""
 
 from importlib.metadata import EntryPoint
+from types import ModuleType
 
 import pytest
 
-from classifiers import heads
-from embedcache import UnknownName, datasets, encoders
+from classifiers import heads, metrics
+from embedcache import PluginError, UnknownName, datasets, encoders
 from embedcache.dataset import Dataset
 from embedcache.registry import Registry
 
@@ -34,3 +35,29 @@ def test_third_parties_add_names_and_cannot_take_them_over(monkeypatch: pytest.M
     assert own.get("ravdess").title == "RAVDESS, speech"
     assert own.names().count("ravdess") == 1
     assert len(own.all()) == len(own.names())
+
+
+@pytest.mark.parametrize("registry", [datasets, encoders, heads, metrics])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_package.heads:head", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("embedcache.datasets.folder:nothing", "AttributeError: module 'embedcache.datasets.folder' has no attribute"),
+        ("json", "got a module, wanted a "),
+    ],
+)
+def test_an_entry_point_that_cannot_be_loaded_harms_only_who_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], registry: ModuleType, value: str, said: str
+) -> None:
+    before = [spec.name for spec in registry.all()]
+    monkeypatch.setattr("embedcache.registry.entry_points", lambda group: [EntryPoint("broken", value, group)])
+    assert [spec.name for spec in registry.all()] == before
+    assert "broken" in registry.names()
+    assert registry.get(before[0]).name == before[0]
+    with pytest.raises(PluginError) as error:
+        registry.get("broken")
+    kind = registry.__name__.rpartition(".")[2].removesuffix("s")
+    assert str(error.value).startswith(f"the plug-in {kind} 'broken' ({value}) cannot be used: {said}")
+    assert "\n" not in str(error.value)
+    registry.all()
+    assert capsys.readouterr().err == f"note: {error.value}\n"

@@ -202,6 +202,14 @@ def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
+def test_pictures_of_joined_encoders_have_a_name_of_their_own(tmp_path: Path) -> None:
+    (p,) = compare(toy_task(), ["ridge"], "random", n_folds=2, jobs=1)
+    paths = save_pictures(tmp_path, [replace(p, encoder=name) for name in ("a+b", "a-b")], jobs=1)
+    assert {path.name for path in paths} == {
+        f"{kind}-ridge-{encoder}-toy.png" for kind in ("confusion", "calibration") for encoder in ("a+b", "a-b")
+    }
+
+
 def test_a_run_and_a_model_from_what_was_extracted(artifacts: Artifacts) -> None:
     asked = ComparisonConfig(heads=("logreg", "layer_weighted"), protocol="speakers", folds=2)
     folder, predictions = run_comparison(artifacts, asked, jobs=1)

@@ -141,6 +141,16 @@ def test_an_encoder_with_two_names_is_joined_with_itself_by_neither(made: Artifa
         Task.load("ravdess", f"mfcc+{store.folder.name}", "pooled", made)
 
 
+def test_an_encoder_stored_under_two_names_is_not_joined_with_itself(place: Artifacts) -> None:
+    """As two folders of the same checkpoint: the fingerprint is that of what encodes, not of its name."""
+    (net,) = find_stores(place.cache, "net")
+    copy = EmbeddingStore.of(place.cache, replace(net.info, name="copy"))
+    keys = sorted(net.keys)
+    copy.write(keys, {"pooled": net.rows(keys, "pooled")})
+    with pytest.raises(ConfigError, match=r"net\+copy, which names an encoder twice \(copy-\w+ and net-\w+\)"):
+        Task.load("ravdess", "net+copy", "pooled", place)
+
+
 def test_a_plus_may_be_part_of_a_name_if_that_is_clear(place: Artifacts) -> None:
     store = store_as(place, name="c++")
     assert Task.load("ravdess", "c++", "pooled", place).encoder_infos == (store.info,)

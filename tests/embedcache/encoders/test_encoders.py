@@ -1,6 +1,7 @@
 """Encoders against their oracle, transformers' own forward; and what happens to checkpoints that are not whole."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -390,3 +391,17 @@ def test_mfcc_gives_the_numbers_of_its_recipe() -> None:
         atol=2e-2,
     )
     np.testing.assert_allclose(rows[:, 191], [7.5707, 0.2846, 7.2793, 7.9434, 7.5707], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mfcc+net", "facebook/wav2vec2-base+mfcc", "mfcc+mfcc", "user/a@v1+user/b"])
+def test_joined_encoders_are_extracted_one_by_one(name: str) -> None:
+    with pytest.raises(EncoderError) as error:
+        load_encoder(name)
+    assert f"got the encoder {name}, which is several joined by +; wanted one. Extract each one" in str(error.value)
+    assert f"(--encoder {name.partition('+')[0]}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mfcc+", "nope+neither"])
+def test_other_names_with_a_plus_are_unknown(name: str) -> None:
+    with pytest.raises(UnknownName, match=re.escape(f"no encoder '{name}'")):
+        load_encoder(name)
