@@ -43,7 +43,7 @@ class Registry(Generic[Spec]):
     package: str  # dotted name of the folder that holds the modules
     hint: str = ""  # advice at the end of the message for an unknown name
     shared: tuple[str, ...] = ()  # further modules in the folder that hold no spec
-    spec_class: type = object  # class of the specs
+    spec_class: type[Any] = object  # class of the specs
 
     def get(self, name: str) -> Spec:
         """Return the spec with this name. Raises UnknownName, which suggests a similar name, if there is none.

@@ -90,7 +90,7 @@ def _make_of_usable(task: Task, protocol: str, n_folds: int, seed: int) -> list[
 def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
     """Raise ProtocolError unless every fold is valid under the protocol.
 
-    A fold is valid if it has training and test clips, if every label of the test clips occurs in the training clips,
+    A fold is valid if it has training and test clips, if every label of the others occurs in the training clips,
     and, for a speaker-independent protocol, if training and test clips share no speaker. Two protocols keep sessions or
     sentences apart in the same way.
     """
@@ -112,6 +112,8 @@ def check_folds(task: Task, folds: Sequence[Fold], protocol: str) -> None:
         for label in sorted(set(task.y[fold.test]) - set(task.y[fold.train])):
             names = ", ".join(sorted(set(task.speakers[task.y == label])))
             complaints.append(f"fold {fold.name}: '{label}' has no training clip (speakers: {names})")
+        for label in sorted(set(task.y[fold.dev]) - set(task.y[fold.train])):
+            complaints.append(f"fold {fold.name}: '{label}' has development clips, but no training clip")
     if complaints:
         other = "speakers" if apart else "random, which is speaker-dependent"
         advice = f"Leave such labels out, record more speakers, or use --protocol {other}."

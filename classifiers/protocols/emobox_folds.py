@@ -2,14 +2,16 @@
 
 A folder `fold_1`, `fold_2`, … for each fold holds `<dataset>_train_fold_1.jsonl` and `<dataset>_test_fold_1.jsonl`,
 with a JSON object in each line. Its `wav` is the path of the clip in EmoBox's download folder, its `key` the name of
-the dataset, a hyphen and the name of the clip. Datasets with a published development set also have
-`<dataset>_valid_fold_1.jsonl`. Files of the same names that end in `.json` hold the same again, and are not read.
+the dataset, a hyphen and the name of the clip. Datasets that are published with partitions, such as MELD, have one fold
+and also `<dataset>_valid_fold_1.jsonl`, whose clips are development clips. Files of the same names that end in `.json`
+hold the same again, as those of EMO-DB do that end in `fold1.jsonl`; neither are read.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from embedcache.errors import complain
 from embedcache.files.untrusted import check_file
 from embedcache.text import count, examples
 
-from .fold_list import CLIP, FoldList, ListedRow
+from .fold_list import CLIP, DEV, FoldList, ListedRow
 
 MAX_BYTES = 1 << 28  # largest file of a part; a line has about 300 bytes, so this is room for 900,000 clips
 FOLDER = re.compile(r"fold_([0-9]+)")
@@ -27,43 +29,45 @@ FOLDER = re.compile(r"fold_([0-9]+)")
 
 @dataclass(frozen=True)
 class _Split:
-    """A fold as its two files list it: the name of each clip, and its place."""
+    """A fold as its files list it: the name of each clip, and its place."""
 
     fold: str
     train: dict[str, str]
+    dev: dict[str, str]  # empty if there is no file of development clips
     test: dict[str, str]
 
 
 def read_emobox_folds(folder: Path) -> FoldList:
     """Return the folds in a folder with `fold_1`, `fold_2`, …, or in one of these folders.
 
-    Raises DataError if files are missing or cannot be read, if there is a development set, or if a clip is in both
-    files of a fold or in none.
+    Raises DataError if files are missing or cannot be read, if a clip is in several files of a fold or in none, or if
+    folds have different development clips.
     """
     numbered = {match[1]: path for path in folder.glob("fold_*") if (match := FOLDER.fullmatch(path.name))}
     if not numbered:
         match = FOLDER.fullmatch(folder.resolve().name)
         numbered = {match[1] if match else "1": folder}
-    splits = [_Split(number, _part(path, "train"), _part(path, "test")) for number, path in sorted(numbered.items())]
+    splits = [
+        _Split(number, _part(path, "train"), _part(path, "valid", needed=False), _part(path, "test"))
+        for number, path in sorted(numbered.items())
+    ]
     _check_parts(folder, splits)
     tested = {name for split in splits for name in split.test}
     rows = [ListedRow(where, name, split.fold) for split in splits for name, where in split.test.items()]
+    rows += [ListedRow(where, name, DEV) for name, where in splits[0].dev.items()]
     rows += [ListedRow(where, name, "") for name, where in splits[0].train.items() if name not in tested]
     return FoldList(str(folder), CLIP, tuple(rows))
 
 
-def _part(folder: Path, part: str) -> dict[str, str]:
-    """Return name -> place for the clips of one part of a fold. Raises DataError."""
-    if development := [path.name for name in ("valid", "dev") for path in folder.glob(f"*_{name}_*.jsonl")]:
-        raise DataError(
-            f"{folder}: has a development set ({examples(development)}); wanted training and test clips alone. To "
-            "train on its clips, too, append its lines to the training file and remove it."
-        )
-    files = sorted(folder.glob(f"*_{part}_*.jsonl"))
+def _part(folder: Path, part: str, needed: bool = True) -> dict[str, str]:
+    """Return name -> place for the clips of one part of a fold, or none if it has no file. Raises DataError."""
+    files = sorted(folder.glob(f"*_{part}_fold_*.jsonl"))
+    if not files and not needed:
+        return {}
     if len(files) != 1:
         raise DataError(
-            f"{folder}: has {count(len(files), 'file')} *_{part}_*.jsonl; wanted one in each folder fold_1, fold_2, …, "
-            "as in a folder data/<dataset> of EmoBox."
+            f"{folder}: has {count(len(files), 'file')} *_{part}_fold_*.jsonl; wanted one in each folder fold_1, "
+            "fold_2, …, as in a folder data/<dataset> of EmoBox."
         )
     return _entries(files[0])
 
@@ -104,14 +108,17 @@ def _name(line: str) -> str:
 
 
 def _check_parts(folder: Path, splits: list[_Split]) -> None:
-    """Raise DataError unless each fold has every clip, in training or in test."""
-    everything = {name for split in splits for name in (*split.train, *split.test)}
+    """Raise DataError unless each fold has every clip in one of its parts, and all have the same development clips."""
+    everything = {name for split in splits for name in (*split.train, *split.dev, *split.test)}
     faults = []
     for split in splits:
-        if both := sorted(split.train.keys() & split.test.keys()):
-            faults.append(f"fold {split.fold}: {count(len(both), 'clip')} in training and test: {examples(both)}")
-        if neither := sorted(everything - split.train.keys() - split.test.keys()):
+        times = Counter((*split.train, *split.dev, *split.test))
+        if several := sorted(name for name, n in times.items() if n > 1):
+            faults.append(f"fold {split.fold}: {count(len(several), 'clip')} in several parts: {examples(several)}")
+        if neither := sorted(everything - times.keys()):
             faults.append(f"fold {split.fold}: {count(len(neither), 'clip')} in no part: {examples(neither)}")
+        if split.dev.keys() != splits[0].dev.keys():
+            faults.append(f"fold {split.fold}: other development clips than fold {splits[0].fold}")
     if faults:
         advice = "Each clip must be in one part of every fold. Download the folder again, or correct its files."
         raise DataError(*complain(f"{folder}: its parts do not divide the clips", faults, advice))

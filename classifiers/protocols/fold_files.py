@@ -2,8 +2,9 @@
 
 A row says in which fold a clip, or every clip of a speaker, is tested; the clips of all other rows are the training
 clips of this fold. The columns are `clip_id` or `speaker`, `fold`, and `seed` if the folds of several seeds are listed.
-Clips whose cell `fold` is empty are training clips in every fold. If there are both columns, `clip_id` counts, and
-`speaker` must agree with the dataset. The order of the folds is that of their names, and not that of the rows.
+Clips whose cell `fold` is empty are training clips in every fold; those with `dev` there are development clips. If
+there are both columns, `clip_id` counts, and `speaker` must agree with the dataset. The order of the folds is that of
+their names, and not that of the rows.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..data.csv_text import csv_text
 from ..data.task import Task
 from .emobox_folds import read_emobox_folds
 from .fold import Fold
-from .fold_list import CLIP, SPEAKER, FoldList, ListedRow, common_names, in_order
+from .fold_list import CLIP, DEV, SPEAKER, FoldList, ListedRow, common_names, in_order
 
 COLUMNS = {  # other names of the columns
     "clip_id": (*SYNONYMS["clip_id"], "clip", "path", *SYNONYMS["path"]),
@@ -54,7 +55,7 @@ def read_folds(path: Path) -> FoldList:
         ListedRow(
             where=f"row {row.line}",
             name=row.cells[column],
-            fold=folds[row.cells["fold"]],
+            fold=DEV if _is_dev(row.cells["fold"]) else folds[row.cells["fold"]],
             seed=seeds[row.cells.get("seed", "")],
             speaker=row.cells.get("speaker", "") if kind == CLIP else "",
         )
@@ -85,13 +86,19 @@ def _check_cells(path: Path, table: Table, column: str) -> None:
         faults += [f"row {row.line}: no seed" for row in table.rows if not row.cells["seed"]]
     if faults:
         raise DataError(*complain(f"{path}: rows lack cells", faults, "Complete these rows, or remove them."))
-    if parts := sorted({row.cells["fold"] for row in table.rows if row.cells["fold"].casefold() in COMMON_PARTITIONS}):
+    cells = {row.cells["fold"] for row in table.rows if row.cells["fold"] and not _is_dev(row.cells["fold"])}
+    if parts := sorted(cell for cell in cells if cell.casefold() in COMMON_PARTITIONS):
         raise DataError(
             f"{path}: the column fold holds {', '.join(parts)}; wanted the name of the fold in which a clip is tested. "
-            "If there is one test set, write 1 for its clips, and leave the cells of training clips empty."
+            "If there is one test set, write 1 for its clips and dev for development clips, and leave the cells of "
+            "training clips empty."
         )
-    if not any(row.cells["fold"] for row in table.rows):
-        raise DataError(f"{path}: every cell of the column fold is empty; wanted the fold in which a clip is tested.")
+    if not cells:
+        raise DataError(f"{path}: no cell of the column fold names a fold; wanted that in which a clip is tested.")
+
+
+def _is_dev(cell: str) -> bool:
+    return COMMON_PARTITIONS.get(cell.casefold()) == DEV
 
 
 def folds_csv(task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> str:
@@ -103,7 +110,7 @@ def folds_csv(task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> st
     several = len(splits) > 1
     lines = []
     for seed, folds in enumerate(splits):
-        names = [*_readable_names(folds), ""]  # the last for clips that are never tested
+        names = [*_readable_names(folds), DEV, ""]  # the last for clips that are trained on in every fold
         tested_in = _tested_in(task, folds, protocol)
         for clip_id, speaker, number in zip(task.ids, task.speakers, tested_in, strict=True):
             lines.append((clip_id, speaker, names[number], *([seed] if several else [])))
@@ -121,12 +128,21 @@ def _readable_names(folds: Sequence[Fold]) -> list[str]:
 
 
 def _tested_in(task: Task, folds: Sequence[Fold], protocol: str) -> NDArray[np.int64]:
-    """Return the number (n,) of the fold in which each clip is tested, from 0; -1 for none. Raises ProtocolError."""
+    """Return the number (n,) of the fold in which each clip is tested, from 0; -1 for training clips of all folds.
+
+    Development clips have -2. Raises ProtocolError if folds have no such numbers.
+    """
     times, number = np.zeros(len(task), int), np.full(len(task), -1)
+    number[folds[0].dev] = -2
+    if any(set(fold.dev.tolist()) != set(folds[0].dev.tolist()) for fold in folds):
+        raise ProtocolError(
+            f"the folds of protocol '{protocol}' cannot be written: they have different development clips, and a list "
+            "of folds has the same for all. Choose another --protocol."
+        )
     for n, fold in enumerate(folds):
         times[fold.test] += 1
         number[fold.test] = n
-        if left := len(task) - len(np.union1d(fold.train, fold.test)):
+        if left := len(task) - len(np.union1d(fold.fitted_on, fold.test)):
             raise ProtocolError(
                 f"the folds of protocol '{protocol}' cannot be written: fold {fold.name} leaves out "
                 f"{count(left, 'clip')}, and a list of folds names only the fold in which a clip is tested. Choose "

@@ -10,6 +10,7 @@ from embedcache.text import WHOLE_NUMBER, normal_name
 
 LISTED = "listed"  # protocol of folds that a file lists
 CLIP, SPEAKER = "clip", "speaker"  # what the rows of a list name
+DEV = "dev"  # partition for development, and what a row has as its fold for clips of it
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ListedRow:
 
     where: str  # place in the file, such as `row 2`
     name: str  # clip id, path or file name of a clip; or a speaker
-    fold: str  # fold in which the clips are tested; "" if they are training clips in every fold
+    fold: str  # fold in which the clips are tested; in every fold: "" for training clips, DEV for development clips
     seed: str = ""  # "" if the list has no seeds
     speaker: str = ""  # speaker of the clip, if the list names clips and speakers
 

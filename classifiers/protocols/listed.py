@@ -15,7 +15,7 @@ from embedcache.text import count, examples, normal_name, quoted
 from ..data.task import Strings, Task
 from .catalogue import check_folds
 from .fold import Fold, Indices
-from .fold_list import CLIP, LISTED, FoldList, ListedRow, in_order
+from .fold_list import CLIP, DEV, LISTED, FoldList, ListedRow, in_order
 from .requirements import check_two_labels
 from .sharing import shared_values
 
@@ -42,8 +42,8 @@ def listed_splits(task: Task, listing: FoldList, clips: Sequence[Clip] = ()) -> 
     splits = [_folds(task, rows, rows_of) for rows in _by_seed(listing).values()]
     if alone := [fold.name for folds in splits for fold in folds if not len(fold.train)]:
         raise DataError(
-            f"{listing.source}: every clip is in the fold {alone[0]}, so that none is left to train on; wanted two or "
-            "more folds, or clips whose cell fold is empty, which are always trained on."
+            f"{listing.source}: the fold {alone[0]} leaves no clip to train on; wanted two or more folds, or clips "
+            "whose cell fold is empty, which are always trained on."
         )
     numbers = [f"{len(folds)} (seed {seed})" for seed, folds in zip(listing.seeds, splits, strict=True)]
     if len({len(folds) for folds in splits}) > 1:
@@ -61,7 +61,9 @@ def listing_notes(task: Task, listing: FoldList, splits: Sequence[Sequence[Fold]
     notes = []
     folds = [fold for split in splits for fold in split]
     tested = np.unique(np.concatenate([fold.test for fold in folds]))
-    if trained := len(task) - len(tested):
+    if chosen_by := len(folds[0].dev):
+        notes.append(f"{count(chosen_by, 'clip')} of {len(task)} are development clips, which no head is trained on")
+    if trained := len(task) - len(tested) - chosen_by:
         notes.append(f"{count(trained, 'clip')} of {len(task)} are in no fold, and are trained on in every fold")
     if speakers := _shared(task.speakers, folds):
         who = f"{count(len(speakers), 'speaker')} ({examples(speakers)})"
@@ -139,12 +141,14 @@ def _by_seed(listing: FoldList) -> dict[str, list[ListedRow]]:
 
 
 def _folds(task: Task, rows: Sequence[ListedRow], rows_of: RowsByName) -> list[Fold]:
-    names = in_order(row.fold for row in rows if row.fold)
-    number_of = {name: number for number, name in enumerate(names)} | {"": -1}
+    names = in_order(row.fold for row in rows if row.fold not in ("", DEV))
+    number_of = {name: number for number, name in enumerate(names)} | {"": -1, DEV: -2}
     number: Indices = np.full(len(task), -1)
     for row in rows:
         number[list(rows_of[row.name])] = number_of[row.fold]
-    return [Fold(name, np.flatnonzero(number != n), np.flatnonzero(number == n)) for n, name in enumerate(names)]
+    dev = np.flatnonzero(number == number_of[DEV])
+    is_trained = [(number != n) & (number != number_of[DEV]) for n in range(len(names))]
+    return [Fold(name, np.flatnonzero(is_trained[n]), np.flatnonzero(number == n), dev) for n, name in enumerate(names)]
 
 
 def _shared(column: Strings, folds: Sequence[Fold]) -> list[str]:

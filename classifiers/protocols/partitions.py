@@ -11,8 +11,9 @@ from embedcache.text import count
 
 from ..data.task import Strings, Task
 from .fold import UNION, Fold
+from .fold_list import DEV
 
-TRAIN, DEV = "train", "dev"  # partitions for training and for development; all others are test partitions
+TRAIN = "train"  # partition for training; all but this and DEV are test partitions
 
 
 def partition_folds(task: Task, n_folds: int, seed: int) -> list[Fold]:

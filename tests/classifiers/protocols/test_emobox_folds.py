@@ -1,5 +1,6 @@
 """EmoBox's fold files: the same folds as those that ser knows; parts that do not divide the clips are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from helpers.places import RAVDESS, needs_ravdess
 from classifiers import Task, make_folds
 from classifiers.protocols.emobox_folds import read_emobox_folds
 from classifiers.protocols.fold import fold_hash
-from classifiers.protocols.fold_files import read_folds
-from classifiers.protocols.listed import listed_splits
-from embedcache import DataError, Manifest, datasets
+from classifiers.protocols.fold_files import folds_csv, read_folds
+from classifiers.protocols.listed import listed_splits, listing_notes
+from embedcache import DataError, Manifest, ProtocolError, datasets
 from embedcache.manifest import Clip
 
 SPEECH = "audio/Audio_Speech_Actors_01-24"
@@ -100,28 +101,85 @@ def refused(folder: Path) -> str:
 
 
 def test_a_folder_that_is_not_emobox_s_is_refused(tmp_path: Path) -> None:
-    assert f"{tmp_path}: has 0 files *_train_*.jsonl; wanted one in each folder fold_1, fold_2" in refused(tmp_path)
+    assert f"{tmp_path}: has 0 files *_train_fold_*.jsonl; wanted one in each folder fold_1, fold_2" in refused(
+        tmp_path
+    )
     folder = emobox_tree(tmp_path / "ravdess", "ravdess", WAVS, TESTED)
     (folder / "fold_2" / "ravdess_train_fold_2.jsonl").unlink()
-    assert "fold_2: has 0 files *_train_*.jsonl" in refused(folder)
+    assert "fold_2: has 0 files *_train_fold_*.jsonl" in refused(folder)
     write_part(folder / "fold_2", "ravdess", "train", 2, WAVS[:4])
     write_part(folder / "fold_2", "ravdess", "test", 1, WAVS[4:])
-    assert "fold_2: has 2 files *_test_*.jsonl; wanted one" in refused(folder)
+    assert "fold_2: has 2 files *_test_fold_*.jsonl; wanted one" in refused(folder)
 
 
-def test_a_development_set_is_refused(tmp_path: Path) -> None:
-    folder = emobox_tree(tmp_path / "meld", "meld", WAVS, TESTED[:1])
-    write_part(folder / "fold_1", "meld", "valid", 1, ["dev_splits_complete/dia0_utt0.mp4"])
-    said = refused(folder)
-    assert "fold_1: has a development set (meld_valid_fold_1.jsonl); wanted training and test clips alone" in said
-    assert "append its lines to the training file" in said
+MELD = {  # as in EmoBox's data/meld: the same names of dialogues in the three parts
+    "train": ["train/train_splits/dia0_utt0.mp4", "train/train_splits/dia0_utt1.mp4"],
+    "valid": ["dev_splits_complete/dia0_utt0.mp4"],
+    "test": ["output_repeated_splits_test/dia0_utt0.mp4", "output_repeated_splits_test/dia0_utt1.mp4"],
+}
+
+
+def meld(tmp_path: Path, dev_label: str = "joy") -> tuple[Task, list[Clip], Path]:
+    """A task of MELD's clips, and a folder of its partitions."""
+    labels = {"valid": [dev_label]}
+    names = {"valid": "dev"}
+    clips = [
+        Clip("meld", f"{names.get(part, part)}/{Path(wav).stem}", f"/MELD.Raw/{wav}", label, "Ross")
+        for part, wavs in MELD.items()
+        for wav, label in zip(wavs, labels.get(part, ["joy", "fear"]), strict=True)
+    ]
+    for part, wavs in MELD.items():
+        write_part(tmp_path / "meld" / "fold_1", "meld", part, 1, wavs)
+    return task_of(clips, "meld"), clips, tmp_path / "meld"
+
+
+def test_a_development_set_holds_development_clips(tmp_path: Path) -> None:
+    t, clips, folder = meld(tmp_path)
+    listing = read_folds(folder)
+    (folds,) = listed_splits(t, listing, clips)
+    (fold,) = folds
+    assert [part.tolist() for part in (fold.train, fold.dev, fold.test)] == [[0, 1], [2], [3, 4]]
+    assert listing_notes(t, listing, [folds])[:2] == [
+        f"{folder}: 1 clip of 5 are development clips, which no head is trained on.",
+        f"{folder}: 2 clips of 5 are in no fold, and are trained on in every fold.",
+    ]
+    (tmp_path / "folds.csv").write_text(folds_csv(t, [folds], "listed"))
+    ((again,),) = listed_splits(t, read_folds(tmp_path / "folds.csv"), clips)
+    for part in ("train", "dev", "test"):
+        np.testing.assert_array_equal(getattr(again, part), getattr(fold, part))
+    parts = replace(t, partitions=np.array([name.partition("/")[0] for name in t.ids.tolist()]))
+    assert fold_hash(t, folds) == fold_hash(t, make_folds(parts, "partition"))
+
+
+def test_a_development_label_without_training_clips_is_refused(tmp_path: Path) -> None:
+    t, clips, folder = meld(tmp_path, dev_label="anger")
+    with pytest.raises(ProtocolError, match="fold 1: 'anger' has development clips, but no training clip"):
+        listed_splits(t, read_folds(folder), clips)
+
+
+def test_development_sets_that_differ_are_refused(tmp_path: Path) -> None:
+    folder = emobox_tree(tmp_path / "ravdess", "ravdess", WAVS, TESTED)
+    write_part(folder / "fold_1", "ravdess", "valid", 1, WAVS[7:])
+    write_part(folder / "fold_1", "ravdess", "train", 1, WAVS[4:7])
+    assert "fold 2: other development clips than fold 1" in refused(folder)
+    write_part(folder / "fold_1", "ravdess", "train", 1, WAVS[4:])
+    assert f"fold 1: 1 clip in several parts: downloads/ravdess/{WAVS[7]}\n" in refused(folder)
+
+
+def test_second_files_under_other_names_are_not_read(tmp_path: Path) -> None:
+    """EMO-DB's folders have emodb_test_fold1.jsonl beside emodb_test_fold_1.jsonl."""
+    t, clips = ravdess(WAVS)
+    folder = emobox_tree(tmp_path / "ravdess", "ravdess", WAVS, TESTED)
+    (folder / "fold_1" / "ravdess_test_fold1.jsonl").write_text("{}")
+    (folds,) = listed_splits(t, read_folds(folder), clips)
+    assert [fold.test.tolist() for fold in folds] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_parts_that_do_not_divide_the_clips_are_refused(tmp_path: Path) -> None:
     folder = emobox_tree(tmp_path / "ravdess", "ravdess", WAVS, TESTED)
     write_part(folder / "fold_1", "ravdess", "train", 1, [WAVS[0], *WAVS[5:]])
     said = refused(folder)
-    assert f"fold 1: 1 clip in training and test: downloads/ravdess/{WAVS[0]}\n" in said
+    assert f"fold 1: 1 clip in several parts: downloads/ravdess/{WAVS[0]}\n" in said
     assert f"fold 1: 1 clip in no part: downloads/ravdess/{WAVS[4]}\n" in said
 
 

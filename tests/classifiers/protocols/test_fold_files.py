@@ -196,7 +196,8 @@ GOOD = by_clip(task(), {"s1": "1", "s2": "1", "s3": "2", "s4": "2"})
         (GOOD.replace("c3,1", ",1"), "rows lack cells:\n  row 5: no clip_id\nComplete these rows"),
         ("speaker,fold,seed\ns1,1,0\ns2,2,\n", "rows lack cells:\n  row 3: no seed"),
         (GOOD.replace(",1\n", ",train\n").replace(",2\n", ",Test\n"), "the column fold holds Test, train; wanted the"),
-        (GOOD.replace(",1\n", ",\n").replace(",2\n", ",NaN\n"), "every cell of the column fold is empty"),
+        (GOOD.replace(",1\n", ",\n").replace(",2\n", ",NaN\n"), "no cell of the column fold names a fold"),
+        (GOOD.replace(",1\n", ",\n").replace(",2\n", ",Valid\n"), "no cell of the column fold names a fold"),
         (GOOD + "c0,2\n", "1 clip in several rows: c0 (row 2 and row 26)"),
         (GOOD + "x/c0.wav,1\n", "1 clip in several rows: c0 (row 2 and row 26)"),
         (GOOD.replace("c3,1\n", ""), "1 clip in no row: c3"),
@@ -216,7 +217,7 @@ GOOD = by_clip(task(), {"s1": "1", "s2": "1", "s3": "2", "s4": "2"})
             "18 rows with another speaker than the dataset: row 8: s1 instead of s2, row 9: s1 instead of s2, row 10",
         ),
         ("speaker,fold,seed\ns1,1,0\ns2,2,0\ns1,1,1\ns2,2,1\n", "2 speakers in no row of seed 1: s3, s4"),
-        (GOOD.replace(",2\n", ",1\n"), "every clip is in the fold 1, so that none is left to train on; wanted two or"),
+        (GOOD.replace(",2\n", ",1\n"), "the fold 1 leaves no clip to train on; wanted two or"),
     ],
 )
 def test_lists_that_are_no_folds_are_refused(tmp_path: Path, text: str, said: str) -> None:
