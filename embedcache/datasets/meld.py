@@ -39,9 +39,10 @@ FOLDER = re.compile(
 )
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 GENDERS = dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female") | dict.fromkeys(("Chandler", "Joey", "Ross"), "male")
+MAIN = {name.casefold(): name for name in GENDERS}
 SPELLINGS = {"Dr. Leedbetter": "Dr. Ledbetter", "Phoebe Sr": "Phoebe Sr."}  # two spellings of one speaker
 SEVERAL = re.compile(
-    r"all|both|everyone|everybody|(the )?(guys|girls|crowd|group|others)|.*( and | & |/|, ).*", re.IGNORECASE
+    r"all\b.*|both|everyone|everybody|(the )?(guys|girls|crowd|group|others)|.*( and | & |/|, ).*", re.IGNORECASE
 )
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 KEPT = ("Sentiment", "Season", "Episode")  # further columns, kept in lower case
@@ -136,7 +137,8 @@ def _read_tables(root: Path) -> tuple[dict[str, Cells], list[str]]:
         for row in table.rows:
             cells = {name: _mend(cell) for name, cell in row.cells.items()}
             mended += cells != row.cells
-            known = rows.setdefault(f"{part}/dia{cells['Dialogue_ID']}_utt{cells['Utterance_ID']}", cells)
+            dialogue, utterance = (cells[name].lstrip("0") or "0" for name in ("Dialogue_ID", "Utterance_ID"))
+            known = rows.setdefault(f"{part}/dia{dialogue}_utt{utterance}", cells)
             faults += [f"{path.name}, row {row.line}: {fault}" for fault in _row_faults(cells, known)]
     if faults:
         advice = f"Correct these rows, or copy the tables again. Wanted {LAYOUT}."
@@ -163,9 +165,10 @@ def _row_faults(row: Cells, known: Cells) -> Iterator[str]:
 def _speakers(rows: Iterable[Cells]) -> tuple[dict[str, str], list[str]]:
     """Return name as written -> name of the speaker, and a note on names that count as one."""
     written = [row["Speaker"] for row in rows]
-    spellings = common_spellings([SPELLINGS.get(name, name) for name in written if name])
-    same = {name: spellings.get(SPELLINGS.get(name, name), SPELLINGS.get(name, name)) for name in set(written)}
-    changed = sorted(name for name, speaker in same.items() if name != speaker)
+    right = {name: MAIN.get(name.casefold()) or SPELLINGS.get(name, name) for name in written}
+    spellings = common_spellings([right[name] for name in written if name])
+    same = {name: spellings.get(speaker, speaker) for name, speaker in right.items()}
+    changed = sorted(name for name, speaker in same.items() if name != speaker and not SEVERAL.fullmatch(name))
     notes = [f"reads the speaker {quoted(name)} as {quoted(same[name])}." for name in changed]
     return {name: UNKNOWN if not name or SEVERAL.fullmatch(name) else same[name] for name in same}, notes
 

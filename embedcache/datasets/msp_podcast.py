@@ -28,7 +28,7 @@ from pathlib import Path
 from ..dataset import Dataset, KnownFault, Scanned, scan_names
 from ..errors import DataError, complain
 from ..files.tables import read_table
-from ..manifest import CHANNEL, COLUMNS, COPY_OF, PARTITION, SKIPPED, UNKNOWN, Clip, is_unknown
+from ..manifest import CHANNEL, COLUMNS, COPY_OF, END, PARTITION, SKIPPED, START, UNKNOWN, Clip, is_unknown
 from ..text import count, examples
 
 NAME = re.compile(r"/MSP-PODCAST_(\d+|test3)_\w+$", re.IGNORECASE)
@@ -46,7 +46,9 @@ LEFT_OUT = {"X": "no agreement (X)", "O": "another emotion (O)", "": "no label"}
 PARTITIONS = {"train": "train", "development": "dev", "validation": "dev"} | {f"test{n}": f"test{n}" for n in (1, 2, 3)}
 GENDERS = {"female": "female", "male": "male", "unknown": "", "": ""}
 USED = ("FileName", "EmoClass", "SpkrID", "Gender", "Split_Set")
-RESERVED = frozenset({*USED, *COLUMNS, SKIPPED, COPY_OF, CHANNEL, PARTITION})  # names that other columns must not have
+RESERVED = frozenset(
+    {*USED, *COLUMNS, SKIPPED, COPY_OF, CHANNEL, PARTITION, START, END}
+)  # names that other columns must not have
 TABLES = "labels_con[cs]ensus.csv"
 TABLE = "Labels/labels_consensus.csv"
 EARLIER = "previous_releases"  # start of the name of the folder with recordings and labels of earlier releases

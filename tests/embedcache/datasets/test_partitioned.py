@@ -63,6 +63,14 @@ def test_podcast_reads_partition_podcast_and_attributes(tmp_path: Path) -> None:
     )
 
 
+def test_times_in_the_table_of_podcasts_cut_no_recording(tmp_path: Path) -> None:
+    """A segment is a file of its own; its times in the episode are not a span of this file."""
+    header = PODCAST.strip() + ",start,end\n"
+    row = "MSP-PODCAST_0001_0008.wav,N,5.2,4,5,127,Male,Train,312.5,315.0"
+    (clip,) = read("msp-podcast", podcast(tmp_path, row, header=header)).clips
+    assert clip.span is None
+
+
 def test_podcasts_of_early_releases_are_read_alike(tmp_path: Path) -> None:
     table = "Labels/labels_concensus.csv"
     root = podcast(tmp_path, "MSP-PODCAST_0001_0008.wav,N,2.2,4,2.6,30,Male,Validation", table=table)
@@ -225,10 +233,23 @@ def test_names_of_melds_speakers_are_people(tmp_path: Path) -> None:
     root = utterances(tmp_path, "train", *(f"{name};joy;0;{n};Hi." for n, name in enumerate(names)))
     manifest = add_keys(read("meld", root)).check()
     assert [clip.speaker for clip in manifest.clips] == [
-        *("Phoebe Sr.", "Phoebe Sr.", "rachel", "rachel", "Unknown", "Unknown", "Unknown", "Mr. Geller"),
+        *("Phoebe Sr.", "Phoebe Sr.", "Rachel", "Rachel", "Unknown", "Unknown", "Unknown", "Mr. Geller"),
     ]
+    assert [clip.gender for clip in manifest.clips][2:4] == ["female", "female"]
     assert [clip.extra.get("spoken_by", "") for clip in manifest.clips][4:] == [*names[4:7], ""]
     assert "reads the speaker 'Phoebe Sr' as 'Phoebe Sr.'." in manifest.notes
+
+
+def test_several_people_of_meld_have_no_name(tmp_path: Path) -> None:
+    names = ("All", "All but Ross", "Joey and Ross", "JOEY AND ROSS", "Allesandro", "Andy")
+    manifest = read("meld", utterances(tmp_path, "train", *(f"{name};joy;0;{n};Hi." for n, name in enumerate(names))))
+    assert [clip.speaker for clip in manifest.clips] == [*["Unknown"] * 4, "Allesandro", "Andy"]
+    assert not [note for note in manifest.notes if note.startswith("reads the speaker")]
+
+
+def test_numbers_of_meld_may_have_leading_zeros(tmp_path: Path) -> None:
+    manifest = read("meld", utterances(tmp_path, "train", "Ross;joy;000;07;Hi."))
+    assert ([clip.clip_id for clip in manifest.clips], manifest.notes) == (["train/dia0_utt7"], ())
 
 
 @pytest.mark.parametrize(
