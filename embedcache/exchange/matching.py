@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from ..audio.decode import SUFFIXES, VIDEOS
 from ..files.path_names import by_name, same_name
 from ..manifest import Clip, Manifest
 
@@ -14,8 +15,9 @@ def match_clips(ids: Iterable[str], manifest: Manifest) -> dict[str, Clip]:
     """Return id -> clip for the ids that mean one clip of a manifest; other ids are absent.
 
     An id may be a clip id, or a path or a name of a clip's file; of several files with one name, the one with the most
-    equal folders is meant. If an id is a clip's id without its suffix, or the reverse, this clip is meant. An id that
-    means one clip as an id and another as a file is absent, too.
+    equal folders is meant. Files may be in another format, as the sound of a video is. If an id is a clip's id without
+    its suffix, or the reverse, this clip is meant. An id that means one clip as an id and another as a file is absent,
+    too.
     """
     clips = {clip.clip_id: clip for clip in manifest.clips}
     stems = _unique((PurePosixPath(clip.clip_id).with_suffix("").as_posix(), clip) for clip in manifest.clips)
@@ -24,8 +26,9 @@ def match_clips(ids: Iterable[str], manifest: Manifest) -> dict[str, Clip]:
     found = {}
     for one in ids:
         path = one.replace("\\", "/")
-        as_file = paths.get(same_name(one, names))
         stem = PurePosixPath(path).with_suffix("").as_posix() if path else ""
+        is_recording = PurePosixPath(path).suffix.lower() in SUFFIXES | VIDEOS
+        as_file = paths.get(same_name(one, names) or (same_name(stem, names) if is_recording else ""))
         as_id = clips.get(one) or (None if as_file else clips.get(PurePosixPath(path).stem) or stems.get(stem))
         meant = [clip for clip in (as_id, as_file) if clip]
         if meant and all(clip is meant[0] for clip in meant):

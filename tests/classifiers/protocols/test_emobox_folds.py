@@ -151,6 +151,13 @@ def test_a_development_set_holds_development_clips(tmp_path: Path) -> None:
     assert fold_hash(t, folds) == fold_hash(t, make_folds(parts, "partition"))
 
 
+def test_the_sound_of_a_video_is_matched_by_its_folder(tmp_path: Path) -> None:
+    t, clips, folder = meld(tmp_path)
+    sounds = [replace(clip, path=clip.path.replace(".mp4", ".wav")) for clip in clips]
+    ((fold,),) = listed_splits(t, read_folds(folder), sounds)
+    assert [part.tolist() for part in (fold.train, fold.dev, fold.test)] == [[0, 1], [2], [3, 4]]
+
+
 def test_a_development_label_without_training_clips_is_refused(tmp_path: Path) -> None:
     t, clips, folder = meld(tmp_path, dev_label="anger")
     with pytest.raises(ProtocolError, match="fold 1: 'anger' has development clips, but no training clip"):
