@@ -170,8 +170,10 @@ def on_common_clips(tasks: Sequence[Task], log: Log) -> list[Task]:
         left_out = tuple(clip_id for clip_id in task.ids.tolist() if clip_id not in common)
         shared.append(replace(task.take(rows), skipped=task.skipped + left_out) if left_out else task)
     imported = any(info.is_imported for task in tasks for info in task.encoder_infos)
+    several = len({info.name for task in tasks for info in task.encoder_infos}) > 1
     if imported and len(common) < len(everyone):
-        log(f"note: {len(common)} of {len(everyone)} clips have imported vectors; the others are left out.")
+        which = "all the vectors, some of which were imported" if several else "imported vectors"
+        log(f"note: {len(common)} of {len(everyone)} clips have {which}; the others are left out.")
     return shared
 
 

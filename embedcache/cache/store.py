@@ -243,9 +243,12 @@ def whole_store(
         raise DataError(f"several encoders have vectors of {dataset}: {names}. Choose one with --encoder.")
     have = "; ".join(f"{store.folder.name} lacks {count}" for store, count in zip(stores, counts, strict=True))
     option = "" if set(views) <= set(VIEWS) else f" with --views {','.join(views)}"
+    again = f"Run `ser extract` for that encoder again{option}: it adds what is missing."
+    if stores and all(store.info.is_imported for store in stores):
+        again = "These vectors were imported. Import a file that holds what is missing."
     raise DataError(
         f"{dataset}: no encoder has {' and '.join(views)} of all {len(keys)} clips ({have or 'the cache is empty'}). "
-        f"Run `ser extract` for that encoder again{option}: it adds what is missing."
+        f"{again}"
     )
 
 

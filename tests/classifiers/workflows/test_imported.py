@@ -61,6 +61,12 @@ def test_encoders_without_a_common_clip_are_not_compared(artifacts: Artifacts) -
         run_comparison(artifacts, replace(ONE, encoders=("theirs", "others")), jobs=1)
 
 
+def test_a_view_that_was_not_imported_cannot_be_extracted(artifacts: Artifacts) -> None:
+    import_some(artifacts, slice(18))
+    with pytest.raises(DataError, match="These vectors were imported. Import a file that holds what is missing."):
+        Task.load("ravdess", "theirs", "std", artifacts)
+
+
 def test_a_dataset_without_imported_vectors_is_named(artifacts: Artifacts) -> None:
     import_some(artifacts, slice(24))
     vectors = np.load(artifacts.root / "x.npz")["pooled"]

@@ -173,7 +173,7 @@ def test_a_task_has_the_clips_that_all_encoders_have(place: Artifacts) -> None:
     np.testing.assert_array_equal(task.X, np.hstack(rows))
     said: list[str] = []
     run_comparison(place, replace(BOTH, encoders=("mfcc+theirs+others",)), jobs=1, log=said.append)
-    assert "note: 14 of 24 clips have imported vectors; the others are left out." in said
+    assert "note: 14 of 24 clips have all the vectors, some of which were imported; the others are left out." in said
 
 
 def test_encoders_without_a_common_clip_are_not_joined(place: Artifacts) -> None:
