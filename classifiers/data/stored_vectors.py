@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,9 @@ def encoders_in(artifacts: Artifacts, encoder: str | None) -> list[str | None]:
     if encoder is None or len(names) < 2:
         return [encoder]
     is_one = _is_extracted(artifacts, encoder)
-    if all(_is_extracted(artifacts, name) for name in names) if is_one else "" in names:
+    parts = ("+".join(names[i:j]) for i, j in combinations(range(len(names) + 1), 2) if 1 < j - i < len(names))
+    is_unclear = "" in names or any(_is_extracted(artifacts, part) for part in parts)
+    if all(_is_extracted(artifacts, name) for name in names) if is_one else is_unclear:
         raise ConfigError(
             f"got --encoder {encoder}; wanted the names of encoders joined by +. If the + is part of a name, use the "
             "name of the store instead, which `ser cache ls` lists."

@@ -151,6 +151,13 @@ def test_an_encoder_stored_under_two_names_is_not_joined_with_itself(place: Arti
         Task.load("ravdess", "net+copy", "pooled", place)
 
 
+def test_a_plus_in_one_of_several_names_is_told(place: Artifacts) -> None:
+    store = store_as(place, name="a+b")
+    with pytest.raises(ConfigError, match="If the \\+ is part of a name, use the name of the store"):
+        Task.load("ravdess", "net+a+b", "pooled", place)
+    assert Task.load("ravdess", f"net+{store.folder.name}", "pooled", place).encoder == "a+b+net"
+
+
 def test_a_plus_may_be_part_of_a_name_if_that_is_clear(place: Artifacts) -> None:
     store = store_as(place, name="c++")
     assert Task.load("ravdess", "c++", "pooled", place).encoder_infos == (store.info,)
