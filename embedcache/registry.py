@@ -97,7 +97,8 @@ class Registry(Generic[Spec]):
         return specs if isinstance(specs, tuple) else (specs,)
 
     def _entry_points(self) -> list[EntryPoint]:
-        return sorted(entry_points(group=f"ser.{self.kind}s"), key=lambda point: point.name)
+        """Return the entry points, sorted by name; one that is found twice, as in two folders of packages, once."""
+        return sorted(dict.fromkeys(entry_points(group=f"ser.{self.kind}s")), key=lambda point: point.name)
 
     def _loadable(self, points: Iterable[EntryPoint]) -> Iterator[Spec]:
         for point in points:
@@ -109,8 +110,10 @@ class Registry(Generic[Spec]):
     def _load(self, point: EntryPoint) -> Spec:
         """Return the spec of an entry point. Raises PluginError if it cannot be imported, or refers to something else.
 
-        The code of another package may raise any exception.
+        Of two with one name, none can be used. The code of another package may raise any exception.
         """
+        if others := [o.value for o in self._entry_points() if o.name == point.name and o != point]:
+            raise self._error(point, f"{' and '.join(others)} has the same name")
         try:
             spec: Any = point.load()
         except Exception as error:

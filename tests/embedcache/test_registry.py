@@ -61,3 +61,17 @@ def test_an_entry_point_that_cannot_be_loaded_harms_only_who_names_it(
     assert "\n" not in str(error.value)
     registry.all()
     assert capsys.readouterr().err == f"note: {error.value}\n"
+
+
+def test_two_entry_points_of_one_name_are_not_guessed_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ("classifiers.heads.knn:head", "classifiers.heads.lda:head", "classifiers.heads.knn:head")
+    monkeypatch.setattr(
+        "embedcache.registry.entry_points", lambda group: [EntryPoint("mine", v, group) for v in values]
+    )
+    with pytest.raises(PluginError, match=r"'mine' \(classifiers.heads.knn:head\) .*: classifiers.heads.lda:head has"):
+        heads.get("mine")
+    monkeypatch.setattr(
+        "embedcache.registry.entry_points", lambda group: [EntryPoint("mine", values[n], group) for n in (0, 2)]
+    )
+    assert heads.get("mine").name == "knn"
+    assert len(heads.all()) == len(heads.names())
