@@ -51,9 +51,9 @@ def leaks(task: Task, folds: Sequence[Fold], protocol: str) -> str:
 
 
 def _has_unknown_speakers(task: Task, folds: Sequence[Fold]) -> bool:
-    """Whether the speaker of any training or test clip is said to be unknown."""
+    """Whether the speaker of any training, development or test clip is said to be unknown."""
     unknown = are_unknown(task)
-    return any(unknown[part].any() for fold in folds for part in (fold.train, fold.test))
+    return any(unknown[part].any() for fold in folds for part in (fold.fitted_on, fold.test))
 
 
 def _has_clips_as_speakers(task: Task) -> bool:

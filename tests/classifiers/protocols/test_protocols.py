@@ -707,6 +707,14 @@ def test_unknown_speakers_in_both_parts_are_no_shared_speaker_but_said(name: str
     )
 
 
+def test_a_development_clip_of_an_unknown_speaker_is_said() -> None:
+    t = task()
+    t = replace(t, speakers=np.where(t.speakers == "s0", "Unknown", t.speakers))
+    train, dev, test = (np.flatnonzero(t.speakers == name) for name in ("s1", "Unknown", "s2"))
+    assert leaks(t, [Fold("1", train, test, dev)], "official") == "speaker?"
+    assert leaks(t, [Fold("1", train, test)], "official") == ""
+
+
 def test_a_session_of_unknown_speakers_may_have_several() -> None:
     t = task(4)
     alone = replace(t, sessions=t.speakers)
