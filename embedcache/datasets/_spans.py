@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -37,12 +38,18 @@ def span_of(cells: Mapping[str, str]) -> tuple[dict[str, str], str]:
 
 
 def seconds(cell: str) -> float | None:
-    """Return the seconds that a cell states, as a number or as a clock does; None for another text."""
+    """Return the seconds that a cell states, as a number or as a clock does; None for another text.
+
+    None also for a number above the largest float, and for a clock with 60 seconds or more, such as `0:01:500` with
+    milliseconds behind the last colon, or with 60 minutes or more beside hours.
+    """
     if number := NUMBER.fullmatch(cell):
-        return float(number[1].replace(",", "."))
+        value = float(number[1].replace(",", "."))
+        return value if math.isfinite(value) else None
     if clock := CLOCK.fullmatch(cell):
         days, hours, minutes, rest = (float((part or "0").replace(",", ".")) for part in clock.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+        is_clock = rest < 60 and (minutes < 60 or clock[2] is None)
+        return ((days * 24 + hours) * 60 + minutes) * 60 + rest if is_clock else None
     return None
 
 

@@ -43,6 +43,10 @@ TIMES = {
     "1.2.3": None,
     "12 ms": None,
     "inf": None,
+    "1e400": None,
+    "75:30": 4530.0,
+    "0:01:500": None,  # milliseconds behind the last colon
+    "00:75:00": None,
 }
 
 
