@@ -59,7 +59,7 @@ SYNONYMS = {
 # Other names of partitions, by their letters and digits.
 PARTITIONS = {
     "train": ("train", "training", "trn", "trainset", "trainingset"),
-    "dev": ("dev", "devel", "development", "val", "valid", "validation", "devset", "validationset"),
+    "dev": ("dev", "devel", "development", "val", "valid", "validate", "validation", "devset", "validationset"),
     "test": ("test", "testing", "tst", "eval", "evaluation", "testset", "evaluationset"),
 }
 COMMON_PARTITIONS = {name: common for common, names in PARTITIONS.items() for name in names}
