@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, Protocol, TypeVar
 
-from .errors import UnknownName
+from .errors import ConfigError, UnknownName, first_line
 
 
 class Named(Protocol):
@@ -40,7 +40,11 @@ class Registry(Generic[Spec]):
     shared: tuple[str, ...] = ()  # further modules in the folder that hold no spec
 
     def get(self, name: str) -> Spec:
-        """Return the spec with this name. Raises UnknownName, which suggests a similar name, if there is none."""
+        """Return the spec with this name.
+
+        Raises UnknownName, which suggests a similar name, if there is none; ConfigError if its entry point cannot be
+        imported.
+        """
         spec = self.find(name)
         if spec is None:
             raise UnknownName(self.kind, name, self.names(), self.hint)
@@ -85,5 +89,13 @@ class Registry(Generic[Spec]):
         return sorted(entry_points(group=f"ser.{self.kind}s"), key=lambda point: point.name)
 
     def _load(self, point: EntryPoint) -> Spec:
-        spec: Any = point.load()
+        """Return the spec of an entry point. Raises ConfigError if it cannot be imported."""
+        try:
+            spec: Any = point.load()
+        except Exception as error:  # a module of another package may raise anything
+            package = f" of the package {point.dist.name}" if point.dist else ""
+            raise ConfigError(
+                f"the entry point '{point.name}' in the group {point.group}{package} cannot be imported from "
+                f"{point.value}: {type(error).__name__}: {first_line(error)}. Correct, update or uninstall the package."
+            ) from error
         return spec  # type: ignore[no-any-return]

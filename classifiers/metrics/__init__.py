@@ -24,7 +24,7 @@ def choose(metric: str | Metric) -> Metric | None:
     """Return a metric by name; None for "uar".
 
     Raises UnknownName, which suggests a similar name, and ConfigError for a scorer of scikit-learn that does not score
-    several labels, or if the entry point is no `Metric`.
+    several labels, or if the entry point is no `Metric` of this name.
     """
     if isinstance(metric, Metric):
         return metric
@@ -39,5 +39,10 @@ def choose(metric: str | Metric) -> Metric | None:
         raise ConfigError(
             f"the entry point '{metric}' in the group ser.metrics is of the type {type(found).__name__}; wanted a "
             "classifiers.Metric."
+        )
+    if found.name != metric:
+        raise ConfigError(
+            f"the entry point '{metric}' in the group ser.metrics is a metric of the name '{found.name}'; wanted one "
+            "name for both. Rename one of them."
         )
     return found

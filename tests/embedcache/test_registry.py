@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from classifiers import heads
-from embedcache import UnknownName, datasets, encoders
+from embedcache import ConfigError, UnknownName, datasets, encoders
 from embedcache.dataset import Dataset
 from embedcache.registry import Registry
 
@@ -34,3 +34,16 @@ def test_third_parties_add_names_and_cannot_take_them_over(monkeypatch: pytest.M
     assert own.get("ravdess").title == "RAVDESS, speech"
     assert own.names().count("ravdess") == 1
     assert len(own.all()) == len(own.names())
+
+
+@pytest.mark.parametrize("value", ["no_such_module_of_ser:x", "embedcache.datasets.folder:x"])
+def test_an_entry_point_that_cannot_be_imported_is_an_error_of_its_package(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    point = EntryPoint("mine", value, "ser.datasets")
+    monkeypatch.setattr("embedcache.registry.entry_points", lambda group: [point])
+    own: Registry[Dataset] = Registry("dataset", "embedcache.datasets")
+    for use in (own.all, lambda: own.get("mine")):
+        with pytest.raises(ConfigError, match=f"'mine' in the group ser.datasets cannot be imported from {value}: "):
+            use()
+    assert own.get("ravdess").name == "ravdess"

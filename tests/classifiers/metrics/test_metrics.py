@@ -15,7 +15,7 @@ from classifiers.metrics import scikit
 from embedcache import ConfigError, SerError, UnknownName
 
 own = Metric(
-    "own", "share of right predictions", "here", lambda truth, predicted, proba, labels: (truth == predicted).mean()
+    "mine", "share of right predictions", "here", lambda truth, predicted, proba, labels: (truth == predicted).mean()
 )
 
 
@@ -72,6 +72,7 @@ def test_entry_points_add_metrics_and_take_no_name_over(monkeypatch: pytest.Monk
         EntryPoint("accuracy", f"{__name__}:own", "ser.metrics"),
         EntryPoint("uar", f"{__name__}:own", "ser.metrics"),
         EntryPoint("function", f"{__name__}:recall_of_first", "ser.metrics"),
+        EntryPoint("other", f"{__name__}:own", "ser.metrics"),
     ]
     monkeypatch.setattr("embedcache.registry.entry_points", lambda group: points if group == "ser.metrics" else [])
     monkeypatch.setattr(EntryPoint, "load", lambda point: globals()[point.value.partition(":")[2]])
@@ -80,6 +81,10 @@ def test_entry_points_add_metrics_and_take_no_name_over(monkeypatch: pytest.Monk
     assert metrics.choose("uar") is None
     with pytest.raises(ConfigError, match=r"'function' in the group ser.metrics is of the type function; wanted a"):
         metrics.choose("function")
+    with pytest.raises(
+        ConfigError, match="'other' in the group ser.metrics is a metric of the name 'mine'; wanted one"
+    ):
+        metrics.choose("other")
     with pytest.raises(UnknownName, match="did you mean 'mine'"):
         metrics.choose("mime")
 
