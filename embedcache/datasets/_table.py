@@ -11,9 +11,11 @@ from pathlib import Path
 
 from ..dataset import Scanned
 from ..errors import DataError, complain
+from ..files.equal_files import equal_files
 from ..files.tables import Row, column_form, read_table
 from ..manifest import (
     CHANNEL,
+    CHANNELS,
     COLUMNS,
     COMMON_PARTITIONS,
     COPY_OF,
@@ -39,6 +41,7 @@ SPANS = frozenset(
 BARE_SPANS = frozenset({"from", "to", "until", "till", "von", "bis"})  # such words, if they are the whole name
 LENGTHS = frozenset({"duration", "dur", "length", "len"})  # words that mean bounds beside a column `start` without end
 PARTITIONS = frozenset({"split", "partition", "subset", "fold", "phase"})
+CHANNEL_WORDS, SIDES = frozenset({"channel", "channelid", "chan", "ch", "side", "track"}), frozenset({"", *CHANNELS})
 NUMBER = re.compile(r"[+-]?[\d.,:]*(e[+-]?\d+)? *(ms|s|sec|seconds?)?")  # a time, or nothing
 QUOTED = re.compile(r"""["'=].*|.*["']""")  # a text with a part of the quotation marks around it
 
@@ -52,7 +55,7 @@ def read_clips(path: Path, name: str) -> Scanned:
     faults = [f"row {row.line}: {fault}" for row in table.rows for fault in _row_faults(row.cells, base, files)]
     places = _real_paths(table.rows, base, files)
     faults += _repeated_rows(table.rows, places) + _open_spans(table.rows, places)
-    faults += _repeated_ids(table.rows) + _wrong_channels(table.rows)
+    faults += _repeated_ids(table.rows) + _wrong_channels(table.rows) + _repeated_recordings(table.rows, base, files)
     if faults:
         advice = "Correct these rows and try again. The table must lie in the folder that holds its recordings."
         raise DataError(*complain(f"{path} has faults", faults, advice))
@@ -67,11 +70,17 @@ def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
     cells = {name: {row.cells[name].lower() for row in rows} for name in names}
     spans = [name for name in names if _may_be_bounds(name, rows) and all(map(NUMBER.fullmatch, cells[name]))]
     partitions = [name for name in names if _words(name) & PARTITIONS or _divides(cells[name])]
+    channels = [name for name in names if _words(name) & CHANNEL_WORDS and {""} < cells[name] | {""} <= SIDES]
     if spans:
         raise DataError(
             f"{path}: the column {' and '.join(spans)} seems to give bounds of a row in its recording; wanted the "
             "columns start and end in seconds, or start and duration. Rename or convert the column. If it means "
             "something else, give it another name."
+        )
+    if channels and CHANNEL not in rows[0].cells:
+        raise DataError(
+            f"{path}: the column {' and '.join(channels)} seems to name the channel of a row in its recording; wanted "
+            "the column channel. Rename the column. If it means something else, give it another name."
         )
     if partitions:
         raise DataError(
@@ -140,6 +149,17 @@ def _open_spans(rows: Sequence[Row], places: Mapping[str, str]) -> list[str]:
         f"row {line}: no {'end' if math.isfinite(begin) else 'start and no end'}, but row {other} begins later in this "
         "recording. Write the bounds of both"
         for line, begin, other in late
+    ]
+
+
+def _repeated_recordings(rows: Sequence[Row], base: Path, files: Mapping[str, str]) -> list[str]:
+    """Return a fault for each recording with spans that has two paths: its spans would be those of two sessions."""
+    with_spans = [row for row in rows if row.cells["path"] in files and row.cells.get(START)]
+    lines = {str(base / files[row.cells["path"]]): row.line for row in reversed(with_spans)}
+    return [
+        f"row {lines[path]}: {os.path.relpath(path, base)} is the recording {os.path.relpath(first, base)} of row "
+        f"{lines[first]}, byte for byte. Give a recording with spans one path"
+        for path, first in equal_files(sorted(lines, key=lambda path: lines[path]))
     ]
 
 

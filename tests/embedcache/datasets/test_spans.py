@@ -1,6 +1,8 @@
 """Tables whose rows are spans of recordings, or belong to partitions."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,29 @@ def test_columns_that_may_be_bounds_in_other_words_are_refused(folder: Path, col
     """Without this, the clip would be the whole recording, or the rest of it."""
     with pytest.raises(DataError, match=r"seems? to give bounds of a row .* wanted the columns start and end in sec"):
         scan(folder, f"path,label,speaker,{columns}\ncalls/a.wav,sad,ann,{UNREAD[columns]}\n")
+
+
+@pytest.mark.parametrize("make", [shutil.copy, lambda old, new: new.symlink_to(old)])
+def test_a_recording_with_spans_has_one_path(folder: Path, make: Callable[[Path, Path], object]) -> None:
+    """Otherwise, spans of it that overlap, or that belong to one session, could be on both sides of a fold."""
+    make(folder / "calls" / "a.wav", folder / "copy.wav")
+    rows = "calls/b.wav,sad,bob,0,1\ncalls/a.wav,sad,ann,0,1\ncopy.wav,sad,ann,0.5,1.5\ncopy.wav,sad,ann,1.6,2\n"
+    write(folder / "calls/b.wav", noise(2, seed=1))
+    with pytest.raises(DataError) as error:
+        scan(folder, f"path,label,speaker,start,end\n{rows}")
+    assert str(error.value).splitlines()[1:-1] == [
+        "  row 4: copy.wav is the recording calls/a.wav of row 3, byte for byte. Give a recording with spans one path"
+    ]
+
+
+@pytest.mark.parametrize("name", ["Channel ID", "side", "audio channel"])
+def test_a_column_of_channels_under_another_name_is_refused(folder: Path, name: str) -> None:
+    """Without this, the mean of the channels would be used."""
+    table = f"path,label,speaker,{name}\ncalls/a.wav,sad,ann,Left\ncalls/b.wav,sad,ann,\n"
+    with pytest.raises(DataError, match=f"the column {name} seems to name the channel of a row"):
+        scan(folder, table)
+    (clip, _) = scan(folder, table.replace("Left", "2")).clips
+    assert clip.channel is None
 
 
 def test_a_length_beside_an_end_is_another_column(folder: Path) -> None:
