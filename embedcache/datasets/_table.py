@@ -147,7 +147,7 @@ def _open_spans(rows: Sequence[Row], places: Mapping[str, str]) -> list[str]:
     late = [(line, begin, latest[recording][1]) for line, recording, begin in opened if latest[recording][0] > begin]
     return [
         f"row {line}: no {'end' if math.isfinite(begin) else 'start and no end'}, but row {other} begins later in this "
-        "recording. Write the bounds of both"
+        "recording. Write its bounds"
         for line, begin, other in late
     ]
 
