@@ -14,7 +14,7 @@ from .scikit import refusal
 __all__ = ["UAR", "Metric", "all", "choose", "find", "get", "names"]
 
 UAR = "uar"  # the metric of a leaderboard by default
-HINT = "WAR is accuracy; macro-F1 is f1_macro; a loss is negated, such as neg_log_loss"
+HINT = "UAR is uar; WAR is accuracy; macro-F1 is f1_macro; a loss is negated, such as neg_log_loss"
 
 _registry: Registry[Metric] = Registry("metric", __name__)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names

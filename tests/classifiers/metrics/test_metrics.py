@@ -130,7 +130,8 @@ def test_metrics_that_name_a_label_or_return_a_whole_number_keep_the_contract() 
     check_metric(replace(own, function=lambda t, p, q, names: int((t == p).sum())))
 
 
-def test_average_precision_of_two_labels_is_refused() -> None:
-    """scikit-learn would take the second label as the positive one."""
-    with pytest.raises(SerError, match=r"Use roc_auc_ovr"):
-        metrics.get("average_precision").function(np.array([0, 1]), np.array([0, 1]), np.eye(2), ("a", "b"))
+@pytest.mark.parametrize(("name", "other"), [("average_precision", "roc_auc_ovr"), ("top_k_accuracy", "accuracy")])
+def test_scorers_that_say_nothing_of_two_labels_are_refused(name: str, other: str) -> None:
+    """scikit-learn would take the second label as the positive one, or count every prediction as right."""
+    with pytest.raises(SerError, match=rf"Use {other}"):
+        metrics.get(name).function(np.array([0, 1]), np.array([0, 1]), np.eye(2), ("a", "b"))
