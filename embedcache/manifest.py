@@ -59,7 +59,7 @@ SYNONYMS = {
 # Other names of partitions, by their letters and digits.
 PARTITIONS = {
     "train": ("train", "training", "trn", "trainset", "trainingset"),
-    "dev": ("dev", "devel", "development", "val", "valid", "validation", "devset", "validationset"),
+    "dev": ("dev", "devel", "development", "val", "valid", "validate", "validation", "devset", "validationset"),
     "test": ("test", "testing", "tst", "eval", "evaluation", "testset", "evaluationset"),
 }
 COMMON_PARTITIONS = {name: common for common, names in PARTITIONS.items() for name in names}
@@ -280,12 +280,15 @@ class Manifest:
 
         A clip that one encoder had to skip is thus skipped for all encoders, so that encoders are compared on the same
         clips. Known faults are not taken over, since the dataset adapter marks them. Raises DataError if the older
-        manifest lists other recordings under the same dataset name.
+        manifest of a dataset of one's own has none of these paths, and less than half of these keys: it lists other
+        recordings under the same name.
         """
-        if self.is_own and {c.path for c in self.clips}.isdisjoint(c.path for c in old.clips):
+        keys = {*self.keys} - {""}
+        moved = bool(keys) and 2 * len(keys & {*old.keys}) >= len(keys)
+        if self.is_own and not moved and {c.path for c in self.clips}.isdisjoint(c.path for c in old.clips):
             raise DataError(
                 f"'{self.dataset}' already names other recordings ({old.clips[0].path}). Rename this folder or CSV, "
-                "choose another --artifacts, or remove the manifest of those recordings if they have moved."
+                f"choose another --artifacts, or remove the list of those recordings: ser cache rm {self.dataset}"
             )
         reasons = {(clip.clip_id, clip.key): clip.extra[SKIPPED] for clip in old.skipped}
         skipped = {clip: reason for clip, reason in reasons.items() if not reason.startswith(KNOWN_FAULT)}

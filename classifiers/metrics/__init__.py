@@ -14,7 +14,7 @@ from .scikit import refusal
 __all__ = ["UAR", "Metric", "all", "choose", "find", "get", "names"]
 
 UAR = "uar"  # the metric of a leaderboard by default
-HINT = "WAR is accuracy; macro-F1 is f1_macro; a loss is negated, such as neg_log_loss"
+HINT = "UAR is uar; WAR is accuracy; macro-F1 is f1_macro; a loss is negated, such as neg_log_loss"
 
 _registry: Registry[Metric] = Registry("metric", __name__, spec_class=Metric)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
@@ -24,7 +24,8 @@ def choose(metric: str | Metric) -> Metric | None:
     """Return a metric by name; None for "uar".
 
     Raises UnknownName, which suggests a similar name, ConfigError for a scorer of scikit-learn that does not score
-    several labels, and PluginError if an entry point cannot be loaded or is no `Metric`.
+    several labels, or if a metric has another name than its entry point, and PluginError if an entry point cannot be
+    loaded or is no `Metric`.
     """
     if isinstance(metric, Metric):
         return metric
@@ -35,4 +36,9 @@ def choose(metric: str | Metric) -> Metric | None:
     found = find(metric)
     if found is None:
         raise UnknownName("metric", metric, [UAR, *names()], HINT)
+    if found.name != metric:
+        raise ConfigError(
+            f"the entry point '{metric}' in the group ser.metrics is a metric of the name '{found.name}'; wanted one "
+            "name for both. Rename one of them."
+        )
     return found

@@ -61,6 +61,10 @@ ONE_POSITIVE = {
     "recall": "recall_macro",
     "roc_auc": "roc_auc_ovr",
 }
+TWO_LABELS = {  # what is wrong with a scorer if there are two labels, and what to use instead
+    "average_precision": "it scores the second one only. Use roc_auc_ovr, which treats both alike",
+    "top_k_accuracy": "both are the two most probable ones, so it is always 1. Use accuracy",
+}
 MULTILABEL = {f"{name}_samples": f"{name}_macro" for name in ("f1", "jaccard", "precision", "recall")}
 CLUSTERING = (
     *("adjusted_mutual_info_score", "adjusted_rand_score", "completeness_score", "fowlkes_mallows_score"),
@@ -106,8 +110,8 @@ def _scored_by(name: str) -> Any:
     def function(
         truth: NDArray[np.int64], predicted: NDArray[np.int64], proba: NDArray[np.float64], labels: Any
     ) -> Any:
-        if name == "average_precision" and len(labels) == 2:
-            raise DataError("of two labels, it scores the second one only. Use roc_auc_ovr, which treats both alike")
+        if len(labels) == 2 and name in TWO_LABELS:
+            raise DataError(f"of two labels, {TWO_LABELS[name]}")
         return get_scorer(name)(StoredPredictions(predicted, proba), np.zeros((len(truth), 1)), truth)
 
     return function

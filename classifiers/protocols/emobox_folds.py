@@ -73,12 +73,15 @@ def _part(folder: Path, part: str, needed: bool = True) -> dict[str, str]:
 
 
 def _entries(path: Path) -> dict[str, str]:
-    """Return name -> place for the clips of a file. Raises DataError if a line is no entry, or a clip is repeated."""
+    """Return name -> place for the clips of a file.
+
+    Raises DataError if a line is no entry, if a clip is repeated, or if there are none.
+    """
     check_file(path, MAX_BYTES, DataError)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}.") from error
+        raise DataError(f"{path}: cannot be read: {error}. Download the file again, or save it in UTF-8.") from error
     places: dict[str, str] = {}
     faults = []
     for number, line in enumerate(lines, start=1):
@@ -92,6 +95,8 @@ def _entries(path: Path) -> dict[str, str]:
     if faults:
         advice = "Correct these rows, or download the file again."
         raise DataError(*complain(f"{path}: rows are no entries of EmoBox", faults, advice))
+    if not places:
+        raise DataError(f"{path}: lists no clips; wanted a row for each clip. Download the file again.")
     return places
 
 

@@ -9,6 +9,7 @@ their names, and not that of the rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ COLUMNS = {  # other names of the columns
     "fold": ("testfold", "cvfold", "foldid"),
     "seed": (),
 }
+NEGATIVE = re.compile(r"-\d+([.,]0*)?")  # how scikit-learn's PredefinedSplit marks clips that are never tested
 
 
 def read_folds(path: Path) -> FoldList:
@@ -80,7 +82,7 @@ def _kind_of(path: Path, table: Table) -> tuple[str, str]:
 
 
 def _check_cells(path: Path, table: Table, column: str) -> None:
-    """Raise DataError if a row lacks its clip or seed, or if a fold has the name of a part, such as `train`."""
+    """Raise DataError if a row lacks its clip or seed, or if a fold is called as a part, such as `train`, or `-1`."""
     faults = [f"row {row.line}: no {column}" for row in table.rows if not row.cells[column]]
     if any(row.cells.get("seed") for row in table.rows):
         faults += [f"row {row.line}: no seed" for row in table.rows if not row.cells["seed"]]
@@ -92,6 +94,12 @@ def _check_cells(path: Path, table: Table, column: str) -> None:
             f"{path}: the column fold holds {', '.join(parts)}; wanted the name of the fold in which a clip is tested. "
             "If there is one test set, write 1 for its clips and dev for development clips, and leave the cells of "
             "training clips empty."
+        )
+    if negative := sorted(cell for cell in cells if NEGATIVE.fullmatch(cell)):
+        raise DataError(
+            f"{path}: the column fold holds {', '.join(negative)}; wanted the name of the fold in which a clip is "
+            "tested. scikit-learn's PredefinedSplit writes -1 for clips that are trained on in every fold: leave the "
+            "cells of these clips empty."
         )
     if not cells:
         raise DataError(f"{path}: no cell of the column fold names a fold; wanted that in which a clip is tested.")
@@ -121,10 +129,13 @@ def _readable_names(folds: Sequence[Fold]) -> list[str]:
     """Return the names of folds, or their numbers if `read_folds` would read other names or another order."""
     names = [fold.name for fold in folds]
     same = common_names(names) == {name: name for name in names} and in_order(names) == names
-    plain = all(
-        name == name.strip() and name not in MISSING and name.casefold() not in COMMON_PARTITIONS for name in names
-    )
-    return names if same and plain else [str(number) for number in range(1, len(folds) + 1)]
+    return names if same and all(map(_is_readable, names)) else [str(number) for number in range(1, len(folds) + 1)]
+
+
+def _is_readable(name: str) -> bool:
+    """Whether `read_folds` reads a cell `fold` with this text as the name of a fold."""
+    means_other = name in MISSING or name.casefold() in COMMON_PARTITIONS or NEGATIVE.fullmatch(name)
+    return name == name.strip() and not means_other
 
 
 def _tested_in(task: Task, folds: Sequence[Fold], protocol: str) -> NDArray[np.int64]:

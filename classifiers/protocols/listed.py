@@ -117,10 +117,14 @@ def _complaints(task: Task, listing: FoldList, rows_of: RowsByName) -> Iterator[
         for row in rows:
             for unit in {units[clip] for clip in rows_of.get(row.name, ())}:
                 places[unit].append(row.where)
-        if several := [f"{unit} ({' and '.join(where)})" for unit, where in places.items() if len(where) > 1]:
+        if several := [f"{unit} ({_both(where)})" for unit, where in places.items() if len(where) > 1]:
             yield f"{count(len(several), kind)} in several rows{of_seed}: {examples(several)}"
         if missing := [unit for unit, where in places.items() if not where]:
             yield f"{count(len(missing), kind)} in no row{of_seed}: {examples(missing)}"
+
+
+def _both(where: Sequence[str]) -> str:
+    return " and ".join(where) if len(where) == 2 else examples(where)
 
 
 def _other_speakers(task: Task, listing: FoldList, rows_of: RowsByName) -> Iterator[str]:

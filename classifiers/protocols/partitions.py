@@ -25,7 +25,8 @@ def partition_folds(task: Task, n_folds: int, seed: int) -> list[Fold]:
     if faults := list(_faults(task, partitions)):
         raise ProtocolError(
             f"protocol 'partition' cannot be used on {task.dataset or 'the task'} ({_counts(partitions)}): "
-            f"{'; '.join(faults)}. Complete the manifest, use another --labels view, or use --protocol speakers."
+            f"{'; '.join(faults)}. Correct the partitions and run `ser extract` again, use another --labels view, or "
+            "use --protocol speakers."
         )
     train, dev = (np.flatnonzero(partitions == name) for name in (TRAIN, DEV))
     return [Fold(name, train, np.flatnonzero(partitions == name), dev) for name in _test_partitions(partitions)]

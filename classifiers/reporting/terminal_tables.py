@@ -40,7 +40,7 @@ CROSS_NOTES = (
 )
 LEAKS = {
     "speaker": "the test speakers also occur in the training clips, so expect lower scores for new speakers",
-    "speaker?": "speakers of some clips are unknown, or nearly every clip has one of its own; scores may be too high",
+    "speaker?": "some speakers are unknown, or nearly every clip has its own speaker, so scores may be too high",
     "session": "training and test clips share sessions",
     "audio": "some recordings, or parts of them, are both in the training and in the test clips",
     "audio~": "some test clips are probably copies of training clips (near_copies.csv in the run folder names them)",

@@ -30,8 +30,8 @@ MEANING = {
     "encoder was not trained on them.",
     "speaker": "The test speakers also occur in the training clips. The scores hold for known speakers; expect lower "
     "scores for new speakers.",
-    "speaker?": "The speakers of some clips are unknown, or nearly every clip has a speaker of its own, which may be "
-    "the name of the clip. The scores are too high for new speakers if test speakers also occur in the training clips.",
+    "speaker?": "Some speakers are unknown, or nearly every clip has its own speaker, so that the speakers may be "
+    "names of clips. The scores may be too high for new speakers.",
     "session": "Training and test clips share sessions, such as the two halves of a dialogue.",
     "audio": "Some recordings are both in the training and in the test clips. The scores are too high.",
     "audio~": "Some test clips are probably copies of training clips. The scores may be too high.",

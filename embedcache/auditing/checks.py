@@ -16,6 +16,7 @@ import numpy as np
 
 from ..audio.channels import CHOOSE
 from ..audio.levels import SILENT
+from ..audio.spans import OVERLAP, overlaps
 from ..dataset import Dataset
 from ..manifest import Clip, Manifest
 from .baseline import baseline_text, is_above_chance, uar_of_nearest_mean
@@ -199,6 +200,15 @@ def _find_identical(data: AuditInput) -> Iterator[Hit]:
     yield from (_describe_identical(group) for group in _identical_groups(data) if len(_tags(group)) == 1)
 
 
+def _find_overlaps(data: AuditInput) -> Iterator[Hit]:
+    clips = [replace(measurement.clip, seconds=measurement.seconds) for measurement in data.readable]
+    for a, b, seconds in overlaps(clips):
+        one, other = clips[a], clips[b]
+        if one.label != other.label:
+            ids = one.clip_id, other.clip_id
+            yield ids, f"{ids[0]} ({one.label}) and {ids[1]} ({other.label}): {seconds:.2f} s"
+
+
 def _find_silent(data: AuditInput) -> Iterator[Hit]:
     for clip in data.readable:
         if clip.half_range < SILENT:
@@ -343,6 +353,12 @@ CHECKS = (
         "The same recording, byte for byte, has two labels or speakers. Remove the wrong copy, or correct the CSV.",
         _find_contradictions,
         may_be_published=True,
+    ),
+    Check(
+        "overlap",
+        FAULT,
+        f"Spans of two labels share more than {OVERLAP:g} s of a recording. Correct the bounds, or remove one of each.",
+        _find_overlaps,
     ),
     Check(
         "silent",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..dataset import Scanned
 from ..errors import DataError, complain
+from ..files.equal_files import equal_files
 from ..files.tables import Row, column_form, read_table
 from ..manifest import (
     CHANNEL,
+    CHANNELS,
     COLUMNS,
     COMMON_PARTITIONS,
     COPY_OF,
@@ -24,7 +28,7 @@ from ..manifest import (
     channel_column,
     common_partition,
 )
-from ..text import examples, without_unseen
+from ..text import count, examples, without_unseen
 from . import _paths, _spans
 
 REQUIRED = ("path", "label", "speaker")
@@ -34,8 +38,11 @@ SPANS = frozenset(
     {"start", "starttime", "begin", "onset", "end", "endtime", "stop", "offset"}
     | {"xmin", "xmax", "tmin", "tmax", "t0", "t1"}
 )
+BARE_SPANS = frozenset({"from", "to", "until", "till", "von", "bis"})  # such words, if they are the whole name
+LENGTHS = frozenset({"duration", "dur", "length", "len"})  # words that mean bounds beside a column `start` without end
 PARTITIONS = frozenset({"split", "partition", "subset", "fold", "phase"})
-NUMBER = re.compile(r"[\d.,:]*")  # a time, or nothing
+CHANNEL_WORDS, SIDES = frozenset({"channel", "channelid", "chan", "ch", "side", "track"}), frozenset({"", *CHANNELS})
+NUMBER = re.compile(r"[+-]?[\d.,:]*(e[+-]?\d+)? *(ms|s|sec|seconds?)?")  # a time, or nothing
 QUOTED = re.compile(r"""["'=].*|.*["']""")  # a text with a part of the quotation marks around it
 
 
@@ -47,11 +54,13 @@ def read_clips(path: Path, name: str) -> Scanned:
     files, notes = _paths.locate([row.cells["path"] for row in table.rows], base)
     faults = [f"row {row.line}: {fault}" for row in table.rows for fault in _row_faults(row.cells, base, files)]
     places = _real_paths(table.rows, base, files)
-    faults += _repeated_rows(table.rows, places) + _repeated_ids(table.rows) + _wrong_channels(table.rows)
+    faults += _repeated_rows(table.rows, places) + _open_spans(table.rows, places)
+    faults += _repeated_ids(table.rows) + _wrong_channels(table.rows) + _repeated_recordings(table.rows, base, files)
     if faults:
         advice = "Correct these rows and try again. The table must lie in the folder that holds its recordings."
         raise DataError(*complain(f"{path} has faults", faults, advice))
     clips = [_make_clip(row.cells, name, files, places) for row in table.rows]
+    notes += _partition_notes(clips)
     return Scanned(clips, (*table.notes, *(f"{path}: {note}." for note in notes)))
 
 
@@ -59,13 +68,19 @@ def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
     """Raise DataError if a table has columns that change what a row stands for."""
     names = [name for name in (rows[0].cells if rows else {}) if name not in SYNONYMS]
     cells = {name: {row.cells[name].lower() for row in rows} for name in names}
-    spans = [name for name in names if _words(name) & SPANS and all(map(NUMBER.fullmatch, cells[name]))]
+    spans = [name for name in names if _may_be_bounds(name, rows) and all(map(NUMBER.fullmatch, cells[name]))]
     partitions = [name for name in names if _words(name) & PARTITIONS or _divides(cells[name])]
+    channels = [name for name in names if _words(name) & CHANNEL_WORDS and {""} < cells[name] | {""} <= SIDES]
     if spans:
         raise DataError(
             f"{path}: the column {' and '.join(spans)} seems to give bounds of a row in its recording; wanted the "
             "columns start and end in seconds, or start and duration. Rename or convert the column. If it means "
             "something else, give it another name."
+        )
+    if channels and CHANNEL not in rows[0].cells:
+        raise DataError(
+            f"{path}: the column {' and '.join(channels)} seems to name the channel of a row in its recording; wanted "
+            "the column channel. Rename the column. If it means something else, give it another name."
         )
     if partitions:
         raise DataError(
@@ -73,6 +88,13 @@ def _refuse_unused(path: Path, rows: Sequence[Row]) -> None:
             "are read from a column partition. Folds are given to `ser compare --folds FILE.csv`, with the columns "
             "clip_id and fold. Rename or remove the column. If it means something else, give it another name."
         )
+
+
+def _may_be_bounds(name: str, rows: Sequence[Row]) -> bool:
+    """Whether a column that is not read has the name of bounds, or that of lengths if a column gives starts alone."""
+    known = rows[0].cells
+    has_starts = START in known and END not in known and not any(map(_spans.is_duration, known))
+    return bool(_words(name) & (SPANS | LENGTHS if has_starts else SPANS) or column_form(name) in BARE_SPANS)
 
 
 def _words(name: str) -> set[str]:
@@ -106,6 +128,39 @@ def _repeated_rows(rows: Sequence[Row], places: Mapping[str, str]) -> list[str]:
             advice = "List a span once" if span else "List a file once; parts of it have a start and an end"
             faults.append(f"row {row.line}: has {what} of row {line}. {advice}")
     return faults
+
+
+def _open_spans(rows: Sequence[Row], places: Mapping[str, str]) -> list[str]:
+    """Return a fault for each row without an end, if another row begins later in the same recording.
+
+    A cell is probably missing there: such a clip would contain the later ones.
+    """
+    latest: dict[tuple[str, str], tuple[float, int]] = {}  # recording and channel -> latest start, and its row
+    opened = []
+    for row in (row for row in rows if row.cells["path"] in places):
+        span, fault = _spans.span_of(row.cells)
+        recording = places[row.cells["path"]], row.cells.get(CHANNEL, "")
+        begin = float(span[START]) if span else -math.inf  # of a whole recording, every span begins later
+        latest[recording] = max(latest.get(recording, (begin, row.line)), (begin, row.line))
+        if END not in span and not fault:
+            opened.append((row.line, recording, begin))
+    late = [(line, begin, latest[recording][1]) for line, recording, begin in opened if latest[recording][0] > begin]
+    return [
+        f"row {line}: no {'end' if math.isfinite(begin) else 'start and no end'}, but row {other} begins later in this "
+        "recording. Write its bounds"
+        for line, begin, other in late
+    ]
+
+
+def _repeated_recordings(rows: Sequence[Row], base: Path, files: Mapping[str, str]) -> list[str]:
+    """Return a fault for each recording with spans that has two paths: its spans would be those of two sessions."""
+    with_spans = [row for row in rows if row.cells["path"] in files and row.cells.get(START)]
+    lines = {str(base / files[row.cells["path"]]): row.line for row in reversed(with_spans)}
+    return [
+        f"row {lines[path]}: {os.path.relpath(path, base)} is the recording {os.path.relpath(first, base)} of row "
+        f"{lines[first]}, byte for byte. Give a recording with spans one path"
+        for path, first in equal_files(sorted(lines, key=lambda path: lines[path]))
+    ]
 
 
 def _repeated_ids(rows: Sequence[Row]) -> list[str]:
@@ -158,6 +213,13 @@ def _is_inside(path: str, base: Path) -> bool:
     """
     inside_by_text = ".." not in Path(path).parts and base in (base / path).parents
     return inside_by_text or base in Path(os.path.realpath(base / path)).parents
+
+
+def _partition_notes(clips: Sequence[Clip]) -> list[str]:
+    """Return a note on partitions that count as test partitions, but are not called so."""
+    sizes = Counter(clip.extra.get(PARTITION, "") for clip in clips)
+    odd = [f"{name} ({count(n, 'clip')})" for name, n in sizes.items() if not re.match("$|train$|dev$|test", name)]
+    return [f"partitions other than train, dev and test are test partitions, too: {examples(odd)}"] if odd else []
 
 
 def _make_clip(row: Mapping[str, str], name: str, files: Mapping[str, str], places: Mapping[str, str]) -> Clip:

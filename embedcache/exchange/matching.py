@@ -17,23 +17,32 @@ def match_clips(ids: Iterable[str], manifest: Manifest) -> dict[str, Clip]:
     An id may be a clip id, or a path or a name of a clip's file; of several files with one name, the one with the most
     equal folders is meant. Files may be in another format, as the sound of a video is. If an id is a clip's id without
     its suffix, or the reverse, this clip is meant. An id that means one clip as an id and another as a file is absent,
-    too.
+    too. A span of a recording is meant by its clip id alone: the name of its file means all of the recording. A file of
+    which several clips are channels means none of them.
     """
     clips = {clip.clip_id: clip for clip in manifest.clips}
-    stems = _unique((PurePosixPath(clip.clip_id).with_suffix("").as_posix(), clip) for clip in manifest.clips)
-    paths = {Path(clip.path).as_posix(): clip for clip in manifest.clips if clip.path}
-    names = by_name(paths)
+    stems = _unique((_without_suffix(clip.clip_id), clip) for clip in manifest.clips)
+    files = [(Path(clip.path).as_posix(), clip) for clip in manifest.clips if clip.path]
+    paths = {path: clip for path, clip in _unique(files).items() if not clip.span}
+    names = by_name(dict.fromkeys(path for path, _ in files))
     found = {}
     for one in ids:
         path = one.replace("\\", "/")
-        stem = PurePosixPath(path).with_suffix("").as_posix() if path else ""
+        stem = _without_suffix(path)
         is_recording = PurePosixPath(path).suffix.lower() in SUFFIXES | VIDEOS
         as_file = paths.get(same_name(one, names) or (same_name(stem, names) if is_recording else ""))
-        as_id = clips.get(one) or (None if as_file else clips.get(PurePosixPath(path).stem) or stems.get(stem))
+        as_id = clips.get(one) or (None if as_file else clips.get(PurePosixPath(stem).name) or stems.get(stem))
         meant = [clip for clip in (as_id, as_file) if clip]
         if meant and all(clip is meant[0] for clip in meant):
             found[one] = meant[0]
     return found
+
+
+def _without_suffix(name: str) -> str:
+    """Return a name without its suffix. A part of a span is none, as in `a.wav@1-2.5`."""
+    path = PurePosixPath(name)
+    is_suffix = path.suffix[1:].isalnum() and not path.suffix[1:].isdecimal()
+    return path.with_suffix("").as_posix() if is_suffix else path.as_posix()
 
 
 def _unique(pairs: Iterable[tuple[str, Clip]]) -> dict[str, Clip]:

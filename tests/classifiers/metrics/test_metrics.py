@@ -15,7 +15,7 @@ from classifiers.metrics import scikit
 from embedcache import ConfigError, PluginError, SerError, UnknownName
 
 own = Metric(
-    "own", "share of right predictions", "here", lambda truth, predicted, proba, labels: (truth == predicted).mean()
+    "mine", "share of right predictions", "here", lambda truth, predicted, proba, labels: (truth == predicted).mean()
 )
 
 
@@ -72,6 +72,7 @@ def test_entry_points_add_metrics_and_take_no_name_over(monkeypatch: pytest.Monk
         EntryPoint("accuracy", f"{__name__}:own", "ser.metrics"),
         EntryPoint("uar", f"{__name__}:own", "ser.metrics"),
         EntryPoint("function", f"{__name__}:recall_of_first", "ser.metrics"),
+        EntryPoint("other", f"{__name__}:own", "ser.metrics"),
     ]
     monkeypatch.setattr("embedcache.registry.entry_points", lambda group: points if group == "ser.metrics" else [])
     monkeypatch.setattr(EntryPoint, "load", lambda point: globals()[point.value.partition(":")[2]])
@@ -80,6 +81,10 @@ def test_entry_points_add_metrics_and_take_no_name_over(monkeypatch: pytest.Monk
     assert metrics.choose("uar") is None
     with pytest.raises(PluginError, match=r"metric 'function' .* cannot be used: got a function, wanted a Metric"):
         metrics.choose("function")
+    with pytest.raises(
+        ConfigError, match="'other' in the group ser.metrics is a metric of the name 'mine'; wanted one"
+    ):
+        metrics.choose("other")
     with pytest.raises(UnknownName, match="did you mean 'mine'"):
         metrics.choose("mime")
 
@@ -125,7 +130,8 @@ def test_metrics_that_name_a_label_or_return_a_whole_number_keep_the_contract() 
     check_metric(replace(own, function=lambda t, p, q, names: int((t == p).sum())))
 
 
-def test_average_precision_of_two_labels_is_refused() -> None:
-    """scikit-learn would take the second label as the positive one."""
-    with pytest.raises(SerError, match=r"Use roc_auc_ovr"):
-        metrics.get("average_precision").function(np.array([0, 1]), np.array([0, 1]), np.eye(2), ("a", "b"))
+@pytest.mark.parametrize(("name", "other"), [("average_precision", "roc_auc_ovr"), ("top_k_accuracy", "accuracy")])
+def test_scorers_that_say_nothing_of_two_labels_are_refused(name: str, other: str) -> None:
+    """scikit-learn would take the second label as the positive one, or count every prediction as right."""
+    with pytest.raises(SerError, match=rf"Use {other}"):
+        metrics.get(name).function(np.array([0, 1]), np.array([0, 1]), np.eye(2), ("a", "b"))

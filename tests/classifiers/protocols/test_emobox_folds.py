@@ -190,6 +190,14 @@ def test_parts_that_do_not_divide_the_clips_are_refused(tmp_path: Path) -> None:
     assert f"fold 1: 1 clip in no part: downloads/ravdess/{WAVS[4]}\n" in said
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_an_empty_part_is_refused(tmp_path: Path, part: str) -> None:
+    """Without this, the fold of an empty test file would vanish, and its clips would be in no fold."""
+    folder = emobox_tree(tmp_path / "ravdess", "ravdess", WAVS, TESTED)
+    (folder / "fold_2" / f"ravdess_{part}_fold_2.jsonl").write_text("\n")
+    assert f"fold_2/ravdess_{part}_fold_2.jsonl: lists no clips; wanted a row for each clip" in refused(folder)
+
+
 def test_a_clip_that_two_folds_test_is_refused(tmp_path: Path) -> None:
     t, clips = ravdess(WAVS)
     folder = emobox_tree(tmp_path / "ravdess", "ravdess", WAVS, [WAVS[:5], WAVS[4:]])

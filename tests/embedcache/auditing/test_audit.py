@@ -467,3 +467,14 @@ def test_ravdess_as_it_is() -> None:
     found = audit(replace(spec, known_faults=()), RAVDESS)
     assert found.faults == ()
     assert next(finding for finding in found.findings if finding.kind == "identical").clips == TWINS
+
+
+def test_spans_of_two_labels_that_overlap_are_a_fault(tmp_path: Path) -> None:
+    """As for `ser extract`, which refuses them."""
+    write(tmp_path / "a.wav", noise(4))
+    rows = ["sad,ann,0,1", "glad,ann,0.5,1.5", "glad,ann,1.4,2", "glad,ann,2.5,3.5", "sad,ann,3.45,4"]
+    (tmp_path / "t.csv").write_text("path,label,speaker,start,end\n" + "".join(f"a.wav,{row}\n" for row in rows))
+    found = audit(datasets.get("folder"), tmp_path / "t.csv")
+    (overlap,) = [finding for finding in found.findings if finding.kind == "overlap"]
+    assert overlap.severity == "fault"
+    assert overlap.lines == ("a.wav@0-1 (sad) and a.wav@0.5-1.5 (glad): 0.50 s",)

@@ -1,6 +1,8 @@
 """Tables whose rows are spans of recordings, or belong to partitions."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,10 @@ TIMES = {
     "1.2.3": None,
     "12 ms": None,
     "inf": None,
+    "1e400": None,
+    "75:30": 4530.0,
+    "0:01:500": None,  # milliseconds behind the last colon
+    "00:75:00": None,
 }
 
 
@@ -66,6 +72,7 @@ HEADERS = [
     "Begin Time (s),End Time (s)",
     "tmin,tmax",
     "start,duration",
+    "start,duration_seconds",
 ]
 
 
@@ -91,7 +98,56 @@ def test_a_recording_with_spans_is_a_session_unless_the_table_says_otherwise(fol
     assert clip.extra["session"] == "monday"
 
 
+UNREAD = {
+    "start,length": "0.5,1",
+    "start,duration_ms": "0.5,500",
+    "start,len (samples)": "0.5,8000",
+    "from,to": "0.5,1",
+    "von,bis": "0.5,1",
+    "start_ms,end_ms": "500ms,1e3 ms",
+    "start_sample,x": "-8000,1",
+}
+
+
+@pytest.mark.parametrize("columns", UNREAD)
+def test_columns_that_may_be_bounds_in_other_words_are_refused(folder: Path, columns: str) -> None:
+    """Without this, the clip would be the whole recording, or the rest of it."""
+    with pytest.raises(DataError, match=r"seems? to give bounds of a row .* wanted the columns start and end in sec"):
+        scan(folder, f"path,label,speaker,{columns}\ncalls/a.wav,sad,ann,{UNREAD[columns]}\n")
+
+
+@pytest.mark.parametrize("make", [shutil.copy, lambda old, new: new.symlink_to(old)])
+def test_a_recording_with_spans_has_one_path(folder: Path, make: Callable[[Path, Path], object]) -> None:
+    """Otherwise, spans of it that overlap, or that belong to one session, could be on both sides of a fold."""
+    make(folder / "calls" / "a.wav", folder / "copy.wav")
+    rows = "calls/b.wav,sad,bob,0,1\ncalls/a.wav,sad,ann,0,1\ncopy.wav,sad,ann,0.5,1.5\ncopy.wav,sad,ann,1.6,2\n"
+    write(folder / "calls/b.wav", noise(2, seed=1))
+    with pytest.raises(DataError) as error:
+        scan(folder, f"path,label,speaker,start,end\n{rows}")
+    assert str(error.value).splitlines()[1:-1] == [
+        "  row 4: copy.wav is the recording calls/a.wav of row 3, byte for byte. Give a recording with spans one path"
+    ]
+
+
+@pytest.mark.parametrize("name", ["Channel ID", "side", "audio channel"])
+def test_a_column_of_channels_under_another_name_is_refused(folder: Path, name: str) -> None:
+    """Without this, the mean of the channels would be used."""
+    table = f"path,label,speaker,{name}\ncalls/a.wav,sad,ann,Left\ncalls/b.wav,sad,ann,\n"
+    with pytest.raises(DataError, match=f"the column {name} seems to name the channel of a row"):
+        scan(folder, table)
+    (clip, _) = scan(folder, table.replace("Left", "2")).clips
+    assert clip.channel is None
+
+
+def test_a_length_beside_an_end_is_another_column(folder: Path) -> None:
+    (clip,) = scan(folder, "path,label,speaker,start,end,length\ncalls/a.wav,sad,ann,0.5,1,12\n").clips
+    assert (clip.span, clip.extra["length"]) == (Span(0.5, 1.0), "12")
+
+
 FAULTS = {
+    "calls/a.wav,sad,ann,0.5,,\ncalls/a.wav,sad,ann,1,1.5,": "row 2: no end, but row 3 begins later in this recording",
+    "calls/a.wav,sad,ann,1,1.5,\ncalls/a.wav,sad,ann,,,": "row 3: no start and no end, but row 2 begins later in this",
+    "calls/a.wav,sad,ann,0:01:500,0:02:500,": "row 2: start is '0:01:500' and end is '0:02:500'; wanted seconds",
     "calls/a.wav,sad,ann,soon,2,": "row 2: start is 'soon'; wanted seconds",
     "calls/a.wav,sad,ann,0,later,": "row 2: end is 'later'; wanted seconds",
     "calls/a.wav,sad,ann,,1,": "row 2: an end without a start",
@@ -128,3 +184,14 @@ def test_partitions_have_one_spelling(cell: str) -> None:
 def test_a_column_of_partitions_fills_the_manifest(folder: Path, column: str) -> None:
     manifest = scan(folder, f"path,label,speaker,{column}\ncalls/a.wav,sad,ann,Train\ncalls/b.wav,sad,bob,\n")
     assert [clip.extra.get("partition") for clip in manifest.clips] == ["train", None]
+
+
+def test_partitions_that_are_not_called_test_are_noted(folder: Path) -> None:
+    """A misspelt or unlabelled partition would otherwise become a test partition without a word."""
+    rows = "calls/a.wav,sad,ann,{}\ncalls/b.wav,sad,bob,{}\n"
+    header = "path,label,speaker,split\n"
+    notes = scan(folder, header + rows.format("Train", "Tets")).notes
+    assert "partitions other than train, dev and test are test partitions, too: tets (1 clip)." in notes[-1]
+    for usual in ("train", "val", "test", "Test 2", ""):
+        notes = scan(folder, header + rows.format("train", usual)).notes
+        assert not [note for note in notes if "are test partitions" in note]

@@ -180,6 +180,21 @@ def test_two_collections_of_one_name_never_overwrite_each_other(tmp_path: Path) 
         new.inherit_skips(old)
 
 
+def test_recordings_that_have_moved_are_the_same(tmp_path: Path) -> None:
+    """As the bytes say: half of the clips, or more, are those of the older list."""
+    for number in range(4):
+        write(tmp_path / "x" / "clips" / "sad" / f"ann_{number}.wav", noise(0.1, seed=number))
+    old = add_keys(datasets.get("folder").manifest(tmp_path / "x" / "clips"))
+    (tmp_path / "x").rename(tmp_path / "y")
+    moved = add_keys(datasets.get("folder").manifest(tmp_path / "y" / "clips"))
+    assert moved.inherit_skips(old) == moved
+    for number in range(3):
+        write(tmp_path / "y" / "clips" / "sad" / f"ann_{number}.wav", noise(0.1, seed=9 + number))
+    other = add_keys(datasets.get("folder").manifest(tmp_path / "y" / "clips"))
+    with pytest.raises(DataError, match=r"already names other recordings.*ser cache rm folder-clips"):
+        other.inherit_skips(old)
+
+
 def test_what_one_encoder_skipped_stays_out_for_all(tree: Path) -> None:
     fresh = add_keys(datasets.get("ravdess").manifest(tree))
     first, *rest = fresh.clips

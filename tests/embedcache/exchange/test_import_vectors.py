@@ -14,6 +14,7 @@ from embedcache import Artifacts, Clip, DataError, EmbeddingStore, Manifest, Sto
 from embedcache.exchange import import_vectors as importing
 from embedcache.exchange.export_vectors import export
 from embedcache.exchange.import_vectors import ImportResult, import_vectors
+from embedcache.exchange.matching import match_clips
 
 N = 12
 MADE = rows(N)
@@ -117,6 +118,22 @@ def test_a_file_is_meant_before_the_id_of_another_clip(place: Artifacts) -> None
     np.testing.assert_array_equal(done.store.read([key(n) for n in range(N)], "pooled"), POOLED)
     with pytest.raises(StoreError, match="12 of 12 ids are unknown"):
         imported(place, encoder="b", clip_id=[str(i) for i in range(N)], X=POOLED)
+
+
+def test_a_file_of_several_spans_or_channels_means_none_of_them() -> None:
+    """The name of a recording is not that of its last span, and a number behind a dot is no suffix of a file."""
+    spans = {"a.wav@1-2": ("1", "2"), "a.wav@3-4.5": ("3", "4.5"), "a.wav@6-": ("6", None), "b.wav@0-1": ("0", "1")}
+    clips = [
+        Clip("d", name, f"/there/{name[:5]}", "sad", "s", extra={"start": start} | ({"end": end} if end else {}))
+        for name, (start, end) in spans.items()
+    ]
+    clips += [Clip("d", f"c.wav#{n}", "/there/c.wav", "sad", f"s{n}", extra={"channel": f"{n}"}) for n in (0, 1)]
+    clips += [Clip("d", "d.wav", "/there/d.wav", "sad", "s")]
+    both = Manifest("d", tuple(clips))
+    wrong = ["a.wav", "/there/a.wav", "a", "b.wav", "b", "c.wav", "c", "a.wav@1-2.5", "a.wav@3-4.7", "a.wav@3-4", "x"]
+    assert match_clips(wrong, both) == {}
+    right = {**{name: name for name in spans}, "c.wav#1": "c.wav#1", "x/a.wav@1-2.npy": "a.wav@1-2", "d": "d.wav"}
+    assert {one: clip.clip_id for one, clip in match_clips(right, both).items()} == right
 
 
 @pytest.mark.parametrize("name", ["user/model", "a b", "mfcc ", ""])
