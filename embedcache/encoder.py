@@ -197,6 +197,9 @@ class EncoderSpec:
     load: Callable[[str, str, Log], Encoder]  # (device, precision, log) -> encoder
     checkpoint: str = ""  # hub id; "" for an encoder without a checkpoint
     licence: str = ""  # licence of the checkpoint
+    # Returns a torch module, waveform (1, samples) -> `pooled` (1, dim), from which `ser export` writes an ONNX file.
+    # None for an encoder without a checkpoint that cannot be exported; a checkpoint needs none.
+    module: Callable[[], Any] | None = None
 
 
 def no_log(line: str) -> None:

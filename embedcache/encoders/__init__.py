@@ -21,7 +21,14 @@ from .wav2vec2 import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
-SHARED = ("checkpoint", "contamination", "convolutions", "hub", "packed")  # modules of this folder that hold no encoder
+SHARED = (
+    "acoustics",
+    "checkpoint",
+    "contamination",
+    "convolutions",
+    "hub",
+    "packed",
+)  # modules of this folder that hold no encoder
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", SHARED, EncoderSpec)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 

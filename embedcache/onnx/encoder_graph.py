@@ -1,7 +1,8 @@
-"""Write a Hugging Face encoder as one ONNX file, which turns a waveform into the vector that a head reads.
+"""Write an encoder as one ONNX file, which turns a waveform into the vector that a head reads.
 
-torch's exporter traces transformers' own forward pass with a waveform of variable length. The graph also contains the
-normalisation that the feature extractor does before the network, and the time means after it.
+torch's exporter traces a torch module with a waveform of variable length. For a Hugging Face encoder that is
+transformers' own forward pass, with the normalisation that the feature extractor does before the network, and the time
+means after it. An encoder without weights may provide a module of its own, see `EncoderSpec.module`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..encoder import EncoderInfo
 from ..encoders.checkpoint import Checkpoint
 from ..errors import EncoderError, first_line
 from ..files.atomic import atomic_write
@@ -58,12 +60,21 @@ def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
     `+`. Raises EncoderError if the network does not read waveforms, is too large, or cannot be exported by torch.
     """
     _check_exportable(checkpoint, view)
-    samples = round(TRACED * checkpoint.info.sample_rate)
+    return save_module(_EncoderModule(checkpoint, view), checkpoint.info, path)
+
+
+def save_module(module: torch.nn.Module, info: EncoderInfo, path: Path) -> int:
+    """Write a torch module, waveform (1, samples) to embedding (1, d), as an ONNX file and return its opset version.
+
+    Raises EncoderError if the module cannot be exported by torch.
+    """
+    samples = round(TRACED * info.sample_rate)
     example = torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
     try:
         with _quiet():
+            module.eval()(example)  # constants that are made at the first call must not be made while torch traces
             program: Any = torch.onnx.export(
-                _EncoderModule(checkpoint, view).eval(),
+                module,
                 (example,),
                 input_names=[WAVEFORM],
                 dynamic_shapes={WAVEFORM: {1: torch.export.Dim.DYNAMIC}},
@@ -74,7 +85,7 @@ def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
             model = _clean(program)
     except Exception as error:  # the exporter raises exceptions of any type
         raise EncoderError(
-            f"{checkpoint.info.name}: cannot be exported by torch {torch.__version__} ({first_line(error)[:300]}). "
+            f"{info.name}: cannot be exported by torch {torch.__version__} ({first_line(error)[:300]}). "
             "Export the head alone: leave --encoder out."
         ) from error
     with atomic_write(path, "wb", EncoderError, "Make room, or choose another --out.") as file:

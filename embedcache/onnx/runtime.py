@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import encoders
-from ..encoder import EncoderInfo
+from ..encoder import VIEWS, EncoderInfo
 from ..errors import EncoderError, SerError
 from ..text import install_hint
 
@@ -54,12 +54,12 @@ def versions() -> dict[str, str]:
 
 
 def check_exportable(info: EncoderInfo) -> None:
-    """Raise EncoderError if an encoder is not a network, or if an ONNX file would compute other vectors."""
-    if not info.checkpoint and info.name != encoders.UNTRAINED:
+    """Raise EncoderError if an encoder has no torch module, or if an ONNX file would compute other vectors."""
+    if not info.checkpoint and info.name != encoders.UNTRAINED and not _module_of(info):
         raise EncoderError(
             f"{info.name}: cannot be exported as ONNX, because it is Python code and not a network with a checkpoint. "
-            "Export the head alone, without --encoder, and compute its vectors with `ser`; or fit a head on a network, "
-            "such as wav2vec2-base."
+            "Export the head alone, without --encoder, and compute its vectors with `ser`; or fit a head on "
+            "functionals, or on a network such as wav2vec2-base."
         )
     if info.precision != "fp32":
         raise EncoderError(
@@ -77,5 +77,18 @@ def save_encoder(info: EncoderInfo, view: str, path: Path) -> int:
     from . import encoder_graph
 
     check_exportable(info)
+    if module := _module_of(info):
+        if view not in VIEWS:
+            raise EncoderError(
+                f"{info.name}: the view '{view}' cannot be exported; wanted {' or '.join(VIEWS)}. Export the head "
+                "alone, without --encoder, or fit a head on such a view."
+            )
+        return encoder_graph.save_module(module(), info, path)
     checkpoint = open_checkpoint(info.checkpoint, info.name, info.precision) if info.checkpoint else untrained("fp32")
     return encoder_graph.save_encoder(checkpoint, view, path)
+
+
+def _module_of(info: EncoderInfo) -> Callable[[], Any] | None:
+    """Return what makes the torch module of an encoder without a checkpoint; None if it has no module."""
+    spec = None if info.checkpoint else encoders.find(info.name)
+    return spec.module if spec else None
