@@ -196,7 +196,8 @@ class EncoderSpec:
     about: str  # one-line description
     load: Callable[[str, str, Log], Encoder]  # (device, precision, log) -> encoder
     checkpoint: str = ""  # hub id; "" for an encoder without a checkpoint
-    licence: str = ""  # licence of the checkpoint
+    licence: str = ""  # licence of the checkpoint or of the package that computes the vectors
+    terms: str = ""  # sentence on what the licence forbids; printed at extraction, and in the cards of models
 
 
 def no_log(line: str) -> None:
