@@ -196,9 +196,10 @@ class EncoderSpec:
     about: str  # one-line description
     load: Callable[[str, str, Log], Encoder]  # (device, precision, log) -> encoder
     checkpoint: str = ""  # hub id; "" for an encoder without a checkpoint
-    licence: str = ""  # licence of the checkpoint
+    licence: str = ""  # licence of the checkpoint or of the package that computes the vectors
+    terms: str = ""  # sentence on what the licence forbids; printed at extraction, and in the cards of models
     # Returns a torch module, waveform (1, samples) -> `pooled` (1, dim), from which `ser export` writes an ONNX file.
-    # None for an encoder without a checkpoint that cannot be exported; a checkpoint needs none.
+    # None for an encoder with a checkpoint, which needs none, and for an encoder that cannot be exported.
     module: Callable[[], Any] | None = None
 
 

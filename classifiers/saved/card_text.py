@@ -7,13 +7,13 @@ task and its predictions, or holds for every model of `ser`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import datasets
+from embedcache import EncoderInfo, EncoderSpec, PluginError, datasets, encoders
 
 from ..data.csv_text import DECIMALS
 from ..data.task import Task
@@ -78,6 +78,7 @@ CALIBRATED = (
     "temperature was fitted in inner folds, split by speaker; it is 1 if the clips allow no inner folds. It changes no "
     "predicted label."
 )
+UNKNOWN_LICENCE = "unknown to ser: ask the author of the encoder"
 LAYER = (
     "`kept` is the number of the layer, from 0, with the highest UAR in inner folds, split by speaker. `uar` lists the "
     "UAR of each layer; it is null if the clips allow no inner folds."
@@ -91,6 +92,7 @@ def describe(task: Task, p: Predictions) -> dict[str, Any]:
         "protocol": _protocol(p),
         "scores": _scores(p),
         "leaks": {name: MEANING.get(name, "") for name in (p.leaks or "none").split("+")},
+        "encoder_licences": _encoder_licences(task.encoder_infos),
         "intended_use": INTENDED_USE,
         "limits": _limits(task, p),
     }
@@ -149,6 +151,22 @@ def _dataset(name: str) -> dict[str, str]:
     return fields | ({"language": spec.language} if spec.language else {})
 
 
+def _encoder_licences(infos: Sequence[EncoderInfo]) -> dict[str, str]:
+    """Return the licence of each encoder by its name, without encoders that are a part of `ser`."""
+    specs = ((info.name, _spec_of(info)) for info in infos)
+    licences = {name: spec.licence if spec else UNKNOWN_LICENCE for name, spec in specs}
+    return {name: licence for name, licence in licences.items() if licence}
+
+
+def _spec_of(info: EncoderInfo) -> EncoderSpec | None:
+    """Return the spec of a built-in encoder or of a plug-in; None for other checkpoints and imported vectors."""
+    try:
+        spec = None if info.is_imported else encoders.find(info.name)
+    except PluginError:  # the vectors are stored, but the package that computed them is gone
+        return None
+    return spec if spec and spec.checkpoint == info.checkpoint else None
+
+
 def _protocol(p: Predictions) -> dict[str, Any]:
     protocol = protocol_of(p.protocol, p.dataset)
     return {
@@ -191,7 +209,9 @@ def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     languages = sorted({spec.language for spec in specs if spec.language})
     language = f" ({', '.join(languages)})" if languages and len(specs) == len(names) else ""
     n_speakers = len(set(task.speakers.tolist()))
+    terms = [named.terms for info in task.encoder_infos if (named := _spec_of(info)) and named.terms]
     return (
+        *dict.fromkeys(terms),
         ACTED if len(specs) == len(names) and all(spec.acted for spec in specs) else UNKNOWN,
         f"The scores hold for speakers like the {n_speakers} speakers of the training data, for their "
         f"language{language} and for similar recordings. Other microphones, rooms and noise reduce accuracy.",

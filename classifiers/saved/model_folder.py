@@ -67,6 +67,7 @@ class ModelCard:
     reads: str = ""  # description of the values of a row that the head reads, in order
     fitting: dict[str, Any] = field(default_factory=dict)  # how settings, temperature and layer were chosen
     channel: str = ""  # number of the channel that all clips are of, from 0; "" for the mean of all channels
+    encoder_licences: dict[str, str] = field(default_factory=dict)  # by encoder, without those that are a part of ser
     joined: tuple[EncoderInfo, ...] = ()  # the encoders whose vectors the head reads side by side, if several, in order
 
     @property
@@ -99,6 +100,7 @@ ORDER = (
     "data",
     "encoder",
     "checkpoint",
+    "encoder_licences",
     "view",
     "reads",
     "n_frames",

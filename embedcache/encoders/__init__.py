@@ -40,8 +40,8 @@ def load_encoder(
 
     A hub id is `user/model`, or `user/model@revision` with the name of a branch or a tag, or a commit.
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `auto` uses a GPU if there is one. `precision` is the precision of
-    the matrix products: `fp32`, `bf16` or `fp16`. `log` receives a line for each note: that the packed engine does not
-    support the checkpoint, or that the precision is slow on this processor.
+    the matrix products: `fp32`, `bf16` or `fp16`. `log` receives a line for each note: what the licence of the encoder
+    forbids, that the packed engine does not support the checkpoint, or that the precision is slow on this processor.
 
     `memory` is a JSON file of facts about the encoders that were loaded before. With it, such an encoder is loaded only
     when it encodes. Without it, the encoder is loaded at once.
@@ -63,7 +63,10 @@ def load_encoder(
     if memory and (spec is None or spec in built_in):
         checkpoint = name if spec is None or name == UNTRAINED else spec.checkpoint
         return load_lazily(memory, name, checkpoint, precision, lambda: load(device, precision, log))
-    return load(device, precision, log)
+    loaded = load(device, precision, log)
+    if spec and spec.terms:
+        log(f"note: {name}: {spec.terms}")
+    return loaded
 
 
 def _refuse_joined(name: str) -> None:

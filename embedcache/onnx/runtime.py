@@ -57,7 +57,7 @@ def check_exportable(info: EncoderInfo) -> None:
     """Raise EncoderError if an encoder has no torch module, or if an ONNX file would compute other vectors."""
     if not info.checkpoint and info.name != encoders.UNTRAINED and not _module_of(info):
         raise EncoderError(
-            f"{info.name}: cannot be exported as ONNX, because it is Python code and not a network with a checkpoint. "
+            f"{info.name}: cannot be exported as ONNX, because it is a program and not a network with a checkpoint. "
             "Export the head alone, without --encoder, and compute its vectors with `ser`; or fit a head on "
             "functionals, or on a network such as wav2vec2-base."
         )

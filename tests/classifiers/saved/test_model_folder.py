@@ -4,6 +4,7 @@ import json
 import pickle
 import zipfile
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from classifiers.checks import toy_task
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._wrappers import wrapped
 from classifiers.saved._safe_skops import TRUSTED
-from classifiers.saved.card_text import MEANING, describe, fitting
+from classifiers.saved.card_text import MEANING, UNKNOWN_LICENCE, _encoder_licences, describe, fitting
 from classifiers.workflows.fitting import _card as run_card
-from embedcache import ModelError
+from embedcache import EncoderInfo, ModelError
 
 CARD = ModelCard("logreg", "mfcc", "", "f" * 64, {}, "pooled", ("left", "right"), "toy", 160, 8)
 
@@ -125,6 +126,7 @@ LATER = (
     "about",
     "reads",
     "fitting",
+    "encoder_licences",
 )  # what the first cards had not
 
 
@@ -188,6 +190,34 @@ def test_a_card_owns_up_to_leaks_and_to_what_it_does_not_know() -> None:
     assert "ask the author of the model" in said["data"]["datasets"]["folder-mine"]["title"]
     assert "not known here" in said["limits"][0]
     assert "English" not in said["limits"][1]
+
+
+def info_of(name: str, checkpoint: str = "", sample_rate: int = 16_000) -> EncoderInfo:
+    return EncoderInfo(name, checkpoint, "", sample_rate, 1, 6, "fp32", "", 1)
+
+
+def test_a_card_has_the_licences_of_its_encoders() -> None:
+    """Those of checkpoints under another name, of folders and of imported vectors are unknown, which is said."""
+    known = {
+        "egemaps": (info_of("egemaps"), "research only (audEERING), features and models included"),
+        "wav2vec2-base": (info_of("wav2vec2-base", "facebook/wav2vec2-base"), "Apache-2.0"),
+        "hubert-base": (info_of("hubert-base", "/folders/hubert-base"), UNKNOWN_LICENCE),
+        "compare": (info_of("compare", sample_rate=0), UNKNOWN_LICENCE),
+        "mine": (info_of("mine"), UNKNOWN_LICENCE),
+        "mfcc": (info_of("mfcc"), None),
+    }
+    task = replace(toy_task(), encoder_infos=tuple(info for info, _ in known.values()))
+    (p,) = compare(toy_task(), ["logreg"], protocol="speakers", n_folds=2, jobs=1)
+    said = describe(task, p)
+    assert said["encoder_licences"] == {name: licence for name, (_, licence) in known.items() if licence}
+    assert "forbids commercial use" in said["limits"][0]
+    assert said["limits"][1:] == describe(toy_task(), p)["limits"]
+
+
+def test_a_plug_in_that_is_gone_has_an_unknown_licence(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint("mine", "no.such.module:encoder", "ser.encoders")]
+    monkeypatch.setattr("embedcache.registry.entry_points", lambda group: points)
+    assert _encoder_licences([info_of("mine")]) == {"mine": UNKNOWN_LICENCE}
 
 
 def test_a_folder_without_a_model_says_what_writes_one(tmp_path: Path) -> None:
