@@ -156,12 +156,19 @@ def datasets() -> None:
 
 @app.command()
 def encoders(
+    name: Annotated[str | None, typer.Argument(help="List the names of the numbers of this encoder.")] = None,
     published: Annotated[bool, typer.Option("--published", help="List what published checkpoints saw.")] = False,
 ) -> None:
     """List the built-in encoders. A checkpoint folder or a Hugging Face hub id is an encoder, too."""
     from embedcache import encoders as registry
     from embedcache.encoders import contamination
 
+    if name and published:
+        raise typer.BadParameter("--published lists checkpoints; leave the name of an encoder out.")
+    if name:
+        rows = ((str(n), feature) for n, feature in enumerate(registry.feature_names(name)))
+        print_table(("number", "name"), rows)
+        return
     if published:
         print_table(contamination.COLUMNS, contamination.rows())
         return

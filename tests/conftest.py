@@ -78,7 +78,7 @@ def warm() -> Iterator[Warm]:
 def ser(tmp_path: Path, warm: Warm) -> Ser:
     """`ser` in a process of its own, in an empty folder."""
 
-    def run(*arguments: object, env: dict[str, str] | None = None, timeout: float = 180) -> subprocess.CompletedProcess:
+    def run(*arguments: object, env: dict[str, str] | None = None, timeout: float = 900) -> subprocess.CompletedProcess:
         alone = {"LOKY_MAX_CPU_COUNT": "1"}  # a pool of processes costs more than it saves
         return warm.run([*map(str, arguments)], tmp_path, {**os.environ, **alone, **(env or {})}, timeout)
 

@@ -30,6 +30,7 @@ from .task import Task
 
 MIN_CLIPS = 150  # with fewer clips, the margins of copies and of other clips overlap
 MAX_CLIPS = 100_000  # the time grows with the square: 50,000 clips of 768 dimensions take about half a minute
+MIN_DIMENSIONS = 256  # with the 88 dimensions of `egemaps`, margins of other takes reach those of copies
 NEIGHBOUR = 5  # a clip with up to 3 copies still has a neighbour of this rank that is not a copy
 CLIP = 2.0  # standard deviations beyond which a value is clipped
 SHRINKAGE = 0.01  # added to the variance of each component, as a share of the mean variance
@@ -49,11 +50,12 @@ class NearCopies:
 def find_near_copies(task: Task) -> NearCopies:
     """Return the pairs of clips of a task that are probably copies, without those that are identical byte for byte.
 
-    A task with frames, with fewer than MIN_CLIPS or with more than MAX_CLIPS clips is not searched.
+    A task with frames, with fewer than MIN_CLIPS or more than MAX_CLIPS clips, or with fewer than MIN_DIMENSIONS
+    dimensions is not searched.
     """
-    if is_ragged(task.view) or not MIN_CLIPS <= len(task) <= MAX_CLIPS:
+    if is_ragged(task.view) or not MIN_CLIPS <= len(task) <= MAX_CLIPS or dimensions(task) < MIN_DIMENSIONS:
         return NearCopies(np.empty((0, 2), np.int64), np.empty(0, np.float32))
-    last = task.X[:, task.X.shape[1] - task.X.shape[1] // task.n_layers :]
+    last = task.X[:, task.X.shape[1] - dimensions(task) :]
     rows, margins = _pairs_above(_whitened(last), least_margin(len(task)))
     if task.keys is not None:
         a, b = task.keys[rows].T
@@ -61,6 +63,11 @@ def find_near_copies(task: Task) -> NearCopies:
         rows, margins = rows[differ], margins[differ]
     order = np.argsort(-margins, kind="stable")
     return NearCopies(rows[order], margins[order])
+
+
+def dimensions(task: Task) -> int:
+    """Return the number of dimensions that are searched: those of the last layer."""
+    return int(task.X.shape[1] // task.n_layers)
 
 
 def least_margin(n_clips: int) -> float:

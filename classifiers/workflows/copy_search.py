@@ -17,7 +17,7 @@ from embedcache.text import count
 
 from ..data.csv_text import csv_text
 from ..data.memmap import Indices
-from ..data.near_copies import MAX_CLIPS, MIN_CLIPS, find_near_copies
+from ..data.near_copies import MAX_CLIPS, MIN_CLIPS, MIN_DIMENSIONS, dimensions, find_near_copies
 from ..data.task import Task
 from ..protocols.fold import Fold
 from ..protocols.sharing import are_split
@@ -73,6 +73,11 @@ def search_copies(
         log(f"note: near copies are not looked for among {fewer} clips.")
     found: dict[tuple[int, int], tuple[float, str]] = {}
     for task in _one_for_each_encoder(artifacts, config, tasks, log):
+        if dimensions(task) < MIN_DIMENSIONS:
+            log(
+                f"note: near copies are not looked for with {task.encoder}: its vectors have {dimensions(task)} "
+                f"numbers, and with fewer than {MIN_DIMENSIONS}, other takes look like copies."
+            )
         near = find_near_copies(task)
         for (a, b), margin in zip(near.rows.tolist(), near.margins.tolist(), strict=True):
             found[a, b] = max(found.get((a, b), (0.0, "")), (margin, task.encoder))

@@ -4,6 +4,7 @@
     encoders.get("mfcc")                      return the spec of an encoder
     encoders.names()                          return the names of all encoders, those of plug-ins included
     encoders.all()                            return the specs of all encoders
+    encoders.feature_names("functionals")     return the names of the numbers of an encoder's vector
 
 The module `packed` is no family of its own: it is the engine for wav2vec 2.0 and HuBERT.
 """
@@ -19,7 +20,7 @@ from .hub import UNTRAINED, is_cached, is_checkpoint, locate
 from .wav2vec2 import encoder as built_in
 from .wav2vec2 import load_checkpoint
 
-__all__ = ["UNTRAINED", "all", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
+__all__ = ["UNTRAINED", "all", "feature_names", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
 SHARED = (
     "acoustics",
@@ -85,3 +86,16 @@ def _refuse_joined(name: str) -> None:
 def folder_of(checkpoint: str) -> Path:
     """Return the folder that holds the files of a checkpoint. Raises EncoderError if there is none."""
     return locate(checkpoint)[1]
+
+
+def feature_names(name: str) -> tuple[str, ...]:
+    """Return the names of the numbers of an encoder's vector, in order, such as `pitch.p95`.
+
+    Raises UnknownName if there is no such encoder, and EncoderError if its numbers have no names.
+    """
+    names_of = getattr(load_encoder(name), "feature_names", None)
+    if names_of is None:
+        raise EncoderError(
+            f"{name}: its numbers have no names. Encoders whose numbers have names: functionals, egemaps, compare."
+        )
+    return tuple(names_of)

@@ -41,6 +41,13 @@ class Functionals:
     # Number of calls of `encode` to run side by side: torch releases the interpreter lock.
     lanes: int = field(default_factory=lambda: os.cpu_count() or 1)
 
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the 1,566 numbers of a vector, in order, such as `pitch.p95`."""
+        from .acoustics.functionals import names
+
+        return names()
+
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         """Return the views of each waveform. Raises AudioError if a waveform is shorter than 25 ms.
 
@@ -66,13 +73,6 @@ def load(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Fu
         raise EncoderError(f"--device {device}: {NAME} has no weights and runs on the CPU only. Leave --device out.")
     versions = ", ".join(f"{package} {version(package)}" for package in ("librosa", "scipy"))
     return Functionals(EncoderInfo(NAME, "", "", RATE, 1, DIM, "fp32", f"{pipeline()}; {versions}", recipe_version=1))
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of the 1,566 functionals, in the order of the vector, such as `pitch.p95`."""
-    from .acoustics import functionals
-
-    return functionals.names()
 
 
 def _describe(wave: Waveform) -> tuple[Vectors, NDArray[np.float16]]:

@@ -12,12 +12,12 @@ from helpers.places import EMODB, RAVDESS, needs_emodb, needs_ravdess
 
 from classifiers import Task
 from classifiers.data.memmap import write_rows
-from classifiers.data.near_copies import MIN_CLIPS, find_near_copies, least_margin
+from classifiers.data.near_copies import MIN_CLIPS, MIN_DIMENSIONS, find_near_copies, least_margin
 from embedcache import datasets, load_encoder
 from embedcache.audio.decode import read
 
 
-def takes(n: int = 300, dim: int = 80, seed: int = 0) -> Task:
+def takes(n: int = 300, dim: int = 300, seed: int = 0) -> Task:
     """A task of n clips in 30 groups whose vectors are alike."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(30, dim))[np.arange(n) % 30] * 3 + rng.normal(size=(n, dim))
@@ -144,3 +144,8 @@ def test_copies_of_ravdess_are_found_and_nothing_else(tmp_path: Path) -> None:
     made, found, other = real("ravdess", RAVDESS, tmp_path, "flac")
     assert other <= 2
     assert found >= 0.95 * made
+
+
+def test_vectors_of_few_dimensions_are_not_searched() -> None:
+    assert len(find_near_copies(with_copies(takes(dim=MIN_DIMENSIONS), [7])).rows) == 1
+    assert len(find_near_copies(with_copies(takes(dim=MIN_DIMENSIONS - 1), [7])).rows) == 0

@@ -81,6 +81,19 @@ def test_too_few_or_too_many_clips_are_not_searched_and_a_note_says_so(
     assert lines == [f"note: near copies are not looked for among {wanted} clips."]
 
 
+def test_vectors_of_few_dimensions_are_not_searched_and_a_note_says_so(
+    place: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, lines = Task.load(artifacts=place), []
+    for module in ("classifiers.data.near_copies", "classifiers.workflows.copy_search"):
+        monkeypatch.setattr(f"{module}.MIN_DIMENSIONS", task.X.shape[1] + 1)
+    assert len(search_copies(place, ComparisonConfig(), [task], make_folds(task), lines.append).pairs) == 0
+    assert lines == [
+        "note: near copies are not looked for with mfcc: its vectors have 970 numbers, and with fewer than 971, other "
+        "takes look like copies."
+    ]
+
+
 def test_copies_in_another_dataset_are_a_leak_of_the_pair(place: Artifacts, tmp_path: Path) -> None:
     """One clip of the first dataset is in the second, with other bytes: in training one way, in test the other way."""
     root = tmp_path / "second"

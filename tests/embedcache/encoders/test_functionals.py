@@ -20,6 +20,7 @@ from embedcache.encoders import functionals
 from embedcache.encoders.acoustics.contours import VOICE, Contours, contours_of
 from embedcache.encoders.acoustics.functionals import BLOCKS, LAGS, WIDTHS, functionals_of, names
 from embedcache.encoders.acoustics.tensors import ascending, windows
+from embedcache.onnx.runtime import Session, save_encoder
 
 RATE = 16_000
 
@@ -64,7 +65,12 @@ def test_each_number_has_one_name() -> None:
     for block in BLOCKS:
         assert block.compute(found).numel() == len(block.names)
     assert len(set(names())) == len(names()) == functionals.DIM == load_encoder("functionals").info.dim
-    assert functionals.names() == names()
+    assert encoders.feature_names("functionals") == names()
+
+
+def test_numbers_without_names() -> None:
+    with pytest.raises(EncoderError, match="mfcc: its numbers have no names"):
+        encoders.feature_names("mfcc")
 
 
 @pytest.mark.parametrize("gain", [10**-1.5, 10**1.5])  # -30 and +30 dB
@@ -276,3 +282,19 @@ def test_another_processor_gives_the_same_numbers(tmp_path: Path) -> None:
         rows.append(np.load(out).astype(np.float64))
     for other in rows[1:]:
         assert (np.abs(other - rows[0]) / deviations()).max() < 1e-6
+
+
+@pytest.mark.long
+def test_the_exported_graph_computes_the_same_for_any_length(tmp_path: Path) -> None:
+    encoder = load_encoder("functionals")
+    save_encoder(encoder.info, "pooled", tmp_path / "encoder.onnx")
+    graph = Session.of(tmp_path / "encoder.onnx")
+    waves = [speech(0.4), speech(2.7, 1), 0.1 * noise(1.1), np.zeros(5_000), speech(1.3, 2)[:401], 0.3 + speech(0.9, 3)]
+    for wave in (wave.astype(np.float32) for wave in waves):
+        moved = np.abs(graph(wave[None])[0][0] - vector(wave)) / deviations()
+        assert moved.max() < 1e-4
+
+
+def test_views_that_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="the view 'pooled.layers' cannot be exported; wanted pooled or layers"):
+        save_encoder(load_encoder("functionals").info, "pooled+layers", tmp_path / "encoder.onnx")

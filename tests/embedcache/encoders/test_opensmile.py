@@ -142,7 +142,9 @@ def test_the_fingerprint_has_the_feature_set_and_the_version_of_the_package(monk
 @pytest.mark.parametrize("name", SETS)
 def test_without_the_package_one_message_says_what_installs_it(name: str) -> None:
     said = f"{name}: needs the package opensmile, whose licence allows research only. Install it with "
-    with pytest.raises(EncoderError, match=re.escape(f"{said}`{install_hint('opensmile')}`, or use --encoder mfcc.")):
+    with pytest.raises(
+        EncoderError, match=re.escape(f"{said}`{install_hint('opensmile')}`, or use --encoder functionals.")
+    ):
         load_encoder(name)
 
 
