@@ -35,7 +35,7 @@ class Functionals:
 
     info: EncoderInfo
     shortest: float = SHORTEST
-    longest: float = 1800.0  # longest clip the encoder accepts, in seconds
+    longest: float = 600.0  # longest clip the encoder accepts, in seconds: about 2 GB
     views: tuple[str, ...] = ("pooled", "layers", FRAMES)
     pack: float = 30.0  # seconds of audio that one call of `encode` should get
     # Number of calls of `encode` to run side by side: torch releases the interpreter lock.
