@@ -169,7 +169,7 @@ def _shared_speakers(p: Predictions, protocol: Protocol | None) -> str:
 
 
 def _scores(p: Predictions) -> dict[str, Any]:
-    by_speaker, repeats = p.matrices_by(p.speakers), len(np.unique(p.seeds))
+    by_speaker, repeats = p.matrices_by(p.speakers), p.repeats
     fields: dict[str, Any] = {"chance": _rounded(1 / len(p.labels)), "interval": INTERVAL}
     for name, (score, about) in SCORES.items():
         low, high = (

@@ -15,6 +15,7 @@ from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
 
+from ..adaptation.amounts import parse_amounts
 from ..data.listed_clips import load_manifests
 from ..data.task import Task
 from ..data.views import about_view
@@ -52,6 +53,11 @@ def fit_model(
             raise ConfigError(
                 f"got --{option} {','.join(names)}; a model has one {option}. Use `ser compare` for several."
             )
+    if adapt := [amount.name for amount in parse_amounts(config.adapt) if amount.name]:
+        raise ConfigError(
+            f"got --adapt {','.join(adapt)}; a model is not adapted to a speaker. Leave --adapt out, and use "
+            "`ser compare` to see what the clips of a speaker would be worth."
+        )
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
