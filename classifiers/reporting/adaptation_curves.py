@@ -80,7 +80,7 @@ def adaptation_curve(name: str, rows: dict[float, Row]) -> Markup:
     scores = [Score(_amount_text(a), rows[a].uar, rows[a].uar_low, rows[a].uar_high) for a in amounts]
     numbers = [value for s in scores for value in (s.value, s.low, s.high) if not math.isnan(value)]
     low, high = math.floor(10 * min(numbers)), max(math.ceil(10 * max(numbers)), 1 + math.floor(10 * min(numbers)))
-    frame = Frame((-0.5, len(scores) - 0.5), (low / 10, high / 10), top=18)
+    frame = Frame((-0.5, len(scores) - 0.5), (low / 10, high / 10), right=24, top=18)
     parts = [frame.axes("clips of each test speaker", "UAR", (), [tenth / 10 for tenth in range(low, high + 1)])]
     points = [(frame.x(place), frame.y(score.value)) for place, score in enumerate(scores)]
     parts.append(polyline(points, "thin held"))

@@ -22,7 +22,7 @@ from ..evaluation.metrics import ece, macro_f1, uar, war
 from ..evaluation.predictions import Predictions
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
-from ..protocols.catalogue import AS_GIVEN, Protocol, protocol_of
+from ..protocols.catalogue import AS_GIVEN, Protocol, adapted_by, protocol_of
 
 # The meaning of each leak, by name.
 MEANING = {
@@ -185,6 +185,16 @@ def _rounded(score: Any) -> float:
     return round(float(score), DECIMALS)
 
 
+def _adaptation(p: Predictions) -> tuple[str, ...]:
+    """Return a sentence on the adaptation that the scores are measured with; none without an adaptation."""
+    if not (amount := adapted_by(p.protocol)):
+        return ()
+    return (
+        f"The scores are measured with {amount} clips of each test speaker, without labels, to which the vectors are "
+        "adapted. They do not hold for a speaker who is not enrolled (`ser enrol`), nor for clips of one emotion.",
+    )
+
+
 def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     names = task.dataset.split("+")
     specs = [spec for name in names if (spec := datasets.find(name))]
@@ -192,6 +202,7 @@ def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     language = f" ({', '.join(languages)})" if languages and len(specs) == len(names) else ""
     n_speakers = len(set(task.speakers.tolist()))
     return (
+        *_adaptation(p),
         ACTED if len(specs) == len(names) and all(spec.acted for spec in specs) else UNKNOWN,
         f"The scores hold for speakers like the {n_speakers} speakers of the training data, for their "
         f"language{language} and for similar recordings. Other microphones, rooms and noise reduce accuracy.",
