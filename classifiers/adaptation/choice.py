@@ -19,8 +19,8 @@ from ..data.task import Task
 from ..heads import inner_folds
 from ..protocols.fold import Fold
 from .amounts import Amount
-from .fold_vectors import Adaptation, AdaptedFold, population_of
-from .speaker_statistics import NONE, Strength
+from .fold_vectors import Adaptation, AdaptedFold, clips_of_speakers, population_of
+from .speaker_statistics import NONE, Strength, are_enough
 
 CLOSED_FORM = Strength(1, 1)
 CANDIDATES = (CLOSED_FORM, Strength(1, np.inf), Strength(0.25, 0.25), NONE)  # the first of equally good ones is chosen
@@ -33,7 +33,7 @@ PENALTY = 3.0  # ridge penalty, as a multiple of the number of columns
 def choose_strength(task: Task, fold: Fold, amount: Amount, seed: int) -> Strength:
     """Return the candidate with the highest UAR in inner folds, or on the development clips of the fold if it has some.
 
-    Returns CLOSED_FORM if the training speakers allow no inner folds. Raises DataError as `population_of` does.
+    Returns CLOSED_FORM if the training speakers are too few for inner folds. Raises DataError as `population_of` does.
     """
     scores = strength_scores(task, fold, amount, seed)
     return CANDIDATES[int(np.argmax(scores))] if scores else CLOSED_FORM
@@ -58,7 +58,8 @@ def _splits(task: Task, fold: Fold, seed: int) -> Sequence[tuple[Indices, Indice
     if len(fold.dev):
         return [(rows, _some(fold.dev, seed))]
     _, y = np.unique(task.y[rows], return_inverse=True)
-    return [(rows[train], rows[held]) for train, held in inner_folds(y, task.speakers[rows], N_FOLDS, seed)]
+    splits = [(rows[train], rows[held]) for train, held in inner_folds(y, task.speakers[rows], N_FOLDS, seed)]
+    return [(train, held) for train, held in splits if are_enough(clips_of_speakers(task, train))]
 
 
 def _some(rows: Indices, seed: int) -> Indices:

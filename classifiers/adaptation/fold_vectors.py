@@ -105,7 +105,12 @@ def check_training(task: Task, train: Indices) -> None:
             f"the vectors of {task.dataset} are larger than memory; wanted vectors in memory for --adapt, which "
             "computes with all of them. Leave --adapt out, or choose a view with fewer numbers."
         )
-    check_speakers([len(rows) for rows in _known(task, train)])
+    check_speakers(clips_of_speakers(task, train))
+
+
+def clips_of_speakers(task: Task, rows: Indices) -> list[int]:
+    """Return how many of selected clips each known speaker has."""
+    return [len(own) for own in _known(task, rows)]
 
 
 def _known(task: Task, rows: Indices) -> list[Indices]:

@@ -112,10 +112,15 @@ class Population:
         return SpeakerStatistics(mean, np.maximum(variance, LEAST_VARIANCE * self.variance), n)
 
 
+def are_enough(clips: Sequence[int]) -> bool:
+    """Whether enough speakers have two clips or more, given the clips of each speaker."""
+    return sum(n > 1 for n in clips) >= MIN_SPEAKERS
+
+
 def check_speakers(clips: Sequence[int]) -> None:
     """Raise DataError unless enough training speakers have two clips or more, given the clips of each speaker."""
-    several = sum(n > 1 for n in clips)
-    if several < MIN_SPEAKERS:
+    if not are_enough(clips):
+        several = sum(n > 1 for n in clips)
         raise DataError(
             f"got {several} training speakers with two clips or more; wanted at least {MIN_SPEAKERS} for --adapt, "
             "which compares the clips of a speaker with those of other speakers. Leave --adapt out."

@@ -161,6 +161,7 @@ def test_development_clips_take_the_place_of_inner_folds(task: Task) -> None:
     train, dev, test = (rows[np.isin(task.speakers, names)] for names in (["s0", "s1", "s2"], ["s3"], ["s4"]))
     assert choose_strength(task, Fold("1", train, test, dev), Amount(5), 0) in CANDIDATES
     two = rows[np.isin(task.speakers, ["s0", "s1"])]
+    assert choose_strength(task, Fold("1", two, test), Amount(5), 0) == CLOSED_FORM  # an inner fold has one speaker
     lonely = replace(task, y=np.where(task.speakers == "s0", "anger", "joy"))
     assert choose_strength(lonely, Fold("1", two, test), Amount(5), 0) == CLOSED_FORM
 
