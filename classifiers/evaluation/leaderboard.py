@@ -278,13 +278,18 @@ def per_label_csv(predictions: Iterable[Predictions]) -> str:
 def chosen_csv(predictions: Iterable[Predictions]) -> str:
     """Return the text of chosen.csv: the parameters and temperatures that heads chose in each fold.
 
-    The columns `uar` and `untuned` are UARs in inner folds, of the chosen setting and of the default setting.
+    The columns `uar` and `untuned` are UARs in inner folds, of the chosen setting and of the default setting. If some
+    heads are adapted to the test speakers, the last column is `adapted`.
     """
-    lines: list[Sequence[Any]] = [("dataset", "encoder", "head", "seed", "fold", "setting", *CHOSEN)]
-    for p in predictions:
+    found = list(predictions)
+    adapted = any(p.draws is not None for p in found)
+    header = ("dataset", "encoder", "head", "seed", "fold", "setting", *CHOSEN)
+    lines: list[Sequence[Any]] = [(*header, "adapted") if adapted else header]
+    for p in found:
         splits = dict.fromkeys(zip(p.seeds.tolist(), p.folds.tolist(), strict=True))
         for split, chosen in zip(splits, p.chosen, strict=False):
             values = ["" if chosen.get(name) is None else chosen[name] for name in CHOSEN]
+            values += [adapted_by(p.protocol)] if adapted else []
             lines.append([p.dataset, p.encoder, p.head, *split, json.dumps(chosen.get("setting")), *values])
     return csv_text(lines)
 

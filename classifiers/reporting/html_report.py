@@ -350,6 +350,9 @@ def _run_facts(folder: Path, predictions: Sequence[Predictions]) -> RunFacts:
         ("hash of the folds", ", ".join(sorted({p.fold_hash for p in own}))),
         *sorted({(f"fingerprint of {p.encoder}", p.fingerprint) for p in own}),
         *sorted({("labels", p.label_view) for p in own}),
+        *sorted(
+            {(f"strength of {p.protocol} by fold, {p.encoder}", json_text(p.strengths)) for p in own if p.strengths}
+        ),
         *sorted({("copies in training", f"{p.copies} of each clip: {p.augment}") for p in own if p.copies}),
     ]
     return RunFacts(folder.name, tuple(facts))

@@ -17,10 +17,11 @@ from classifiers.checks import toy_task
 from classifiers.data.task import Copies
 from classifiers.evaluation.cross_validation import run_folds
 from classifiers.evaluation.intervals import uar_interval
-from classifiers.evaluation.leaderboard import COLUMNS, latest, to_csv
+from classifiers.evaluation.leaderboard import COLUMNS, chosen_csv, latest, to_csv
 from classifiers.evaluation.metrics import uar
 from classifiers.evaluation.paired_tests import against_best
 from classifiers.evaluation.run_checks import faults
+from classifiers.heads import wrapped
 from classifiers.protocols.catalogue import adapted_by, adapted_name, base_name, make_folds, partition_of, protocol_of
 from classifiers.protocols.fold import Fold
 from embedcache import ConfigError, DataError, ProtocolError
@@ -231,6 +232,16 @@ def test_a_run_folder_holds_draws_and_amounts(adapted: list[Predictions], tmp_pa
         assert (a.draws is None) == (b.draws is None)
         assert a.draws is None or np.array_equal(a.draws, b.draws)
         np.testing.assert_array_equal(a.proba, b.proba)
+
+
+def test_chosen_settings_are_told_apart_by_their_amount(task: Task) -> None:
+    tuned = wrapped([heads.get("ridge")], tune=2, calibrate=False)[-1:]
+    folds = make_folds(task, "speakers", 2)
+    made = run_folds(task, tuned, [folds], "speakers", 1, amounts=parse_amounts(["0", "5"]))
+    header, *lines = csv.reader(chosen_csv(made).splitlines())
+    assert header[-1] == "adapted"
+    assert [line[-1] for line in lines] == ["", "", "5", "5"]
+    assert "adapted" not in chosen_csv(made[:1]).splitlines()[0]
 
 
 def test_draws_that_are_not_whole_or_not_named_are_faults(adapted: list[Predictions]) -> None:

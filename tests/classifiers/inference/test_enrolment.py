@@ -11,15 +11,14 @@ from helpers.sounds import ravdess_tree
 from helpers.tolerance import close_to
 
 from classifiers import Predictor, Task, enrol, load_model
-from classifiers.adaptation.speaker_statistics import SpeakerStatistics
+from classifiers.adaptation.choice import CLOSED_FORM
+from classifiers.adaptation.speaker_statistics import NONE, SpeakerStatistics
 from classifiers.demo.choose_models import models_for
 from classifiers.export.onnx_export import export_onnx
 from classifiers.saved.speaker_files import ADAPTATION, load_adaptation, load_speaker, speaker_path
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, ConfigError, ModelError
-
-SEVERAL = ["neutral", "happy", "sad"]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +29,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Artifa
     place = Artifacts(root / "artifacts")
     config = ComparisonConfig(heads=("logreg",), folds=2, adapt=("3",))
     with pytest.MonkeyPatch.context() as patch:  # on made-up voices, no adaptation may score highest
-        patch.setattr("classifiers.adaptation.choice.CANDIDATES", candidates())
+        patch.setattr("classifiers.adaptation.choice.CANDIDATES", (CLOSED_FORM,))
         model, card, _ = fit_model(place, config, jobs=1)
     assert card.adapted == "3"
     return model, root / "tree", place
-
-
-def candidates() -> tuple:
-    from classifiers.adaptation.choice import CLOSED_FORM
-
-    return (CLOSED_FORM,)
 
 
 @pytest.fixture
@@ -133,15 +126,12 @@ def test_a_model_has_one_amount(fitted: tuple[Path, Path, Artifacts]) -> None:
 def test_an_adaptation_that_harms_is_noted_and_left_out(
     fitted: tuple[Path, Path, Artifacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from classifiers.adaptation.speaker_statistics import NONE
-
     monkeypatch.setattr("classifiers.adaptation.choice.CANDIDATES", (NONE,))
     notes: list[str] = []
     config = ComparisonConfig(heads=("logreg",), folds=2, adapt=("3",))
-    model, card, (p,) = fit_model(fitted[2], config, tmp_path / "m", jobs=1, log=notes.append)
+    model, card, _ = fit_model(fitted[2], config, tmp_path / "m", jobs=1, log=notes.append)
     assert card.adapted == ""
     assert any("the model is not adapted to speakers" in line for line in notes)
-    assert p.strengths == ("none", "none")
     assert not (model / ADAPTATION).exists()
 
 
