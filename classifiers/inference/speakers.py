@@ -46,4 +46,7 @@ def adaptation_note(cards: Iterable[tuple[str, str]], speaker: str) -> str:
         return ""
     if speaker:
         return f"{', '.join(adapted)}: adapted to the enrolled speaker {speaker}"
-    return f"{', '.join(adapted)}: adapted to no speaker; enrol one with `ser enrol`, and name it with --speaker"
+    return (
+        f"{', '.join(adapted)}: adapted to no speaker, so expect more errors than with a model that was fitted without "
+        "--adapt. Enrol the speaker with `ser enrol`, and name it with --speaker"
+    )

@@ -150,9 +150,10 @@ def adaptation_text(rows: Sequence[Row]) -> list[str]:
         return []
     used = f"{first.adapted} of the speaker's clips" if first.adapted != "all" else "all of the speaker's clips"
     drawn = f"drawn at random {first.draws} times" if first.draws > 1 else "taken once"
+    clips = f"{count(first.adapt_clips, 'clip')} in {'each draw' if first.draws > 1 else 'all'}"
     return [
         f"Adapted: the vectors of each test speaker are standardised by {used}, {drawn} without labels among the test "
-        f"clips ({first.adapt_clips} clips in all). Do not compare these scores with unadapted ones as equals."
+        f"clips ({clips}). Do not compare these scores with unadapted ones as equals."
     ]
 
 

@@ -74,9 +74,10 @@ def test_the_file_of_a_speaker_holds_numbers_alone(model: Path, clips: list[Path
 
 
 def test_every_place_says_to_whom_a_model_is_adapted(model: Path, clips: list[Path], artifacts: Artifacts) -> None:
-    nobody = f"{model.name}: adapted to no speaker; enrol one with `ser enrol`, and name it with --speaker"
-    assert Predictor.load(model).notes() == [nobody]
-    assert models_for([model], artifacts, "cpu", print)[1] == f"{nobody}."
+    nobody = f"{model.name}: adapted to no speaker, so expect more errors than with a model"
+    (said,) = Predictor.load(model).notes()
+    assert said.startswith(nobody)
+    assert models_for([model], artifacts, "cpu", print)[1] == f"{said}."
     enrol(model, "anna", clips[:2])
     somebody = f"{model.name}: adapted to the enrolled speaker anna"
     assert Predictor.load(model, speaker="anna").notes() == [somebody]

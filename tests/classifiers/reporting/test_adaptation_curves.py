@@ -63,7 +63,7 @@ def test_terminal_tables_say_what_is_adapted(rows: list[Row]) -> None:
     said = " ".join(console.export_text().split())
     assert said.count("Adapted: ") == 2
     assert "standardised by 5 of the speaker's clips, drawn at random 5 times without labels" in said
-    assert "(40 clips in all)" in said
+    assert "(40 clips in each draw)" in said
     assert "protocol speakers/adapted-all" in said
     assert adaptation_text([row for row in rows if not row.adapted]) == []
 
