@@ -536,6 +536,7 @@ def predict(
         float | None, typer.Option(callback=between_0_and_1, help="Confidence below which a prediction is `not sure`.")
     ] = None,
     channel: ChannelOption = "",
+    speaker: Annotated[str, typer.Option(help="Enrolled speaker, see `ser enrol`.", show_default="none")] = "",
     device: DeviceOption = "auto",
 ) -> None:
     """Print the label and all probabilities of recordings: a table on a terminal, CSV or JSON lines through a pipe."""
@@ -546,7 +547,7 @@ def predict(
     if any(map(is_vector_file, audio)):
         if not all(map(is_vector_file, audio)) or any([also, window, hop, rate, channel]):
             raise typer.BadParameter("got vectors and recordings, or options for recordings. Give vectors alone.")
-        print_vector_predictions(model, audio, json, abstain_below)
+        print_vector_predictions(model, audio, json, abstain_below, speaker)
         return
 
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
@@ -555,9 +556,9 @@ def predict(
     found, pipe = find_audio(audio), sys.stdin.buffer if sys.stdin else None
     if found.passed_over:
         note(f"note: {one_line(found.note())}.")
-    predictor = Predictor.load(model, *(also or []), device=device)
-    if predictor.channel and not channel and rate is None:
-        note(f"note: predicts channel {predictor.channel}, on which the model was fitted; --channel chooses another.")
+    predictor = Predictor.load(model, *(also or []), device=device, speaker=speaker)
+    for line in predictor.notes(channel or ("" if rate is None else "raw")):
+        note(f"note: {line}.")
     if rate is None:
         chosen = parse_channel(channel or predictor.channel)
         results = predict_files(predictor, found.paths, windows, abstain_below, pipe, chosen)
@@ -573,6 +574,24 @@ def predict(
 
 
 @app.command()
+def enrol(
+    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit --adapt N`.")],
+    name: Annotated[str, typer.Argument(help="Name of the speaker, for `ser predict --speaker`.")],
+    audio: Annotated[
+        list[str], typer.Argument(help="Clips of the speaker, or folders: different emotions, no labels.")
+    ],
+    device: DeviceOption = "auto",
+) -> None:
+    """Keep the statistics of a speaker's clips beside a model, to adapt its predictions. No sound is kept."""
+    from classifiers.inference.audio_files import find_audio
+    from classifiers.inference.enrolment import enrol as run
+    from classifiers.inference.enrolment import enrolled_text
+
+    path, clips = run(model, name, find_audio(audio).paths, device)
+    print(enrolled_text(name, clips, path))
+
+
+@app.command()
 def demo(
     models: Annotated[
         list[Path] | None, typer.Argument(help="Model folders to compare.", show_default="the latest model")
@@ -583,6 +602,7 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Folder to keep recordings in.", show_default="recordings are not kept")
     ] = None,
+    speaker: Annotated[str, typer.Option(help="Enrolled speaker, see `ser enrol`.", show_default="none")] = "",
     device: DeviceOption = "auto",
     artifacts: ArtifactsOption = None,
 ) -> None:
@@ -595,7 +615,7 @@ def demo(
 
     check_access(host, auth)
     with listen_on(host, port) as listening:
-        loaded, banner = models_for(models or [], Artifacts.at(artifacts), device, note)
+        loaded, banner = models_for(models or [], Artifacts.at(artifacts), device, note, speaker)
         service = PredictionService(loaded, keep, log=note)
         serve(service, listening, auth, banner, lambda line: print(line, flush=True))
 

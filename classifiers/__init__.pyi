@@ -9,6 +9,7 @@ from .evaluation.run_folder import load_predictions as load_predictions
 from .evaluation.run_folder import save_predictions as save_predictions
 from .heads import head as head
 from .heads._spec import Head as Head
+from .inference.enrolment import enrol as enrol
 from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
 from .inference.windows import Windows as Windows

@@ -12,6 +12,7 @@ from embedcache.encoder import Log
 from embedcache.text import install_hint
 
 from ..inference.model import Model, load_models
+from ..inference.speakers import adaptation_note
 from ..saved.model_folder import MODEL
 from ..workflows.configurations import ComparisonConfig
 from ..workflows.fitting import fit_model
@@ -29,19 +30,28 @@ def need_demo() -> None:
         raise SerError(f"`ser demo` needs gradio. Install it with `{install_hint('demo')}`.")
 
 
-def models_for(folders: Sequence[Path], artifacts: Artifacts, device: str, log: Log) -> tuple[tuple[Model, ...], str]:
+def models_for(
+    folders: Sequence[Path], artifacts: Artifacts, device: str, log: Log, speaker: str = ""
+) -> tuple[tuple[Model, ...], str]:
     """Return the loaded models, and a banner for the top of the page, "" for none.
+
+    `speaker` is an enrolled speaker, to whom adapted models are adapted; the banner says to whom they are.
 
     Without `folders`, the model is the latest one in `artifacts`; without any, one is fitted on synthetic voices.
     """
     if folders:
-        return load_models(folders, device), ""
+        return _with_banner(load_models(folders, device, speaker), speaker)
     latest = latest_model(artifacts)
     if latest:
         log(f"model: {latest}, the latest model; name others with `ser demo MODEL…`")
-        return load_models([latest], device), ""
+        return _with_banner(load_models([latest], device, speaker), speaker)
     log(f"no model in {artifacts.models}: fitting one on the quickstart's synthetic sample")
-    return load_models([fit_on_sample(artifacts)], device), SYNTHETIC
+    return load_models([fit_on_sample(artifacts)], device, speaker), SYNTHETIC
+
+
+def _with_banner(models: tuple[Model, ...], speaker: str) -> tuple[tuple[Model, ...], str]:
+    line = adaptation_note([(model.name, model.adapted) for model in models], speaker)
+    return models, f"{line}." if line else ""
 
 
 def latest_model(artifacts: Artifacts) -> Path | None:

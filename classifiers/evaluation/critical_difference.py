@@ -89,6 +89,7 @@ def rank_heads(rows: Sequence[Row]) -> CriticalDifference:
 
     - speaker-dependent rows, unless all rows are speaker-dependent
     - rows of unions of datasets and of cross-corpus runs, which share clips with other rows
+    - rows that are adapted to the test speakers
     - rows of a corpus outside the table, of one dataset and protocol, that has the most heads
     - older rows of a head that a table has several times, with different parameters
 
@@ -217,7 +218,7 @@ def summary_lines(result: CriticalDifference) -> list[str]:
 
 def _largest_table_by_corpus(rows: Sequence[Row]) -> list[dict[Key, Row]]:
     """Return, for each corpus, the rows of its table with the most heads, by head."""
-    single = [row for row in rows if "+" not in row.dataset and "->" not in row.dataset]
+    single = [row for row in rows if not ("+" in row.dataset or "->" in row.dataset or row.adapted)]
     independent = [row for row in single if not trained_on_test_speakers(row.leaks)]
     tables: dict[str, dict[Key, Row]] = {}
     for _, group in itertools.groupby(sorted(independent or single, key=table_key), key=table_key):

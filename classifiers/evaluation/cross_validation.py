@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
@@ -25,17 +25,24 @@ from embedcache.cache.ray_extract import ray_pool
 from embedcache.progress import Advance, Progress, silent
 
 from .. import heads as registry
-from ..data.memmap import Indices
+from ..adaptation.amounts import NO_ADAPTATION, Amount, parse_amounts
+from ..adaptation.choice import choose_strength
+from ..adaptation.fold_vectors import Adaptation, AdaptedFold
+from ..adaptation.requirements import check_adaptation, clips_used
+from ..adaptation.speaker_statistics import Strength
+from ..data.memmap import Indices, Matrix
 from ..data.task import Task
 from ..heads import Head, fit_with_context
 from ..parallel import iter_in_processes
-from ..protocols.catalogue import make_folds, rows_by_name
+from ..protocols.catalogue import adapted_name, make_folds, rows_by_name
 from ..protocols.fold import Fold, fitted_together, fold_hash
 from ..protocols.leaks import leaks
 from .predictions import Predictions, assemble
 
 # Attributes of a fitted head that are saved in a run: learning curves, chosen parameters, weights of layers.
 LEARNED = ("history_", "chosen_", "layer_weights_")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,19 @@ class _Fit:
     view: Task | Callable[[], Task]  # the task in the view of the head, or a function that fetches it on a cluster
     seed: int
     folds: tuple[Fold, ...]
+    adaptation: Adaptation | None = None  # how the vectors are adapted to the speakers; None for as they are
+
+    @property
+    def amount(self) -> Amount:
+        """How many clips of each test speaker are used."""
+        return self.adaptation.amount if self.adaptation else NO_ADAPTATION
 
 
 @dataclass(frozen=True)
 class _Outcome:
     """The result of one fit."""
 
-    proba: tuple[NDArray[np.float32], ...]  # (n, C) probabilities of the test clips of each fold
+    proba: tuple[NDArray[np.float32], ...]  # (draws, n, C) probabilities of the test clips of each fold
     fit_seconds: float
     predict_seconds: float
     params: dict[str, Any]  # parameters of the head
@@ -68,6 +81,7 @@ def compare(
     jobs: int | None = None,
     progress: Progress = silent,
     cluster: str | None = None,
+    adapt: Sequence[str] = (),
 ) -> list[Predictions]:
     """Cross-validate heads on a task and return the predictions of each; with several test partitions, also of each.
 
@@ -80,11 +94,14 @@ def compare(
     - `jobs`: the number of processes. None uses all cores.
     - `progress`: receives the progress, in folds.
     - `cluster`: the address of a Ray cluster that runs the processes. None uses this machine.
+    - `adapt`: numbers of clips, such as "10" or "all", of each test speaker to which the vectors are adapted without
+      labels. Each makes predictions of its own; "0" is no adaptation.
 
-    Raises UnknownName, DataError or ProtocolError before any head is fitted.
+    Raises UnknownName, DataError, ConfigError or ProtocolError before any head is fitted.
     """
     splits = [make_folds(task, protocol, n_folds, seed) for seed in range(seeds)]
-    return run_folds(task, _select_heads(heads, task), splits, protocol, jobs, progress, cluster)
+    amounts = parse_amounts(adapt)
+    return run_folds(task, _select_heads(heads, task), splits, protocol, jobs, progress, cluster, amounts)
 
 
 def run_folds(
@@ -95,26 +112,66 @@ def run_folds(
     jobs: int | None = None,
     progress: Progress = silent,
     cluster: str | None = None,
+    amounts: Sequence[Amount] = (NO_ADAPTATION,),
 ) -> list[Predictions]:
     """Cross-validate heads on given folds, like `compare`.
 
-    `splits` are the folds for seed 0, for seed 1, …, with the same number of folds for each seed.
+    `splits` are the folds for seed 0, for seed 1, …, with the same number of folds for each seed. `amounts` are the
+    amounts of adaptation; the predictions of a head with each of them are consecutive.
     """
     views = {spec.view: task.to_view(spec.view) for spec in specs}
+    check_adaptation(amounts, specs, views.values(), splits)
+    groups = [(seed, folds) for seed, split in enumerate(splits) for folds in fitted_together(split)]
+    adaptations = _choose_adaptations(views, groups, amounts, jobs, progress)
     fits = [
-        _Fit(spec, views[spec.view], seed, folds)
+        _Fit(spec, views[spec.view], seed, folds, adaptations.get((spec.view, amount, n)))
         for spec in specs
-        for seed, split in enumerate(splits)
-        for folds in fitted_together(split)
+        for amount in amounts
+        for n, (seed, folds) in enumerate(groups)
     ]
-    rows = [_Row.of(task, some, name) for name, some in rows_by_name(task, splits, protocol).items()]
     labels = _used_labels(task, [fold for split in splits for fold in split])
     with progress("fitting", total=len(fits), unit="folds") as advance:
         run = _run_here if cluster is None else partial(_run_on_ray, address=cluster)
         outcomes = list(_report_progress(run(fits, labels, jobs), advance))
     done = list(zip(fits, outcomes, strict=True))
-    step = len(fits) // len(specs)  # the fits of one head are consecutive
-    return [_assemble(done[i : i + step], task, labels, row) for i in range(0, len(fits), step) for row in rows]
+    rows = {
+        amount: [_Row.of(task, some, name, amount) for name, some in rows_by_name(task, splits, protocol).items()]
+        for amount in amounts
+    }
+    step = len(groups)  # the fits of one head with one amount are consecutive
+    return [
+        _assemble(done[i : i + step], task, labels, row)
+        for i in range(0, len(fits), step)
+        for row in rows[fits[i].amount]
+    ]
+
+
+def _choose_adaptations(
+    views: Mapping[str, Task],
+    groups: Sequence[tuple[int, tuple[Fold, ...]]],
+    amounts: Sequence[Amount],
+    jobs: int | None,
+    progress: Progress,
+) -> dict[tuple[str, Amount, int], Adaptation]:
+    """Return the adaptation by view, amount and number of the group of folds, chosen on the training clips.
+
+    All heads that read a view share it. The choice is made on this machine.
+    """
+    wanted = [(view, amount, n) for view in views for amount in amounts if amount.name for n in range(len(groups))]
+    calls = [(views[view], groups[n][1][0], amount, groups[n][0]) for view, amount, n in wanted]
+    if not calls:
+        return {}
+    with progress("choosing the adaptation", total=len(calls), unit="folds") as advance:
+        strengths = list(_report_progress(iter_in_processes(_choose_in_one_thread, calls, jobs), advance))
+    return {
+        (view, amount, n): Adaptation(amount, strength, groups[n][0])
+        for (view, amount, n), strength in zip(wanted, strengths, strict=True)
+    }
+
+
+def _choose_in_one_thread(task: Task, fold: Fold, amount: Amount, seed: int) -> Strength:
+    with threadpool_limits(1):
+        return choose_strength(task, fold, amount, seed)
 
 
 @dataclass(frozen=True)
@@ -122,13 +179,18 @@ class _Row:
     """What the predictions of each head in one leaderboard row have in common."""
 
     folds: frozenset[str]  # names of the folds
-    fields: dict[str, str]  # fields of `Predictions`
+    fields: dict[str, Any]  # fields of `Predictions`
 
     @classmethod
-    def of(cls, task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> _Row:
+    def of(cls, task: Task, splits: Sequence[Sequence[Fold]], protocol: str, amount: Amount) -> _Row:
         """Return the row of the folds for seed 0, for seed 1, …, whose protocol is written as `protocol`."""
         folds = [fold for split in splits for fold in split]
-        fields = {"leaks": leaks(task, folds, protocol), "fold_hash": fold_hash(task, folds), "protocol": protocol}
+        fields = {
+            "leaks": leaks(task, folds, protocol),
+            "fold_hash": fold_hash(task, folds),
+            "protocol": adapted_name(protocol, amount.name),
+            "adapt_clips": clips_used(task, splits[0], amount),
+        }
         return cls(frozenset(fold.name for fold in folds), fields)
 
 
@@ -182,7 +244,7 @@ def _run_on_ray(fits: Sequence[_Fit], labels: tuple[str, ...], jobs: int | None,
             yield from pool(joblib.delayed(_fit_and_predict)(fit, labels) for fit in batch)
 
 
-def _report_progress(outcomes: Iterable[_Outcome], advance: Advance) -> Iterator[_Outcome]:
+def _report_progress(outcomes: Iterable[T], advance: Advance) -> Iterator[T]:
     for outcome in outcomes:
         yield outcome
         advance(1)
@@ -190,20 +252,35 @@ def _report_progress(outcomes: Iterable[_Outcome], advance: Advance) -> Iterator
 
 def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
     """Fit one head and predict the test clips. The probability of a label that the training clips lack is 0."""
-    test, sizes = np.concatenate([fold.test for fold in fit.folds]), [len(fold.test) for fold in fit.folds]
+    sizes = [len(fold.test) for fold in fit.folds]
     view = fit.view if isinstance(fit.view, Task) else fit.view()
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)
+        fold = fit.folds[0]
+        training, test = _vectors(view, fit)
         begin = time.perf_counter()
-        estimator = fit_head(fit.head, view, fit.folds[0].train, fit.seed, fit.folds[0].dev)
+        estimator = fit_head(fit.head, training, fold.train, fit.seed, fold.dev)
         fitted = time.perf_counter()
-        predicted = estimator.predict_proba(view.X[test])
+        predicted = np.stack([estimator.predict_proba(X) for X in test])
         end = time.perf_counter()
-    proba = np.zeros((len(predicted), len(labels)), dtype=np.float32)
-    proba[:, [labels.index(str(label)) for label in estimator.classes_]] = predicted
+    proba = np.zeros((*predicted.shape[:2], len(labels)), dtype=np.float32)
+    proba[..., [labels.index(str(label)) for label in estimator.classes_]] = predicted
     learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
-    by_fold = tuple(np.split(proba, np.cumsum(sizes)[:-1]))
+    by_fold = tuple(np.split(proba, np.cumsum(sizes)[:-1], axis=1))
     return _Outcome(by_fold, fitted - begin, end - fitted, params_of(estimator), learned)
+
+
+def _vectors(view: Task, fit: _Fit) -> tuple[Task, list[Matrix]]:
+    """Return the task with the vectors of the training clips, and the vectors (n, d) of the test clips in each draw.
+
+    Test clips are adapted fold by fold: each fold with the same training clips tests speakers of its own.
+    """
+    if fit.adaptation is None:
+        return view, [view.X[np.concatenate([fold.test for fold in fit.folds])]]
+    adapted = AdaptedFold.of(view, fit.folds[0].train, fit.adaptation)
+    draws = range(fit.amount.draws)
+    test = [np.concatenate([adapted.test_vectors(fold.test, draw) for fold in fit.folds]) for draw in draws]
+    return adapted.training_task(fit.folds[0].fitted_on), list(test)
 
 
 def params_of(estimator: Any) -> dict[str, Any]:
@@ -237,6 +314,7 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
         for fold, proba in zip(fit.folds, outcome.proba, strict=True)
         if fold.name in row.folds
     ]
+    n_draws = done[0][0].amount.draws
 
     def learned(name: str) -> tuple[Any, ...]:
         return tuple(outcome.learned[name] for *_, outcome in tested if name in outcome.learned)
@@ -244,8 +322,8 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
     (first, outcome), outcomes = done[0], [outcome for _, outcome in done]
     return assemble(
         task,
-        [(fold, seed) for fold, seed, *_ in tested],
-        np.concatenate([proba for _, _, proba, _ in tested]),
+        [(fold, seed) for fold, seed, *_ in tested for _ in range(n_draws)],
+        np.concatenate([one for _, _, proba, _ in tested for one in proba]),
         head=first.head.name,
         view=first.view.view if isinstance(first.view, Task) else first.head.view,
         labels=labels,
@@ -255,9 +333,16 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
         histories=learned("history_"),
         chosen=learned("chosen_"),
         layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),
+        draws=_draws([proba for _, _, proba, _ in tested]) if first.adaptation else None,
+        strengths=tuple(fit.adaptation.strength.name for fit, _ in done if fit.adaptation),
         **row.fields,
     )
 
 
+def _draws(by_fold: Sequence[NDArray[np.float32]]) -> NDArray[np.str_]:
+    """Return the draw of each row of the predictions (n,), given the probabilities (draws, n, C) of each fold."""
+    return np.concatenate([np.repeat(np.arange(proba.shape[0]), proba.shape[1]).astype(str) for proba in by_fold])
+
+
 def _count_predicted(outcomes: Sequence[_Outcome]) -> int:
-    return sum(len(proba) for outcome in outcomes for proba in outcome.proba)
+    return sum(proba.shape[0] * proba.shape[1] for outcome in outcomes for proba in outcome.proba)

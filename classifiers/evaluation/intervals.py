@@ -86,7 +86,7 @@ def uar_interval(p: Predictions, rivals: Sequence[Predictions] = ()) -> tuple[fl
 
 def uar_estimate(p: Predictions) -> Estimate:
     """Return the UAR of one head, with what its interval is computed from."""
-    return recall_estimate(p.matrices_by(p.speakers), uar, len(np.unique(p.seeds)))
+    return recall_estimate(p.matrices_by(p.speakers), uar, p.repeats)
 
 
 def recall_estimate(matrices: NDArray[np.int64], score: Score, repeats: int = 1) -> Estimate:
@@ -124,7 +124,7 @@ def intervals_csv(rows: Iterable[Interval]) -> str:
 
 def _estimates(p: Predictions) -> dict[str, Estimate]:
     """Return the estimates of the six scores by name."""
-    matrices, repeats = p.matrices_by(p.speakers), len(np.unique(p.seeds))
+    matrices, repeats = p.matrices_by(p.speakers), p.repeats
     _, speaker = np.unique(p.speakers, return_inverse=True)
     clips = np.bincount(speaker) / repeats
     squares = np.bincount(speaker, weights=brier_terms(p.proba, p.truth_columns))

@@ -2,12 +2,14 @@
 
 A leaderboard is a pure function of the predictions: the same predictions give the same leaderboard. Rows are ranked by
 UAR, or by another metric, within a table, which holds the rows of one dataset and protocol with the same folds of the
-same labelled clips. Tables of heads or encoders that were trained on test speakers come last.
+same labelled clips. Tables of heads that are adapted to the test speakers come after those of unadapted heads, and
+tables of heads or encoders that were trained on test speakers come last.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
@@ -19,6 +21,7 @@ from embedcache.progress import Progress, silent
 
 from ..data.csv_text import csv_text
 from ..metrics import UAR, Metric, choose
+from ..protocols.catalogue import adapted_by, unadapted_name
 from ..protocols.leaks import trained_on_test_speakers
 from .intervals import Interval, ends, errors_of_the_first, intervals, uar_interval
 from .metric_estimates import MetricEstimate, estimate_all
@@ -83,6 +86,9 @@ class Row:
     uar_seed_sd: float  # standard deviation of the UAR over the seeds; NaN with one seed
     smallest_difference: float  # UAR below the best row from which p_vs_best would be 0.05; infinite if never
     notes: str  # what limits the row, see `row_texts.py`; sentences joined by "; "
+    adapted: str = ""  # clips of each test speaker, such as "10" or "all", that vectors are adapted by; "" for none
+    adapt_clips: int = 0  # number of test clips that vectors are adapted by in one draw
+    draws: int = 1  # number of draws of these clips; the scores are over all draws
     chosen: RankedBy | None = None  # score of the metric that ranks the rows in place of the UAR
 
     @property
@@ -220,6 +226,9 @@ def score(p: Predictions) -> Row:
         uar_seed_sd=_deviation(uar(p.matrices_by(p.seeds))),
         smallest_difference=float("nan"),
         notes="; ".join(row_notes(p)),
+        adapted=adapted_by(p.protocol),
+        adapt_clips=p.adapt_clips,
+        draws=p.n_draws,
     )
 
 
@@ -269,13 +278,18 @@ def per_label_csv(predictions: Iterable[Predictions]) -> str:
 def chosen_csv(predictions: Iterable[Predictions]) -> str:
     """Return the text of chosen.csv: the parameters and temperatures that heads chose in each fold.
 
-    The columns `uar` and `untuned` are UARs in inner folds, of the chosen setting and of the default setting.
+    The columns `uar` and `untuned` are UARs in inner folds, of the chosen setting and of the default setting. If some
+    heads are adapted to the test speakers, the last column is `adapted`.
     """
-    lines: list[Sequence[Any]] = [("dataset", "encoder", "head", "seed", "fold", "setting", *CHOSEN)]
-    for p in predictions:
+    found = list(predictions)
+    adapted = any(p.draws is not None for p in found)
+    header = ("dataset", "encoder", "head", "seed", "fold", "setting", *CHOSEN)
+    lines: list[Sequence[Any]] = [(*header, "adapted") if adapted else header]
+    for p in found:
         splits = dict.fromkeys(zip(p.seeds.tolist(), p.folds.tolist(), strict=True))
         for split, chosen in zip(splits, p.chosen, strict=False):
             values = ["" if chosen.get(name) is None else chosen[name] for name in CHOSEN]
+            values += [adapted_by(p.protocol)] if adapted else []
             lines.append([p.dataset, p.encoder, p.head, *split, json.dumps(chosen.get("setting")), *values])
     return csv_text(lines)
 
@@ -284,6 +298,13 @@ def table_key(row: Row) -> tuple[Any, ...]:
     """Return a key that is equal for rows of one table, and that sorts tables in the order of the leaderboard.
 
     Rows trained on test speakers have tables of their own, which come last. So a row whose encoder was fine-tuned on
-    test speakers is never the best row with which speaker-independent rows are compared.
+    test speakers is never the best row with which speaker-independent rows are compared. Rows adapted to the test
+    speakers have tables of their own, too, which come after those of unadapted rows, in ascending order of clips.
     """
-    return trained_on_test_speakers(row.leaks), row.dataset, row.protocol, -row.n_clips, row.fold_hash
+    kind = trained_on_test_speakers(row.leaks), bool(row.adapted)
+    return *kind, row.dataset, unadapted_name(row.protocol), amount_of(row), -row.n_clips, row.fold_hash
+
+
+def amount_of(row: Row) -> float:
+    """Return the clips of each test speaker that the vectors of a row are adapted to: 0 for none, infinity for all."""
+    return math.inf if row.adapted == "all" else int(row.adapted or 0)

@@ -75,7 +75,7 @@ def estimate_metric(metric: Metric, p: Predictions) -> MetricEstimate:
     names, speaker = np.unique(p.speakers, return_inverse=True)
     value = evaluate(metric, p, np.ones(len(speaker), dtype=bool))
     group_of = speaker_groups(len(names), MOST_GROUPS)
-    matrices, repeats = sum_groups(p.matrices_by(p.speakers), group_of), len(np.unique(p.seeds))
+    matrices, repeats = sum_groups(p.matrices_by(p.speakers), group_of), p.repeats
     uar_estimate = recall_estimate(matrices, uar, repeats)
     clips = matrices.sum(axis=2) / repeats
     clips = clips[:, clips.any(axis=0)]

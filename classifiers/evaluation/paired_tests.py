@@ -101,7 +101,7 @@ def _p_over_folds(a: Predictions, b: Predictions) -> float:
     if not _same_rows(a, b):
         return float("nan")
     first, second = (uar(p.matrices_by(p.splits)) for p in (a, b))
-    n_test = len(a.clip_ids) / len(first)
+    n_test = len(a.clip_ids) / len(first) / a.n_draws
     n_train = a.train_clips or len(np.unique(a.clip_ids)) - n_test
     return resampled_t(first - second, n_test / n_train) if n_train > 0 else float("nan")
 
@@ -112,7 +112,8 @@ def _same_rows(a: Predictions, b: Predictions) -> bool:
 
 
 def _row_ids(p: Predictions) -> NDArray[np.str_]:
-    columns = zip(p.splits.tolist(), p.clip_ids.tolist(), p.speakers.tolist(), p.truth.tolist(), strict=True)
+    draws = p.draws if p.draws is not None else np.full(len(p.clip_ids), "")
+    columns = zip(*(c.tolist() for c in (p.splits, draws, p.clip_ids, p.speakers, p.truth)), strict=True)
     return np.array(sorted("\t".join(cells) for cells in columns))
 
 

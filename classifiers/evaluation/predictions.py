@@ -24,7 +24,7 @@ from .metrics import confusion
 class Predictions:
     """The predictions of one head on one task with one protocol.
 
-    The arrays have n rows: one for each test clip in each fold and with each seed.
+    The arrays have n rows: one for each test clip in each fold, with each seed and in each draw of an adaptation.
     """
 
     head: str
@@ -54,6 +54,9 @@ class Predictions:
     histories: tuple[dict[str, list[float]], ...] = ()  # learning curves by fold, of heads that learn in epochs
     chosen: tuple[dict[str, Any], ...] = ()  # chosen parameters by fold, of heads that choose parameters
     layer_weights: tuple[list[float], ...] = ()  # weights (L,), sum 1, by fold, of heads that weight layers
+    draws: Strings | None = None  # (n,) numbers of the draws of clips that vectors are adapted by; None if they are not
+    adapt_clips: int = 0  # number of test clips that the vectors of one draw are adapted by
+    strengths: tuple[str, ...] = ()  # strength of the adaptation by fold, see `adaptation.speaker_statistics`
     run: str = ""  # name of the run folder; "" if not saved
     version: str = __version__  # version of ser that made the predictions
 
@@ -81,6 +84,16 @@ class Predictions:
     def splits(self) -> Strings:
         """The seed and fold of each row (n,), as `seed/fold`."""
         return np.char.add(np.char.add(self.seeds, "/"), self.folds)
+
+    @property
+    def n_draws(self) -> int:
+        """The number of draws of clips that vectors are adapted by; 1 if they are not adapted."""
+        return 1 if self.draws is None else len(np.unique(self.draws))
+
+    @property
+    def repeats(self) -> int:
+        """How many times the same clips are predicted: the number of seeds times the number of draws."""
+        return len(np.unique(self.seeds)) * self.n_draws
 
     def matrix(self, rows: Any = slice(None)) -> NDArray[np.int64]:
         """Return the confusion matrix (C, C) of selected rows, by default of all."""

@@ -9,6 +9,7 @@ import numpy as np
 from embedcache.text import count
 
 from .. import heads
+from ..adaptation.speaker_statistics import UNADAPTED
 from ..data.csv_text import number_text
 from ..protocols.fold import UNION
 from .metrics import uar
@@ -34,8 +35,14 @@ def registered_head(head: str) -> heads.Head | None:
 
 
 def row_notes(p: Predictions) -> list[str]:
-    """Return sentences about approximations, missing intervals, folds with one label, and parts of unions."""
-    return [*_approximations(p), *_labels_of_one_speaker(p), *_one_label_folds(p), *_scores_of_parts(p)]
+    """Return sentences about approximations, missing intervals, folds with one label, parts of unions, adaptations."""
+    return [
+        *_approximations(p),
+        *_labels_of_one_speaker(p),
+        *_one_label_folds(p),
+        *_scores_of_parts(p),
+        *_unadapted_folds(p),
+    ]
 
 
 def _approximations(p: Predictions) -> Iterator[str]:
@@ -78,3 +85,10 @@ def _scores_of_parts(p: Predictions) -> Iterator[str]:
     yield "UAR by dataset: " + " and ".join(
         f"{name} {number_text(score)}" for name, score in zip(names, scores, strict=True)
     )
+
+
+def _unadapted_folds(p: Predictions) -> Iterator[str]:
+    """Yield a sentence if folds of an adaptation are not adapted, because inner folds advised against it."""
+    if unadapted := p.strengths.count(UNADAPTED):
+        folds = f"{unadapted} of {count(len(p.strengths), 'fold')}"
+        yield f"not adapted in {folds}, because the inner folds scored higher without"

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedcache.text import count, examples
 
-from ..protocols.catalogue import protocol_of
+from ..protocols.catalogue import adapted_by, protocol_of
 from ..protocols.leaks import LEAKS
 from .predictions import Predictions
 
@@ -19,16 +19,26 @@ TIE = 1e-6  # by which the probability of the predicted label may be below the l
 
 def faults(p: Predictions) -> list[str]:
     """Return a sentence for each kind of fault in the predictions of one head; none if they can be scored."""
-    checks = (_repeated_rows, _wrong_sums, _other_labels, _divided_speakers, _unknown_leaks)
+    checks = (_repeated_rows, _unequal_draws, _wrong_sums, _other_labels, _divided_speakers, _unknown_leaks)
     return [fault for check in checks for fault in check(p)]
 
 
 def _repeated_rows(p: Predictions) -> Iterator[str]:
-    """Find clips that one seed predicts more than once: they would count more than others."""
-    times = Counter(zip(p.seeds.tolist(), p.clip_ids.tolist(), strict=True))
-    repeated = [f"{clip} (seed {seed}, {n} rows)" for (seed, clip), n in times.items() if n > 1]
+    """Find clips that one seed predicts more than once in a draw: they would count more than others."""
+    draws = np.full(len(p.clip_ids), "") if p.draws is None else p.draws
+    times = Counter(zip(p.seeds.tolist(), draws.tolist(), p.clip_ids.tolist(), strict=True))
+    repeated = [f"{clip} (seed {seed}, {n} rows)" for (seed, _, clip), n in times.items() if n > 1]
     if repeated:
         yield f"{count(len(repeated), 'clip')} with several predictions of one seed: {examples(repeated)}"
+
+
+def _unequal_draws(p: Predictions) -> Iterator[str]:
+    """Find an adaptation whose draws do not predict the same clips, or that its protocol does not name."""
+    if bool(adapted_by(p.protocol)) != (p.draws is not None):
+        draws = "no draws" if p.draws is None else "draws of an adaptation"
+        yield f"{draws} with the protocol '{p.protocol}'"
+    if p.draws is not None and len(set(Counter(p.draws.tolist()).values())) > 1:
+        yield "draws with different numbers of rows"
 
 
 def _wrong_sums(p: Predictions) -> Iterator[str]:

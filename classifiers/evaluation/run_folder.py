@@ -4,7 +4,8 @@ Every run folder holds two files, from which its other files follow:
 
 - `predictions.csv`, with a row for each test clip, fold and seed of each head, and the columns
   `dataset, clip_id, speaker, fold, seed, head, encoder, label, predicted, p_<label>…`. Where each test partition has
-  results of its own, its fold has the name of the partition
+  results of its own, its fold has the name of the partition. If a head is adapted to the test speakers, the columns
+  `adapted, draw` follow: the amount, such as 10 or all, and the number of the draw; both are "" for unadapted rows
 - `run.json`, with the configuration of the run, the SHA-256 of predictions.csv, and the values that do not vary by row,
   such as protocol, leaks, hash of the folds, fingerprint of the encoder, times and learning curves
 
@@ -36,7 +37,7 @@ from embedcache.text import count, examples
 
 from ..data.labels import Labels
 from ..data.task import Strings
-from ..protocols.catalogue import partition_of
+from ..protocols.catalogue import adapted_by, partition_of
 from .intervals import intervals_csv
 from .leaderboard import chosen_csv, per_label_csv, tables, to_csv
 from .paired_tests import paired_csv
@@ -44,6 +45,7 @@ from .predictions import Predictions
 from .run_checks import faults
 
 COLUMNS = ("dataset", "clip_id", "speaker", "fold", "seed", "head", "encoder", "label", "predicted")
+ADAPTED_COLUMNS = ("adapted", "draw")  # last columns, if some predictions are adapted to the test speakers
 HEAD_FIELDS = (  # fields of `Predictions` that run.json holds for each head
     "view",
     "protocol",
@@ -62,6 +64,8 @@ HEAD_FIELDS = (  # fields of `Predictions` that run.json holds for each head
     "copies",
     "augment",
     "train_clips",
+    "adapt_clips",
+    "strengths",
 )
 TEXT_FIELDS = (  # fields of a head in run.json that are strings
     "dataset",
@@ -75,6 +79,7 @@ TEXT_FIELDS = (  # fields of a head in run.json that are strings
     "label_view",
     "augment",
 )
+TUPLE_FIELDS = ("labels", "skipped", "histories", "chosen", "layer_weights", "strengths")  # lists in run.json
 DEFAULTS: dict[str, Any] = {  # values of the fields that earlier versions did not write
     "label_view": "native",
     "copies": 0,
@@ -82,6 +87,8 @@ DEFAULTS: dict[str, Any] = {  # values of the fields that earlier versions did n
     "train_clips": 0.0,
     "chosen": [],
     "layer_weights": [],
+    "adapt_clips": 0,
+    "strengths": [],
 }
 
 ADVICE = "Remove the folder, or run the comparison again."
@@ -133,21 +140,22 @@ def write_run(
 def save_predictions(folder: Path, predictions: Sequence[Predictions], config: dict[str, Any]) -> None:
     """Write predictions.csv and run.json.
 
-    `config` is the configuration of the run. Raises DataError if two predictions have the same dataset, encoder, head
-    and test partition, because the files could not tell them apart.
+    `config` is the configuration of the run. Raises DataError if two predictions have the same dataset, encoder, head,
+    test partition and adaptation, because the files could not tell them apart.
     """
-    owners = [(p.dataset, p.encoder, p.head, partition_of(p.protocol)) for p in predictions]
+    owners = [(p.dataset, p.encoder, p.head, partition_of(p.protocol), adapted_by(p.protocol)) for p in predictions]
     if repeated := [owner for owner in dict.fromkeys(owners) if owners.count(owner) > 1]:
         raise DataError(
             f"got several predictions of {', '.join(filter(None, repeated[0]))} for one run; wanted one for each "
-            "dataset, encoder, head and test partition. Save them as separate runs."
+            "dataset, encoder, head, test partition and adaptation. Save them as separate runs."
         )
     labels = sorted({label for p in predictions for label in p.labels})
+    adapted = ADAPTED_COLUMNS if any(p.draws is not None for p in predictions) else ()
     with atomic_write(folder / "predictions.csv") as file:
         writer = csv.writer(file)
-        writer.writerow([*COLUMNS, *(f"p_{label}" for label in labels)])
+        writer.writerow([*COLUMNS, *(f"p_{label}" for label in labels), *adapted])
         for p in predictions:
-            writer.writerows(_csv_rows(p, labels))
+            writer.writerows(_csv_rows(p, labels, bool(adapted)))
     heads = [{**{n: getattr(p, n) for n in ("dataset", "encoder", "head")}, **_head_fields(p)} for p in predictions]
     created = datetime.now(UTC).isoformat(timespec="seconds")
     digest = _digest(folder / "predictions.csv")
@@ -156,14 +164,16 @@ def save_predictions(folder: Path, predictions: Sequence[Predictions], config: d
         json.dump({**run, "heads": heads}, file, indent=1)
 
 
-def _csv_rows(p: Predictions, labels: list[str]) -> list[list[str]]:
+def _csv_rows(p: Predictions, labels: list[str], adapted: bool) -> list[list[str]]:
     """Return the rows of predictions.csv; the probability is "" for labels that the task does not have."""
     columns = [p.labels.index(label) if label in p.labels else None for label in labels]
-    rows = zip(p.clip_ids, p.speakers, p.folds, p.seeds, p.truth, p.predicted, p.proba, strict=True)
+    draws = np.full(len(p.clip_ids), "") if p.draws is None else p.draws
+    rows = zip(p.clip_ids, p.speakers, p.folds, p.seeds, p.truth, p.predicted, p.proba, draws, strict=True)
     return [
         [p.dataset, clip, speaker, fold, seed, p.head, p.encoder, truth, predicted]
         + ["" if column is None else str(proba[column]) for column in columns]
-        for clip, speaker, fold, seed, truth, predicted, proba in rows
+        + ([adapted_by(p.protocol), str(draw)] if adapted else [])
+        for clip, speaker, fold, seed, truth, predicted, proba, draw in rows
     ]
 
 
@@ -251,14 +261,19 @@ def _rows_by_head(rows: Rows, described: Sequence[Mapping[str, Any]]) -> dict[tu
     owners = {_owner(fields) for fields in described}
     heads: dict[tuple[str, ...], Rows] = defaultdict(list)
     for row in rows:
-        head = (row["dataset"], row["encoder"], row["head"])
+        head = (row["dataset"], row["encoder"], row["head"], row.get("adapted", ""))
         heads[(*head, row["fold"]) if (*head, row["fold"]) in owners else (*head, "")].append(row)
     return heads
 
 
 def _owner(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return dataset, encoder, head and test partition of a head in run.json; "" if all folds are scored together."""
-    return (*(str(fields[name]) for name in ("dataset", "encoder", "head")), partition_of(str(fields["protocol"])))
+    """Return dataset, encoder, head, adaptation and test partition of a head in run.json.
+
+    The adaptation is "" if there is none, and the test partition if all folds are scored together.
+    """
+    protocol = str(fields["protocol"])
+    head = (str(fields[name]) for name in ("dataset", "encoder", "head"))
+    return (*head, adapted_by(protocol), partition_of(protocol))
 
 
 def _from_rows(fields: dict[str, Any], heads: dict[tuple[str, ...], Rows]) -> Predictions:
@@ -283,6 +298,8 @@ def _from_rows(fields: dict[str, Any], heads: dict[tuple[str, ...], Rows]) -> Pr
             ("predicted", "predicted"),
         )
     }
+    if any(row.get("draw", "") for row in rows):
+        columns["draws"] = _column(rows, "draw")
     columns_of_labels = [f"p_{label}" for label in labels]
     if blank := [row["clip_id"] for row in rows if not all(row.get(column) for column in columns_of_labels)]:
         raise ValueError(
@@ -292,7 +309,7 @@ def _from_rows(fields: dict[str, Any], heads: dict[tuple[str, ...], Rows]) -> Pr
     if not ((proba >= 0) & (proba <= 1)).all():  # also False for NaN
         raise ValueError("predictions.csv has probabilities that are not between 0 and 1")
     stored: dict[str, Any] = {name: fields[name] for name in HEAD_FIELDS}
-    stored |= {name: tuple(fields[name]) for name in ("labels", "skipped", "histories", "chosen", "layer_weights")}
+    stored |= {name: tuple(fields[name]) for name in TUPLE_FIELDS}
     return Predictions(**owner, **columns, proba=proba, **stored)
 
 
@@ -307,6 +324,7 @@ def _invalid_fields(fields: Mapping[str, Any]) -> list[str]:
         "labels": len(set(fields["labels"])) == len(fields["labels"]),
         "layer_weights": all(0 <= weight <= 1 for weight in weights),
         "copies": fields["copies"] >= 0,
+        "adapt_clips": fields["adapt_clips"] >= 0,
         "train_clips": 0 <= fields["train_clips"] < MAX_SECONDS,
     }
     return [name for name, is_right in right.items() if not is_right]

@@ -77,6 +77,11 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
     out = Path(out) if out else model / "onnx"
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
+    if (card := load_model(model)[1]).adapted:
+        raise ModelError(
+            f"{model}: is adapted to speakers (--adapt {card.adapted}), which an ONNX file cannot be; wanted a model "
+            "that was fitted without --adapt. Fit one, or use `ser predict --speaker`."
+        )
     if with_encoder:
         estimator, card, encoders = load_head_and_encoders(model, "cpu")
         _check_is_of_one(card)

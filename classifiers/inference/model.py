@@ -25,6 +25,7 @@ from embedcache.provenance import CARD
 from ..data.views import joined_rows, rows_of
 from ..heads import innermost
 from ..saved.model_folder import ModelCard, load_model
+from .speakers import check_adapts, speaker_adapter
 
 CONFIG = "config.json"  # of a transformers checkpoint; model folders of `ser fit` have no such file
 LONGEST = 900.0  # longest clip that a fine-tuned network gets, in seconds
@@ -54,7 +55,8 @@ class Model:
     card: Mapping[str, Any]  # the model card, as its JSON file has it
     encoders: tuple[Encoder, ...]  # in the order in which the head reads them; () for a fine-tuned network
     views: tuple[str, ...]  # the views of the encoders that the head reads
-    # Both take the vectors of each encoder, in the order of `encoders`.
+    # All take the vectors of each encoder, in the order of `encoders`.
+    vectors: Callable[[Sequence[Batch]], NDArray[Any]]  # vectors (n, d) before adaptation; (n, 0) for a network
     proba: Callable[[Sequence[Waveform], Sequence[Batch]], Proba]  # probabilities (n, C), columns as in `labels`
     attribution: Callable[[Waveform, Sequence[Batch]], Attribution]  # the attribution of one waveform
 
@@ -63,25 +65,34 @@ class Model:
         """The name of the folder."""
         return self.folder.resolve().name
 
+    @property
+    def adapted(self) -> str:
+        """The clips of a speaker to which the model is adapted, such as "10"; "" for a model that is not adapted."""
+        return str(self.card.get("adapted", ""))
+
     def duration_fault(self, path: str, seconds: float) -> str:
         """Return why a clip of this duration is too short or too long for the model; "" if it is neither."""
         advice = "Predict it in windows (--window 3), or cut it into utterances."
         return too_short_or_long(path, seconds, self.name, self.rate, self.shortest, self.longest, advice)
 
 
-def load_models(folders: Sequence[str | Path], device: str = "auto") -> tuple[Model, ...]:
+def load_models(folders: Sequence[str | Path], device: str = "auto", speaker: str = "") -> tuple[Model, ...]:
     """Return the models of folders. An encoder that several heads read is loaded once.
 
-    Raises ModelError and EncoderError as `load_head_and_encoders` and `Finetuned.load` do.
+    `speaker` is the name of an enrolled speaker, to whom all adapted models are adapted. Raises ModelError and
+    EncoderError as `load_head_and_encoders`, `Finetuned.load` and `load_speaker` do, and ConfigError if a speaker is
+    named and no model is adapted.
     """
     loaded: dict[tuple[str, str], Encoder] = {}
 
     def model(folder: Path) -> Model:
         if (folder / CARD).exists() or (folder / CONFIG).exists():  # a checkpoint, even if other files are missing
             return _finetuned_model(folder, Finetuned.load(folder, device))
-        return _head_model(folder, *load_head_and_encoders(folder, device, loaded))
+        return _head_model(folder, *load_head_and_encoders(folder, device, loaded), speaker)
 
-    return tuple(model(Path(folder)) for folder in folders)
+    models = tuple(model(Path(folder)) for folder in folders)
+    check_adapts([(model.name, model.adapted) for model in models], speaker)
+    return models
 
 
 def load_head_and_encoders(
@@ -146,6 +157,10 @@ class EncodedWaveforms:
         """Return the probabilities (n, C) of each model, columns in the order of its labels."""
         return [model.proba(self.waves, _batches_of(model, self.batches)) for model in self.models]
 
+    def vectors(self) -> NDArray[Any]:
+        """Return the vectors (n, d) of the first model, before they are adapted to a speaker."""
+        return self.models[0].vectors(_batches_of(self.models[0], self.batches))
+
     def attributions(self, index: int) -> list[Attribution]:
         """Return the attribution of each model for the waveform at `index`."""
         batches = {
@@ -162,11 +177,18 @@ def _row(rows: Rows, index: int) -> Rows:
     return rows.take([index]) if isinstance(rows, Frames) else rows[[index]]
 
 
-def _head_model(folder: Path, estimator: Any, card: ModelCard, encoders: tuple[Encoder, ...]) -> Model:
+def _head_model(
+    folder: Path, estimator: Any, card: ModelCard, encoders: tuple[Encoder, ...], speaker: str = ""
+) -> Model:
     (parts,) = {resolve_views(card.view.split("+"), encoder) for encoder in encoders}  # names differ only for frames
 
+    adapted = speaker_adapter(folder, estimator, card, speaker)
+
+    def vectors(batches: Sequence[Batch]) -> NDArray[Any]:
+        return joined_rows(batches, parts, card.n_frames)
+
     def proba(waves: Sequence[Waveform], batches: Sequence[Batch]) -> Proba:
-        rows: Proba = estimator.predict_proba(joined_rows(batches, parts, card.n_frames))
+        rows: Proba = estimator.predict_proba(adapted(vectors(batches)))
         return rows
 
     def attribution(wave: Waveform, batches: Sequence[Batch]) -> Attribution:
@@ -184,6 +206,7 @@ def _head_model(folder: Path, estimator: Any, card: ModelCard, encoders: tuple[E
         card=asdict(card),
         encoders=encoders,
         views=parts,
+        vectors=vectors,
         proba=proba,
         attribution=attribution,
     )
@@ -223,6 +246,7 @@ def _finetuned_model(folder: Path, tuned: Finetuned) -> Model:
         card=card.to_dict(),
         encoders=(),
         views=(),
+        vectors=lambda batches: np.empty((0, 0)),
         proba=proba,
         attribution=attribution,
     )

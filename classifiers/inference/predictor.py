@@ -7,7 +7,7 @@ window of a stream get the same probabilities. Any number of threads may use one
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from embedcache.audio.decode import middle
 
 from .input_checks import input_notes, nothing_audible
 from .model import EncodedWaveforms, Model, Proba, load_models
+from .speakers import adaptation_note
 from .windows import AudioClip, Windows, WindowStream, clip_from_recording, clip_from_waveform
 
 BATCH_SECONDS = 30.0  # sound that goes through an encoder together, in seconds; larger batches are no faster
@@ -50,20 +51,32 @@ class Predictor:
     models: tuple[Model, ...]
     labels: tuple[str, ...]  # labels of the columns of `proba`
     rate: int  # sample rate of the models, in Hz
+    speaker: str = ""  # enrolled speaker to whom adapted models are adapted; "" for none
 
     @classmethod
-    def load(cls, *folders: str | Path, device: str = "auto") -> Predictor:
+    def load(cls, *folders: str | Path, device: str = "auto", speaker: str = "") -> Predictor:
         """Load model folders, written by `ser fit` or `ser finetune`, and their encoders.
 
-        Raises ModelError and EncoderError as `load_models` does, and ModelError if the models cannot be averaged.
+        `speaker` is the name of an enrolled speaker, to whom adapted models are adapted. Raises ModelError,
+        EncoderError and ConfigError as `load_models` does, and ModelError if the models cannot be averaged.
         """
-        return cls.of(load_models(folders, device))
+        return replace(cls.of(load_models(folders, device, speaker)), speaker=speaker)
 
     @property
     def channel(self) -> str:
         """The channel that all models were fitted on, as `--channel` takes it; "" for the mean of all channels."""
         channels = {str(model.card.get("channel", "")) for model in self.models}
         return channels.pop() if len(channels) == 1 else ""
+
+    @property
+    def adaptation_note(self) -> str:
+        """A sentence on the speaker to whom adapted models are adapted; "" if no model is adapted."""
+        return adaptation_note([(model.name, model.adapted) for model in self.models], self.speaker)
+
+    def notes(self, channel: str = "") -> list[str]:
+        """Return sentences on what the models were fitted for: a channel, unless one is chosen, and a speaker."""
+        fitted = f"predicts channel {self.channel}, on which the model was fitted; --channel chooses another"
+        return [fitted] * (bool(self.channel) and not channel) + [self.adaptation_note] * bool(self.adaptation_note)
 
     @classmethod
     def of(cls, models: Sequence[Model]) -> Predictor:

@@ -10,15 +10,18 @@ from embedcache.terminal import console, note
 
 from .audio_files import FileResult
 from .output_formats import OutputFormat, csv_lines, json_lines, table_lines
+from .speakers import adaptation_note
 from .vector_predictions import VectorPredictor
 
 
 def print_vector_predictions(
-    model: Path, files: Sequence[str], as_json: bool = False, abstain_below: float | None = None
+    model: Path, files: Sequence[str], as_json: bool = False, abstain_below: float | None = None, speaker: str = ""
 ) -> None:
     """Print the predictions of files of vectors, as those of recordings are printed. Raises as `VectorPredictor`."""
-    predictor = VectorPredictor.load(model)
+    predictor = VectorPredictor.load(model, speaker)
     note(f"note: predicts vectors as those of {predictor.card.encoder}, which the head was fitted on.")
+    if line := adaptation_note([(model.name, predictor.card.adapted)], speaker):
+        note(f"note: {line}.")
     predictions = (p for file in files for p in predictor.predict(file, abstain_below))
     output = output_format(predictor.labels, files, False, as_json)
     print_predictions((FileResult(p.path, (p,)) for p in predictions), output, abstain_below)

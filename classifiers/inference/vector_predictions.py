@@ -18,6 +18,7 @@ from embedcache.text import examples
 from ..data.views import rows_of
 from ..saved.model_folder import ModelCard, load_model
 from .predictor import Prediction, check_abstain_below
+from .speakers import Adapter, check_adapts, speaker_adapter
 
 BLOCK = 4096  # vectors that are predicted at a time
 
@@ -30,13 +31,14 @@ class VectorPredictor:
     head: Any
     card: ModelCard
     labels: tuple[str, ...]  # labels of the columns of the head's probabilities
+    adapted: Adapter  # what adapts vectors to the speaker
 
     @classmethod
-    def load(cls, folder: str | Path) -> VectorPredictor:
-        """Load a model folder of `ser fit`.
+    def load(cls, folder: str | Path, speaker: str = "") -> VectorPredictor:
+        """Load a model folder of `ser fit`. `speaker` is the name of an enrolled speaker, if the model is adapted.
 
-        Raises ModelError as `load_model` does, and if the head reads other views than `pooled` and `layers`, or vectors
-        of several encoders.
+        Raises ModelError and ConfigError as `load_model`, `speaker_adapter` and `check_adapts` do, and ModelError if
+        the head reads other views than `pooled` and `layers`, or vectors of several encoders.
         """
         head, card = load_model(folder)
         if card.joined:
@@ -46,7 +48,9 @@ class VectorPredictor:
             )
         if not set(card.view.split("+")) <= set(VIEWS):
             raise ModelError(f"{folder}: the head reads '{card.view}'; files of vectors have {' and '.join(VIEWS)}.")
-        return cls(Path(folder), head, card, tuple(map(str, head.classes_)))
+        check_adapts([(Path(folder).name, card.adapted)], speaker)
+        adapted = speaker_adapter(Path(folder), head, card, speaker)
+        return cls(Path(folder), head, card, tuple(map(str, head.classes_)), adapted)
 
     def predict(self, path: str | Path, abstain_below: float | None = None) -> Iterator[Prediction]:
         """Yield the prediction of each row of a file of vectors; its `path` is the clip id, or the number of the row.
@@ -95,7 +99,7 @@ class VectorPredictor:
             clips = examples([names[row] for row in bad])
             raise ModelError(f"{path}: holds NaN or infinity; wanted finite numbers. Leave these clips out: {clips}.")
         parts = self.card.view.split("+")
-        rows: np.ndarray = self.head.predict_proba(rows_of(block, parts, self.card.n_frames))
+        rows: np.ndarray = self.head.predict_proba(self.adapted(rows_of(block, parts, self.card.n_frames)))
         return rows
 
     def _prediction(self, name: str, row: np.ndarray, abstain_below: float | None) -> Prediction:

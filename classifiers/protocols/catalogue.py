@@ -9,6 +9,7 @@ each label of the test clips must also occur in the training clips.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from .requirements import check_two_labels, no_listed_folds
 from .sharing import are_unknown, known_speakers, shareable, shared_values
 
 INDEPENDENT, DEPENDENT, AS_GIVEN = "speaker-independent", "speaker-dependent", "depends on the folds"
+ADAPTED = "/adapted-"  # joins the name of a protocol in a row and an amount of adaptation: official/adapted-10
 PART = ":"  # joins the name of a protocol and that of a test partition in a row: partition:test1
 
 
@@ -132,13 +134,29 @@ def protocol_of(name: str, dataset: str) -> Protocol | None:
 
 
 def base_name(name: str) -> str:
-    """Return the protocol that a row names, without the test partition: `partition` for `partition:test1`."""
-    return name.partition(PART)[0]
+    """Return the protocol that a row names, without partition and adaptation: `partition` for `partition:test1`."""
+    return unadapted_name(name).partition(PART)[0]
 
 
 def partition_of(name: str) -> str:
     """Return the test partition, which is also the fold, that a row names: `test1` for `partition:test1`, else ""."""
-    return name.partition(PART)[2]
+    return unadapted_name(name).partition(PART)[2]
+
+
+def adapted_name(name: str, amount: str) -> str:
+    """Return what a row names if vectors are adapted to speakers: `official/adapted-10`; the name itself for ""."""
+    return f"{name}{ADAPTED}{amount}" if amount else name
+
+
+def adapted_by(name: str) -> str:
+    """Return by how many clips of each test speaker a row is adapted, by its protocol: "10", "all"; "" for none."""
+    _, joint, amount = name.rpartition(ADAPTED)
+    return amount if joint and re.fullmatch("all|[1-9][0-9]{0,6}", amount) else ""
+
+
+def unadapted_name(name: str) -> str:
+    """Return what a row names without its adaptation: `official` for `official/adapted-10`."""
+    return name.removesuffix(f"{ADAPTED}{adapted_by(name)}") if adapted_by(name) else name
 
 
 def rows_by_name(task: Task, splits: Sequence[Sequence[Fold]], protocol: str) -> Mapping[str, Sequence[Sequence[Fold]]]:

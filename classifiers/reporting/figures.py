@@ -18,7 +18,7 @@ from ..evaluation.critical_difference import CriticalDifference
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
 from ..parallel import in_processes
-from ..protocols.catalogue import partition_of
+from ..protocols.catalogue import adapted_by, partition_of
 from .figure_data import Confusion, Curves, LearningCurves, Reliability, RiskCoverage
 from .palette import LIGHT
 
@@ -38,12 +38,14 @@ def save_pictures(folder: Path, predictions: list[Predictions], jobs: int | None
     """Write the figures of each head, and return their paths.
 
     The files are called `confusion-<head>-<encoder>-<dataset>.png`, `calibration-….png` and, for heads that learn in
-    epochs, `curves-….png`; with several test partitions, the name of the partition follows. `jobs` is the number of
+    epochs, `curves-….png`; the name of a test partition and the
+    amount of an adaptation follow. `jobs` is the number of
     processes; None uses all cores.
     """
     calls = []
     for p in predictions:
-        parts = (p.head, p.encoder, p.dataset, partition_of(p.protocol))
+        adapted = f"adapted-{amount}" if (amount := adapted_by(p.protocol)) else ""
+        parts = (p.head, p.encoder, p.dataset, partition_of(p.protocol), adapted)
         name = _file_name("-".join(part for part in parts if part))
         kinds = {"confusion": confusion_figure, "calibration": calibration_figure}
         kinds |= {"curves": curves_figure} if p.histories else {}

@@ -30,6 +30,7 @@ from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
 from ..protocols.catalogue import protocol_of
 from ..protocols.leaks import trained_on_test_speakers
 from . import charts as charts
+from .adaptation_curves import adaptation_sections
 from .charts import Score
 from .hardest_clips import (
     COMPONENTS,
@@ -45,7 +46,7 @@ from .hardest_clips import (
 from .palette import css_variables
 from .sections import Figure, Grid, HeadSection, head_section, json_text
 from .sound_baselines import baselines_text, measured_levels
-from .terminal_tables import comparison_text, interval_text, leaks_text
+from .terminal_tables import adaptation_text, comparison_text, interval_text, leaks_text
 
 PAGE = "report.html"  # the template, and the default name of the report
 WIDE = 680.0  # width of a figure that fills the page, in units
@@ -83,6 +84,11 @@ METHODS = (
         "Gain from shared speakers",
         "the UAR of a speaker-dependent protocol minus the UAR of a speaker-independent protocol, in percentage points",
     ),
+    (
+        "Adaptation",
+        "the vectors of each speaker, standardised by the mean and deviation of some of its clips without labels, "
+        "shrunk towards those of the training speakers; scores are over all draws of clips",
+    ),
     ("Hardest clips", "the clips to whose true label the head gave the lowest probability, as a mean over seeds"),
     (
         "Maps",
@@ -101,6 +107,7 @@ class LeaderboardSection:
     leaks: str  # sentence about the leaks
     speaker_dependent: bool  # whether heads or encoders were trained on test speakers
     comparison: str  # sentence about significant differences
+    adaptation: str  # sentence about the clips that the heads are adapted to; "" for unadapted heads
     baselines: str  # sentence about the UAR of duration and level alone; "" if unknown
     figures: tuple[Markup, Markup]  # for wide and for narrow screens
 
@@ -183,6 +190,7 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
         title=_title(boards),
         leaderboards=[_leaderboard_section(board, text) for board, text in zip(boards, baselines, strict=True)],
         flattery=_flattery_sections(boards),
+        adaptation=adaptation_sections(row for board in boards for row in board.rows),
         heads=drawings.heads,
         maps=drawings.maps,
         runs=[_run_facts(folder, predictions) for folder in folders],
@@ -280,6 +288,7 @@ def _leaderboard_section(board: Table, baselines: str) -> LeaderboardSection:
         leaks=" ".join(sorted({leaks_text(row.leaks) for row in rows})),
         speaker_dependent=trained_on_test_speakers(first.leaks),
         comparison=comparison_text(rows) if len(rows) > 1 or math.isnan(first.uar_low) else "",
+        adaptation=" ".join(adaptation_text(rows)),
         baselines=baselines,
         figures=(charts.whiskers(scores, chance, WIDE), charts.whiskers(scores, chance)),
     )
@@ -294,9 +303,10 @@ def _uar_score(row: Row) -> Score:
 def _flattery_sections(boards: Sequence[Table]) -> list[FlatterySection]:
     """Return a section for each pair of a speaker-independent and a speaker-dependent table that share heads.
 
-    Tables of test partitions are left out: they test other clips, so a difference is not the gain from shared speakers.
+    Tables of test partitions and of adapted heads are left out: they test other clips, or use other clips of the test
+    speakers, so a difference is not the gain from shared speakers.
     """
-    boards = [board for board in boards if not _is_of_partition(board.rows[0])]
+    boards = [board for board in boards if not (_is_of_partition(board.rows[0]) or board.rows[0].adapted)]
     dependent = [board for board in boards if trained_on_test_speakers(board.rows[0].leaks)]
     independent = [board for board in boards if not trained_on_test_speakers(board.rows[0].leaks)]
     pairs = [_paired_rows(a.rows, b.rows) for a in independent for b in dependent]
@@ -340,6 +350,9 @@ def _run_facts(folder: Path, predictions: Sequence[Predictions]) -> RunFacts:
         ("hash of the folds", ", ".join(sorted({p.fold_hash for p in own}))),
         *sorted({(f"fingerprint of {p.encoder}", p.fingerprint) for p in own}),
         *sorted({("labels", p.label_view) for p in own}),
+        *sorted(
+            {(f"strength of {p.protocol} by fold, {p.encoder}", json_text(p.strengths)) for p in own if p.strengths}
+        ),
         *sorted({("copies in training", f"{p.copies} of each clip: {p.augment}") for p in own if p.copies}),
     ]
     return RunFacts(folder.name, tuple(facts))

@@ -264,7 +264,7 @@ def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.boo
     speakers = np.unique(p.speakers[rows])
     matrices = np.stack([p.matrix(rows & (p.speakers == speaker)) for speaker in speakers])
     matrices[:, ~shared] = 0  # a label without a clip is left out of UAR
-    low, high = recall_estimate(matrices, uar, len(np.unique(p.seeds))).interval()
+    low, high = recall_estimate(matrices, uar, p.repeats).interval()
     note = f"{count(len(speakers), 'speaker')}, {count(int(matrices.sum()), 'clip')}"
     return Score(group, float(uar(matrices.sum(axis=0))), low, high, note=note)
 

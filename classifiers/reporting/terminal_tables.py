@@ -143,6 +143,20 @@ def _smallest_difference_text(rows: Sequence[Row]) -> str:
     )
 
 
+def adaptation_text(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence on the clips that the rows of a table are adapted to; none for unadapted rows."""
+    first = rows[0]
+    if not first.adapted:
+        return []
+    used = f"{first.adapted} of the speaker's clips" if first.adapted != "all" else "all of the speaker's clips"
+    drawn = f"drawn at random {first.draws} times" if first.draws > 1 else "taken once"
+    clips = f"{count(first.adapt_clips, 'clip')} in {'each draw' if first.draws > 1 else 'all'}"
+    return [
+        f"Adapted: the vectors of each test speaker are standardised by {used}, {drawn} without labels among the test "
+        f"clips ({clips}). Do not compare these scores with unadapted ones as equals."
+    ]
+
+
 def notes_text(rows: Sequence[Row]) -> list[str]:
     """Return the notes on the rows of a table, one sentence for all rows that share a note."""
     by_note: dict[str, list[str]] = {}
@@ -199,7 +213,7 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
         _print_sentence(console, comparison_text(rows))
     for sentence in sorted({leaks_text(row.leaks) for row in rows}):
         _print_sentence(console, sentence)
-    for sentence in notes_text(rows):
+    for sentence in (*adaptation_text(rows), *notes_text(rows)):
         _print_sentence(console, sentence)
 
 

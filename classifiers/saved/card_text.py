@@ -22,7 +22,7 @@ from ..evaluation.metrics import ece, macro_f1, uar, war
 from ..evaluation.predictions import Predictions
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
-from ..protocols.catalogue import AS_GIVEN, Protocol, protocol_of
+from ..protocols.catalogue import AS_GIVEN, Protocol, adapted_by, protocol_of
 
 # The meaning of each leak, by name.
 MEANING = {
@@ -187,7 +187,7 @@ def _shared_speakers(p: Predictions, protocol: Protocol | None) -> str:
 
 
 def _scores(p: Predictions) -> dict[str, Any]:
-    by_speaker, repeats = p.matrices_by(p.speakers), len(np.unique(p.seeds))
+    by_speaker, repeats = p.matrices_by(p.speakers), p.repeats
     fields: dict[str, Any] = {"chance": _rounded(1 / len(p.labels)), "interval": INTERVAL}
     for name, (score, about) in SCORES.items():
         low, high = (
@@ -203,6 +203,16 @@ def _rounded(score: Any) -> float:
     return round(float(score), DECIMALS)
 
 
+def _adaptation(p: Predictions) -> tuple[str, ...]:
+    """Return a sentence on the adaptation that the scores are measured with; none without an adaptation."""
+    if not (amount := adapted_by(p.protocol)):
+        return ()
+    return (
+        f"The scores are measured with {amount} clips of each test speaker, without labels, to which the vectors are "
+        "adapted. They do not hold for a speaker who is not enrolled (`ser enrol`), nor for clips of one emotion.",
+    )
+
+
 def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     names = task.dataset.split("+")
     specs = [spec for name in names if (spec := datasets.find(name))]
@@ -212,6 +222,7 @@ def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     terms = [named.terms for info in task.encoder_infos if (named := _spec_of(info)) and named.terms]
     return (
         *dict.fromkeys(terms),
+        *_adaptation(p),
         ACTED if len(specs) == len(names) and all(spec.acted for spec in specs) else UNKNOWN,
         f"The scores hold for speakers like the {n_speakers} speakers of the training data, for their "
         f"language{language} and for similar recordings. Other microphones, rooms and noise reduce accuracy.",

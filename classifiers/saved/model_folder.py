@@ -25,6 +25,7 @@ from embedcache.files.untrusted import build, read_json
 from ..data.views import check_joinable, check_view, layers_in
 from ..heads import innermost
 from ._safe_skops import ADVICE, load_head, reason
+from .speaker_files import ModelAdaptation, save_adaptation
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
@@ -68,6 +69,7 @@ class ModelCard:
     fitting: dict[str, Any] = field(default_factory=dict)  # how settings, temperature and layer were chosen
     channel: str = ""  # number of the channel that all clips are of, from 0; "" for the mean of all channels
     encoder_licences: dict[str, str] = field(default_factory=dict)  # by encoder, without those that are a part of ser
+    adapted: str = ""  # clips of a speaker, such as "10", to which the model is adapted; "" for none
     joined: tuple[EncoderInfo, ...] = ()  # the encoders whose vectors the head reads side by side, if several, in order
 
     @property
@@ -105,6 +107,7 @@ ORDER = (
     "reads",
     "n_frames",
     "channel",
+    "adapted",
     "params",
     "fitting",
     "version",
@@ -113,8 +116,11 @@ ORDER = (
 )
 
 
-def save_model(folder: str | Path, estimator: Any, card: ModelCard) -> Path:
-    """Write a model folder and return its path. Raises ModelError if the folder exists."""
+def save_model(folder: str | Path, estimator: Any, card: ModelCard, adaptation: ModelAdaptation | None = None) -> Path:
+    """Write a model folder and return its path. Raises ModelError if the folder exists.
+
+    A model whose card says `adapted` has an `adaptation`, which is written beside the head.
+    """
     import skops.io
 
     folder = Path(folder)
@@ -124,6 +130,8 @@ def save_model(folder: str | Path, estimator: Any, card: ModelCard) -> Path:
     values["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     with atomic_write(folder / HEAD, "wb") as file:
         skops.io.dump(estimator, file, compression=zipfile.ZIP_DEFLATED)
+    if adaptation:
+        save_adaptation(folder, adaptation)
     with atomic_write(folder / MODEL, "wb") as file:  # last, so that a folder with a card is complete
         file.write(card_json(values))
     return folder

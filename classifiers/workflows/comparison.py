@@ -15,6 +15,9 @@ from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
 from embedcache.text import count
 
+from ..adaptation.amounts import parse_amounts
+from ..adaptation.drawing import drawn_files
+from ..adaptation.requirements import unknown_speakers_note
 from ..data.labels import NATIVE, Labels, synonyms
 from ..data.listed_clips import encoders_of
 from ..data.speakers import people_notes
@@ -50,6 +53,7 @@ def run_comparison(
     specs = chosen_heads(config.heads, config.views, config.frames)
     if config.tune and (untunable := [spec.name for spec in specs if not spec.space]):
         log(f"note: {', '.join(untunable)}: no parameters to tune.")
+    amounts = parse_amounts(config.adapt)
     choice = choose_folds(artifacts, config)
     config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
     work = load_tasks(artifacts, config, wrapped(specs, config.tune, config.calibrate), log)
@@ -70,11 +74,13 @@ def run_comparison(
     predictions = [
         p
         for (task, some), own in zip(work, splits, strict=True)
-        for p in run_folds(task, some, own, config.protocol, jobs, progress, cluster)
+        for p in run_folds(task, some, own, config.protocol, jobs, progress, cluster, amounts)
     ]
+    if any(amount.name for amount in amounts) and (line := unknown_speakers_note(work[0][0], splits[0])):
+        log(f"note: {line}.")
     for line in without_inner_folds(predictions):
         log(f"note: {line}.")
-    files = {**copies.files(), **choice.files(work[0][0], splits[0])}
+    files = {**copies.files(), **choice.files(work[0][0], splits[0]), **drawn_files(work[0][0], splits[0], amounts)}
     return save_run(artifacts, predictions, asdict(config), labels, jobs, files), predictions
 
 

@@ -19,6 +19,7 @@ FOLDS = (
     "Number of folds, for protocols that let you choose it; or a CSV with clip_id,fold or speaker,fold; or EmoBox's."
 )
 DATASETS = "Extracted datasets, separated by commas or repeated."
+ADAPT = "Clips of each test speaker to adapt to, without labels: 0,5,10,20,all; each makes rows of its own."
 SAME_NAMES = "Whether equal names of speakers in two datasets of your own are `one` person or `two`."
 
 
@@ -45,6 +46,7 @@ class ComparisonConfig:
     )
     calibrate: bool = option(False, "Calibrate the probabilities of each head, in inner folds or on dev.")
     same_names: str = option("", SAME_NAMES, shown="an error if there are any")
+    adapt: tuple[str, ...] = option((), ADAPT, shown="0")
 
 
 @dataclass(frozen=True)

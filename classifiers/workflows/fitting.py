@@ -15,6 +15,10 @@ from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
 
+from ..adaptation.amounts import Amount, parse_amounts
+from ..adaptation.choice import choose_strength
+from ..adaptation.drawing import drawn_files
+from ..adaptation.fold_vectors import Adaptation, AdaptedFold
 from ..data.listed_clips import load_manifests
 from ..data.task import Task
 from ..data.views import about_view
@@ -22,8 +26,10 @@ from ..evaluation.cross_validation import fit_head, params_of, run_folds
 from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
+from ..protocols.fold import Fold
 from ..saved.card_text import describe, fitting
 from ..saved.model_folder import ModelCard, save_model
+from ..saved.speaker_files import ModelAdaptation
 from .comparison import load_task, log_people, on_common_clips, readers, save_run
 from .configurations import ComparisonConfig
 from .fold_choice import choose_folds
@@ -47,11 +53,7 @@ def fit_model(
     ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
     if `out` exists.
     """
-    for option, names in (("head", config.heads), ("encoder", config.encoders)):
-        if len(names) > 1:
-            raise ConfigError(
-                f"got --{option} {','.join(names)}; a model has one {option}. Use `ser compare` for several."
-            )
+    amount = _check_one_each(config)
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
@@ -66,17 +68,50 @@ def fit_model(
     splits = choice.splits(task)
     for line in choice.notes(task, splits):
         log(f"note: {line}")
-    predictions = run_folds(task, specs, splits, config.protocol, jobs, progress)
+    predictions = run_folds(task, specs, splits, config.protocol, jobs, progress, amounts=[amount])
     scored = [p for p in predictions if p.head == specs[-1].name]
     if len(scored) > 1:
         log(f"note: the model card has the scores of {scored[0].protocol}; the run folder has all scores.")
-    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs, choice.files(task, splits))
+    files = {**choice.files(task, splits), **drawn_files(task, splits, [amount])}
+    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs, files)
     with threadpool_limits(1):
-        estimator = fit_head(specs[-1], task, np.arange(len(task)), seed=0)
+        adapted = _adapted(task, amount, log)
+        training = adapted.training_task(np.arange(len(task))) if adapted else task
+        estimator = fit_head(specs[-1], training, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
     card = _card(task, scored[0], run, specs[-1], estimator, _common_channel(artifacts, config))
+    card = replace(card, adapted=amount.name if adapted else "")
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
-    return save_model(folder, chosen, card), card, predictions
+    adaptation = ModelAdaptation(adapted.population, adapted.adaptation.strength) if adapted else None
+    return save_model(folder, chosen, card, adaptation), card, predictions
+
+
+def _check_one_each(config: ComparisonConfig) -> Amount:
+    """Return the amount of adaptation. Raises ConfigError for several heads, encoders or amounts."""
+    amounts = parse_amounts(config.adapt)
+    named = {"head": config.heads, "encoder": config.encoders, "adapt": [amount.name or "0" for amount in amounts]}
+    for option, names in named.items():
+        if len(names) > 1:
+            what = option if option != "adapt" else "number of clips to adapt to"
+            raise ConfigError(
+                f"got --{option} {','.join(names)}; a model has one {what}. Use `ser compare` for several."
+            )
+    return amounts[0]
+
+
+def _adapted(task: Task, amount: Amount, log: Log) -> AdaptedFold | None:
+    """Return all clips of a task as training clips that are adapted to their speakers, with a chosen strength.
+
+    None if the amount is 0, and if inner folds score higher without an adaptation, of which `log` receives a note.
+    """
+    rows = np.arange(len(task))
+    if not amount.name:
+        return None
+    strength = choose_strength(task, Fold("all", rows, rows[:0]), amount, seed=0)
+    if not strength.adapts:
+        log("note: the model is not adapted to speakers, because the inner folds scored higher without.")
+        return None
+    return AdaptedFold.of(task, rows, Adaptation(amount, strength, 0))
 
 
 def _check_predicts(task: Task) -> None:

@@ -32,6 +32,7 @@ ORDER = [
         "classifiers.data",
         "classifiers.protocols",
         "classifiers.heads",
+        "classifiers.adaptation",
         "classifiers.metrics",
         "classifiers.evaluation",
         "classifiers.checks",

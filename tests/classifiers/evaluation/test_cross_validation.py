@@ -148,7 +148,7 @@ def test_the_leaderboard_has_the_designed_columns_and_ranks_peers(noisy: Task) -
     assert " ".join(COLUMNS) == (
         "rank head encoder view dataset classes protocol folds seeds uar uar_low uar_high uar_fold_mean uar_fold_sd "
         "war macro_f1 ece fit_seconds predict_ms p_vs_best leaks n_clips n_speakers fold_hash fingerprint version run "
-        "labels copies augment brier uar_seed_sd smallest_difference notes"
+        "labels copies augment brier uar_seed_sd smallest_difference notes adapted adapt_clips draws"
     )
     heads = ["logreg", "svm", "layer_weighted"]
     both = compare(noisy, heads, "random", n_folds=3, jobs=1) + compare(noisy, heads, "speakers", n_folds=3, jobs=1)
