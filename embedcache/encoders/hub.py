@@ -183,6 +183,7 @@ def _unreachable(checkpoint: str, error: Exception) -> tuple[str, str]:
     reason = first_line(error)
     return (
         f"{checkpoint}: not in the cache {HF_HUB_CACHE}, and {ENDPOINT} cannot be reached ({reason}).",
-        f"Use one of: --encoder FOLDER with a checkpoint copied from another machine ({FILES}); --encoder mfcc, which "
-        f"needs no weights; or, as a control, --encoder {UNTRAINED}, the network of wav2vec2-base with random weights.",
+        f"Use one of: --encoder FOLDER with a checkpoint copied from another machine ({FILES}); --encoder functionals, "
+        f"which needs no weights; or, as a control, --encoder {UNTRAINED}, the network of wav2vec2-base with "
+        "random weights.",
     )
