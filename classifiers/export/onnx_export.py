@@ -77,16 +77,23 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
     out = Path(out) if out else model / "onnx"
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
-    if (card := load_model(model)[1]).adapted:
+    if with_encoder:
+        estimator, card, encoders = load_head_and_encoders(model, "cpu")
+        _check_is_not_adapted(card, model)
+        _check_is_of_one(card)
+        return _export(estimator, card, encoders[0], out)
+    estimator, card = load_model(model)
+    _check_is_not_adapted(card, model)
+    return _export(estimator, card, None, out)
+
+
+def _check_is_not_adapted(card: ModelCard, model: Path) -> None:
+    """Raise ModelError if the model is adapted to speakers: an ONNX file has no statistics of a speaker."""
+    if card.adapted:
         raise ModelError(
             f"{model}: is adapted to speakers (--adapt {card.adapted}), which an ONNX file cannot be; wanted a model "
             "that was fitted without --adapt. Fit one, or use `ser predict --speaker`."
         )
-    if with_encoder:
-        estimator, card, encoders = load_head_and_encoders(model, "cpu")
-        _check_is_of_one(card)
-        return _export(estimator, card, encoders[0], out)
-    return _export(*load_model(model), None, out)
 
 
 def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path) -> Exported:

@@ -143,7 +143,11 @@ def test_folds_are_written_and_used_on_the_command_line(ser: Ser, artifacts: Art
         (("compare", "--folds", "1"), 2, "got --folds 1; wanted 2 or more, or a file."),
         (("compare", "--folds", "-3"), 2, "got --folds -3; wanted 2 or more, or a file."),
         (("compare", "--folds", "five"), 2, "got --folds five; wanted a number of folds, a CSV file with the columns"),
-        (("compare", "--folds", "."), 1, "has 0 files *_train_*.jsonl; wanted one in each folder fold_1, fold_2, …"),
+        (
+            ("compare", "--folds", "."),
+            1,
+            "has 0 files *_train_fold_*.jsonl; wanted one in each folder fold_1, fold_2, …",
+        ),
         (("protocols", "--protocol", "loso"), 2, "these options belong to --write FILE"),
         (("protocols", "--write", "x.csv", "--protocol", "lozo"), 1, "did you mean 'loso'?"),
         (("protocols", "--write", ".", "--protocol", "loso"), 1, "Choose another file with --write."),
