@@ -32,6 +32,9 @@ LOWEST, HIGHEST = 50.0, 8_000.0  # Hz: edges of the mel bands
 FLOOR = 1e-7  # power added to each band, relative to the level: -70 dB
 EDGE = 1e-4  # power of the first and of the last frame that counts, relative to the loudest: -40 dB
 LEAST_SHARE = 1e-10  # least share of a bin in the power of its frame
+# Least power of a frame whose bins have shares, relative to the level: -90 dB. Below it, the spectrum of a frame is
+# that of the rounding of its zeros, which differs from one processor to another.
+QUIETEST = 1e-9
 SILENCE = 1e-30  # least level; full scale is about 1e4
 PERIODIC, QUIET = 0.45, 30.0  # periodicity, and dB below the loudest frame, at which a frame is half voiced
 SMOOTHING = 3.0  # frames: deviation of the Gaussian that smooths the pitch
@@ -129,7 +132,7 @@ def _smooth(contour: Tensor, weight: Tensor) -> Tensor:
 
 def _shape(spectrum: Tensor, inside: Tensor) -> list[Tensor]:
     """Return the contours of the shape of the spectrum, from `centroid` to `slope_high`."""
-    share = (spectrum / spectrum.sum(1, keepdim=True).clamp(min=SILENCE)).clamp(min=LEAST_SHARE)
+    share = (spectrum / spectrum.sum(1, keepdim=True).clamp(min=QUIETEST)).clamp(min=LEAST_SHARE)
     kilohertz = _kilohertz()
     centroid = share @ kilohertz
     spread = (share @ kilohertz.square() - centroid.square()).clamp(min=0).sqrt()

@@ -37,6 +37,13 @@ def speech(seconds: float = 1.5, seed: int = 0, pitch: float = 150.0) -> np.ndar
     return (0.1 * voice * syllables + 0.002 * rng.standard_normal(len(t))).astype(np.float32)
 
 
+def with_gap(wave: np.ndarray) -> np.ndarray:
+    """Return a waveform with 0.3 s of digital silence in the middle, as a noise gate leaves it."""
+    gap = wave.copy()
+    gap[len(wave) // 2 : len(wave) // 2 + 4_800] = 0
+    return gap
+
+
 def vector(wave: np.ndarray) -> np.ndarray:
     return load_encoder("functionals").encode([wave], ["pooled"])["pooled"][0]
 
@@ -74,8 +81,9 @@ def test_numbers_without_names() -> None:
 
 
 @pytest.mark.parametrize("gain", [10**-1.5, 10**1.5])  # -30 and +30 dB
-def test_the_level_changes_nothing(gain: float) -> None:
-    wave = 0.01 * speech() / np.abs(speech()).max()
+@pytest.mark.parametrize("sound", [speech(), with_gap(speech())])
+def test_the_level_changes_nothing(gain: float, sound: np.ndarray) -> None:
+    wave = 0.01 * sound / np.abs(sound).max()
     loud = (gain * wave).astype(np.float32)
     assert (np.abs(vector(loud) - vector(wave.astype(np.float32))) / deviations()).max() < 1e-4
 
@@ -272,7 +280,7 @@ np.save(sys.argv[3], load_encoder("functionals").encode(waves, ["pooled"])["pool
 @pytest.mark.long
 def test_another_processor_gives_the_same_numbers(tmp_path: Path) -> None:
     """Instructions of older processors, as torch and MKL can be told to use them, and other numbers of threads."""
-    np.savez(tmp_path / "waves.npz", *[speech(1 + 0.3 * n, n, 100 + 20 * n) for n in range(8)])
+    np.savez(tmp_path / "waves.npz", *[with_gap(speech(1 + 0.3 * n, n, 100 + 20 * n)) for n in range(8)])
     old = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Prescott"}
     rows = []
     for threads, changed in ((1, {}), (4, {}), (1, old)):
@@ -289,7 +297,14 @@ def test_the_exported_graph_computes_the_same_for_any_length(tmp_path: Path) -> 
     encoder = load_encoder("functionals")
     save_encoder(encoder.info, "pooled", tmp_path / "encoder.onnx")
     graph = Session.of(tmp_path / "encoder.onnx")
-    waves = [speech(0.4), speech(2.7, 1), 0.1 * noise(1.1), np.zeros(5_000), speech(1.3, 2)[:401], 0.3 + speech(0.9, 3)]
+    waves = [
+        speech(0.4),
+        with_gap(speech(2.7, 1)),
+        0.1 * noise(1.1),
+        np.zeros(5_000),
+        speech(1.3, 2)[:401],
+        0.3 + speech(0.9, 3),
+    ]
     for wave in (wave.astype(np.float32) for wave in waves):
         moved = np.abs(graph(wave[None])[0][0] - vector(wave)) / deviations()
         assert moved.max() < 1e-4
