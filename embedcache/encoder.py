@@ -217,6 +217,21 @@ def frame_layers(views: Sequence[str]) -> dict[str, int]:
     return {view: int(view.partition(":")[2]) for view in views if is_ragged(view)}
 
 
+def one_layer(
+    rows: Sequence[Vectors], frames: Sequence[NDArray[np.float16]], dim: int, frame_dim: int, views: Sequence[str]
+) -> Batch:
+    """Return the views of an encoder of one layer, from the vector (dim,) of each waveform.
+
+    `frames` are the (T, frame_dim) frames of each waveform; they are read only if `views` has `frames:0`.
+    """
+    pooled = np.stack(rows) if rows else np.empty((0, dim), np.float32)
+    batch: dict[str, Rows] = {"pooled": pooled, "layers": pooled[:, None]}
+    if f"{FRAMES}:0" in views:
+        joined = np.concatenate([np.empty((0, frame_dim), np.float16), *frames])
+        batch[f"{FRAMES}:0"] = Frames.of(joined, [len(part) for part in frames])
+    return {view: batch[view] for view in views}
+
+
 def resolve_views(requested: Sequence[str], encoder: Encoder) -> tuple[str, ...]:
     """Return the names under which the requested views are stored, without duplicates.
 

@@ -22,10 +22,8 @@ def bounds(span: Span, samples: int, rate: int) -> tuple[tuple[int, int], str]:
         return (0, 0), "begins before the recording. Correct the start."
     if begin >= samples or end > samples + ROUNDED * rate:
         cut = "If the recordings are cut already, remove the columns of the bounds."
-        return (
-            0,
-            0,
-        ), f"lies outside the recording, which lasts {samples / rate:.3f} s. Correct the bounds, in seconds. {cut}"
+        lasts = f"lies outside the recording, which lasts {samples / rate:.3f} s"
+        return (0, 0), f"{lasts}. Correct the bounds, in seconds. {cut}"
     if end <= begin:
         return (0, 0), "is empty: the end is not behind the start. Correct the bounds."
     return (begin, min(end, samples)), ""

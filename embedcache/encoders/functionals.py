@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.decode import Waveform, pipeline
-from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Log, Rows, Vectors, check_waveforms, no_log
+from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Log, Vectors, check_waveforms, no_log, one_layer
 from ..errors import EncoderError
 
 NAME = "functionals"
@@ -55,14 +55,9 @@ class Functionals:
         one row for each frame of 10 ms, from the first to the last within 40 dB of the loudest.
         """
         check_waveforms(self, waveforms)
-        rows = [_describe(wave) for wave in waveforms]
-        pooled = np.stack([row for row, _ in rows]) if rows else np.empty((0, DIM), np.float32)
-        batch: dict[str, Rows] = {"pooled": pooled, "layers": pooled[:, None]}
-        if f"{FRAMES}:0" in views:
-            frames = [contours for _, contours in rows]
-            joined = np.concatenate([np.empty((0, FRAME_DIM), np.float16), *frames])
-            batch[f"{FRAMES}:0"] = Frames.of(joined, [len(part) for part in frames])
-        return {view: batch[view] for view in views}
+        described = [_describe(wave) for wave in waveforms]
+        rows, frames = [row for row, _ in described], [contours for _, contours in described]
+        return one_layer(rows, frames, DIM, FRAME_DIM, views)
 
 
 def load(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Functionals:

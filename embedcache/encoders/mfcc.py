@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.decode import Waveform, pipeline
-from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Frames, Log, Rows, Vectors, check_waveforms, no_log
+from ..encoder import FRAMES, Batch, EncoderInfo, EncoderSpec, Log, Vectors, check_waveforms, no_log, one_layer
 from ..errors import EncoderError
 
 RATE = 16_000
@@ -70,13 +70,8 @@ class Mfcc:
         check_waveforms(self, waveforms)
         contours = [_contours(wave) for wave in waveforms]
         rows = [_statistics(values, voiced) for values, voiced in contours]
-        pooled = np.stack(rows) if rows else np.empty((0, DIM), np.float32)
-        batch: dict[str, Rows] = {"pooled": pooled, "layers": pooled[:, None]}
-        if f"{FRAMES}:0" in views:
-            kept = [values[:KEPT].T.astype(np.float16) for values, _ in contours]  # n x (T, 30)
-            joined = np.concatenate([np.empty((0, KEPT), np.float16), *kept])
-            batch[f"{FRAMES}:0"] = Frames.of(joined, [len(frames) for frames in kept])
-        return {view: batch[view] for view in views}
+        frames = [values[:KEPT].T.astype(np.float16) for values, _ in contours] if f"{FRAMES}:0" in views else []
+        return one_layer(rows, frames, DIM, KEPT, views)
 
 
 def load(device: str = "auto", precision: str = "fp32", log: Log = no_log) -> Mfcc:

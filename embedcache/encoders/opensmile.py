@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..audio.decode import Waveform, pipeline
-from ..encoder import Batch, EncoderInfo, EncoderSpec, Log, Vectors, check_waveforms, no_log
+from ..encoder import Batch, EncoderInfo, EncoderSpec, Log, Vectors, check_waveforms, no_log, one_layer
 from ..errors import EncoderError, first_line
 from ..text import install_hint
 
@@ -65,10 +65,7 @@ class OpenSmile:
         `pooled` is (n, dim) and `layers` (n, 1, dim), both float32.
         """
         check_waveforms(self, waveforms)
-        rows = [self._functionals(wave) for wave in waveforms]
-        pooled = np.stack(rows) if rows else np.empty((0, self.info.dim), np.float32)
-        batch = {"pooled": pooled, "layers": pooled[:, None]}
-        return {view: batch[view] for view in views}
+        return one_layer([self._functionals(wave) for wave in waveforms], (), self.info.dim, 0, views)
 
     def _functionals(self, wave: Waveform) -> Vectors:
         """Return the functionals (dim,) of one waveform."""

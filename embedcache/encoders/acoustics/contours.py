@@ -21,11 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .pitch import pitch_of
+from .pitch import HOP, RATE, SILENCE, pitch_of
 from .tensors import constant, decibels, power_of, windows
 
-RATE = 16_000
-WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms, and the length of the transform
+WINDOW, FFT = 400, 512  # samples: 25 ms, and the length of the transform
 PER_SECOND = RATE // HOP  # frames
 N_MELS, N_CEPSTRA = 40, 24
 LOWEST, HIGHEST = 50.0, 8_000.0  # Hz: edges of the mel bands
@@ -35,7 +34,6 @@ LEAST_SHARE = 1e-10  # least share of a bin in the power of its frame
 # Least power of a frame whose bins have shares, relative to the level: -90 dB. Below it, the spectrum of a frame is
 # that of the rounding of its zeros, which differs from one processor to another.
 QUIETEST = 1e-9
-SILENCE = 1e-30  # least level; full scale is about 1e4
 PERIODIC, QUIET = 0.45, 30.0  # periodicity, and dB below the loudest frame, at which a frame is half voiced
 SMOOTHING = 3.0  # frames: deviation of the Gaussian that smooths the pitch
 VOICE = (

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from .tensors import constant, power_of, windows
 
-RATE, HOP = 16_000, 160
+RATE, HOP = 16_000, 160  # samples a second, and between two frames: 10 ms
 DECIMATION, CUTOFF, TAPS = 4, 1_800.0, 49  # to 4 kHz, by a low-pass with its cutoff in Hz and its number of taps
 WINDOW, FFT = 256, 512  # samples at 4 kHz: 64 ms, four periods of the lowest pitch; length of the transform
 LOWEST, HIGHEST, PITCHES = 60.0, 600.0, 120  # Hz, and the number of pitches
 SEMITONES = float(12 * np.log2(HIGHEST / LOWEST) / (PITCHES - 1))  # between two pitches
 OFFSET = float(12 * np.log2(LOWEST / 100))  # semitones of the lowest pitch above 100 Hz
 OCTAVE_COST = 0.02  # periodicity subtracted for each octave below the highest pitch
-SILENCE = 1e-30  # least energy
+SILENCE = 1e-30  # least power that divides; full scale is about 1e4
 QUIETEST = 1e-9  # power relative to the loudest frame below which the periodicity goes to zero: -90 dB
 
 
@@ -91,7 +91,7 @@ def _correlation() -> NDArray[Any]:
     """
     hertz = np.fft.rfftfreq(FFT, DECIMATION / RATE)
     cosines = np.cos(2 * np.pi * hertz[:, None] / _pitches()) * _weights()[:, None]
-    of_window = np.abs(np.fft.rfft(np.hanning(WINDOW + 1)[:-1], FFT)) ** 2
+    of_window = np.abs(np.fft.rfft(_window().numpy(), FFT)) ** 2
     return np.asarray(cosines * (of_window @ _weights()) / (of_window @ cosines))
 
 
