@@ -33,9 +33,10 @@ ABOUT = {
 
 RAGGED = re.compile(rf"{FRAMES}(:(\d+|all))?", re.ASCII)
 
-# The default number of frames per clip, by encoder. Both come from published systems with 2-D networks, whose inputs
-# are (30, 216) for MFCC and (124, 768) for wav2vec2; 124 frames are 2.5 s at 50 frames a second.
-N_FRAMES = {"mfcc": 216}
+# The default number of frames per clip, by encoder. Two come from published systems with 2-D networks, whose inputs
+# are (30, 216) for MFCC and (124, 768) for wav2vec2; 124 frames are 2.5 s at 50 frames a second. `functionals` has 100
+# frames a second, of speech alone: 3 s.
+N_FRAMES = {"mfcc": 216, "functionals": 300}
 DEFAULT_N_FRAMES = 124  # for all other encoders
 
 # The maximum number of values (frames * dim) of a clip in one layer: 54 s of 768 dimensions at 50 frames a second. The

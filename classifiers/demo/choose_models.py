@@ -65,6 +65,6 @@ def fit_on_sample(artifacts: Artifacts) -> Path:
     quickstart = Artifacts(artifacts.root / "quickstart")
     if (existing := latest_model(quickstart)) is not None:
         return existing
-    extract_manifest(quickstart, sample(quickstart), load_encoder("mfcc"))
-    config = ComparisonConfig((NAME,), ("mfcc",), ("logreg",), folds=FOLDS, calibrate=True)
+    extract_manifest(quickstart, sample(quickstart), load_encoder("functionals"))
+    config = ComparisonConfig((NAME,), ("functionals",), ("logreg",), folds=FOLDS, calibrate=True)
     return fit_model(quickstart, config, jobs=1)[0]

@@ -64,7 +64,7 @@ class Tuned(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         model = clone(self.estimator).set_params(**best)
         self.model_ = fit_with_context(Calibrated(model, self.random_state) if self.calibrate else model, X, y, context)
         chosen = getattr(self.model_, "chosen_", {})
-        self.chosen_ = {**chosen, "setting": {**chosen.get("setting", {}), **best}, **facts}
+        self.chosen_ = {**chosen, "setting": {**best, **chosen.get("setting", {})}, **facts}
         for name in ("history_", "layer_weights_"):
             if hasattr(self.model_, name):
                 setattr(self, name, getattr(self.model_, name))

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
-from ._base import HeadBase, Split, check_layers, inner_folds, rows_to_fit, training_data, unseen_data
-from ._scikit import fit_regression
+from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
+from ._regression import USUAL, fit_regression
 from ._spec import Head
+from ._strength import CHOSEN
+from .logreg import LogReg
 
 FOLDS = 3  # number of inner folds that layers are compared on
 
@@ -21,6 +23,8 @@ class BestLayer(HeadBase):
     X is (n, n_layers * dim), layers in order. `layer_` is the chosen layer, and `layer_uar_` (n_layers,) the UAR of
     each layer. If the training data allow no inner folds, the last layer is chosen and all UARs are NaN. Probing
     studies compare layers in the same way (Pasad et al. 2021); here the test speakers have no part in the choice.
+
+    The head on the chosen layer is `LogReg`, which chooses its `C` by itself; layers are compared with its usual one.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
@@ -28,7 +32,7 @@ class BestLayer(HeadBase):
     def __init__(
         self,
         n_layers: int = 1,
-        C: float = 0.01,
+        C: float | str = CHOSEN,
         class_weight: Any = None,
         random_state: int | None = None,
     ) -> None:
@@ -51,9 +55,12 @@ class BestLayer(HeadBase):
         self.layer_uar_ = np.array([self._uar(layer, X, indices, splits) for layer in range(self.n_layers)])
         self.layer_ = int(self.layer_uar_.argmax()) if splits else self.n_layers - 1
         uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
-        self.chosen_ = {"setting": {"layer": self.layer_}, **uar, "tried": self.n_layers if splits else 0}
-        rows = rows_to_fit(indices, dev, copy_of)
-        self.model_ = self._fitted(self._layer(X, self.layer_)[rows], self.classes_[indices[rows]])
+        self.model_ = LogReg(self.C, self.class_weight)
+        self.model_.fit(self._layer(X, self.layer_), self.classes_[indices], groups, copy_of, dev)
+        uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
+        chosen = self.model_.chosen_
+        tried = self.n_layers if splits else chosen.get("tried", 0)
+        self.chosen_ = {"setting": {"layer": self.layer_, **chosen["setting"]}, **uar, "tried": tried}
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -77,7 +84,7 @@ class BestLayer(HeadBase):
         return X[:, layer * dim : (layer + 1) * dim]
 
     def _fitted(self, X: NDArray[Any], y: NDArray[Any]) -> Any:
-        return fit_regression(X, y, self.C, self.class_weight)
+        return fit_regression(X, y, self.C if isinstance(self.C, float | int) else USUAL, self.class_weight)
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> BestLayer:
@@ -91,7 +98,7 @@ head = Head(
     "logistic regression on the layer with the highest inner-fold UAR",
     "Pasad et al. 2021",
     build,
-    {"C": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},
+    {"C": (CHOSEN, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), "class_weight": (None, "balanced")},
     seeded=True,
     same_with_one_layer="logreg",
 )

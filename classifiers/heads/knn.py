@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from ._base import unseen_data
-from ._scikit import ScikitHead
+from ._base import HeadBase, training_data, unseen_data
 from ._spec import Head
 
 MAX_CLIPS = 150_000  # the time grows with training clips times test clips: minutes for a fold of so many
 MEMORY = 512  # MB of distances that are in memory at a time
 
 
-class KNN(ScikitHead):
+class KNN(HeadBase):
     """Standardise, then vote among the `n_neighbors` clips at the smallest cosine distance (Cover & Hart 1967).
 
     Votes are weighted by the inverse of the distance and multiplied by the class weights. If there are fewer training
@@ -35,10 +36,15 @@ class KNN(ScikitHead):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def _model(self, y: NDArray[np.int64]) -> KNeighborsClassifier:
-        self.votes_ = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[y])
-        n_neighbors = min(self.n_neighbors, len(y))
-        return KNeighborsClassifier(n_neighbors, weights="distance", metric="cosine", algorithm="brute")
+    def fit(self, X: Any, y: Any) -> KNN:
+        """Fit on X (n, d) and y (n,)."""
+        X, self.classes_, indices = training_data(self, X, y)
+        labels = self.classes_[indices]
+        self.votes_ = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        n_neighbors = min(self.n_neighbors, len(labels))
+        neighbours = KNeighborsClassifier(n_neighbors, weights="distance", metric="cosine", algorithm="brute")
+        self.model_ = make_pipeline(StandardScaler(), neighbours).fit(X, labels)
+        return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return probabilities (n, C), with columns in the order of `classes_`."""

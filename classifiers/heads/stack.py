@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._base import HeadBase, Split, fit_with_context, inner_folds, training_data, unseen_data, wrapper_folds
-from ._scikit import fit_regression
+from ._regression import fit_regression
 from ._spec import Head
 
 FOLDS = 4  # number of inner folds that the logistic regression is fitted on
@@ -24,7 +24,7 @@ class Stack(HeadBase):
     no further fit. With `final="logistic"`, it is that of a logistic regression on the logarithms of the probabilities
     (Wolpert 1992). The regression is fitted on held-out speakers of inner folds, or on development rows; if the
     training data allow no inner folds, or the development rows lack a label, the result is a vote. `class_weight` is
-    passed to the members; None leaves theirs unchanged.
+    passed to the members; None leaves theirs unchanged. `chosen_` has what the members chose.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
@@ -59,6 +59,7 @@ class Stack(HeadBase):
             truth.append(indices[held])
         self.final_ = fit_regression(np.concatenate(held_out), np.concatenate(truth), C) if splits else None
         self.members_ = self._fit_members(X, indices, context, np.arange(len(indices)))
+        self.chosen_ = {"setting": self._settings()}
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -75,6 +76,14 @@ class Stack(HeadBase):
         splits = wrapper_folds(inner_folds(y, groups, FOLDS, self.random_state, copy_of, dev), dev)
         found = {int(label) for _, held in splits for label in y[held]}
         return splits if len(found) == len(self.classes_) else []
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what the members chose, such as `ridge__alpha`."""
+        return {
+            f"{name}__{parameter}": value
+            for name, member in zip(self.members, self.members_, strict=True)
+            for parameter, value in getattr(member, "chosen_", {}).get("setting", {}).items()
+        }
 
     def _fit_members(self, X: Any, y: NDArray[np.int64], context: dict[str, Any], rows: NDArray[np.int64]) -> list[Any]:
         """Return the members, fitted on selected rows, with `classes_` as labels instead of the indices y."""

@@ -22,6 +22,7 @@ from ..evaluation.metrics import ece, macro_f1, uar, war
 from ..evaluation.predictions import Predictions
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
+from ..heads.stack import Stack
 from ..protocols.catalogue import AS_GIVEN, Protocol, adapted_by, protocol_of
 
 # The meaning of each leak, by name.
@@ -78,6 +79,11 @@ CALIBRATED = (
     "temperature was fitted in inner folds, split by speaker; it is 1 if the clips allow no inner folds. It changes no "
     "predicted label."
 )
+STRENGTH = (
+    "The strength of the regularisation, which `params` calls `chosen`, has the lowest log-loss in inner folds, split "
+    "by speaker, of all clips. `tried` is the number of strengths compared; it is 0 if the clips allow no such folds, "
+    "and the strength is then the usual one."
+)
 UNKNOWN_LICENCE = "unknown to ser: ask the author of the encoder"
 LAYER = (
     "`kept` is the number of the layer, from 0, with the highest UAR in inner folds, split by speaker. `uar` lists the "
@@ -112,6 +118,8 @@ def fitting(estimator: Any, p: Predictions) -> dict[str, Any]:
     if isinstance(estimator, Calibrated):
         fields["calibrated"] = {"about": CALIBRATED, "temperature": estimator.temperature_}
         estimator = estimator.model_
+    if setting := _strengths(estimator):
+        fields["strength"] = {"about": STRENGTH, **setting}
     if isinstance(estimator, BestLayer):
         fields["layer"] = {
             "about": LAYER,
@@ -119,6 +127,16 @@ def fitting(estimator: Any, p: Predictions) -> dict[str, Any]:
             "uar": [None if math.isnan(uar) else uar for uar in estimator.layer_uar_.tolist()],
         }
     return fields
+
+
+def _strengths(estimator: Any) -> dict[str, Any]:
+    """Return the strengths that a head, or each member of a `stack`, chose; an empty dictionary for none."""
+    if isinstance(estimator, Stack):
+        members = zip(estimator.members, estimator.members_, strict=True)
+        return {name: strengths for name, member in members if (strengths := _strengths(member))}
+    regression = estimator.model_ if isinstance(estimator, BestLayer) else estimator
+    chosen = getattr(regression, "chosen_", {})
+    return chosen if hasattr(regression, "strength") and chosen.get("setting") else {}
 
 
 def _tuned(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,16 +104,17 @@ def without_twins(task: Task, specs: Sequence[Head], log: Log) -> list[Head]:
 
 
 def without_inner_folds(predictions: Iterable[Predictions]) -> list[str]:
-    """Return a sentence for each tuned or calibrated head that kept its defaults in folds without inner folds."""
-    lines = []
+    """Return a sentence for the heads that kept their defaults in the same number of folds, without inner folds."""
+    heads: dict[str, list[str]] = {}
     for p in predictions:
         untouched = [c for c in p.chosen if not c.get("tried", 1) or ("temperature" in c and c["temperature"] is None)]
-        if untouched and p.head.endswith(("-tuned", "-calibrated")):
-            folds = f"{len(untouched)} of {count(len(p.chosen), 'fold')}"
-            lines.append(
-                f"{p.head}: in {folds} the training clips allow no inner folds; the head keeps its defaults there"
-            )
-    return lines
+        if untouched:
+            heads.setdefault(f"{len(untouched)} of {count(len(p.chosen), 'fold')}", []).append(p.head)
+    return [
+        f"{', '.join(dict.fromkeys(names))}: in {folds} the training clips allow no inner folds that keep speakers "
+        "apart; the defaults are used there"
+        for folds, names in heads.items()
+    ]
 
 
 def load_tasks(

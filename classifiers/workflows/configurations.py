@@ -39,7 +39,7 @@ class ComparisonConfig:
         (), "View that heads read instead of their own: layers+std, frames:6, …", "--view", shown="each head's own"
     )
     frames: int | None = option(
-        None, "Number of frames to which each clip is cut or padded.", shown="124; 216 for mfcc", least=1
+        None, "Number of frames to which each clip is cut or padded.", shown="124; mfcc 216, functionals 300", least=1
     )
     tune: int = option(
         0, "Number of settings to try for each head, in inner folds or on dev; 0 for no tuning.", least=0

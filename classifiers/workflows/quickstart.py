@@ -28,7 +28,7 @@ def quickstart(artifacts: Artifacts, progress: Progress = silent, log: Log = no_
     """Run everything below `artifacts` and return the rows of the leaderboard; `log` receives a line for each step."""
     manifest = sample(artifacts)
     log(f"{len(manifest)} clips, {len(manifest.speakers)} speakers, {len(manifest.labels)} labels")
-    encoders = ("mfcc", _wav2vec2(log))
+    encoders = ("functionals", _wav2vec2(log))
     for name in encoders:
         report = extract_manifest(artifacts, manifest, load_encoder(name), progress=progress).report
         log(f"{name}: {report.encoded} clips encoded, {report.cached} were in the cache")

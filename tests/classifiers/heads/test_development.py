@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from classifiers import Task, heads
 from classifiers.checks import toy_task, toy_task_of
@@ -76,9 +74,8 @@ def _equal_predictions(ours: Any, wanted: Any, X: np.ndarray) -> None:
 def test_a_temperature_is_that_of_the_development_clips(name: str, noisy: Task) -> None:
     fitted = heads.head(name).fit(noisy.X, noisy.y, dev=IS_DEV)
     y = np.unique(noisy.y, return_inverse=True)[1]
-    model = make_pipeline(StandardScaler(), heads.head(name).fit(noisy.X, noisy.y)._model(y[TRAIN]))
-    model.fit(noisy.X[TRAIN], noisy.y[TRAIN])
-    wanted = _temperature.temperature(scores_of(model, noisy.X[DEV]), y[DEV])
+    alone = heads.head(name).set_params(**fitted.chosen_["setting"]).fit(noisy.X[TRAIN], noisy.y[TRAIN])
+    wanted = _temperature.temperature(scores_of(alone.model_, noisy.X[DEV]), y[DEV])
     assert fitted.temperature_ == pytest.approx(wanted, rel=1e-3)
 
 

@@ -85,12 +85,12 @@ def test_a_head_is_at_home_in_plain_scikit_learn(name: str) -> None:
 
 
 SPLITTING = {
-    **{name: head(name) for name in ("mlp", "svm", "ridge", "lda", "attention")},
+    **{name: head(name) for name in ("mlp", "svm", "ridge", "lda", "logreg", "attention")},
     "layer_weighted": head("layer_weighted", n_layers=2),
     "best_layer": head("best_layer", n_layers=2),
     "stack": Stack(members=("logreg", "svm"), final="logistic"),
-    "calibrated": Calibrated(head("logreg")),
-    "tuned": Tuned(head("logreg"), {"C": (0.1, 0.01)}),
+    "calibrated": Calibrated(LogReg(C=0.01)),
+    "tuned": Tuned(LogReg(C=0.01), {"C": (0.1, 0.01)}),
 }
 
 
@@ -114,7 +114,7 @@ def test_a_head_that_splits_its_training_clips_splits_them_by_speaker(
     with sklearn.config_context(enable_metadata_routing=True):
         cross_validate(SPLITTING[name], task.X, task.y, params={"groups": task.speakers}, cv=GroupKFold(2))
     assert len(seen) >= 2
-    assert all(groups is not None and len(set(groups)) in (2, 3, 4) for groups in seen)
+    assert all(groups is not None and set(groups) <= set(task.speakers) for groups in seen)
 
 
 def test_every_head_that_takes_groups_is_watched() -> None:
@@ -227,8 +227,8 @@ def test_the_temperature_is_fitted_on_speakers_and_calibrates() -> None:
     X = np.eye(3)[y] * 0.7 + rng.standard_normal((24, 3, 40))[speakers, y][:, :3] + rng.standard_normal((480, 3)) * 0.3
     X = np.concatenate([X, rng.standard_normal((24, 20))[speakers]], axis=1).astype(np.float32)
     train, test = speakers < 16, speakers >= 16
-    aware = SVM(random_state=0).fit(X[train], y[train], groups=speakers[train])
-    blind = SVM(random_state=0).fit(X[train], y[train])
+    aware = SVM(gamma="scale").fit(X[train], y[train], groups=speakers[train])
+    blind = SVM(gamma="scale").fit(X[train], y[train])
     assert aware.temperature_ > blind.temperature_
     np.testing.assert_array_equal(aware.predict(X[test]), blind.predict(X[test]))
     loss = [log_loss(y[test], est.predict_proba(X[test])) for est in (aware, blind)]
@@ -250,7 +250,7 @@ def test_svm_is_calibrated_on_what_libsvm_gives_with_its_own_kernel(gamma: float
     svm = SVM(gamma=gamma, class_weight={0: 2}).set_params(C=1)
     svm.classes_ = np.arange(3)
     svm._prepare(len(y))
-    fast, plain = (kind._held_out_scores(svm, X[20:], y[20:], X[:20]) for kind in (SVM, ScoreHead))
+    fast, plain = (kind._held_out_scores(svm, X[20:], y[20:], X[:20], [gamma]) for kind in (SVM, ScoreHead))
     np.testing.assert_allclose(fast, plain, atol=1e-6)
 
 
@@ -286,7 +286,7 @@ def test_a_regression_is_fitted_to_its_optimum(name: str) -> None:
     rows, columns = rng.permutation(240), rng.permutation(60)
     other = head(name).set_params(C=0.3).fit(X[rows][:, columns], y[rows])
     np.testing.assert_allclose(fitted.predict_proba(X), other.predict_proba(X[:, columns]), atol=5e-5)
-    regression = fitted.model_[-1]
+    regression = (fitted if name == "logreg" else fitted.model_).model_[-1]
     assert regression.coef_.dtype == np.float64
     Z = StandardScaler().fit_transform(X.astype(np.float64))
     error = regression.predict_proba(Z) - np.eye(3)[y]

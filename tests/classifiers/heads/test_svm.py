@@ -47,9 +47,9 @@ def test_scikit_learns_common_tests_of_the_approximation(estimator, check) -> No
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_up_to_the_limit_the_kernel_is_exact(labels: int, class_weight: str | None) -> None:
     X, y, speakers = clusters(160, labels)
-    fitted = SVM(class_weight=class_weight, exact_up_to=160).fit(X, y, groups=speakers)
+    fitted = SVM(gamma="scale", class_weight=class_weight, exact_up_to=160).fit(X, y, groups=speakers)
     assert not fitted.approximate_
-    exact = make_pipeline(StandardScaler(), SVC(C=3, class_weight=class_weight)).fit(X, y)
+    exact = make_pipeline(StandardScaler(), SVC(C=10, class_weight=class_weight)).fit(X, y)
     np.testing.assert_array_equal(fitted.model_.decision_function(X), exact.decision_function(X))
     assert "approximate" not in params_of(fitted)
     beyond = SVM(class_weight=class_weight, exact_up_to=159).fit(X, y, groups=speakers)
@@ -69,7 +69,7 @@ def test_the_temperature_is_that_of_the_approximation(monkeypatch: pytest.Monkey
     X, y, speakers = clusters(160)
     fitted = []
     original = SVM._approximation
-    monkeypatch.setattr(SVM, "_approximation", lambda self, X, y: fitted.append(len(X)) or original(self, X, y))
+    monkeypatch.setattr(SVM, "_approximation", lambda self, X, *rest: fitted.append(len(X)) or original(self, X, *rest))
     SVM(exact_up_to=159).fit(X, y, groups=speakers)
     assert len(fitted) == 1 + _scikit.CALIBRATION_FOLDS
     assert max(fitted[:-1]) < 159 < fitted[-1] == 160

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.model_selection import ParameterGrid
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -20,6 +20,7 @@ from classifiers.heads import _tuned
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._tuned import Tuned
 from classifiers.heads._wrappers import calibrated, tuned, wrapped
+from classifiers.heads.logreg import LogReg
 from classifiers.workflows.comparison import run_comparison, without_inner_folds
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
@@ -44,35 +45,36 @@ def test_tuning_finds_what_a_search_over_the_whole_grid_finds(noisy: Task) -> No
     splits = _inner.inner_folds(y, noisy.speakers, _tuned.FOLDS, 0)
 
     def uar(setting: dict) -> float:
-        said = [
-            clone(head("logreg")).set_params(**setting).fit(noisy.X[a], noisy.y[a]).predict(noisy.X[b])
-            for a, b in splits
-        ]
+        said = [LogReg(C=0.01).set_params(**setting).fit(noisy.X[a], noisy.y[a]).predict(noisy.X[b]) for a, b in splits]
         return balanced_accuracy_score(np.concatenate([noisy.y[b] for _, b in splits]), np.concatenate(said))
 
     best = max([uar({}), *map(uar, ParameterGrid(space))])
-    fitted = Tuned(head("logreg"), space, 9, random_state=0).fit(noisy.X, noisy.y, groups=noisy.speakers)
+    fitted = Tuned(LogReg(C=0.01), space, 9, random_state=0).fit(noisy.X, noisy.y, groups=noisy.speakers)
     assert fitted.chosen_["uar"] == pytest.approx(best)
     assert fitted.chosen_["untuned"] == pytest.approx(uar({}))
     assert uar(fitted.chosen_["setting"]) == pytest.approx(best)
     assert fitted.chosen_["setting"].items() <= fitted.model_.get_params().items()
-    wanted = clone(head("logreg")).set_params(**fitted.chosen_["setting"]).fit(noisy.X, noisy.y)
+    wanted = LogReg(C=0.01).set_params(**fitted.chosen_["setting"]).fit(noisy.X, noisy.y)
     np.testing.assert_array_equal(fitted.predict_proba(noisy.X), wanted.predict_proba(noisy.X))
 
 
 def test_the_search_ends_on_a_plateau(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """All settings are as good as the head's own: the own stays, and few are tried."""
-    fitted = Tuned(head("logreg"), {"random_state": range(100)}, 50, random_state=0).fit(noisy.X, noisy.y)
+    fitted = Tuned(head("logreg").set_params(C=0.1), {"random_state": range(100)}, 50, random_state=0).fit(
+        noisy.X, noisy.y
+    )
     assert fitted.chosen_["setting"] == {}
     assert fitted.chosen_["tried"] == 1 + _tuned.PLATEAU
     monkeypatch.setattr(_tuned, "PLATEAU", 1000)
-    fitted = Tuned(head("logreg"), {"random_state": range(100)}, 12, random_state=0).fit(noisy.X, noisy.y)
+    fitted = Tuned(head("logreg").set_params(C=0.1), {"random_state": range(100)}, 12, random_state=0).fit(
+        noisy.X, noisy.y
+    )
     assert fitted.chosen_["tried"] == 12
 
 
 def test_where_no_inner_folds_can_be_cut_the_head_stays_as_it_is() -> None:
     X, y, speakers = np.eye(4), np.array(["a", "a", "b", "b"]), np.array(["x", "x", "y", "y"])
-    fitted = Tuned(head("logreg"), {"C": (1.0,)}).fit(X, y, groups=speakers)
+    fitted = Tuned(head("logreg").set_params(C=0.1), {"C": (1.0,)}).fit(X, y, groups=speakers)
     assert fitted.chosen_ == {"setting": {}, "tried": 0}
     assert Calibrated(head("logreg")).fit(X, y, groups=speakers).temperature_ == 1
 
@@ -162,7 +164,7 @@ def test_the_untuned_row_stays_beside_the_tuned_one(artifacts: Artifacts) -> Non
         assert float(row["uar"]) >= float(row["untuned"])
     again = load_predictions(folder)
     assert [p.chosen for p in again] == [tuple(json.loads(json.dumps(p.chosen))) for p in predictions]
-    assert again[1].params["estimator__C"] == 0.01
+    assert again[1].params["estimator__C"] == "chosen"
 
 
 def test_a_head_without_a_space_is_said_to_have_none(noisy: Task) -> None:
@@ -213,8 +215,9 @@ def test_where_nothing_could_be_chosen_it_is_said(noisy: Task) -> None:
     """Two speakers, one held out: the other makes no inner folds."""
     two = replace(noisy, speakers=np.where(noisy.speakers < "s4", "a", "b"))
     predictions = compare(two, wrapped([heads.get("logreg")], 3, True), "loso", jobs=1)
-    assert without_inner_folds(predictions) == [
-        f"{name}: in 2 of 2 folds the training clips allow no inner folds; the head keeps its defaults there"
-        for name in ("logreg-calibrated", "logreg-tuned-calibrated")
-    ]
+    sentence = "in 2 of 2 folds the training clips allow no inner folds that keep speakers apart; the defaults are used"
+    assert without_inner_folds(predictions) == [f"logreg-calibrated, logreg-tuned-calibrated: {sentence} there"]
     assert without_inner_folds(compare(noisy, wrapped([heads.get("logreg")], 3, True), n_folds=2, jobs=1)) == []
+    strengths = compare(two, ["ridge", "svm", "knn", "stack"], "loso", jobs=1)
+    assert without_inner_folds(strengths) == [f"ridge, svm: {sentence} there"]
+    assert without_inner_folds(compare(noisy, ["ridge", "svm", "knn", "stack"], n_folds=2, jobs=1)) == []

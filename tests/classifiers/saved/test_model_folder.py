@@ -234,7 +234,7 @@ def test_a_folder_without_a_model_says_what_writes_one(tmp_path: Path) -> None:
 def test_a_card_says_what_a_tuned_and_calibrated_head_became() -> None:
     """Not what the search began with: `params` and `fitting` are of the head that is saved."""
     task = toy_task()
-    spec = replace(heads.get("logreg"), space={"C": (1e-9, 0.5)})
+    spec = replace(heads.get("logreg"), build=lambda **_: head("logreg").set_params(C=0.01), space={"C": (1e-9, 0.5)})
     specs = wrapped([spec], 3, True)
     (*_, p) = compare(task, specs, n_folds=2, jobs=1)
     estimator = specs[-1].build(random_state=0).fit(task.X, task.y, groups=task.speakers)
@@ -259,8 +259,8 @@ def test_a_card_says_which_layer_was_kept() -> None:
     said = fitting(fitted, p)["layer"]
     assert (said["kept"], len(said["uar"])) == (fitted.layer_, 2)
     alone = fitting(Calibrated(head("best_layer"), 0).fit(task.X, task.y, groups=task.speakers), p)
-    assert (alone["layer"]["uar"], list(alone)) == ([None], ["calibrated", "layer"])
-    assert fitting(head("logreg").fit(task.X, task.y), p) == {}
+    assert (alone["layer"]["uar"], list(alone)) == ([None], ["calibrated", "strength", "layer"])
+    assert fitting(head("knn").fit(task.X, task.y), p) == {}
 
 
 def test_a_head_of_another_number_of_frames_than_its_card_says_is_refused(tmp_path: Path) -> None:
@@ -271,3 +271,18 @@ def test_a_head_of_another_number_of_frames_than_its_card_says_is_refused(tmp_pa
     folder = save_model(tmp_path / "bad", fitted, replace(card, n_frames=3))
     with pytest.raises(ModelError, match="the head reads 2 frames per clip; model.json has 3"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["ridge", "lda", "svm", "logreg", "best_layer", "stack"])
+def test_a_card_says_which_strength_was_chosen(name: str) -> None:
+    """`params` has what was asked for, which is to choose."""
+    task = toy_task(1, "layers") if name == "best_layer" else toy_task(1)
+    (p,) = compare(task, [name], n_folds=2, jobs=1)
+    fitted = heads.head(name, n_layers=task.n_layers).fit(task.X, task.y)
+    said = fitting(fitted, p)["strength"]
+    assert "lowest log-loss in inner folds" in said["about"]
+    chosen = [said] if name != "stack" else [said[member] for member in ("ridge", "lda", "svm", "logreg")]
+    assert all(one["tried"] > 1 and len(one["setting"]) == 1 for one in chosen)
+    json.dumps(said, allow_nan=False)
+    given = heads.head("ridge").set_params(alpha=3.0).fit(toy_task(1).X, toy_task(1).y)
+    assert "strength" not in fitting(given, p)

@@ -32,7 +32,7 @@ def test_emotions_and_speakers_differ_in_the_voice() -> None:
 
 
 def test_a_blind_split_of_the_sample_flatters_visibly(tmp_path: Path) -> None:
-    place, encoder = Artifacts(tmp_path), load_encoder("mfcc")
+    place, encoder = Artifacts(tmp_path), load_encoder("functionals")
     manifest = add_keys(datasets.get("ravdess").manifest(write_sample(tmp_path / "s")))
     manifest, _ = extract(manifest, encoder, EmbeddingStore.of(place.cache, encoder.info))
     manifest.to_csv(place.manifest("ravdess"))
