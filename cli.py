@@ -141,7 +141,7 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     print(f"report, for a browser: {write_report(place, runs, None, True, terminal)}")
     here = f"--artifacts {shlex.quote(str(place.root))}"
     print(f"\nNext, without a download:\n  ser fit --head logreg --dataset {NAME} --encoder functionals {here}")
-    print("  ser extract --dataset folder --root DIR --encoder functionals   # your recordings: DIR/<label>/<speaker>_1.wav")
+    print("  ser extract --dataset folder --root DIR --encoder functionals   # yours: DIR/<label>/<speaker>_1.wav")
     print("Next, with RAVDESS on disk (see `ser datasets`):\n  ser extract --dataset ravdess --root DIR")
     print("  ser compare --dataset ravdess --protocol official")
 

@@ -37,10 +37,12 @@ from ..parallel import iter_in_processes
 from ..protocols.catalogue import adapted_name, make_folds, rows_by_name
 from ..protocols.fold import Fold, fitted_together, fold_hash
 from ..protocols.leaks import leaks
+from .feature_shares import feature_shares
 from .predictions import Predictions, assemble
 
-# Attributes of a fitted head that are saved in a run: learning curves, chosen parameters, weights of layers.
-LEARNED = ("history_", "chosen_", "layer_weights_")
+# Attributes of a fitted head of which a run has something: learning curves, chosen parameters, weights of layers and of
+# features.
+LEARNED = ("history_", "chosen_", "layer_weights_", "feature_shares_")
 
 T = TypeVar("T")
 
@@ -265,7 +267,8 @@ def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
         end = time.perf_counter()
     proba = np.zeros((*predicted.shape[:2], len(labels)), dtype=np.float32)
     proba[..., [labels.index(str(label)) for label in estimator.classes_]] = predicted
-    learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
+    inner = registry.innermost(estimator)
+    learned = {name: getattr(part, name) for name in LEARNED for part in (inner, estimator) if hasattr(part, name)}
     by_fold = tuple(np.split(proba, np.cumsum(sizes)[:-1], axis=1))
     return _Outcome(by_fold, fitted - begin, end - fitted, params_of(estimator), learned)
 
@@ -332,6 +335,7 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
         params=next((o.params for o in outcomes if "approximate" in o.params), outcome.params),
         histories=learned("history_"),
         chosen=learned("chosen_"),
+        feature_shares=feature_shares(task.encoder, learned("feature_shares_")) if first.head.view == "pooled" else {},
         layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),
         draws=_draws([proba for _, _, proba, _ in tested]) if first.adaptation else None,
         strengths=tuple(fit.adaptation.strength.name for fit, _ in done if fit.adaptation),

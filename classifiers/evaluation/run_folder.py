@@ -60,6 +60,7 @@ HEAD_FIELDS = (  # fields of `Predictions` that run.json holds for each head
     "histories",
     "chosen",
     "layer_weights",
+    "feature_shares",
     "label_view",
     "copies",
     "augment",
@@ -87,6 +88,7 @@ DEFAULTS: dict[str, Any] = {  # values of the fields that earlier versions did n
     "train_clips": 0.0,
     "chosen": [],
     "layer_weights": [],
+    "feature_shares": {},
     "adapt_clips": 0,
     "strengths": [],
 }
@@ -323,6 +325,9 @@ def _invalid_fields(fields: Mapping[str, Any]) -> list[str]:
         "predict_ms": 0 <= fields["predict_ms"] < MAX_SECONDS,
         "labels": len(set(fields["labels"])) == len(fields["labels"]),
         "layer_weights": all(0 <= weight <= 1 for weight in weights),
+        "feature_shares": all(
+            0 <= share <= 1 for shares in fields["feature_shares"].values() for share in shares.values()
+        ),
         "copies": fields["copies"] >= 0,
         "adapt_clips": fields["adapt_clips"] >= 0,
         "train_clips": 0 <= fields["train_clips"] < MAX_SECONDS,

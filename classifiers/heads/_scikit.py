@@ -85,6 +85,17 @@ class ScoreHead(HeadBase):
         return proba
 
 
+def coefficient_shares(coef: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of each standardised feature (d,) in the squares of coefficients (C, d), (1, d) for two labels.
+
+    Constants that are the same for all labels do not count, since they change no probability. If features did not
+    depend on each other, it would be their share in the variance of the decision values.
+    """
+    rows = np.atleast_2d(coef)
+    squares: NDArray[np.float64] = np.square(rows - rows.mean(axis=0) if len(rows) > 1 else rows).sum(axis=0)
+    return np.asarray(squares / (squares.sum() or 1.0))
+
+
 def scores_of(model: Any, X: Any) -> NDArray[np.float64]:
     """Return decision values (n, C).
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ._base import HeadBase, Split, calibration_folds, rows_to_fit, training_data, unseen_data
 from ._regression import CS, USUAL, choose_C, fit_regression
-from ._scikit import CALIBRATION_FOLDS, SEED
+from ._scikit import CALIBRATION_FOLDS, SEED, coefficient_shares
 from ._spec import Head
 from ._strength import CHOSEN, Strength, can_choose
 
@@ -51,6 +51,11 @@ class LogReg(HeadBase):
         rows = rows_to_fit(indices, dev, copy_of)
         self.model_ = fit_regression(X[rows], self.classes_[indices[rows]], best, self.class_weight)
         return self
+
+    @property
+    def feature_shares_(self) -> NDArray[np.float64]:
+        """How much each feature weighs (d,), see `coefficient_shares`."""
+        return coefficient_shares(self.model_[-1].coef_)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return probabilities (n, C), with columns in the order of `classes_`."""

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ..data.memmap import Floats
 from ._axes import principal_axes
-from ._scikit import ScoreHead
+from ._scikit import ScoreHead, coefficient_shares
 from ._spec import Head
 from ._strength import CHOSEN, Strength
 
@@ -40,6 +40,11 @@ class Ridge(ScoreHead):
         self.alpha = alpha
         self.class_weight = class_weight
         self.random_state = random_state
+
+    @property
+    def feature_shares_(self) -> NDArray[np.float64]:
+        """How much each feature weighs (d,), see `coefficient_shares`."""
+        return coefficient_shares(self.model_[-1].coef_)
 
     def _fit_model(self, X: Floats, y: NDArray[np.int64], strength: Any) -> Pipeline:
         ridge = RidgeClassifier(strength, class_weight=self.class_weight)

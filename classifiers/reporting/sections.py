@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from markupsafe import Markup
@@ -105,6 +106,7 @@ class HeadSection:
     figures: tuple[Figure, ...]
     groups: tuple[GroupScores, ...]
     chosen: Grid | None  # parameters that each fold chose
+    features: Grid | None  # features that a linear head weighs most
     notes: tuple[str, ...]  # what is not shown, and why
     hardest: tuple[HardClip, ...]
     params: str  # parameters of the head
@@ -128,6 +130,7 @@ def head_section(row: Row, p: Predictions, facts: ClipFacts) -> HeadSection:
         figures=(*by_label, _speaker_figure(p), *_confidence_figures(p), *_training_figures(p)),
         groups=_groups(p, facts) if few_labels and not facts.reason else (),
         chosen=_chosen_parameters(p),
+        features=_features(p),
         notes=_notes(p, facts, few_labels),
         hardest=hardest_clips(p),
         params=json_text(p.params),
@@ -293,3 +296,22 @@ def _chosen_parameters(p: Predictions) -> Grid | None:
         for fold, chosen in zip(folds, p.chosen, strict=True)
     )
     return Grid("Parameters chosen in each fold", ("seed/fold", *names), rows, "Chosen on the training clips alone.")
+
+
+def _features(p: Predictions) -> Grid | None:
+    """Return the table of the features that a linear head weighs most, with their contours beside them."""
+    if not p.feature_shares:
+        return None
+    columns = [(kind.removesuffix("s"), _percentages(shares)) for kind, shares in p.feature_shares.items()]
+    header = tuple(cell for kind, _ in columns for cell in (kind, "share"))
+    lines = zip_longest(*(shares for _, shares in columns), fillvalue=("", ""))
+    rows = tuple(tuple(cell for pair in line for cell in pair) for line in lines)
+    note = (
+        "Shares in the squares of the coefficients of standardised features, averaged over folds. Features that depend "
+        "on each other divide their share, so a small share is no proof that a feature says nothing."
+    )
+    return Grid("What the head weighs most", header, rows, note)
+
+
+def _percentages(shares: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(name, f"{100 * share:.1f} %") for name, share in shares.items()]

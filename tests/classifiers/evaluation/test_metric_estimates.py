@@ -288,43 +288,6 @@ def test_a_metric_cannot_change_the_predictions() -> None:
         assert row.chosen.value == pytest.approx(row.war)
 
 
-def cases(trials: int, n_speakers: int, clips: tuple, recall: float, name: str, seed: int) -> np.ndarray:
-    """Whether the interval of any row, and of the row ranked first of 3, contains the true score (trials, 2)."""
-    metric = metrics.get(name)
-    (many,) = simulated(np.random.default_rng(1), 2000, clips, [recall])
-    proba = many.proba.astype(float)
-    labels = many.labels
-    true = metric.function(many.truth_columns, many.predicted_columns, proba / proba.sum(axis=1, keepdims=True), labels)
-    rng = np.random.default_rng([seed, n_speakers])
-    held = []
-    for _ in range(trials):
-        rows = leaderboard(simulated(rng, n_speakers, clips, [recall] * 3), metric)
-        first = rows[0].chosen
-        (one,) = leaderboard(simulated(rng, n_speakers, clips, [recall]), metric)
-        held.append([one.chosen.low <= true <= one.chosen.high, first.low <= true <= first.high])
-    return np.array(held)
-
-
-@pytest.mark.parametrize("name", ["accuracy", "roc_auc_ovr"])
-def test_intervals_hold_the_true_score_in_a_few_leaderboards(name: str) -> None:
-    assert (cases(12, 4, (6, 6, 6), 0.6, name, 0).mean(axis=0) >= 0.7).all()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["accuracy", "roc_auc_ovr"])
-@pytest.mark.parametrize("n_speakers", [4, 10, 24])
-@pytest.mark.parametrize("clips", [BALANCED, IMBALANCED])
-@pytest.mark.parametrize("recall", [0.5, 0.9])
-def test_how_often_intervals_hold_the_true_score(
-    name: str, n_speakers: int, clips: tuple, recall: float, record_property: Callable
-) -> None:
-    """In 200 leaderboards; the standard error of a share of 0.95 is 0.015."""
-    any_row, first = cases(200, n_speakers, clips, recall, name, 1).mean(axis=0)
-    record_property("any row", f"{any_row:.3f}")
-    record_property("row ranked first", f"{first:.3f}")
-    assert min(any_row, first) >= 0.9
-
-
 def area(truth: np.ndarray, predicted: np.ndarray, proba: np.ndarray, labels: tuple) -> float:
     """The mean area under the ROC curve of each label against the rest, by ranks: quicker than scikit-learn's."""
     areas = []
@@ -335,12 +298,70 @@ def area(truth: np.ndarray, predicted: np.ndarray, proba: np.ndarray, labels: tu
     return float(np.mean(areas))
 
 
+SIMULATED = {"accuracy": metrics.get("accuracy"), "roc_auc_ovr": Metric("area", "", "", area, 0.0, 1.0)}
+
+
+def test_the_quick_area_is_scikit_learns() -> None:
+    for p in made(clips=IMBALANCED):
+        proba = p.proba.astype(float)
+        proba /= proba.sum(axis=1, keepdims=True)
+        arguments = (p.truth_columns, p.predicted_columns, proba, p.labels)
+        assert area(*arguments) == pytest.approx(metrics.get("roc_auc_ovr").function(*arguments))
+
+
+def true_score(name: str, clips: tuple, recall: float) -> float:
+    """The score over all possible speakers. The recall of each label is `recall`, and so is the accuracy."""
+    if name == "accuracy":
+        return recall
+    rng = np.random.default_rng(1)
+    samples = [p for _ in range(10) for p in simulated(rng, 2000, clips, [recall])]
+    return float(np.mean([area(p.truth_columns, p.predicted_columns, p.proba, p.labels) for p in samples]))
+
+
+def cases(trials: int, n_speakers: int, clips: tuple, recall: float, name: str, seed: int) -> np.ndarray:
+    """Whether the interval of any row, and of the row ranked first of 3, contains the true score (trials, 2)."""
+    metric, true = SIMULATED[name], true_score(name, clips, recall)
+    rng = np.random.default_rng([seed, n_speakers])
+    held = []
+    for _ in range(trials):
+        rows = leaderboard(simulated(rng, n_speakers, clips, [recall] * 3), metric)
+        first = rows[0].chosen
+        (one,) = leaderboard(simulated(rng, n_speakers, clips, [recall]), metric)
+        held.append([one.chosen.low <= true <= one.chosen.high, first.low <= true <= first.high])
+    return np.array(held)
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_intervals_hold_the_true_score_in_a_few_leaderboards(name: str) -> None:
+    assert (cases(12, 4, (6, 6, 6), 0.6, name, 0).mean(axis=0) >= 0.7).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SIMULATED)
+@pytest.mark.parametrize("n_speakers", [4, 10, 24])
+@pytest.mark.parametrize("clips", [BALANCED, IMBALANCED])
+@pytest.mark.parametrize("recall", [0.5, 0.9])
+def test_how_often_intervals_hold_the_true_score(
+    name: str, n_speakers: int, clips: tuple, recall: float, record_property: Callable
+) -> None:
+    """In 400 leaderboards; the standard error of a share of 0.95 is 0.011.
+
+    The row ranked first by a score near its maximum, with a label of few clips, holds less than that: see
+    docs/explanation/statistics.md.
+    """
+    any_row, first = cases(400, n_speakers, clips, recall, name, 1).mean(axis=0)
+    record_property("any row", f"{any_row:.3f}")
+    record_property("row ranked first", f"{first:.3f}")
+    assert any_row >= 0.9
+    assert first >= (0.9 if recall < 0.9 or clips == BALANCED else 0.82)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("n_speakers", [6, 10, 24])
 def test_how_often_equal_heads_are_called_better(n_speakers: int, record_property: Callable) -> None:
     """In 200 leaderboards of six equal heads, whose share has a standard error of 0.015."""
     rng = np.random.default_rng([7, n_speakers])
-    metric = Metric("area", "", "", area, 0.0, 1.0)
+    metric = SIMULATED["roc_auc_ovr"]
     false = []
     for _ in range(200):
         heads = simulated(rng, n_speakers, BALANCED, [0.5] * 6)
