@@ -30,6 +30,7 @@ from ..adaptation.choice import choose_strength
 from ..adaptation.fold_vectors import Adaptation, AdaptedFold
 from ..adaptation.requirements import check_adaptation, clips_used
 from ..adaptation.speaker_statistics import Strength
+from ..data.feature_shares import feature_shares
 from ..data.memmap import Indices, Matrix
 from ..data.task import Task
 from ..heads import Head, fit_with_context
@@ -37,7 +38,6 @@ from ..parallel import iter_in_processes
 from ..protocols.catalogue import adapted_name, make_folds, rows_by_name
 from ..protocols.fold import Fold, fitted_together, fold_hash
 from ..protocols.leaks import leaks
-from .feature_shares import feature_shares
 from .predictions import Predictions, assemble
 
 # Attributes of a fitted head of which a run has something: learning curves, chosen parameters, weights of layers and of

@@ -54,7 +54,7 @@ class Predictions:
     histories: tuple[dict[str, list[float]], ...] = ()  # learning curves by fold, of heads that learn in epochs
     chosen: tuple[dict[str, Any], ...] = ()  # chosen parameters by fold, of heads that choose parameters
     layer_weights: tuple[list[float], ...] = ()  # weights (L,), sum 1, by fold, of heads that weight layers
-    # Names of the features that a linear head weighs most, each with its share: see `evaluation.feature_shares`.
+    # Names of the features that a linear head weighs most, each with its share: see `data.feature_shares`.
     feature_shares: dict[str, dict[str, float]] = field(default_factory=dict)
     draws: Strings | None = None  # (n,) numbers of the draws of clips that vectors are adapted by; None if they are not
     adapt_clips: int = 0  # number of test clips that the vectors of one draw are adapted by

@@ -129,9 +129,7 @@ def _(head: KNN, graph: Graph, x: str) -> str:
 def _(head: BestLayer, graph: Graph, x: str) -> str:
     """Slice the columns of the chosen layer, then compute the softmax of their decision values."""
     dim = head.n_features_in_ // head.n_layers
-    columns = graph.columns(x, head.layer_ * dim, (head.layer_ + 1) * dim)
-    regression = head.model_.model_ if isinstance(head.model_, LogReg) else head.model_  # up to version 0.1
-    return graph.softmax(values(regression, graph, columns))
+    return graph.softmax(values(head.model_, graph, graph.columns(x, head.layer_ * dim, (head.layer_ + 1) * dim)))
 
 
 @probabilities.register

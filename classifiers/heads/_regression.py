@@ -15,12 +15,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..data.memmap import Floats
-from ._base import Split
-from ._scikit import SEED, scores_of
-from ._strength import best_strength, thinned
+from ._base import Split, calibration_folds, rows_to_fit
+from ._scikit import CALIBRATION_FOLDS, SEED, scores_of
+from ._strength import Strength, best_strength, can_choose, thinned
 
 CS = (0.003, 0.01, 0.03, 0.1)  # inverse penalties that are compared; embeddings have about as many dimensions as clips
 USUAL = 0.01
+STRENGTH = Strength("C", CS, USUAL)
 
 # The optimum of a logistic regression does not depend on the order of sums, so it is the same on every processor; where
 # an optimiser stops before it does. With this tolerance, probabilities on RAVDESS (`mfcc`) are within 1e-6 of the
@@ -40,6 +41,24 @@ def fit_regression(X: Any, y: NDArray[Any], C: float, class_weight: Any = None) 
         C=C, class_weight=class_weight, solver="newton-cg", tol=TOLERANCE, max_iter=MAX_ITER
     )
     return make_pipeline(StandardScaler(), regression).fit(np.asarray(X, dtype=np.float64), y)
+
+
+def fit_chosen(
+    estimator: Any, X: Floats, y: NDArray[np.int64], groups: Any, copy_of: Any, dev: Any
+) -> tuple[Pipeline, dict[str, Any]]:
+    """Fit the regression of an estimator that has `C`, `class_weight` and `classes_`, on X (n, d) and indices y (n,).
+
+    Return the regression, and what `chosen_` has to say. `C` is chosen on inner folds if it is "chosen".
+    """
+    folds: list[Split] = []
+    if STRENGTH.is_open(estimator):
+        folds = calibration_folds(y, groups, CALIBRATION_FOLDS, SEED, copy_of, dev)
+    candidates = STRENGTH.candidates(estimator, can_choose(folds, groups, dev))
+    weight = estimator.class_weight
+    best = choose_C(X, y, folds, candidates, weight) if len(candidates) > 1 else candidates[0]
+    rows = rows_to_fit(y, dev, copy_of)
+    regression = fit_regression(X[rows], estimator.classes_[y[rows]], best, weight)
+    return regression, STRENGTH.record(estimator, candidates, best)
 
 
 def choose_C(

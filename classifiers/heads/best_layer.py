@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
 from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
-from ._regression import USUAL, fit_regression
+from ._regression import STRENGTH, USUAL, fit_chosen, fit_regression
 from ._spec import Head
 from ._strength import CHOSEN
-from .logreg import LogReg
 
 FOLDS = 3  # number of inner folds that layers are compared on
 
@@ -24,10 +23,12 @@ class BestLayer(HeadBase):
     each layer. If the training data allow no inner folds, the last layer is chosen and all UARs are NaN. Probing
     studies compare layers in the same way (Pasad et al. 2021); here the test speakers have no part in the choice.
 
-    The head on the chosen layer is `LogReg`, which chooses its `C` by itself; layers are compared with its usual one.
+    `C` is chosen on the chosen layer as by `logreg`; layers are compared with its usual one.
     """
 
     __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
+
+    strength = STRENGTH
 
     def __init__(
         self,
@@ -54,11 +55,9 @@ class BestLayer(HeadBase):
             splits = inner_folds(indices, groups, FOLDS, self.random_state, copy_of, dev)
         self.layer_uar_ = np.array([self._uar(layer, X, indices, splits) for layer in range(self.n_layers)])
         self.layer_ = int(self.layer_uar_.argmax()) if splits else self.n_layers - 1
+        layer = self._layer(X, self.layer_)
+        self.model_, chosen = fit_chosen(self, layer, indices, groups, copy_of, dev)
         uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
-        self.model_ = LogReg(self.C, self.class_weight)
-        self.model_.fit(self._layer(X, self.layer_), self.classes_[indices], groups, copy_of, dev)
-        uar = {"uar": float(self.layer_uar_.max()), "untuned": float(self.layer_uar_[-1])} if splits else {}
-        chosen = self.model_.chosen_
         tried = self.n_layers if splits else chosen.get("tried", 0)
         self.chosen_ = {"setting": {"layer": self.layer_, **chosen["setting"]}, **uar, "tried": tried}
         return self

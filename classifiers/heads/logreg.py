@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._base import HeadBase, Split, calibration_folds, rows_to_fit, training_data, unseen_data
-from ._regression import CS, USUAL, choose_C, fit_regression
-from ._scikit import CALIBRATION_FOLDS, SEED, coefficient_shares
+from ._base import HeadBase, training_data, unseen_data
+from ._regression import STRENGTH, fit_chosen
+from ._scikit import coefficient_shares
 from ._spec import Head
-from ._strength import CHOSEN, Strength, can_choose
+from ._strength import CHOSEN
 
 
 class LogReg(HeadBase):
@@ -23,7 +23,7 @@ class LogReg(HeadBase):
 
     __metadata_request__fit = {"groups": True, "copy_of": True, "dev": True}  # noqa: RUF012 - read by scikit-learn
 
-    strength = Strength("C", CS, USUAL)
+    strength = STRENGTH
 
     def __init__(
         self,
@@ -42,14 +42,7 @@ class LogReg(HeadBase):
         `dev` (n,) marks development rows: `C` is chosen on them, and the head is fitted on the others.
         """
         X, self.classes_, indices = training_data(self, X, y)
-        folds: list[Split] = []
-        if self.strength.is_open(self):
-            folds = calibration_folds(indices, groups, CALIBRATION_FOLDS, SEED, copy_of, dev)
-        candidates = self.strength.candidates(self, can_choose(folds, groups, dev))
-        best = choose_C(X, indices, folds, candidates, self.class_weight) if len(candidates) > 1 else candidates[0]
-        self.chosen_ = self.strength.record(self, candidates, best)
-        rows = rows_to_fit(indices, dev, copy_of)
-        self.model_ = fit_regression(X[rows], self.classes_[indices[rows]], best, self.class_weight)
+        self.model_, self.chosen_ = fit_chosen(self, X, indices, groups, copy_of, dev)
         return self
 
     @property

@@ -134,9 +134,13 @@ def _strengths(estimator: Any) -> dict[str, Any]:
     if isinstance(estimator, Stack):
         members = zip(estimator.members, estimator.members_, strict=True)
         return {name: strengths for name, member in members if (strengths := _strengths(member))}
-    regression = estimator.model_ if isinstance(estimator, BestLayer) else estimator
-    chosen = getattr(regression, "chosen_", {})
-    return chosen if hasattr(regression, "strength") and chosen.get("setting") else {}
+    chosen = getattr(estimator, "chosen_", {})
+    name = estimator.strength.parameter if hasattr(estimator, "strength") else ""
+    if name not in chosen.get("setting", {}):
+        return {}
+    # `tried` of `best_layer` is the number of its layers
+    tried = {} if isinstance(estimator, BestLayer) else {"tried": chosen["tried"]}
+    return {"setting": {name: chosen["setting"][name]}, **tried}
 
 
 def _tuned(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -286,7 +286,7 @@ def test_a_regression_is_fitted_to_its_optimum(name: str) -> None:
     rows, columns = rng.permutation(240), rng.permutation(60)
     other = head(name).set_params(C=0.3).fit(X[rows][:, columns], y[rows])
     np.testing.assert_allclose(fitted.predict_proba(X), other.predict_proba(X[:, columns]), atol=5e-5)
-    regression = (fitted if name == "logreg" else fitted.model_).model_[-1]
+    regression = fitted.model_[-1]
     assert regression.coef_.dtype == np.float64
     Z = StandardScaler().fit_transform(X.astype(np.float64))
     error = regression.predict_proba(Z) - np.eye(3)[y]

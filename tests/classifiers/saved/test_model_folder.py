@@ -282,7 +282,8 @@ def test_a_card_says_which_strength_was_chosen(name: str) -> None:
     said = fitting(fitted, p)["strength"]
     assert "lowest log-loss in inner folds" in said["about"]
     chosen = [said] if name != "stack" else [said[member] for member in ("ridge", "lda", "svm", "logreg")]
-    assert all(one["tried"] > 1 and len(one["setting"]) == 1 for one in chosen)
+    assert all(len(one["setting"]) == 1 for one in chosen)
+    assert all(one["tried"] > 1 for one in chosen if name != "best_layer")
     json.dumps(said, allow_nan=False)
     given = heads.head("ridge").set_params(alpha=3.0).fit(toy_task(1).X, toy_task(1).y)
     assert "strength" not in fitting(given, p)

@@ -9,7 +9,7 @@ from helpers.leaderboards import simulated
 
 from classifiers import compare, head
 from classifiers.checks import toy_task
-from classifiers.evaluation.feature_shares import TOP, feature_shares
+from classifiers.data.feature_shares import TOP, feature_shares
 from classifiers.evaluation.run_folder import load_predictions, save_predictions
 from classifiers.heads._scikit import coefficient_shares
 from classifiers.reporting.sections import _features
