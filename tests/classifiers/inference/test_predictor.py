@@ -470,7 +470,7 @@ def test_the_card_says_how_well_it_may_do(model: Path) -> None:
     assert card.score["protocol"] == "speakers"
     assert 0 <= card.score["uar_low"] <= card.score["uar"] <= 1
     assert (card.n_clips, card.n_speakers, card.dataset, card.encoder) == (24, 4, "ravdess", "mfcc")
-    assert replace(card).params["C"] == 0.01
+    assert replace(card).params["C"] == "chosen"
 
 
 def test_a_checkpoint_folder_is_found_from_anywhere(

@@ -70,16 +70,16 @@ def test_clips_of_unknown_speakers_are_left_out_and_counted(tmp_path: Path) -> N
         extracted(tmp_path / name, tmp_path / "artifacts", dataset="folder")
     place, said = Artifacts(tmp_path / "artifacts"), []
     for datasets, clips in ((("folder-one",), 6), (("folder-one", "folder-two"), 12)):
-        config = ComparisonConfig(datasets, heads=("logreg",), folds=3, same_names="two")
+        config = ComparisonConfig(datasets, heads=("knn",), folds=3, same_names="two")
         _, (predictions,) = run_comparison(place, config, jobs=1, log=notes_into(said))
         assert said.pop() == f"note: protocol 'speakers' leaves out {clips} clips of unknown speakers."
         assert not [name for name in predictions.speakers.tolist() if name.endswith("Unknown")]
         assert len(predictions.speakers) == 3 * clips
         assert "speaker" not in predictions.leaks
-    config = ComparisonConfig(("folder-one",), heads=("logreg",), folds=3, protocol="random")
+    config = ComparisonConfig(("folder-one",), heads=("knn",), folds=3, protocol="random")
     _, (predictions,) = run_comparison(place, config, jobs=1, log=notes_into(said))
     assert (said, len(predictions.speakers), predictions.leaks.split("+")[0]) == ([], 24, "speaker")
-    config = CrossConfig(("folder-one",), ("folder-one", "folder-two"), heads=("logreg",), same_names="two")
+    config = CrossConfig(("folder-one",), ("folder-one", "folder-two"), heads=("knn",), same_names="two")
     cross(place, config, jobs=1, log=notes_into(said))
     assert said == ["note: folder-one tested on itself: protocol 'speakers' leaves out 6 clips of unknown speakers."]
 
