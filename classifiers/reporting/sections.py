@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 from markupsafe import Markup
@@ -106,7 +105,7 @@ class HeadSection:
     figures: tuple[Figure, ...]
     groups: tuple[GroupScores, ...]
     chosen: Grid | None  # parameters that each fold chose
-    features: Grid | None  # features that a linear head weighs most
+    features: tuple[Grid, ...]  # features that a linear head weighs most, and their contours
     notes: tuple[str, ...]  # what is not shown, and why
     hardest: tuple[HardClip, ...]
     params: str  # parameters of the head
@@ -298,20 +297,18 @@ def _chosen_parameters(p: Predictions) -> Grid | None:
     return Grid("Parameters chosen in each fold", ("seed/fold", *names), rows, "Chosen on the training clips alone.")
 
 
-def _features(p: Predictions) -> Grid | None:
-    """Return the table of the features that a linear head weighs most, with their contours beside them."""
-    if not p.feature_shares:
-        return None
-    columns = [(kind.removesuffix("s"), _percentages(shares)) for kind, shares in p.feature_shares.items()]
-    header = tuple(cell for kind, _ in columns for cell in (kind, "share"))
-    lines = zip_longest(*(shares for _, shares in columns), fillvalue=("", ""))
-    rows = tuple(tuple(cell for pair in line for cell in pair) for line in lines)
+def _features(p: Predictions) -> tuple[Grid, ...]:
+    """Return tables of the features that a linear head weighs most, and of their contours."""
     note = (
         "Shares in the squares of the coefficients of standardised features, averaged over folds. Features that depend "
         "on each other divide their share, so a small share is no proof that a feature says nothing."
     )
-    return Grid("What the head weighs most", header, rows, note)
-
-
-def _percentages(shares: Mapping[str, float]) -> list[tuple[str, str]]:
-    return [(name, f"{100 * share:.1f} %") for name, share in shares.items()]
+    return tuple(
+        Grid(
+            f"{kind.capitalize()} that weigh most",
+            (kind.removesuffix("s"), "share"),
+            tuple((name, f"{100 * share:.1f} %") for name, share in shares.items()),
+            note,
+        )
+        for kind, shares in p.feature_shares.items()
+    )
