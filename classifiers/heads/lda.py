@@ -1,8 +1,8 @@
-"""Linear discriminant analysis with a shrunk covariance: one decomposition, and little that must be tuned."""
+"""Linear discriminant analysis with a shrunk covariance, in closed form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..data.memmap import Floats
-from ._axes import principal_axes
 from ._scikit import ScoreHead, coefficient_shares
+from ._solutions import penalised_solutions
 from ._spec import Head
 from ._strength import CHOSEN, Strength
 
 SHRINKAGES = (0.95, 0.8, 0.6, 0.4, 0.2, 0.1, 0.03)
 USUAL = 0.6  # the one that inner folds of RAVDESS and EMO-DB choose most often
+LEAST = 1e-9  # share of the covariance that is left with a shrinkage of 1
 
 
 class LDA(ScoreHead):
@@ -54,17 +55,17 @@ class LDA(ScoreHead):
         scaler, labels = self._fit_labels(X, y)
         lda = LinearDiscriminantAnalysis("lsqr", shrinkage=strength, priors=labels.priors)
         lda.classes_, lda.n_features_in_ = self.classes_, X.shape[1]
-        lda.coef_, lda.intercept_ = _as_scikit(*labels.coefficients(strength))
+        ((coef, intercept),) = labels.coefficients([strength])
+        lda.coef_, lda.intercept_ = _as_scikit(coef, intercept)
         return Pipeline([("standardscaler", scaler), ("lineardiscriminantanalysis", lda)])
 
     def _held_out_scores(
         self, X: Floats, y: NDArray[np.int64], held: Floats, strengths: Sequence[Any]
     ) -> NDArray[np.float64]:
-        """Return the scores of the base class, from one decomposition."""
+        """Return the scores of the base class, from one product of the rows."""
         scaler, labels = self._fit_labels(X, y)
         rows = scaler.transform(held).astype(np.float64)
-        fits = [labels.coefficients(strength) for strength in strengths]
-        return np.stack([rows @ coef.T + intercept for coef, intercept in fits])
+        return np.stack([rows @ coef.T + intercept for coef, intercept in labels.coefficients(strengths)])
 
     def _fit_labels(self, X: Floats, y: NDArray[np.int64]) -> tuple[StandardScaler, _Labels]:
         scaler = StandardScaler().fit(X)
@@ -75,33 +76,36 @@ class LDA(ScoreHead):
 
 @dataclass(frozen=True)
 class _Labels:
-    """The means of the labels and the covariance within labels, along its principal axes."""
+    """The means of the labels, and the rows from which the covariance within labels is computed."""
 
     means: NDArray[np.float64]  # (C, d)
     priors: NDArray[np.float64]  # (C,)
-    variances: NDArray[np.float64]  # (r,) along the axes; 0 along all others
-    axes: NDArray[np.float64]  # (d, r)
+    residuals: NDArray[np.float64]  # (n, d), weighted; the covariance is their product with themselves
 
     @classmethod
     def of(cls, X: NDArray[np.float64], y: NDArray[np.int64], priors: NDArray[np.float64]) -> _Labels:
         """Return those of X (n, d) and indices y (n,). The covariances of labels are weighted by their priors (C,)."""
         counts = np.bincount(y)
         means = np.stack([X[y == label].mean(axis=0) for label in range(len(counts))])
-        return cls(means, priors, *principal_axes((X - means[y]) * np.sqrt(priors / counts)[y][:, None]))
+        return cls(means, priors, (X - means[y]) * np.sqrt(priors / counts)[y][:, None])
 
-    def coefficients(self, shrinkage: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return coefficients (C, d) and intercepts (C,): the inverse of the shrunk covariance times the means.
+    def coefficients(self, shrinkages: Sequence[float]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Yield coefficients (C, d) and intercepts (C,): the inverse of the shrunk covariance times the means.
 
         The shrunk covariance is the one multiplied by 1 - `shrinkage`, plus `shrinkage` times its mean variance in all
-        directions. Its inverse is a multiple of the identity, less a part along each axis. Raises ValueError unless
-        `shrinkage` is in (0, 1].
+        directions. It is solved as a penalised system, divided by 1 - `shrinkage`. Raises ValueError unless each
+        shrinkage is in (0, 1].
         """
-        if not 0 < shrinkage <= 1:
-            raise ValueError(f"got shrinkage={shrinkage!r}; wanted {CHOSEN!r} or a number above 0 and at most 1.")
-        floor = shrinkage * (self.variances.sum() / self.means.shape[1] or 1.0)
-        shrunk = (1 - shrinkage) * self.variances
-        coef = (self.means - (self.means @ self.axes * (shrunk / (shrunk + floor))) @ self.axes.T) / floor
-        return coef, np.log(self.priors) - (self.means * coef).sum(axis=1) / 2
+        for shrinkage in shrinkages:
+            if not 0 < shrinkage <= 1:
+                raise ValueError(f"got shrinkage={shrinkage!r}; wanted {CHOSEN!r} or a number above 0 and at most 1.")
+        mean_variance = np.square(self.residuals).sum() / self.residuals.shape[1] or 1.0
+        kept = [max(1 - shrinkage, LEAST) for shrinkage in shrinkages]
+        penalties = [shrinkage * mean_variance / share for shrinkage, share in zip(shrinkages, kept, strict=True)]
+        solutions = penalised_solutions(self.residuals, self.means.T, penalties)
+        for solution, share in zip(solutions, kept, strict=True):
+            coef = solution.T / share
+            yield coef, np.log(self.priors) - (self.means * coef).sum(axis=1) / 2
 
 
 def _as_scikit(coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 from ..data.memmap import Floats
-from ._axes import principal_axes
 from ._scikit import ScoreHead, coefficient_shares
+from ._solutions import penalised_solutions
 from ._spec import Head
 from ._strength import CHOSEN, Strength
 
@@ -25,7 +25,7 @@ USUAL = 1000.0  # the one that inner folds of RAVDESS and EMO-DB choose most oft
 class Ridge(ScoreHead):
     """Standardise, then linear regression on targets +1 and -1 with an L2 penalty (scikit-learn).
 
-    The penalty `alpha` is chosen on inner folds, of which each needs one decomposition for all penalties.
+    The penalty `alpha` is chosen on inner folds.
     Probabilities are computed from the decision values with a temperature.
     """
 
@@ -53,7 +53,7 @@ class Ridge(ScoreHead):
     def _held_out_scores(
         self, X: Floats, y: NDArray[np.int64], held: Floats, strengths: Sequence[Any]
     ) -> NDArray[np.float64]:
-        """Return the scores of the base class: the weights of an axis with eigenvalue s are divided by s + alpha."""
+        """Return the scores of the base class, from one product of the rows."""
         scaler = StandardScaler().fit(X)
         rows, others = (scaler.transform(part).astype(np.float64) for part in (X, held))
         weights = compute_sample_weight(self.class_weight, self.classes_[y])
@@ -61,10 +61,8 @@ class Ridge(ScoreHead):
         centre, intercept = (np.average(part, axis=0, weights=weights) for part in (rows, targets))
         root = np.sqrt(weights)[:, None]
         weighted = root * (rows - centre)
-        values, axes = principal_axes(weighted)
-        along = axes.T @ (weighted.T @ (root * (targets - intercept)))  # (r, C)
-        positions = (others - centre) @ axes
-        scores = np.stack([positions @ (along / (values + alpha)[:, None]) + intercept for alpha in strengths])
+        solutions = penalised_solutions(weighted, weighted.T @ (root * (targets - intercept)), strengths)
+        scores = np.stack([(others - centre) @ coef + intercept for coef in solutions])
         return scores if len(self.classes_) > 2 else scores / 2  # as `scores_of` has the one value of scikit-learn
 
 

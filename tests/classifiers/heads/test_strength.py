@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from classifiers import head
 from classifiers.heads import _base, _strength
-from classifiers.heads._axes import principal_axes
 from classifiers.heads._regression import CS, _fewer_columns, choose_C
 from classifiers.heads._scikit import ScoreHead, scores_of
+from classifiers.heads._solutions import penalised_solutions
 from classifiers.heads._strength import CHOSEN, MAX_ROWS, Strength, best_strength, can_choose, thinned
 from classifiers.heads.lda import LDA
 from classifiers.heads.ridge import Ridge
@@ -72,14 +72,16 @@ def test_a_shrinkage_that_is_none_is_refused(shrinkage: float) -> None:
         LDA(shrinkage=shrinkage).fit(X, y)
 
 
-@given(arrays(np.float64, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.floats(-10, 10, width=32)))
-def test_principal_axes_are_orthonormal_and_give_the_matrix_back(A: np.ndarray) -> None:
-    values, axes = principal_axes(A)
-    assert axes.shape == (A.shape[1], len(values))
-    scale = max(1.0, np.abs(A.T @ A).max())
-    np.testing.assert_allclose((axes * values) @ axes.T, A.T @ A, atol=1e-8 * scale)
-    heavy = values > 1e-6 * scale
-    np.testing.assert_allclose(axes[:, heavy].T @ axes[:, heavy], np.eye(heavy.sum()), atol=1e-5)
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.floats(-10, 10, width=32)),
+    st.lists(st.floats(0.1, 1000), min_size=1, max_size=3),
+)
+def test_penalised_solutions_solve_the_system(A: np.ndarray, penalties: list[float]) -> None:
+    B = np.arange(2.0 * A.shape[1]).reshape(-1, 2) - 3
+    solutions = list(penalised_solutions(A, B, penalties))
+    assert len(solutions) == len(penalties)
+    for penalty, solution in zip(penalties, solutions, strict=True):
+        np.testing.assert_allclose(A.T @ (A @ solution) + penalty * solution, B, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", CHOOSING)
