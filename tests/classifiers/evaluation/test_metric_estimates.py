@@ -346,14 +346,15 @@ def test_how_often_intervals_hold_the_true_score(
 ) -> None:
     """In 200 leaderboards; the standard error of a share of 0.95 is 0.015.
 
-    The row ranked first by a score near its maximum, with a label of few clips, holds less than that: see
-    docs/explanation/statistics.md.
+    The interval of a score near its maximum, with a label of few clips, holds it less often, above all in the row ranked
+    first: see docs/explanation/statistics.md.
     """
     any_row, first = cases(200, n_speakers, clips, recall, name, 1).mean(axis=0)
     record_property("any row", f"{any_row:.3f}")
     record_property("row ranked first", f"{first:.3f}")
-    assert any_row >= 0.9
-    assert first >= (0.9 if recall < 0.9 or clips == BALANCED else 0.82)
+    near_the_end = recall == 0.9
+    assert any_row >= (0.86 if near_the_end else 0.9)
+    assert first >= (0.9 if not near_the_end else 0.86 if clips == BALANCED else 0.78)
 
 
 @pytest.mark.long
