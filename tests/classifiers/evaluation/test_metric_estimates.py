@@ -346,8 +346,8 @@ def test_how_often_intervals_hold_the_true_score(
 ) -> None:
     """In 200 leaderboards; the standard error of a share of 0.95 is 0.015.
 
-    The interval of a score near its maximum, with a label of few clips, holds it less often, above all in the row ranked
-    first: see docs/explanation/statistics.md.
+    The interval of a score near its maximum, with a label of few clips, holds it less often, above all in the row
+    ranked first: see docs/explanation/statistics.md.
     """
     any_row, first = cases(200, n_speakers, clips, recall, name, 1).mean(axis=0)
     record_property("any row", f"{any_row:.3f}")
