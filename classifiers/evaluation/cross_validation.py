@@ -40,9 +40,9 @@ from ..protocols.fold import Fold, fitted_together, fold_hash
 from ..protocols.leaks import leaks
 from .predictions import Predictions, assemble
 
-# Attributes of a fitted head of which a run has something: learning curves, chosen parameters, weights of layers and of
-# features.
-LEARNED = ("history_", "chosen_", "layer_weights_", "feature_shares_")
+# Attributes of a fitted head that are saved in a run: learning curves, chosen parameters, weights of layers.
+LEARNED = ("history_", "chosen_", "layer_weights_")
+SHARES = "feature_shares_"  # of a linear head, also inside wrappers; a run has the greatest of them by name
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class _Outcome:
     fit_seconds: float
     predict_seconds: float
     params: dict[str, Any]  # parameters of the head
-    learned: dict[str, Any]  # values of the attributes in LEARNED that the head has, by name
+    learned: dict[str, Any]  # values of the attributes in LEARNED, and of SHARES, that the head has, by name
 
 
 def compare(
@@ -267,8 +267,9 @@ def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
         end = time.perf_counter()
     proba = np.zeros((*predicted.shape[:2], len(labels)), dtype=np.float32)
     proba[..., [labels.index(str(label)) for label in estimator.classes_]] = predicted
-    inner = registry.innermost(estimator)
-    learned = {name: getattr(part, name) for name in LEARNED for part in (inner, estimator) if hasattr(part, name)}
+    learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
+    if (shares := getattr(registry.innermost(estimator), SHARES, None)) is not None:
+        learned[SHARES] = shares
     by_fold = tuple(np.split(proba, np.cumsum(sizes)[:-1], axis=1))
     return _Outcome(by_fold, fitted - begin, end - fitted, params_of(estimator), learned)
 
@@ -335,7 +336,7 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
         params=next((o.params for o in outcomes if "approximate" in o.params), outcome.params),
         histories=learned("history_"),
         chosen=learned("chosen_"),
-        feature_shares=feature_shares(task.encoder, learned("feature_shares_")) if first.head.view == "pooled" else {},
+        feature_shares=feature_shares(task.encoder, learned(SHARES)) if first.head.view == "pooled" else {},
         layer_weights=tuple(weights.tolist() for weights in learned("layer_weights_") if len(weights) > 1),
         draws=_draws([proba for _, _, proba, _ in tested]) if first.adaptation else None,
         strengths=tuple(fit.adaptation.strength.name for fit, _ in done if fit.adaptation),

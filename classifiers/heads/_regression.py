@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from ..data.memmap import Floats
 from ._base import Split, calibration_folds, rows_to_fit
 from ._scikit import CALIBRATION_FOLDS, SEED, scores_of
-from ._strength import Strength, best_strength, can_choose, thinned
+from ._strength import Strength, best_strength, can_choose, held_out, thinned
 
 CS = (0.003, 0.01, 0.03, 0.1)  # inverse penalties that are compared; embeddings have about as many dimensions as clips
 USUAL = 0.01
@@ -68,9 +68,8 @@ def choose_C(
 
     `candidates` are in ascending order: each fit begins where the one before ended. Folds are `thinned`.
     """
-    some = thinned(folds, y, SEED)
-    parts = [_held_out_scores(X[train], y[train], X[held], candidates, class_weight) for train, held in some]
-    return candidates[best_strength(np.concatenate(parts, axis=1), np.concatenate([y[held] for _, held in some]))]
+    scores, truth = held_out(_held_out_scores, X, y, thinned(folds, y, SEED), candidates, class_weight)
+    return candidates[best_strength(scores, truth)]
 
 
 def _held_out_scores(

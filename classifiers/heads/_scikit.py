@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from ..data.memmap import Floats
 from ._base import HeadBase, Split, calibration_folds, rows_to_fit, training_data, unseen_data
-from ._strength import Strength, best_strength, can_choose
+from ._strength import Strength, best_strength, can_choose, held_out
 from ._temperature import temperature
 
 CALIBRATION_FOLDS = 3
@@ -61,8 +61,7 @@ class ScoreHead(HeadBase):
         self, X: Floats, y: NDArray[np.int64], folds: Sequence[Split], candidates: Sequence[Any]
     ) -> tuple[Any, float]:
         """Return the best of the strengths, and its temperature, on the held-out rows of folds of X (n, d)."""
-        parts = [self._held_out_scores(X[train], y[train], X[held], candidates) for train, held in folds]
-        scores, truth = np.concatenate(parts, axis=1), np.concatenate([y[held] for _, held in folds])
+        scores, truth = held_out(self._held_out_scores, X, y, folds, candidates)
         best = best_strength(scores, truth) if len(candidates) > 1 else 0
         return candidates[best], temperature(scores[best], truth)
 

@@ -8,7 +8,7 @@ the UAR of a few hundred held-out clips moves by chance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.utils import resample
 
+from ..data.memmap import Floats
 from ._base import Split, has_dev
 from ._temperature import temperature
 
@@ -76,6 +77,17 @@ def can_choose(folds: Sequence[Split], groups: Any, dev: Any) -> bool:
         return bool(folds)
     speakers = np.asarray(groups)
     return not any(np.isin(speakers[held], speakers[train]).any() for train, held in folds)
+
+
+def held_out(
+    score: Callable[..., NDArray[np.float64]], X: Floats, y: NDArray[np.int64], folds: Sequence[Split], *rest: Any
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the scores (strengths, n, C) of the held-out rows of all folds together, and their columns (n,).
+
+    `score(X, y, held, *rest)` fits on X and y, the indices of the labels, and returns the scores of the rows `held`.
+    """
+    parts = [score(X[train], y[train], X[held], *rest) for train, held in folds]
+    return np.concatenate(parts, axis=1), np.concatenate([y[held] for _, held in folds])
 
 
 def best_strength(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
 from ._base import HeadBase, Split, check_layers, inner_folds, training_data, unseen_data
-from ._regression import STRENGTH, USUAL, fit_chosen, fit_regression
+from ._regression import STRENGTH, fit_chosen, fit_regression
 from ._spec import Head
 from ._strength import CHOSEN
 
@@ -83,7 +83,8 @@ class BestLayer(HeadBase):
         return X[:, layer * dim : (layer + 1) * dim]
 
     def _fitted(self, X: NDArray[Any], y: NDArray[Any]) -> Any:
-        return fit_regression(X, y, self.C if isinstance(self.C, float | int) else USUAL, self.class_weight)
+        (usual,) = STRENGTH.candidates(self, can_choose=False)
+        return fit_regression(X, y, usual, self.class_weight)
 
 
 def build(n_layers: int = 1, n_frames: int = 1, random_state: int | None = None) -> BestLayer:

@@ -23,7 +23,7 @@ from ..data.memmap import Floats
 from ._base import Split
 from ._scikit import SEED, ScoreHead, scores_of
 from ._spec import Head
-from ._strength import CHOSEN, Strength, best_strength, thinned
+from ._strength import CHOSEN, Strength, best_strength, held_out, thinned
 
 EXACT_UP_TO = 10_000  # training clips: a kernel matrix of 0.8 GB, and a minute for a fit
 # Multiples of 1 / number of features, which is `gamma="scale"` of standardised features.
@@ -68,9 +68,7 @@ class SVM(ScoreHead):
     ) -> tuple[Any, float]:
         if not self.approximate_ or len(candidates) == 1:
             return super()._choose(X, y, folds, candidates)
-        some = thinned(folds, y, SEED)
-        parts = [self._exact_scores(X[train], y[train], X[held], candidates) for train, held in some]
-        best = best_strength(np.concatenate(parts, axis=1), np.concatenate([y[held] for _, held in some]))
+        best = best_strength(*held_out(self._exact_scores, X, y, thinned(folds, y, SEED), candidates))
         return super()._choose(X, y, folds, candidates[best : best + 1])
 
     def _fit_model(self, X: Floats, y: NDArray[np.int64], strength: Any) -> Pipeline:
