@@ -45,13 +45,15 @@ from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, re
 from embedcache.audio.decode import Waveform
 from embedcache.cache.extract import packs
 from embedcache.encoder import VIEWS, pick_device
-from embedcache.encoders._linear import DTYPES, Linear, is_fast
-from embedcache.encoders._pooling import Collector
 from embedcache.encoders.checkpoint import Checkpoint, open_checkpoint, untrained
-from embedcache.encoders.convolutions import FrontEnd
+from embedcache.encoders.engine.convolutions import FrontEnd
+from embedcache.encoders.engine.linear import DTYPES, Linear, is_fast
+from embedcache.encoders.engine.network import Network
+from embedcache.encoders.engine.packed import Packed
+from embedcache.encoders.engine.pooling import Collector
+from embedcache.encoders.engine.positions import Positions
 from embedcache.encoders.hub import UNTRAINED
-from embedcache.encoders.packed import Network, Packed
-from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
+from embedcache.encoders.huggingface import HuggingFaceEncoder
 from embedcache.progress import silent, terminal
 
 from ._measure import RESULTS, bars, forget_peak, interleave, load, machine, memory_mb, run, save, slug, table
@@ -66,7 +68,7 @@ END_TO_END = 96  # clips, unless all are asked for
 CHUNK = 240  # clips after which the other side has its turn
 STAGES = {
     "convolutions": (FrontEnd, "__call__"),
-    "positions": (Network, "_positions"),
+    "positions": (Positions, "__call__"),
     "attention": (Network, "_attend"),
     "blocks": (Network, "_block"),  # attention is taken off
     "means": (Collector, "add"),

@@ -6,7 +6,7 @@
     encoders.all()                            return the specs of all encoders
     encoders.feature_names("functionals")     return the names of the numbers of an encoder's vector
 
-The module `packed` is no family of its own: it is the engine for wav2vec 2.0 and HuBERT.
+`engine` computes wav2vec 2.0, WavLM and their relatives without padding; `huggingface` loads checkpoints.
 """
 
 import functools
@@ -17,19 +17,13 @@ from ..errors import EncoderError
 from ..registry import Registry
 from ._lazy import load_lazily
 from .hub import UNTRAINED, is_cached, is_checkpoint, locate
-from .wav2vec2 import encoder as built_in
-from .wav2vec2 import load_checkpoint
+from .huggingface import encoder as built_in
+from .huggingface import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "feature_names", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
-SHARED = (
-    "acoustics",
-    "checkpoint",
-    "contamination",
-    "convolutions",
-    "hub",
-    "packed",
-)  # modules of this folder that hold no encoder
+# Modules of this folder that hold no encoder.
+SHARED = ("acoustics", "checkpoint", "contamination", "engine", "hub")
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", SHARED, EncoderSpec)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 

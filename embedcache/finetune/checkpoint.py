@@ -115,7 +115,7 @@ class Finetuned:
     @property
     def shortest(self) -> float:
         """Length of the shortest clip that gives one frame, in seconds."""
-        from ..encoders.convolutions import receptive_field
+        from ..encoders.engine.convolutions import receptive_field
 
         return receptive_field(self.network.base.config) / self.rate
 

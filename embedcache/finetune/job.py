@@ -121,7 +121,7 @@ def refuse_labels(job: TrainingJob) -> None:
 
 def refuse_short(clips: Sequence[Clip], base: Checkpoint, settings: FinetuneSettings) -> None:
     """Raise SerError if crops are too short for one frame of the encoder, AudioError if clips are."""
-    from ..encoders.convolutions import receptive_field
+    from ..encoders.engine.convolutions import receptive_field
 
     needed, rate = receptive_field(base.model.config), base.info.sample_rate
     if count_samples(settings.seconds, rate) < needed:

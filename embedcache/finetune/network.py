@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..encoders.checkpoint import Checkpoint, quiet
-from ..encoders.convolutions import frames_of
+from ..encoders.engine.convolutions import frames_of
 from ..errors import EncoderError
 from .settings import ALL, SEQUENCE, FinetuneSettings
 

@@ -106,7 +106,7 @@ def _fit(job: TrainingJob, base: Checkpoint, scratch: Path, device: Any, progres
 
 def _limit_masks(config: Any, job: TrainingJob, rate: int) -> None:
     """Limit the spans that SpecAugment masks to half the shortest clip, so that no clip is masked completely."""
-    from ..encoders.convolutions import frames_of
+    from ..encoders.engine.convolutions import frames_of
 
     shortest = min(min(clip.seconds, job.settings.seconds) for clip in job.train)
     config.mask_time_length = max(1, min(config.mask_time_length, frames_of(config, round(shortest * rate)) // 2))

@@ -18,7 +18,7 @@ from embedcache import AudioError, EncoderError, UnknownName, load_encoder
 from embedcache.checks import check_encoder
 from embedcache.encoders import mfcc
 from embedcache.encoders.checkpoint import untrained
-from embedcache.encoders.wav2vec2 import load_checkpoint
+from embedcache.encoders.huggingface import load_checkpoint
 
 SEW = {"conv_dim": (32,) * 13}
 RELATIVE = {"position_embeddings_type": "relative"}

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from embedcache import AudioError, EncoderError, load_encoder
 from embedcache.checks import check_encoder
 from embedcache.encoder import Frames, resolve_views
-from embedcache.encoders import _linear
-from embedcache.encoders import packed as engine
-from embedcache.encoders._pooling import equal_spans, restore_order
 from embedcache.encoders.checkpoint import open_checkpoint
-from embedcache.encoders.convolutions import Layout
-from embedcache.encoders.packed import Packed
-from embedcache.encoders.wav2vec2 import HuggingFaceEncoder
+from embedcache.encoders.engine import attention, linear
+from embedcache.encoders.engine.convolutions import Layout
+from embedcache.encoders.engine.families import FAMILIES, wavlm
+from embedcache.encoders.engine.packed import Packed
+from embedcache.encoders.engine.pooling import equal_spans, restore_order
+from embedcache.encoders.huggingface import HuggingFaceEncoder
 
 CPU = torch.device("cpu")
 LAYER = {"feat_extract_norm": "layer", "conv_bias": True}
@@ -35,6 +35,14 @@ ARCHITECTURES = {
     "hubert-large": ("Hubert", {**LAYER, "do_stable_layer_norm": True}),
     "hubert, no feature norm": ("Hubert", {"feat_proj_layer_norm": False}),
     "odd positions": ("Wav2Vec2", {"num_conv_pos_embeddings": 15}),
+    "unispeech": ("UniSpeech", {}),
+    "unispeech-sat-base": ("UniSpeechSat", {}),
+    "unispeech-sat-large": ("UniSpeechSat", {**LAYER, "do_stable_layer_norm": True}),
+    "wavlm-base": ("WavLM", {}),
+    "wavlm-large": ("WavLM", {**LAYER, "do_stable_layer_norm": True}),
+    "wavlm, few buckets": ("WavLM", {"num_buckets": 20, "max_bucket_distance": 30}),
+    "data2vec-audio-base": ("Data2VecAudio", {"num_conv_pos_embeddings": 5}),
+    "data2vec-audio, even positions": ("Data2VecAudio", {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 8}),
 }
 
 
@@ -62,7 +70,9 @@ def test_every_layer_is_the_oracles(tmp_path: Path, name: str) -> None:
             np.testing.assert_allclose(ours, theirs, atol=1e-5 if ours.dtype == np.float32 else 2e-3)
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-base", "wav2vec2-large"])
+@pytest.mark.parametrize(
+    "name", ["wav2vec2-base", "wav2vec2-large", "wavlm-base", "wavlm-large", "data2vec-audio-base"]
+)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_the_precision_keeps_the_direction(tmp_path: Path, name: str, precision: str) -> None:
     """Also where the signal lies in a corner of the spectrum that the kernels' high-pass part all but removes.
@@ -85,14 +95,39 @@ def test_half_the_precision_keeps_the_direction(tmp_path: Path, name: str, preci
     assert cosine.min() >= 0.9999
 
 
-def test_no_vector_depends_on_its_batch_in_bf16(tmp_path: Path) -> None:
-    check_encoder(both(save_checkpoint(tmp_path / "c"), "bf16")[0])
+@pytest.mark.parametrize("name", ["wav2vec2-base", "wavlm-base", "data2vec-audio-base"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_vector_depends_on_its_batch(tmp_path: Path, name: str, precision: str) -> None:
+    """Alone, in pairs, shuffled, beside 30 s, beside silence."""
+    family, changes = ARCHITECTURES[name]
+    check_encoder(both(save_checkpoint(tmp_path / "c", family, **changes), precision)[0])
+
+
+def test_the_position_bias_of_wavlm_is_the_oracles_where_it_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With large biases and gates, over distances beyond the last bucket, and with queries in blocks."""
+    folder = save_checkpoint(tmp_path / "c", "WavLM", num_buckets=40, max_bucket_distance=60)
+    model = open_checkpoint(str(folder), "", "fp32").model
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        for name, weight in model.named_parameters():
+            if "rel_attn_embed" in name or "gru_rel_pos" in name:
+                torch.nn.init.normal_(weight, std=2.0)
+    model.save_pretrained(folder)
+    packed, oracle = both(folder)
+    clips = waves(3.0, 0.3, 0.3, 6.0)
+    wanted = oracle.encode(clips, ["layers"])["layers"]
+    np.testing.assert_allclose(packed.encode(clips, ["layers"])["layers"], wanted, atol=1e-5)
+    monkeypatch.setattr(wavlm, "CELLS", 1)
+    np.testing.assert_allclose(packed.encode(clips, ["layers"])["layers"], wanted, atol=1e-5)
 
 
 def test_the_path_of_a_gpu_gives_the_same_numbers(tmp_path: Path) -> None:
     """Whole packs instead of tiles and blocks of rows, clips of one length in batched products."""
-    for family, changes in (ARCHITECTURES["wav2vec2-base"], ARCHITECTURES["wav2vec2-large"]):
-        packed, oracle = both(save_checkpoint(tmp_path / family, family, **changes))
+    for name in ("wav2vec2-base", "wav2vec2-large", "wavlm-base"):
+        family, changes = ARCHITECTURES[name]
+        packed, oracle = both(save_checkpoint(tmp_path / name, family, **changes))
         front = replace(packed.network.front, tile=None)
         whole = replace(packed, network=replace(packed.network, front=front, rows=None))
         clips = waves(0.5, 0.5, 0.3, 1.1, 0.5, 3.0)
@@ -100,9 +135,9 @@ def test_the_path_of_a_gpu_gives_the_same_numbers(tmp_path: Path) -> None:
             np.testing.assert_allclose(layers, oracle.encode(clips, ["layers"])["layers"], atol=1e-5)
 
 
-def test_attention_over_clips_of_any_lengths_is_the_same() -> None:
+def test_attention_over_clips_of_any_lengths_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPU's kernel is stood in for by its definition: what is given to it, and what is made of its answer."""
-    layout = Layout.of([3, 5, 1])
+    pack = attention.Pack.of(Layout.of([3, 5, 1]), CPU, by_length=True)
     qkv = torch.randn(9, 3, 4, 8)
 
     def kernel(q, k, v, starts, ends, longest, other, scale):
@@ -112,15 +147,20 @@ def test_attention_over_clips_of_any_lengths_is_the_same() -> None:
             [torch.einsum("hij,jhd->ihd", torch.einsum("ihd,jhd->hij", a, b).softmax(-1), c) for a, b, c in parts]
         )
 
-    wanted = torch.cat([engine._attend(clip, 1) for clip in qkv.split([3, 5, 1])])
-    torch.testing.assert_close(engine._attend_varlen(qkv, layout, kernel), wanted)
-    assert engine._varlen() is not None  # in the torch that is pinned
+    wanted = attention.attend(qkv[:, 0], qkv, pack)
+    monkeypatch.setattr(attention, "_takes_varlen", lambda qkv: True)
+    monkeypatch.setattr(attention, "_varlen", lambda: kernel)
+    torch.testing.assert_close(attention.attend(qkv[:, 0], qkv, pack), wanted)
+
+
+def test_the_torch_that_is_pinned_has_attention_over_clips_of_any_lengths() -> None:
+    assert attention._varlen() is not None
 
 
 def test_without_onednn_the_plain_products_give_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_linear, "fused", lambda device, dtype: False)
+    monkeypatch.setattr(linear, "fused", lambda device, dtype: False)
     packed, oracle = both(save_checkpoint(tmp_path / "c"))
     clips = waves(0.5, 0.3, 1.1)
     for layers in (e.encode(clips, ["layers"])["layers"] for e in (packed, oracle)):
@@ -146,7 +186,7 @@ def test_ten_minutes_are_the_oracles(checkpoint: Path) -> None:
 
 def test_what_makes_one_clip_nan_leaves_the_others(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a waveform is refused; here it stands for a clip that becomes NaN within the network."""
-    monkeypatch.setattr("embedcache.encoders.packed.check_waveforms", lambda encoder, waveforms: None)
+    monkeypatch.setattr("embedcache.encoders.engine.packed.check_waveforms", lambda encoder, waveforms: None)
     packed, _ = both(checkpoint)
     clips = waves(0.5, 0.7, 0.5)
     clean = packed.encode(clips, ["layers"])["layers"]
@@ -188,8 +228,7 @@ def test_one_frame_is_the_shortest_clip(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "changes", "reason"),
     [
-        ("WavLM", {}, "wavlm is not wav2vec2 or hubert"),
-        ("Data2VecAudio", {}, "data2vec-audio is not wav2vec2 or hubert"),
+        ("Wav2Vec2Conformer", {}, f"wav2vec2-conformer is not one of {', '.join(FAMILIES)}"),
         ("Wav2Vec2", {"hidden_act": "relu"}, "its activation is not the exact GELU"),
         ("Wav2Vec2", {"do_stable_layer_norm": True, "adapter_attn_dim": 8}, "it has attention adapters"),
         ("Hubert", {"conv_pos_batch_norm": True}, "its positional convolution has a batch norm"),

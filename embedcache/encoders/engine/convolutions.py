@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._linear import Linear, Norm, product
-from ._pooling import equal_spans
+from .linear import Linear, Norm, product
+from .pooling import equal_spans
 
 TILE = 64  # slots (1.28 s) convolved together on a CPU: their widest tensor has 8 MB, which stays in the cache
 Count = TypeVar("Count", int, Tensor)

@@ -4,7 +4,8 @@ Waveforms go through the checkpoint's own feature extractor and `AutoModel`. Onl
 forward pass, so nothing is padded and no clip changes the vector of another. `layers` is the mean over time of every
 hidden state, `pooled` that of the last one.
 
-wav2vec 2.0 and HuBERT use `packed` instead, which gives the same numbers faster; the tests compare it with this module.
+The families of `engine` use the packed engine instead, which gives the same numbers faster; the tests compare it with
+this module.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class HuggingFaceEncoder:
 
         Networks that read spectrograms need one window; wav2vec2-bert, which joins 2 windows to a frame, needs 2.
         """
-        from .convolutions import receptive_field
+        from .engine.convolutions import receptive_field
 
         samples = receptive_field(self.model.config)
         windows = int(getattr(self.features, "stride", 1))
@@ -87,7 +88,7 @@ class HuggingFaceEncoder:
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         """Return the views of each waveform. Raises AudioError if a waveform is too short for a frame."""
-        from ._pooling import restore_order
+        from .engine.pooling import restore_order
 
         check_waveforms(self, waveforms)
         groups = list(self._groups(waveforms))
@@ -107,7 +108,7 @@ class HuggingFaceEncoder:
     def _encode(self, waveforms: Sequence[Waveform], group: Sequence[int], views: Sequence[str]) -> Batch:
         import torch
 
-        from ._pooling import Collector
+        from .engine.pooling import Collector
 
         waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
@@ -130,7 +131,7 @@ class HuggingFaceEncoder:
     def _autocast(self) -> Any:
         import torch
 
-        from ._linear import DTYPES
+        from .engine.linear import DTYPES
 
         if self.info.precision == "fp32":
             return nullcontext()
@@ -165,7 +166,7 @@ def build_encoder(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Enc
 
     `log` receives the reason if the packed engine does not support the network.
     """
-    from .packed import Packed, unsupported_reason
+    from .engine.packed import Packed, unsupported_reason
 
     if reason := unsupported_reason(checkpoint):
         log(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers, is_ragged, join
+from ...encoder import Batch, EncoderInfo, Frames, Rows, Vectors, frame_layers, is_ragged, join
 
 
 def equal_spans(values: Sequence[int]) -> list[tuple[int, int]]:
