@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import joblib
+from joblib.externals.loky import process_executor
 
 T = TypeVar("T")
-
-# Ctrl-C reaches all processes of a terminal. The workers ignore it, or each of them would print a traceback; the main
-# process ends them.
-IGNORE_CTRL_C = (signal.SIGINT, signal.SIG_IGN)
 
 
 def in_processes(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int | None) -> list[T]:
@@ -33,8 +31,19 @@ def iter_in_processes(function: Callable[..., T], calls: Sequence[tuple[Any, ...
         backend="loky",
         return_as="generator",
         inner_max_num_threads=1,
-        initializer=signal.signal,
-        initargs=IGNORE_CTRL_C,
+        batch_size=1,  # several calls in one could leave the other processes without any at the end
+        initializer=_prepare_worker,
     )
     results: Iterable[T] = pool(joblib.delayed(function)(*arguments) for arguments in calls)
     return results
+
+
+def _prepare_worker() -> None:
+    """Let a worker ignore Ctrl-C, and keep it although its memory grows.
+
+    Ctrl-C reaches all processes of a terminal. The main process ends the workers; each of them would print a traceback.
+    joblib ends a worker whose memory has grown by 300 MB since its first call, and warns. Libraries that are loaded and
+    rows of files that are read take more, and the next worker would have to load them again.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf

@@ -4,6 +4,9 @@ import csv
 import gc
 import io
 import json
+import os
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +19,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from classifiers import Task, compare, heads, leaderboard, load_predictions, make_folds, save_predictions
+from classifiers.adaptation.amounts import NO_ADAPTATION, parse_amounts
 from classifiers.checks import toy_task
 from classifiers.data.memmap import MappedRows, write_rows
+from classifiers.evaluation.cross_validation import run_folds
 from classifiers.evaluation.leaderboard import COLUMNS, latest, per_label_csv, to_csv
 from classifiers.evaluation.run_folder import load_runs
+from classifiers.heads.stack import Stack
+from classifiers.parallel import in_processes
+from classifiers.protocols.fold import Fold
 from classifiers.reporting.figures import save_pictures
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig
@@ -57,6 +65,65 @@ def test_the_result_does_not_depend_on_the_number_of_jobs(noisy: Task) -> None:
     one, two = (compare(noisy, some, "speakers", n_folds=2, seeds=2, jobs=jobs) for jobs in (1, 2))
     assert [p.head for p in one] == some
     same(one, two)
+
+
+class FittedAlone(Stack):
+    """A `stack` that is fitted itself."""
+
+    averages = ()
+
+
+@pytest.mark.parametrize("others", [[], ["svm", "lda"]])
+def test_the_mean_of_heads_is_what_a_fit_of_its_own_gives(noisy: Task, others: list[str]) -> None:
+    """Whether the heads that `stack` averages are in the comparison or not, with development clips and adaptation."""
+    own = replace(heads.get("stack"), build=lambda **given: FittedAlone(random_state=given["random_state"]))
+    rows = np.arange(160)
+    fold = Fold("a", np.flatnonzero(rows % 4 > 1), np.flatnonzero(rows % 4 == 0), np.flatnonzero(rows % 4 == 1))
+    for task, splits, amounts in (
+        (noisy, [make_folds(noisy, "speakers", 2, seed) for seed in (0, 1)], parse_amounts(["0", "5"])),
+        (
+            replace(noisy, y=np.where(rows == 0, "rare", noisy.y)),
+            [[replace(fold, dev=np.arange(0))], [fold]],
+            (NO_ADAPTATION,),
+        ),
+    ):
+        wanted = run_folds(task, [own], splits, "speakers", 1, amounts=amounts)
+        found = run_folds(
+            task, [heads.get(name) for name in [*others, "stack"]], splits, "speakers", 1, amounts=amounts
+        )
+        stacks = [p for p in found if p.head == "stack"]
+        same(wanted, stacks)
+        assert [(p.params, p.chosen) for p in wanted] == [(p.params, p.chosen) for p in stacks]
+        assert all(p.fit_seconds > 0 for p in stacks)
+
+
+def test_a_head_is_fitted_once_for_itself_and_for_the_mean(noisy: Task) -> None:
+    totals = []
+
+    @contextmanager
+    def progress(what, total, unit):
+        totals.append(total)
+        yield lambda steps: None
+
+    compare(noisy, ["ridge", "stack", "knn"], n_folds=2, jobs=1, progress=progress)
+    assert totals == [2 * len({"ridge", "knn", *Stack().members})]
+    assert Stack(final="logistic").averages == Stack(class_weight="balanced").averages == ()
+
+
+def _grown(number: int) -> int:
+    """Let the memory of the process grow, as a library does that is loaded late."""
+    held.append(np.ones(int(4e8) // 8)) if number == 1 else time.sleep(1.1)
+    return os.getpid()
+
+
+held: list[np.ndarray] = []
+
+
+def test_processes_start_once_although_their_memory_grows(recwarn: pytest.WarningsRecorder) -> None:
+    """joblib would end each of them, say so on the terminal, and start another."""
+    found = in_processes(_grown, [(number % 4,) for number in range(8)], 2)
+    assert len(set(found)) <= 2
+    assert not [str(one.message) for one in recwarn if "worker" in str(one.message).lower()]
 
 
 @pytest.mark.long
