@@ -1,10 +1,12 @@
-"""Parallel processes on this machine, with one thread each. The processes are reused by later calls."""
+"""Parallel processes on this machine, with one thread each, which later calls reuse; and a thread in the background."""
 
 from __future__ import annotations
 
 import math
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from threading import Thread
 from typing import Any, TypeVar
 
 import joblib
@@ -13,16 +15,12 @@ from joblib.externals.loky import process_executor
 T = TypeVar("T")
 
 
-def in_processes(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int | None) -> list[T]:
-    """Return `function(*arguments)` for the arguments of each call, in order.
-
-    `jobs` is the number of processes; None uses all cores.
-    """
-    return list(iter_in_processes(function, calls, jobs))
-
-
 def iter_in_processes(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], jobs: int | None) -> Iterable[T]:
-    """Return an iterable over the results of `in_processes`, in order, each as soon as it is available."""
+    """Return an iterable over `function(*arguments)` for the arguments of each call, in order, each once it is there.
+
+    `jobs` is the number of processes, which begin at once; None uses all cores. With one, calls are made here, each
+    when its result is asked for.
+    """
     jobs = min(jobs or joblib.cpu_count(), len(calls))
     if jobs <= 1:
         return (function(*arguments) for arguments in calls)
@@ -47,3 +45,17 @@ def _prepare_worker() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
+
+
+def in_background(function: Callable[[], T]) -> Future[T]:
+    """Call a function in a thread. Nobody waits for the thread when the program ends, so Ctrl-C ends it at once."""
+    future: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
+    return future

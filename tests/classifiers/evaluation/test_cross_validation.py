@@ -4,8 +4,6 @@ import csv
 import gc
 import io
 import json
-import os
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from classifiers.evaluation.cross_validation import run_folds
 from classifiers.evaluation.leaderboard import COLUMNS, latest, per_label_csv, to_csv
 from classifiers.evaluation.run_folder import load_runs
 from classifiers.heads.stack import Stack
-from classifiers.parallel import in_processes
 from classifiers.protocols.fold import Fold
 from classifiers.reporting.figures import save_pictures
 from classifiers.workflows.comparison import run_comparison
@@ -108,22 +105,6 @@ def test_a_head_is_fitted_once_for_itself_and_for_the_mean(noisy: Task) -> None:
     compare(noisy, ["ridge", "stack", "knn"], n_folds=2, jobs=1, progress=progress)
     assert totals == [2 * len({"ridge", "knn", *Stack().members})]
     assert Stack(final="logistic").averages == Stack(class_weight="balanced").averages == ()
-
-
-def _grown(number: int) -> int:
-    """Let the memory of the process grow, as a library does that is loaded late."""
-    held.append(np.ones(int(4e8) // 8)) if number == 1 else time.sleep(1.1)
-    return os.getpid()
-
-
-held: list[np.ndarray] = []
-
-
-def test_processes_start_once_although_their_memory_grows(recwarn: pytest.WarningsRecorder) -> None:
-    """joblib would end each of them, say so on the terminal, and start another."""
-    found = in_processes(_grown, [(number % 4,) for number in range(8)], 2)
-    assert len(set(found)) <= 2
-    assert not [str(one.message) for one in recwarn if "worker" in str(one.message).lower()]
 
 
 @pytest.mark.long
@@ -259,7 +240,7 @@ def test_what_differs_in_vectors_or_folds_is_no_repeat(change: dict[str, object]
 
 
 def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
-    paths = save_pictures(tmp_path, compare(noisy, ["mlp", "logreg"], "random", n_folds=2, jobs=1))
+    paths = list(save_pictures(tmp_path, compare(noisy, ["mlp", "logreg"], "random", n_folds=2, jobs=1)))
     assert [path.name for path in paths] == [
         "confusion-mlp-toy-toy.png",
         "calibration-mlp-toy-toy.png",
@@ -272,7 +253,7 @@ def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
 
 def test_pictures_of_joined_encoders_have_a_name_of_their_own(tmp_path: Path) -> None:
     (p,) = compare(toy_task(), ["ridge"], "random", n_folds=2, jobs=1)
-    paths = save_pictures(tmp_path, [replace(p, encoder=name) for name in ("a+b", "a-b")], jobs=1)
+    paths = list(save_pictures(tmp_path, [replace(p, encoder=name) for name in ("a+b", "a-b")], jobs=1))
     assert {path.name for path in paths} == {
         f"{kind}-ridge-{encoder}-toy.png" for kind in ("confusion", "calibration") for encoder in ("a+b", "a-b")
     }
