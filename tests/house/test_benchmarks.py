@@ -16,13 +16,15 @@ from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
 from classifiers import heads
 from classifiers.data.memmap import write_rows
+from embedcache.checking import limits
+from embedcache.checking.timing import interleave
 
 
 @pytest.mark.long
 def test_every_way_to_the_vectors_is_measured(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(bench, "SQUARE", 64)
+    monkeypatch.setitem(limits.SIDES, "cpu", 64)
     monkeypatch.setattr(bench, "END_TO_END", 4)
     monkeypatch.setattr(bench, "memory_over_model", lambda way, work: None)
     bench.main(None, str(checkpoint), "cpu", clips=3, rounds=1, every=False, out=tmp_path)
@@ -93,7 +95,7 @@ def test_each_command_is_measured_on_a_large_dataset(clips: int, names: list[str
 def test_sides_take_turns() -> None:
     ran: list[str] = []
     sides = {name: lambda name=name: ran.append(name) for name in "abc"}
-    seconds = _measure.interleave(sides, rounds=3)
+    seconds = interleave(sides, rounds=3)
     assert "".join(ran) == "abc" + "abc" + "bca" + "cab"
     assert all(len(took) == 3 for took in seconds.values())
 
@@ -102,7 +104,7 @@ def test_the_work_of_the_network_is_counted() -> None:
     """About 14 GFLOP a second of audio for wav2vec2-base (convolutions 5, transformer 9)."""
     from transformers import Wav2Vec2Config
 
-    one, ten = (bench.operations(Wav2Vec2Config(), 16_000 * n) / n / 1e9 for n in (1, 10))
+    one, ten = (limits.operations(Wav2Vec2Config(), 16_000 * n) / n / 1e9 for n in (1, 10))
     assert 13 < one < 15
     assert one < ten < one * 1.2
     got = bench.distance(np.ones((2, 3, 4)), np.ones((2, 3, 4)) * 2)
