@@ -9,6 +9,7 @@ import pytest
 from benchmarks import _measure
 from benchmarks import extract as bench
 from benchmarks import finetune as finetune_bench
+from benchmarks import gpu as gpu_bench
 from benchmarks import heads as heads_bench
 from benchmarks import large as large_bench
 from benchmarks import live as live_bench
@@ -16,7 +17,7 @@ from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
 from classifiers import heads
 from classifiers.data.memmap import write_rows
-from embedcache.checking import limits
+from embedcache.checking import limits, steps
 from embedcache.checking.timing import interleave
 
 
@@ -152,3 +153,26 @@ def test_live_use_is_measured_alone_and_under_load(tmp_path: Path) -> None:
     (cold,) = result["cold"]
     assert cold["requests"] == 3
     assert cold["demo_s"] > 0 < cold["predict_s"]
+
+
+@pytest.mark.long
+def test_the_steps_of_a_gpu_that_a_cpu_can_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(limits.SIDES, "cpu", 64)
+    monkeypatch.setattr(steps, "TURN", 1e-3)  # so few numbers as those of a tiny network turn further
+    gpu_bench.main("cpu", None, tiny=True, out=tmp_path)
+    (written,) = tmp_path.glob("gpu-tiny-*.json")
+    rows = {row["step"]: row for row in json.loads(written.read_text())["rows"]}
+    checked = [f"check, {network}, {precision}" for network in gpu_bench.NETWORKS for precision in ("fp32", "bf16")]
+    shards = [f"files to shards, {what}" for what in ("fp32", "bf16", "fp32, killed")]
+    assert list(rows) == [*checked, *shards, "fine-tuning, fp32", "fine-tuning, bf16"]
+    assert all(row["ok"] for row in rows.values())
+    assert all(rows[name]["audio_per_second"] > 0 and rows[name]["checks"] for name in checked)
+    assert rows["files to shards, fp32, killed"]["clips"] == 8
+
+
+def test_a_step_that_fails_is_a_row() -> None:
+    def step() -> dict:
+        raise RuntimeError("of a driver\nin two lines")
+
+    row = gpu_bench.attempt("x", step, lambda done: None)
+    assert (row["step"], row["ok"], row["note"]) == ("x", False, "RuntimeError: of a driver")
