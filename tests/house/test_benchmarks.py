@@ -17,8 +17,10 @@ from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
 from classifiers import heads
 from classifiers.data.memmap import write_rows
+from embedcache import checks
 from embedcache.checking import limits, steps
 from embedcache.checking.timing import interleave
+from embedcache.encoders.engine import packed
 
 
 @pytest.mark.long
@@ -158,6 +160,8 @@ def test_live_use_is_measured_alone_and_under_load(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_the_steps_of_a_gpu_that_a_cpu_can_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(limits.SIDES, "cpu", 64)
+    monkeypatch.setitem(packed.PACK, "cpu", 6.0)
+    monkeypatch.setattr(checks, "LONG_CLIP_SECONDS", 4.0)
     monkeypatch.setattr(steps, "TURN", 1e-3)  # so few numbers as those of a tiny network turn further
     gpu_bench.main("cpu", None, tiny=True, out=tmp_path)
     (written,) = tmp_path.glob("gpu-tiny-*.json")

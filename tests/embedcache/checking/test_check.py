@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import plugins
 from helpers.checkpoints import save_checkpoint
 from helpers.tty import in_terminal
 
 import cli
 from embedcache import EncoderError, checks, load_encoder
-from embedcache.checking import limits, steps
+from embedcache.checking import limits, memory, steps
 from embedcache.checking.result import Check, EncoderCheck
 from embedcache.checking.run import check
 from embedcache.checking.subject import Subject
@@ -162,6 +163,27 @@ def test_nothing_that_is_not_a_number_passes() -> None:
     assert steps.largest_turn(np.zeros((1, 3)), np.zeros((1, 3))) == 0
     assert steps.largest_turn(np.zeros((1, 3)), np.ones((1, 3))) == 1
     assert math.isnan(steps.largest_turn(np.full((1, 3), np.nan), np.ones((1, 3))))
+
+
+def test_a_gpu_is_measured_by_torchs_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes in use, at the peak, reserved and free on the second GPU, as torch counts them."""
+    device, asked = torch.device("cuda:1"), []
+    counts = {"memory_allocated": 3e6, "max_memory_allocated": 8e6, "memory_reserved": 5e6, "mem_get_info": (7e6, 9e6)}
+    for name, value in {**counts, "reset_peak_memory_stats": None}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda of, value=value: asked.append(of) or value)
+    assert (memory.restart_peak(device), memory.peak_of(device), memory.free_mb(device)) == (3.0, 8.0, 9.0)
+    assert set(asked) == {device}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone measures it")
+def test_the_peak_of_a_part_of_the_work_is_measured() -> None:
+    cpu = torch.device("cpu")
+    before = memory.restart_peak(cpu)
+    np.ones(30_000_000).sum()  # 240 MB, given back
+    assert 200 < memory.peak_of(cpu) - before < 400
+    assert memory.restart_peak(cpu) < before + 100
+    assert memory.peak_of(cpu) < before + 150
+    assert memory.free_mb(cpu) > 100
 
 
 RESULT = EncoderCheck(
