@@ -39,8 +39,7 @@ import typer
 from embedcache import Artifacts, EmbeddingStore, SerError, add_keys, datasets, load_encoder
 from embedcache.checking.result import EncoderCheck
 from embedcache.checking.run import check
-from embedcache.checking.steps import MEMORY as PEAK
-from embedcache.checking.steps import SHARE, SPEED
+from embedcache.checking.steps import MEMORY, SHARE, SPEED
 from embedcache.checks import TOLERANCE
 from embedcache.encoder import pick_device
 from embedcache.errors import first_line
@@ -179,7 +178,7 @@ def checked(place: Place, network: str, precision: str) -> Row:
         "ok": not result.broken,
         "audio_per_second": found.get(SPEED),
         "of_limit": found.get(SHARE),
-        "peak_gb": found.get(PEAK),
+        "peak_gb": found.get(MEMORY),
         "moved": max(layers, default=None),
         "note": "; ".join(result.broken),
         "checks": result.to_dict()["checks"],

@@ -11,7 +11,7 @@ from ..text import count, examples
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckLine:
     """One line of the table."""
 
     name: str
@@ -22,24 +22,24 @@ class Check:
     note: str = ""
 
     @classmethod
-    def within(cls, name: str, measured: float, bound: float, unit: str) -> Check:
+    def within(cls, name: str, measured: float, bound: float, unit: str) -> CheckLine:
         """Return a check whose measured value must be at most `bound`. NaN and infinity break it."""
         if not math.isfinite(measured):
             return cls(name, None, bound, False, unit, f"got {measured}")
         return cls(name, measured, bound, measured <= bound, unit)
 
     @classmethod
-    def fact(cls, name: str, measured: float, unit: str, note: str = "") -> Check:
+    def fact(cls, name: str, measured: float, unit: str, note: str = "") -> CheckLine:
         """Return a measurement without a bound."""
         return cls(name, measured, None, None, unit, note)
 
     @classmethod
-    def skipped(cls, name: str, reason: str) -> Check:
+    def skipped(cls, name: str, reason: str) -> CheckLine:
         """Return a check that cannot be made for this encoder, or on this machine."""
         return cls(name, None, None, None, "not applicable", reason)
 
     @classmethod
-    def failed(cls, name: str, error: Exception) -> Check:
+    def failed(cls, name: str, error: Exception) -> CheckLine:
         """Return a check that ended with an error."""
         return cls(name, None, None, False, type(error).__name__, first_line(error))
 
@@ -57,7 +57,7 @@ class EncoderCheck:
     ser: str  # version of this package
     machine: dict[str, Any]
     notes: tuple[str, ...]  # lines of the encoder when it was loaded
-    checks: tuple[Check, ...]
+    checks: tuple[CheckLine, ...]
 
     @property
     def broken(self) -> list[str]:

@@ -11,7 +11,7 @@ from ..encoders import load_encoder
 from ..errors import SerError
 from ..progress import Progress, silent
 from .machine import machine
-from .result import Check, EncoderCheck
+from .result import CheckLine, EncoderCheck
 from .steps import STEPS, Step
 from .subject import Subject
 
@@ -19,7 +19,7 @@ from .subject import Subject
 def check(
     name: str, device: str = "auto", precision: str = "fp32", progress: Progress = silent, log: Log = no_log
 ) -> EncoderCheck:
-    """Check an encoder on this machine: memory, speed, two runs, batches, and every layer against transformers.
+    """CheckLine an encoder on this machine: memory, speed, two runs, batches, and every layer against transformers.
 
     The arguments are those of `load_encoder`. The sound is made up. An error in a check becomes a line of the result,
     and the other checks are made nevertheless. `log` receives the notes of the encoder, and the traceback of an error
@@ -32,7 +32,7 @@ def check(
     for line in notes:
         log(line)
     info = subject.encoder.info
-    checks: list[Check] = []
+    checks: list[CheckLine] = []
     with progress(f"checking {info.name}", total=len(STEPS), unit="checks") as advance:
         for title, step in STEPS.items():
             checks += _run(title, step, subject, log)
@@ -51,10 +51,10 @@ def check(
     )
 
 
-def _run(title: str, step: Step, subject: Subject, log: Log) -> Iterator[Check]:
+def _run(title: str, step: Step, subject: Subject, log: Log) -> Iterator[CheckLine]:
     try:
         yield from step(subject)
     except Exception as error:  # an encoder of another package, a driver: errors of any type
         if not isinstance(error, SerError):
             log(traceback.format_exc())
-        yield Check.failed(title, error)
+        yield CheckLine.failed(title, error)

@@ -21,10 +21,11 @@ from ..checks import (
 )
 from ..encoders.engine.linear import is_fast
 from ..encoders.huggingface import HuggingFaceEncoder
+from ..encoders.listing import PACKED
 from .limits import operations, product_operations, products_of
 from .memory import free_mb, peak_of, restart_peak
-from .result import Check
-from .subject import PACKED, Floats, Subject
+from .result import CheckLine
+from .subject import Floats, Subject
 from .timing import interleave
 
 TURN = 1e-4  # largest 1 - cosine of a vector in bf16 or fp16
@@ -33,28 +34,28 @@ DIFFERENCE, COSINE, DISTANCE = "largest difference", "1 - cosine", "distance, of
 SPEED, SHARE, MEMORY, FITS = "speed", "share of the limit", "peak memory", "packs that fit"
 
 
-Step = Callable[[Subject], Iterator[Check]]
+Step = Callable[[Subject], Iterator[CheckLine]]
 
 
-def memory(subject: Subject) -> Iterator[Check]:
+def memory(subject: Subject) -> Iterator[CheckLine]:
     """Yield the pack of the encoder, the memory at its peak, and the audio that would fit into what is free."""
     seconds = subject.packed_seconds
     lanes = subject.encoder.lanes
-    yield Check.fact("pack", subject.encoder.pack, f"s of audio, {lanes} at a time")
+    yield CheckLine.fact("pack", subject.encoder.pack, f"s of audio, {lanes} at a time")
     free, before = free_mb(subject.device), restart_peak(subject.device)
     subject.encode_packs()
     if free is None or before is None:
-        yield from (Check.skipped(name, "this system does not measure it") for name in (MEMORY, FITS))
+        yield from (CheckLine.skipped(name, "this system does not measure it") for name in (MEMORY, FITS))
         return
     peak = peak_of(subject.device)
-    yield Check.fact(MEMORY, peak / 1000, "GB, weights included")
+    yield CheckLine.fact(MEMORY, peak / 1000, "GB, weights included")
     if peak > before:
-        yield Check.fact(FITS, seconds * free / (peak - before), "s of audio, estimated")
+        yield CheckLine.fact(FITS, seconds * free / (peak - before), "s of audio, estimated")
     else:
-        yield Check.skipped(FITS, "a pack needs no memory that can be measured")
+        yield CheckLine.skipped(FITS, "a pack needs no memory that can be measured")
 
 
-def speed(subject: Subject) -> Iterator[Check]:
+def speed(subject: Subject) -> Iterator[CheckLine]:
     """Yield the seconds of audio encoded in a second, and their share of the limit of the machine.
 
     The limit is the fastest large matrix product of the precision, measured in turns with the encoder.
@@ -64,41 +65,41 @@ def speed(subject: Subject) -> Iterator[Check]:
     products = {} if reason else dict(products_of(precision, device))
     seconds = interleave({SPEED: subject.encode_packs, **products}, ROUNDS, warm_up=False)
     took = median(seconds.pop(SPEED))
-    yield Check.fact(SPEED, subject.packed_seconds / took, "s of audio a second")
+    yield CheckLine.fact(SPEED, subject.packed_seconds / took, "s of audio a second")
     if reason:
-        yield Check.skipped(SHARE, reason)
+        yield CheckLine.skipped(SHARE, reason)
         return
     limit = product_operations(device) / min(map(median, seconds.values()))
-    yield Check.fact(SHARE, _operations(subject) / took / limit, f"of {limit / 1e9:,.0f} GFLOP/s in products")
+    yield CheckLine.fact(SHARE, _operations(subject) / took / limit, f"of {limit / 1e9:,.0f} GFLOP/s in products")
 
 
-def two_runs(subject: Subject) -> Iterator[Check]:
+def two_runs(subject: Subject) -> Iterator[CheckLine]:
     """Yield how far two runs over the same waveforms are apart: on a CPU, not at all."""
     first, second = subject.layers, subject.encode_layers()
     if subject.device.type == "cpu":
-        yield Check.within("two runs", largest_difference(second, first), 0.0, DIFFERENCE)
+        yield CheckLine.within("two runs", largest_difference(second, first), 0.0, DIFFERENCE)
     else:
         yield _compared("two runs", second, first, subject.encoder.info.precision)
 
 
-def batches(subject: Subject) -> Iterator[Check]:
+def batches(subject: Subject) -> Iterator[CheckLine]:
     """Yield the contract of `check_encoder`, and how far rows of each batch are from the rows of waveforms alone."""
     waves = contract_waveforms(subject.encoder)
     alone = encode_alone(subject.encoder, waves)
-    yield Check("contract", None, None, True, "shapes, types, finite values")
+    yield CheckLine("contract", None, None, True, "shapes, types, finite values")
     worst: dict[tuple[str, float], float] = {}
     for moved in distances_in_batches(subject.encoder, waves, alone):
         group = (f"{'frames' if moved.view.startswith('frames') else 'batch'}: {moved.batch}", moved.allowed)
         worst[group] = float(np.maximum(worst.get(group, 0.0), moved.distance))  # NaN stays
     units = {TOLERANCE: DIFFERENCE, RELATIVE_TOLERANCE: DISTANCE}
     for (name, allowed), distance in sorted(worst.items()):
-        yield Check.within(name, distance, allowed, units[allowed])
+        yield CheckLine.within(name, distance, allowed, units[allowed])
 
 
-def layers(subject: Subject) -> Iterator[Check]:
+def layers(subject: Subject) -> Iterator[CheckLine]:
     """Yield how far each layer is from that of transformers' own forward pass in float32, clip by clip."""
     if subject.reference is None:
-        yield Check.skipped("layers", "no checkpoint of transformers to compare with")
+        yield CheckLine.skipped("layers", "no checkpoint of transformers to compare with")
         return
     got = subject.layers
     plain = HuggingFaceEncoder.of(subject.reference, subject.device)
@@ -126,10 +127,10 @@ def largest_turn(got: Floats, wanted: Floats) -> float:
     return float(np.maximum(1 - cosine.min(), 0.0))
 
 
-def _compared(name: str, got: Floats, wanted: Floats, precision: str) -> Check:
+def _compared(name: str, got: Floats, wanted: Floats, precision: str) -> CheckLine:
     if precision == "fp32":
-        return Check.within(name, largest_difference(got, wanted), TOLERANCE, DIFFERENCE)
-    return Check.within(name, largest_turn(got, wanted), TURN, COSINE)
+        return CheckLine.within(name, largest_difference(got, wanted), TOLERANCE, DIFFERENCE)
+    return CheckLine.within(name, largest_turn(got, wanted), TURN, COSINE)
 
 
 def _no_limit(subject: Subject) -> str:

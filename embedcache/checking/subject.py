@@ -18,11 +18,11 @@ from ..encoder import VIEWS, Batch, Encoder
 from ..encoders.checkpoint import Checkpoint, open_checkpoint, untrained
 from ..encoders.engine.packed import Packed
 from ..encoders.huggingface import HuggingFaceEncoder
+from ..encoders.listing import OWN, PACKED, TRANSFORMERS
 from ..synthetic import voice
 
 Floats = NDArray[np.float32]
 
-PACKED, TRANSFORMERS, OWN = "packed", "transformers", "its own"
 CLIP_SECONDS = (3.0, 4.5)  # durations of the clips of a pack, as in RAVDESS
 LEVEL, OFFSET = 0.1, 0.5  # of noise
 VOICES = ((1, "angry", "01", 1), (2, "sad", "01", 2))  # what `synthetic.voice` says

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..terminal import print_table
-from .result import Check, EncoderCheck
+from .result import CheckLine, EncoderCheck
 
 RESULTS = {True: "ok", False: "BROKEN", None: ""}
 
@@ -30,6 +30,6 @@ def _facts(result: EncoderCheck) -> Iterator[tuple[str, str]]:
     yield "software", ", ".join([f"ser {result.ser}", *versions, machine["os"]])
 
 
-def _line(check: Check) -> tuple[str, ...]:
+def _line(check: CheckLine) -> tuple[str, ...]:
     numbers = ("" if value is None else f"{value:.3g}" for value in (check.measured, check.bound))
     return (check.name, *numbers, RESULTS[check.ok], "; ".join(filter(None, (check.unit, check.note))))

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from . import all as every
 from . import contamination, feature_names
 
+PACKED, TRANSFORMERS = "packed", "transformers"  # engines
 OWN = "its own"  # engine of an encoder that is no checkpoint
 # Families of networks by the engine that computes them: the `model_type` in config.json, and names that people use.
 ENGINES: Mapping[str, Mapping[str, str]] = {
-    "packed": {
+    PACKED: {
         "wav2vec2": "wav2vec 2.0 (also XLS-R, MMS)",
         "hubert": "HuBERT (also DistilHuBERT)",
         "wavlm": "WavLM",
@@ -19,7 +20,7 @@ ENGINES: Mapping[str, Mapping[str, str]] = {
         "unispeech-sat": "UniSpeech-SAT",
         "data2vec-audio": "data2vec-audio",
     },
-    "transformers": {
+    TRANSFORMERS: {
         "wav2vec2-bert": "w2v-BERT 2.0",
         "wav2vec2-conformer": "wav2vec 2.0 Conformer",
         "whisper": "the encoder of Whisper",

@@ -16,7 +16,7 @@ from helpers.tty import in_terminal
 import cli
 from embedcache import EncoderError, checks, load_encoder
 from embedcache.checking import limits, memory, steps
-from embedcache.checking.result import Check, EncoderCheck
+from embedcache.checking.result import CheckLine, EncoderCheck
 from embedcache.checking.run import check
 from embedcache.checking.subject import Subject
 from embedcache.checking.terminal_table import show_check
@@ -33,7 +33,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.install(monkeypatch)
 
 
-def by_name(result: EncoderCheck) -> dict[str, Check]:
+def by_name(result: EncoderCheck) -> dict[str, CheckLine]:
     assert len({one.name for one in result.checks}) == len(result.checks)
     return {one.name: one for one in result.checks}
 
@@ -125,7 +125,7 @@ def test_an_error_is_a_line_and_the_other_checks_are_made(checkpoint: Path, monk
     heard: list[str] = []
     result = check("failing", log=heard.append)
     assert result.broken == ["memory", "speed", "two runs", "contract"]
-    assert by_name(result)["two runs"] == Check("two runs", None, None, False, "ZeroDivisionError", "of its own")
+    assert by_name(result)["two runs"] == CheckLine("two runs", None, None, False, "ZeroDivisionError", "of its own")
     assert all(text.startswith("Traceback") for text in heard)
     assert len(heard) == 4
 
@@ -156,9 +156,9 @@ def test_numbers_are_compared_at_their_scale() -> None:
 
 
 def test_nothing_that_is_not_a_number_passes() -> None:
-    assert Check.within("a", 1e-5, 1e-5, "").ok
-    assert not Check.within("a", 1.1e-5, 1e-5, "").ok
-    assert [Check.within("a", value, 1, "").ok for value in (math.nan, math.inf)] == [False, False]
+    assert CheckLine.within("a", 1e-5, 1e-5, "").ok
+    assert not CheckLine.within("a", 1.1e-5, 1e-5, "").ok
+    assert [CheckLine.within("a", value, 1, "").ok for value in (math.nan, math.inf)] == [False, False]
     assert steps.largest_turn(np.ones((2, 3)), np.array([[2, 2, 2], [1, 1, -1.0]])) == pytest.approx(2 / 3)
     assert steps.largest_turn(np.zeros((1, 3)), np.zeros((1, 3))) == 0
     assert steps.largest_turn(np.zeros((1, 3)), np.ones((1, 3))) == 1
@@ -192,10 +192,10 @@ RESULT = EncoderCheck(
     | {"torch": "2", "transformers": "5", "numpy": "2", "python": "3.11", "os": "Linux x86_64"},
     ("note: of the encoder",),
     (
-        Check.fact("speed", 21.44, "s of audio a second"),
-        Check.skipped("share of the limit", "operations are counted for the packed engine alone"),
-        Check.within("frames: beside a long clip", 0.000122, 0.014, "distance, of the length"),
-        Check.within("layer 24", 3.25e-4, 1e-5, "largest difference"),
+        CheckLine.fact("speed", 21.44, "s of audio a second"),
+        CheckLine.skipped("share of the limit", "operations are counted for the packed engine alone"),
+        CheckLine.within("frames: beside a long clip", 0.000122, 0.014, "distance, of the length"),
+        CheckLine.within("layer 24", 3.25e-4, 1e-5, "largest difference"),
     ),
 )
 
