@@ -33,7 +33,6 @@ ROUNDS = 3  # timed runs; `memory` has warmed the encoder up
 DIFFERENCE, COSINE, DISTANCE = "largest difference", "1 - cosine", "distance, of the length"
 SPEED, SHARE, MEMORY, FITS = "speed", "share of the limit", "peak memory", "packs that fit"
 
-
 Step = Callable[[Subject], Iterator[CheckLine]]
 
 
