@@ -30,7 +30,10 @@ from embedcache.terminal import (
     note,
     note_skipped,
     print_datasets,
+    print_download,
     print_extraction,
+    print_import,
+    print_repair,
     print_table,
     skipped_lines,
 )
@@ -90,6 +93,8 @@ ClusterOption = Annotated[
     str | None, typer.Option(help="Ray cluster: local, auto or HOST:PORT.", show_default="this process")
 ]
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[str, typer.Option(help="Precision of the matrix products: fp32, bf16 or fp16.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")]
 RunsArgument = Annotated[list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="all")]
 
@@ -129,7 +134,7 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     """Run the whole pipeline on a synthetic sample, without a download, in under a minute."""
     print("These voices are synthetic: scores show that the pipeline works, but say nothing about emotion.", flush=True)
     from classifiers.reporting.html_report import write_report
-    from classifiers.workflows.quickstart import NAME
+    from classifiers.workflows.quickstart import next_steps
     from classifiers.workflows.quickstart import quickstart as run
 
     place = Artifacts(Artifacts.at(artifacts).root / "quickstart")
@@ -139,11 +144,7 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     for name in runs:
         print(f"leaderboard: {place.runs / name / 'leaderboard.csv'}")
     print(f"report, for a browser: {write_report(place, runs, None, True, terminal)}")
-    here = f"--artifacts {shlex.quote(str(place.root))}"
-    print(f"\nNext, without a download:\n  ser fit --head logreg --dataset {NAME} --encoder functionals {here}")
-    print("  ser extract --dataset folder --root DIR --encoder functionals   # yours: DIR/<label>/<speaker>_1.wav")
-    print("Next, with RAVDESS on disk (see `ser datasets`):\n  ser extract --dataset ravdess --root DIR")
-    print("  ser compare --dataset ravdess --protocol official")
+    print(f"\n{next_steps(place)}")
 
 
 @app.command()
@@ -159,21 +160,35 @@ def encoders(
     name: Annotated[str | None, typer.Argument(help="List the names of the numbers of this encoder.")] = None,
     published: Annotated[bool, typer.Option("--published", help="List what published checkpoints saw.")] = False,
 ) -> None:
-    """List the built-in encoders. A checkpoint folder or a Hugging Face hub id is an encoder, too."""
-    from embedcache import encoders as registry
-    from embedcache.encoders import contamination
+    """List the built-in encoders, and the families whose checkpoints are encoders, too."""
+    from embedcache.encoders import listing
 
     if name and published:
         raise typer.BadParameter("--published lists checkpoints; leave the name of an encoder out.")
-    if name:
-        rows = ((str(n), feature) for n, feature in enumerate(registry.feature_names(name)))
-        print_table(("number", "name"), rows)
+    if name or published:
+        print_table(*(listing.list_features(name) if name else listing.list_published()))
         return
-    if published:
-        print_table(contamination.COLUMNS, contamination.rows())
-        return
-    rows = ((e.name, e.checkpoint, e.licence, contamination.saw(e.checkpoint), e.about) for e in registry.all())
-    print_table(("name", "checkpoint", "licence", "emotional speech", "about"), rows)
+    print_table(*listing.list_encoders())
+    note(listing.families_text())
+
+
+@app.command()
+def check(
+    encoder: Annotated[str, typer.Argument(help="Encoder: a name, a checkpoint folder or a hub id[@revision].")],
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    json: JsonOption = False,
+) -> None:
+    """Check an encoder on this machine: its vectors, speed and memory. Exit code 1 if a bound is broken."""
+    from embedcache.checking.run import check as run
+    from embedcache.checking.terminal_table import show_check
+
+    result = run(encoder, device, precision, terminal, note)
+    if json:
+        print(json_module.dumps(result.to_dict(), indent=1), flush=True)
+    else:
+        show_check(result)
+    result.refuse_broken()
 
 
 @app.command()
@@ -220,20 +235,14 @@ def download(
         result = run(spec, root, terminal)
     except KeyboardInterrupt:
         raise SerError("stopped: complete files remain. Run the same command again to continue.") from None
-    unpacked = f", {result.unpacked} unpacked from archives" if result.unpacked else ""
-    print(f"{spec.name}: {result.root} is complete")
-    print(f"files downloaded now: {result.fetched}{unpacked}; already complete: {result.found}")
-    print(f"licence: {spec.licence}\ncite:    {spec.citation}")
-    then = one_line(f"--dataset {spec.name} --root {shlex.quote(str(result.root))}")
-    note(f"Next: ser audit {then}")
-    note(f"      ser extract {then}")
+    print_download(spec, result)
 
 
 @app.command()
 def audit(
     dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")] = False,
+    json: JsonOption = False,
     keep_known_faults: KeepOption = False,
     speakers_are_clips: SpeakersOption = False,
     channel: ChannelOption = "",
@@ -264,7 +273,7 @@ def extract(
         str, typer.Option(help="Encoder: a name (see `ser encoders`), a checkpoint folder or a hub id[@revision].")
     ] = "wav2vec2-base",
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="Precision of the matrix products: fp32, bf16 or fp16.")] = "fp32",
+    precision: PrecisionOption = "fp32",
     views: Annotated[
         str, typer.Option(help="Views, separated by commas: pooled, layers, std, frames, frames:N, frames:all.")
     ] = "pooled,layers",
@@ -408,9 +417,7 @@ def reproduce(
 
     place = Artifacts.at(artifacts)
     if name is None:
-        every = [recipes.recipe(each) for each in recipes.names()]
-        rows = [(r.name, *reproducing.state(place, r), reproducing.claims_text(r.claims), r.about) for r in every]
-        print_table(("name", "weights", "data", "claims", "about"), rows)
+        print_table(*reproducing.list_recipes(place))
         return
     config = reproducing.ReproductionConfig(encoder, split_names(dataset), root, quick, device, resume, jobs)
     try:
@@ -676,12 +683,7 @@ def cache_repair(stores: StoresArgument = None, artifacts: ArtifactsOption = Non
     place = Artifacts.at(artifacts)
     for folder in stores_named(place, stores or ()):
         mended = repair(folder, terminal)
-        rest = f"shards set aside: {len(mended.set_aside)}; files of killed writers removed: {mended.removed_parts}"
-        first = f"{folder.name}: damaged rows dropped: {mended.rows}; {rest}"
-        print("\n  ".join([first, *map(str, mended.set_aside)]))
-        for dataset, clips in clips_to_extract(folder, mended, manifests_in(place)).items():
-            print("\n  ".join([f"{dataset}: clips to extract again: {len(clips)}", *clips]))
-            note(f"Next: ser extract --dataset {dataset}, with the encoder and views of {folder.name}")
+        print_repair(folder, mended, clips_to_extract(folder, mended, manifests_in(place)))
 
 
 @cache.command("compact")
@@ -738,13 +740,9 @@ def cache_import(
 
     place = Artifacts.at(artifacts)
     done = import_vectors(file, place, encoder, dataset, root, table, speakers_are_clips, terminal)
-    for line in done.notes:
-        note(f"note: {line}")
-    name, clips = done.manifest.dataset, len(done.manifest.usable)
-    size = f"{done.store.info.n_layers} x {done.store.info.dim} numbers"
-    print(f"{name}: {done.clips} of {clips} clips have {encoder} vectors ({size}) from {file}")
-    print(f"in the cache before: {done.cached}\ncache: {done.store.folder}")
-    note(f"Next: ser compare --dataset {name} --encoder {encoder}{comparison_options(done.manifest)}")
+    print_import(file, encoder, done)
+    options = comparison_options(done.manifest)
+    note(f"Next: ser compare --dataset {done.manifest.dataset} --encoder {encoder}{options}")
 
 
 @cache.command("rm")

@@ -1,29 +1,23 @@
-"""Code that the benchmarks share: runs in turns, facts about the machine, results as JSON, a table and a picture."""
+"""Code that the benchmarks share: results as JSON, with facts about the machine, as a table and as a picture."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
-
 from embedcache import SerError, __version__
+from embedcache.checking.machine import PACKAGES
+from embedcache.checking.machine import machine as machine_facts
 from embedcache.files.atomic import atomic_write
-from embedcache.progress import Progress, silent
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "scikit-learn", "lightgbm")
-INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 INK, STRONG, PALE = "#1f2933", "#1d4ed8", "#b6c2d1"
 
 
@@ -36,90 +30,14 @@ def run(app: Callable[[], object]) -> None:
         sys.exit(1)
 
 
-def interleave(
-    sides: Mapping[str, Callable[[], object]], rounds: int, progress: Progress = silent, warm_up: bool = True
-) -> dict[str, list[float]]:
-    """Wall seconds of each side: one run of each that does not count, then rounds in which every side runs once.
-
-    The order rotates by round, so that a machine that grows busy or hot slows no side more than another. Without
-    `warm_up` the first run counts: for work that nobody runs twice in one process.
-    """
-    names = list(sides)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    with progress(f"measuring {', '.join(names)}", total=len(names) * (rounds + warm_up), unit="runs") as advance:
-        for number in range(-int(warm_up), rounds):
-            first = max(number, 0) % len(names)
-            for name in names[first:] + names[:first]:
-                took = _seconds(sides[name])
-                if number >= 0:
-                    seconds[name].append(took)
-                advance(1)
-    return seconds
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
 def machine() -> dict[str, Any]:
-    """What the numbers depend on. A CUDA device is named where torch was imported already. Says no name or path."""
-    cpu, flags = _cpu()
-    return {
-        "cpu": cpu,
-        "cores": joblib.cpu_count(),
-        "memory_gb": _memory_gb(),
-        "instructions": [name for name in INSTRUCTIONS if name in flags],
-        "cuda": _cuda(),
-        "os": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
+    """What the numbers depend on."""
+    return machine_facts((*PACKAGES, "scikit-learn", "lightgbm"))
 
 
 def load() -> float | None:
     """How many processes wanted a core over the last minute: ask before measuring, 0 is an idle machine."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # Windows has none
-
-
-def forget_peak() -> bool:
-    """Let `memory_mb` count its peak from now on; False where the system cannot: Linux alone can."""
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return False
-    reset.write_text("5")
-    return True
-
-
-def memory_mb(peak: bool = False) -> float:
-    """MB of this process that are in memory now, or were at the peak. Linux alone says."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return float(lines["VmHWM" if peak else "VmRSS"].split()[0]) * 1024 / 1e6
-
-
-def _cpu() -> tuple[str, frozenset[str]]:
-    """The processor's model and instruction sets; on systems other than Linux the sets stay unknown."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    model = facts.get("model name") or platform.processor() or platform.machine()
-    return model, frozenset(facts.get("flags", "").split())
-
-
-def _memory_gb() -> float | None:
-    """Physical memory, where the system tells."""
-    try:
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
-    except (AttributeError, ValueError):  # Windows; a system without these names
-        return None
-
-
-def _cuda() -> str | None:
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
 def slug(facts: Mapping[str, Any]) -> str:

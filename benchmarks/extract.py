@@ -44,10 +44,13 @@ import typer
 from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, read
 from embedcache.audio.decode import Waveform
 from embedcache.cache.extract import packs
+from embedcache.checking.limits import finished, operations, product_operations, products_of
+from embedcache.checking.memory import forget_peak, memory_mb
+from embedcache.checking.timing import interleave
 from embedcache.encoder import VIEWS, pick_device
 from embedcache.encoders.checkpoint import Checkpoint, open_checkpoint, untrained
 from embedcache.encoders.engine.convolutions import FrontEnd
-from embedcache.encoders.engine.linear import DTYPES, Linear, is_fast
+from embedcache.encoders.engine.linear import DTYPES, is_fast
 from embedcache.encoders.engine.network import Network
 from embedcache.encoders.engine.packed import Packed
 from embedcache.encoders.engine.pooling import Collector
@@ -56,14 +59,13 @@ from embedcache.encoders.hub import UNTRAINED
 from embedcache.encoders.huggingface import HuggingFaceEncoder
 from embedcache.progress import silent, terminal
 
-from ._measure import RESULTS, bars, forget_peak, interleave, load, machine, memory_mb, run, save, slug, table
+from ._measure import RESULTS, bars, load, machine, run, save, slug, table
 
 RATE = 16_000
 PLAIN = "plain loop, fp32"
 COLUMNS = ("way", "audio_per_second", "slowest", "fastest", "times_as_fast", "of_limit", "moves", "turns", "memory_gb")
 ENDS = ("way", "clips", "audio_seconds", "seconds", "audio_per_second", "of_encoder_alone")
 PADDED = 8  # clips in a padded batch
-SQUARE = 4096  # rows and columns of the product that shows the limit
 END_TO_END = 96  # clips, unless all are asked for
 CHUNK = 240  # clips after which the other side has its turn
 STAGES = {
@@ -243,7 +245,11 @@ def measure_ways(work: Work, rounds: int) -> list[Row]:
     seconds = interleave({**kept, **products}, rounds, terminal)
     rows = []
     for way in ways:
-        limit = max(2 * SQUARE**3 / median(seconds[key]) for key in products if precision_of(key) == precision_of(way))
+        limit = max(
+            product_operations(work.device) / median(seconds[key])
+            for key in products
+            if precision_of(key) == precision_of(way)
+        )
         row = speeds(way, work, seconds[way]) | distance(results[way], results[PLAIN])
         row["times_as_fast"] = round(median(seconds[PLAIN]) / median(seconds[way]), 2)
         row["of_limit"] = round(work.operations / median(seconds[way]) / limit, 3)
@@ -266,33 +272,6 @@ def distance(got: np.ndarray, wanted: np.ndarray) -> Row:
     norms = np.linalg.norm(got, axis=2) * np.linalg.norm(wanted, axis=2)
     cosine = float(((got.astype(np.float64) * wanted).sum(2) / norms).min())
     return {"moves": float(f"{np.abs(got - wanted).max():.2g}"), "turns": float(f"{max(1 - cosine, 0.0):.2g}")}
-
-
-def products_of(precision: str, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Large square matrix products of a precision, by each library at hand: they show the limit."""
-    x = torch.randn(SQUARE, SQUARE, dtype=DTYPES[precision], device=device)
-    linear = Linear.prepare(x, None, x)
-    yield f"torch.mm, {precision}", lambda: _finished(torch.mm(x, x), device)
-    yield f"the engine's product, {precision}", lambda: _finished(linear(x), device)
-
-
-def _finished(result: object, device: str) -> object:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return result
-
-
-def operations(config: Any, samples: int) -> float:
-    """Additions and multiplications for one clip: the matrix products, attention included."""
-    total, length, width = 0.0, samples, 1
-    for channels, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        length = (length - kernel) // stride + 1
-        total += 2 * length * kernel * width * channels
-        width = channels
-    dim, inner = config.hidden_size, config.intermediate_size
-    taps = config.num_conv_pos_embeddings * dim // config.num_conv_pos_embedding_groups
-    block = 4 * dim * dim + 2 * dim * inner + 2 * length * dim
-    return float(total + 2 * length * (width * dim + dim * taps + config.num_hidden_layers * block))
 
 
 def memory_over_model(way: str, work: Work) -> float | None:
@@ -341,7 +320,7 @@ def timed(device: str) -> Iterator[dict[str, float]]:
     def wrap(stage: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             begin = time.perf_counter()
-            result = _finished(before[stage](*arguments), device)
+            result = finished(before[stage](*arguments), device)
             spent[stage] += time.perf_counter() - begin
             return result
 

@@ -23,12 +23,13 @@ import numpy as np
 import typer
 
 from embedcache import Artifacts, Clip, Manifest, Recording, datasets, keyed_manifest
+from embedcache.checking.memory import forget_peak, memory_mb
 from embedcache.encoders import UNTRAINED
 from embedcache.finetune import FinetuneSettings, train
 from embedcache.finetune.job import TrainingJob
 from embedcache.progress import terminal
 
-from ._measure import RESULTS, forget_peak, load, machine, memory_mb, run, save, table
+from ._measure import RESULTS, load, machine, run, save, table
 
 SECONDS = 3.7  # the mean of RAVDESS
 LABELS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")

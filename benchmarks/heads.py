@@ -46,9 +46,10 @@ from classifiers import heads as registry
 from classifiers.evaluation.cross_validation import fit_head
 from classifiers.evaluation.metrics import confusion, uar
 from embedcache import DataError
+from embedcache.checking.timing import interleave
 from embedcache.progress import Progress, silent, terminal
 
-from ._measure import RESULTS, bars, interleave, load, machine, run, save, slug, table
+from ._measure import RESULTS, bars, load, machine, run, save, slug, table
 
 DEFAULTS: dict[str, Callable[[], Any]] = {
     "knn": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()),

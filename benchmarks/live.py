@@ -42,11 +42,12 @@ from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from classifiers.workflows.quickstart import NAME, sample
 from embedcache import Artifacts, EmbeddingStore, SerError, extract, load_encoder
+from embedcache.checking.timing import interleave
 from embedcache.encoders import UNTRAINED
 from embedcache.progress import terminal
 from embedcache.synthetic import RATE, voice, wav_bytes
 
-from ._measure import RESULTS, interleave, load, machine, run, save, table
+from ._measure import RESULTS, load, machine, run, save, table
 
 CLIP = 3.0  # seconds
 CLIENTS = (1, 4, 16)

@@ -32,8 +32,9 @@ from threadpoolctl import threadpool_limits
 from classifiers import Head, Task, heads
 from classifiers.data.memmap import Floats, MappedRows, write_rows
 from classifiers.evaluation.cross_validation import fit_head
+from embedcache.checking.memory import memory_mb
 
-from ._measure import RESULTS, load, machine, memory_mb, run, save, table
+from ._measure import RESULTS, load, machine, run, save, table
 
 LIMIT_GB = 1.0  # above the imports
 LABELS = 8

@@ -36,9 +36,10 @@ import typer
 from embedcache import EmbeddingStore, EncoderInfo
 from embedcache.cache.extract import SHARD_BYTES
 from embedcache.cache.key_index import unpack
+from embedcache.checking.memory import forget_peak, memory_mb
 from embedcache.progress import terminal
 
-from ._measure import RESULTS, forget_peak, load, machine, memory_mb, run, save, table
+from ._measure import RESULTS, load, machine, run, save, table
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 10_000)

@@ -9,8 +9,8 @@ what was wanted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,26 @@ from .manifest import PARTITION
 
 Row = NDArray[np.float32] | NDArray[np.float16]
 
-TOLERANCE = 1e-5  # largest absolute difference of a float32 value between two batches
+TOLERANCE = 1e-5  # largest difference of a float32 value between two batches, relative to numbers above 1
 RELATIVE_TOLERANCE = 0.014  # largest distance of less precise vectors, relative to their length: a cosine of 0.9999
 MIN_LENGTH = 0.1  # per square root of the dimension; shorter vectors, as of silence, count as if they had this length
 LONG_CLIP_SECONDS = 30.0  # duration of the long clip in the test batches, if the encoder accepts it
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a row of a batch is from the row of the same waveform alone."""
+
+    batch: str  # what the batch is, such as "beside silence"
+    order: tuple[int, ...]  # the batch, as numbers of the test waveforms
+    view: str
+    distance: float
+    allowed: float  # TOLERANCE for a difference of numbers, RELATIVE_TOLERANCE for a distance of vectors
+
+    @property
+    def ok(self) -> bool:
+        """Whether the contract allows the distance."""
+        return self.distance <= self.allowed
 
 
 def check_encoder(encoder: Encoder) -> None:
@@ -43,49 +59,93 @@ def check_encoder(encoder: Encoder) -> None:
     - The fingerprint does not depend on `info.name` or `info.checkpoint`.
     - A row does not depend on the other waveforms of its batch. Each waveform is encoded alone, and again in pairs,
       next to silence, next to the long clip, and in a shuffled batch that holds every waveform three times. If the
-      precision is fp32, float32 values may differ by at most 1e-5. Vectors of bf16 and fp16 encoders, and float16
-      frames, may differ by at most 0.014 of their length, which is a cosine of 0.9999.
+      precision is fp32, float32 values may differ by at most 1e-5, or by 1e-5 of the largest number of their vector
+      where this is above 1. Vectors of bf16 and fp16 encoders, and float16 frames, may differ by at most 0.014 of their
+      length, which is a cosine of 0.9999.
 
-    Raises EncoderError for the first violation. Errors that the encoder itself raises are not caught.
+    Raises EncoderError for the first violation. Errors that the encoder itself raises are not caught. `ser check` makes
+    the same checks, and shows all distances.
     """
-    info, waves = encoder.info, _make_waves(encoder)
-    views = resolve_views(encoder.views, encoder)
-    alone = [encoder.encode([wave], views) for wave in waves]
-    for batch in alone:
-        _check_shapes(info, batch)
+    waves = contract_waveforms(encoder)
+    alone = encode_alone(encoder, waves)
+    for moved in distances_in_batches(encoder, waves, alone):
+        if not moved.ok:
+            raise EncoderError(_moved_text(encoder.info, moved))
+
+
+def contract_waveforms(encoder: Encoder) -> Sequence[Waveform]:
+    """Return the test waveforms: noise of several durations and levels, then silence, then one long clip.
+
+    Two of the noises have the same duration, since encoders may treat equal lengths in a different way.
+    """
+    rng = np.random.default_rng(0)
+    rate = encoder.info.sample_rate
+    shapes = ((0.6, 0.1), (0.61, 1), (0.9, 0.01), (0.6, 0.3), (1.7, 0.1), (encoder.shortest, 0.1))  # seconds, level
+    noise = [rng.standard_normal(round(rate * s)).astype(np.float32) * np.float32(level) for s, level in shapes]
+    long = rng.standard_normal(int(rate * min(LONG_CLIP_SECONDS, encoder.longest))).astype(np.float32)
+    return [*noise, np.zeros(rate // 2, np.float32), long]
+
+
+def encode_alone(encoder: Encoder, waves: Sequence[Waveform]) -> list[Batch]:
+    """Return all views of each waveform, encoded alone. Raises EncoderError if shapes, values or fingerprint are wrong.
+
+    `frames` stands for the frames of the last layer.
+    """
+    info, views = encoder.info, resolve_views(encoder.views, encoder)
     if info.fingerprint != replace(info, name="other", checkpoint="elsewhere").fingerprint:
         raise EncoderError(
             f"{info.name}: the fingerprint depends on the name or the checkpoint; wanted a fingerprint of the fields "
             "that decide the vectors. Use the property EncoderInfo.fingerprint as it is."
         )
-    for order in _make_orders(len(waves)):
+    alone = [encoder.encode([wave], views) for wave in waves]
+    for batch in alone:
+        _check_shapes(info, batch)
+    return alone
+
+
+def distances_in_batches(encoder: Encoder, waves: Sequence[Waveform], alone: Sequence[Batch]) -> Iterator[Moved]:
+    """Yield how far each row of each test batch is from the row of the same waveform in `alone`.
+
+    `waves` are those of `contract_waveforms`, and `alone` that of `encode_alone`.
+    """
+    views = tuple(alone[0])
+    for name, order in _make_batches(len(waves)):
         together = encoder.encode([waves[i] for i in order], views)
         for view in views:
             for row, i in zip(together[view], order, strict=True):
-                _check_unmoved(info, view, row, alone[i][view][0], order)
+                yield Moved(name, order, view, *_distance(encoder.info, row, alone[i][view][0]))
 
 
-def _make_orders(n: int) -> list[list[int]]:
-    """Return the test batches, as indices of the `n` waveforms of `_make_waves`: the last two are silence and long."""
+def _make_batches(n: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the test batches, as numbers of the `n` test waveforms: the last two are silence and the long clip."""
     silence, long = n - 2, n - 1
     shuffled: list[int] = np.random.default_rng(1).permutation(np.tile(np.arange(n), 3)).tolist()
-    return [[0, 0], [0, 1], [1, 0], [2, 1, 0], [silence, 0], [0, long], [long, 1, silence], shuffled]
+    return [
+        *(("in pairs", order) for order in ((0, 0), (0, 1), (1, 0), (2, 1, 0))),
+        ("beside silence", (silence, 0)),
+        *(("beside a long clip", order) for order in ((0, long), (long, 1, silence))),
+        ("shuffled", tuple(shuffled)),
+    ]
 
 
-def _check_unmoved(info: EncoderInfo, view: str, row: Row, wanted: Row, order: Sequence[int]) -> None:
-    """Raise EncoderError if a row of the batch `order` differs from `wanted`, the row of the same waveform alone.
+def _distance(info: EncoderInfo, row: Row, wanted: Row) -> tuple[float, float]:
+    """Return how far a row is from `wanted`, and how far it may be.
 
     Frames are rounded to float16 at the end, so the relative tolerance of the lower precisions applies to them.
     """
-    is_exact = info.precision == "fp32" and row.dtype == np.float32
-    moved = float(np.abs(row - wanted).max()) if is_exact else _relative_distance(row, wanted)
-    allowed = TOLERANCE if is_exact else RELATIVE_TOLERANCE
-    if not moved <= allowed:
-        raise EncoderError(
-            f"{info.name}: '{view}' differs by {moved:.1e}{'' if is_exact else ' of its length'} in the batch "
-            f"{list(order)}; wanted at most {allowed:.2g}. Encode each waveform independently of its batch: without "
-            "padding, or with the padding masked in every layer."
-        )
+    if info.precision == "fp32" and row.dtype == np.float32:
+        return largest_difference(row, wanted), TOLERANCE
+    return _relative_distance(row, wanted), RELATIVE_TOLERANCE
+
+
+def largest_difference(row: Row, wanted: Row) -> float:
+    """Return the largest difference of a number between two (…, dim) arrays, relative to the vector of `wanted`.
+
+    The scale of a vector is its largest number, but at least 1: float32 has 24 bits, and the layers of large networks
+    hold numbers in the hundreds.
+    """
+    scale = np.maximum(np.abs(wanted).max(axis=-1), 1)
+    return float((np.abs(row - wanted).max(axis=-1) / scale).max())
 
 
 def _relative_distance(row: Row, wanted: Row) -> float:
@@ -96,6 +156,15 @@ def _relative_distance(row: Row, wanted: Row) -> float:
     a, b = row.astype(np.float64), wanted.astype(np.float64)
     length = np.maximum(np.linalg.norm(b, axis=-1), MIN_LENGTH * np.sqrt(b.shape[-1]))
     return float((np.linalg.norm(a - b, axis=-1) / length).max())
+
+
+def _moved_text(info: EncoderInfo, moved: Moved) -> str:
+    of_length = "" if moved.allowed == TOLERANCE else " of its length"
+    return (
+        f"{info.name}: '{moved.view}' differs by {moved.distance:.1e}{of_length} in the batch {list(moved.order)}; "
+        f"wanted at most {moved.allowed:.2g}. Encode each waveform independently of its batch: without padding, or "
+        "with the padding masked in every layer."
+    )
 
 
 def check_dataset(dataset: Dataset, root: str | Path) -> None:
@@ -146,19 +215,6 @@ def _check_partitions(dataset: Dataset, names: set[str]) -> None:
             f"dataset '{dataset.name}': got the partitions {', '.join(map(repr, wrong))}; wanted names in lower case "
             "without blanks around them, such as train, dev, test or test1."
         )
-
-
-def _make_waves(encoder: Encoder) -> Sequence[Waveform]:
-    """Return the test waveforms: noise of several durations and levels, then silence, then one long clip.
-
-    Two of the noises have the same duration, since encoders may treat equal lengths in a different way.
-    """
-    rng = np.random.default_rng(0)
-    rate = encoder.info.sample_rate
-    shapes = ((0.6, 0.1), (0.61, 1), (0.9, 0.01), (0.6, 0.3), (1.7, 0.1), (encoder.shortest, 0.1))  # seconds, level
-    noise = [rng.standard_normal(round(rate * s)).astype(np.float32) * np.float32(level) for s, level in shapes]
-    long = rng.standard_normal(int(rate * min(LONG_CLIP_SECONDS, encoder.longest))).astype(np.float32)
-    return [*noise, np.zeros(rate // 2, np.float32), long]
 
 
 def _check_shapes(info: EncoderInfo, batch: Batch) -> None:

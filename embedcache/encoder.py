@@ -201,6 +201,7 @@ class EncoderSpec:
     # Returns a torch module, waveform (1, samples) -> `pooled` (1, dim), from which `ser export` writes an ONNX file.
     # None for an encoder with a checkpoint, which needs none, and for an encoder that cannot be exported.
     module: Callable[[], Any] | None = None
+    family: str = ""  # family of the checkpoint's network, its `model_type` in config.json; decides the engine
 
 
 def no_log(line: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .cache.dataset_extraction import Extraction
+    from .cache.maintenance import RepairResult
     from .dataset import Dataset
+    from .download.dataset import Download
+    from .exchange.import_vectors import ImportResult
     from .manifest import Clip
 
 PIPE_WIDTH = 100  # width of the console in characters if standard output is not a terminal
@@ -121,6 +125,37 @@ def print_datasets(datasets: Iterable[Dataset]) -> None:
             print(f"  folds    {len(d.official_folds)} by speaker; {d.official_source}")
         if d.official_partitions:
             print("  folds    the published partitions")
+
+
+def print_download(dataset: Dataset, result: Download) -> None:
+    """Print the result of a download, the licence and the citation, and the next commands to standard error."""
+    unpacked = f", {result.unpacked} unpacked from archives" if result.unpacked else ""
+    print(f"{dataset.name}: {result.root} is complete")
+    print(f"files downloaded now: {result.fetched}{unpacked}; already complete: {result.found}")
+    print(f"licence: {dataset.licence}\ncite:    {dataset.citation}")
+    then = one_line(f"--dataset {dataset.name} --root {shlex.quote(str(result.root))}")
+    note(f"Next: ser audit {then}")
+    note(f"      ser extract {then}")
+
+
+def print_repair(store: Path, repaired: RepairResult, clips: Mapping[str, Sequence[str]]) -> None:
+    """Print what was dropped from a store, and the clips of each dataset that are to be extracted again."""
+    rest = f"shards set aside: {len(repaired.set_aside)}; files of killed writers removed: {repaired.removed_parts}"
+    first = f"{store.name}: damaged rows dropped: {repaired.rows}; {rest}"
+    print("\n  ".join([first, *map(str, repaired.set_aside)]))
+    for dataset, ids in clips.items():
+        print("\n  ".join([f"{dataset}: clips to extract again: {len(ids)}", *ids]))
+        note(f"Next: ser extract --dataset {dataset}, with the encoder and views of {store.name}")
+
+
+def print_import(file: Path, encoder: str, done: ImportResult) -> None:
+    """Print what was imported from a file of vectors, and its notes to standard error."""
+    for line in done.notes:
+        note(f"note: {line}")
+    name, clips = done.manifest.dataset, len(done.manifest.usable)
+    size = f"{done.store.info.n_layers} x {done.store.info.dim} numbers"
+    print(f"{name}: {done.clips} of {clips} clips have {encoder} vectors ({size}) from {file}")
+    print(f"in the cache before: {done.cached}\ncache: {done.store.folder}")
 
 
 def print_extraction(result: Extraction, augment: str, memory: float | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from ..evaluation.predictions import Predictions
 from ..workflows.comparison import run_comparison
 from ..workflows.configurations import N_FOLDS, ComparisonConfig
 from ..workflows.finetuning import FinetuneConfig, finetune
-from .recipe import BLOCKS, Recipe, finetune_settings
+from .recipe import BLOCKS, Recipe, finetune_settings, names
+from .recipe import recipe as recipe_named
 from .recipe_data import Gap, is_here, prepare_data
 
 METRICS = {"war": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
 CLAIMED, HONEST = "claimed protocol", "speakers held out"
+LIST_COLUMNS = ("name", "weights", "data", "claims", "about")  # of the table of all recipes
 CSV_COLUMNS = ("recipe", "what", "protocol", "folds", "leaks", "metric", "percent", "low", "high", "run")
 
 
@@ -135,6 +137,12 @@ def reproduce(
     )
     _save(result)
     return result
+
+
+def list_recipes(artifacts: Artifacts) -> tuple[Sequence[str], Iterator[Sequence[str]]]:
+    """Return the columns and the rows of a table of all recipes."""
+    every = map(recipe_named, names())
+    return LIST_COLUMNS, ((r.name, *state(artifacts, r), claims_text(r.claims), r.about) for r in every)
 
 
 def state(artifacts: Artifacts, recipe: Recipe) -> tuple[str, str]:

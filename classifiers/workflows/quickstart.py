@@ -5,6 +5,7 @@ The adapter, decoder, extraction, cache, heads and leaderboard are the real ones
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from embedcache import Artifacts, Manifest, datasets, keyed_manifest, load_encoder
@@ -38,6 +39,18 @@ def quickstart(artifacts: Artifacts, progress: Progress = silent, log: Log = no_
         folder, predictions = run_comparison(artifacts, config, progress=progress)
         rows += leaderboard([replace(p, run=folder.name) for p in predictions])
     return rows
+
+
+def next_steps(artifacts: Artifacts) -> str:
+    """Return the commands that may follow, in lines."""
+    here = f"--artifacts {shlex.quote(str(artifacts.root))}"
+    return f"""\
+Next, without a download:
+  ser fit --head logreg --dataset {NAME} --encoder functionals {here}
+  ser extract --dataset folder --root DIR --encoder functionals   # yours: DIR/<label>/<speaker>_1.wav
+Next, with RAVDESS on disk (see `ser datasets`):
+  ser extract --dataset ravdess --root DIR
+  ser compare --dataset ravdess --protocol official"""
 
 
 def sample(artifacts: Artifacts) -> Manifest:

@@ -16,14 +16,14 @@ from ..encoder import PRECISIONS, Encoder, EncoderSpec, Log, check_device, no_lo
 from ..errors import EncoderError
 from ..registry import Registry
 from ._lazy import load_lazily
-from .hub import UNTRAINED, is_cached, is_checkpoint, locate
+from .hub import UNTRAINED, is_cached, is_checkpoint, locate, without_revision
 from .huggingface import encoder as built_in
 from .huggingface import load_checkpoint
 
 __all__ = ["UNTRAINED", "all", "feature_names", "find", "folder_of", "get", "is_cached", "load_encoder", "names"]
 
 # Modules of this folder that hold no encoder.
-SHARED = ("acoustics", "checkpoint", "contamination", "engine", "hub")
+SHARED = ("acoustics", "checkpoint", "contamination", "engine", "hub", "listing")
 _registry: Registry[EncoderSpec] = Registry("encoder", __name__, "A folder or a hub id works too", SHARED, EncoderSpec)
 get, find, all, names = _registry.get, _registry.find, _registry.all, _registry.names
 
@@ -57,11 +57,17 @@ def load_encoder(
     load = spec.load if spec else functools.partial(load_checkpoint, name)
     if memory and (spec is None or spec in built_in):
         checkpoint = name if spec is None or name == UNTRAINED else spec.checkpoint
-        return load_lazily(memory, name, checkpoint, precision, lambda: load(device, precision, log))
-    loaded = load(device, precision, log)
-    if spec and spec.terms:
-        log(f"note: {name}: {spec.terms}")
+        loaded = load_lazily(memory, name, checkpoint, precision, lambda: load(device, precision, log))
+    else:
+        loaded = load(device, precision, log)
+    if terms := (spec.terms if spec else _terms_of(name)):
+        log(f"note: {name}: {terms}")
     return loaded
+
+
+def _terms_of(checkpoint: str) -> str:
+    """Return what the licence of a checkpoint forbids, if it is one of the built-in ones under its hub id."""
+    return next((spec.terms for spec in built_in if spec.checkpoint == without_revision(checkpoint)), "")
 
 
 def _refuse_joined(name: str) -> None:

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from ..encoder import (
     pick_device,
 )
 from ..errors import EncoderError, first_line
+from ..files.tables import read_rows
 from .checkpoint import USE, Checkpoint, emotion_labels, open_checkpoint, untrained
 from .hub import UNTRAINED
 
@@ -206,23 +208,19 @@ def _misfit(info: EncoderInfo, reason: str) -> str:
     return f"{info.checkpoint or info.name}: cannot encode sound ({reason.rstrip('.')}); wanted a speech encoder. {USE}"
 
 
-APACHE, CARD = "Apache-2.0", "see the model card"
-# name, checkpoint, description, licence
-HUB = (
-    ("wav2vec2-base", "facebook/wav2vec2-base", "wav2vec 2.0, 95M parameters, trained on 960 h of English", APACHE),
-    ("wav2vec2-base-960h", "facebook/wav2vec2-base-960h", "wav2vec2-base, fine-tuned for speech recognition", APACHE),
-    ("wav2vec2-large", "facebook/wav2vec2-large", "wav2vec 2.0, 317M parameters, trained on 960 h of English", APACHE),
-    ("hubert-base", "facebook/hubert-base-ls960", "HuBERT, 95M parameters, trained on 960 h of English", APACHE),
-    ("hubert-large", "facebook/hubert-large-ll60k", "HuBERT, 317M parameters, trained on 60,000 h of English", APACHE),
-    ("wavlm-base", "microsoft/wavlm-base", "WavLM, 95M parameters, trained on 960 h of English", CARD),
-    ("wavlm-base-plus", "microsoft/wavlm-base-plus", "WavLM, 95M parameters, trained on 94,000 h of speech", CARD),
-    ("wavlm-large", "microsoft/wavlm-large", "WavLM, 317M parameters, trained on 94,000 h of speech", CARD),
-)
+HUB = Path(__file__).with_name("checkpoints.csv")  # checkpoints on the hub; `family` is `model_type` in config.json
+COLUMNS = ("name", "checkpoint", "family", "licence", "about")
+TERMS = {"CC-BY-NC-4.0": "the licence of its weights forbids commercial use (CC BY-NC 4.0)."}  # by licence
 
-encoder = (
-    *(
-        EncoderSpec(name, about, functools.partial(load_checkpoint, checkpoint, name=name), checkpoint, licence)
-        for name, checkpoint, about, licence in HUB
-    ),
-    EncoderSpec(UNTRAINED, "wav2vec2-base with random weights (fixed seed): a control, no download", load_untrained),
-)
+
+def _specs() -> Iterator[EncoderSpec]:
+    """Yield the built-in checkpoints, those of `HUB` and the control."""
+    for row in read_rows(HUB, COLUMNS):
+        name, checkpoint, family, licence, about = (row[column] for column in COLUMNS)
+        load, terms = functools.partial(load_checkpoint, checkpoint, name=name), TERMS.get(licence, "")
+        yield EncoderSpec(name, about, load, checkpoint, licence, terms, family=family)
+    control = "wav2vec2-base with random weights (fixed seed): a control, no download"
+    yield EncoderSpec(UNTRAINED, control, load_untrained, family="wav2vec2")
+
+
+encoder = tuple(_specs())

@@ -71,7 +71,7 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
 def test_lists_pipe(ser: Ser, command: str) -> None:
     result = ser(command)
     assert result.returncode == 0
-    assert result.stderr == ""
+    assert ("WavLM" in result.stderr) if command == "encoders" else result.stderr == ""  # families without a name
     if command == "datasets":
         for fact in (
             "1440 clips, 24 speakers, 8 labels",

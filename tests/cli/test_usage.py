@@ -38,6 +38,8 @@ WRONG = {
     "a certainty of 2": ("predict", "model", "x.wav", "--abstain-below", "2"),
     "a port": ("demo", "--port", "99999"),
     "no model": ("export",),
+    "no encoder": ("check",),
+    "a device and no encoder": ("check", "--device", "cpu"),
     "no command": ("nothing",),
     "no option": ("audit", "--dataset", "ravdess", "--nothing"),
 }
@@ -91,7 +93,7 @@ def test_no_name_is_cut_at_any_width(command: str, width: int, tmp_path: Path) -
 
 def test_through_a_pipe_every_cell_is_whole(ser: Ser) -> None:
     header, *lines = ser("encoders").stdout.splitlines()
-    assert header.split("\t") == ["name", "checkpoint", "licence", "emotional speech", "about"]
+    assert header.split("\t") == ["name", "checkpoint", "licence", "emotional speech", "engine", "about"]
     assert [line.split("\t")[1] for line in lines] == [spec.checkpoint for spec in encoders.all()]
 
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import _measure
 from benchmarks import extract as bench
 from benchmarks import finetune as finetune_bench
+from benchmarks import gpu as gpu_bench
 from benchmarks import heads as heads_bench
 from benchmarks import large as large_bench
 from benchmarks import live as live_bench
@@ -16,13 +17,17 @@ from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
 from classifiers import heads
 from classifiers.data.memmap import write_rows
+from embedcache import checks
+from embedcache.checking import limits, steps
+from embedcache.checking.timing import interleave
+from embedcache.encoders.engine import packed
 
 
 @pytest.mark.long
 def test_every_way_to_the_vectors_is_measured(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(bench, "SQUARE", 64)
+    monkeypatch.setitem(limits.SIDES, "cpu", 64)
     monkeypatch.setattr(bench, "END_TO_END", 4)
     monkeypatch.setattr(bench, "memory_over_model", lambda way, work: None)
     bench.main(None, str(checkpoint), "cpu", clips=3, rounds=1, every=False, out=tmp_path)
@@ -93,7 +98,7 @@ def test_each_command_is_measured_on_a_large_dataset(clips: int, names: list[str
 def test_sides_take_turns() -> None:
     ran: list[str] = []
     sides = {name: lambda name=name: ran.append(name) for name in "abc"}
-    seconds = _measure.interleave(sides, rounds=3)
+    seconds = interleave(sides, rounds=3)
     assert "".join(ran) == "abc" + "abc" + "bca" + "cab"
     assert all(len(took) == 3 for took in seconds.values())
 
@@ -102,7 +107,7 @@ def test_the_work_of_the_network_is_counted() -> None:
     """About 14 GFLOP a second of audio for wav2vec2-base (convolutions 5, transformer 9)."""
     from transformers import Wav2Vec2Config
 
-    one, ten = (bench.operations(Wav2Vec2Config(), 16_000 * n) / n / 1e9 for n in (1, 10))
+    one, ten = (limits.operations(Wav2Vec2Config(), 16_000 * n) / n / 1e9 for n in (1, 10))
     assert 13 < one < 15
     assert one < ten < one * 1.2
     got = bench.distance(np.ones((2, 3, 4)), np.ones((2, 3, 4)) * 2)
@@ -150,3 +155,28 @@ def test_live_use_is_measured_alone_and_under_load(tmp_path: Path) -> None:
     (cold,) = result["cold"]
     assert cold["requests"] == 3
     assert cold["demo_s"] > 0 < cold["predict_s"]
+
+
+@pytest.mark.long
+def test_the_steps_of_a_gpu_that_a_cpu_can_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(limits.SIDES, "cpu", 64)
+    monkeypatch.setitem(packed.PACK, "cpu", 6.0)
+    monkeypatch.setattr(checks, "LONG_CLIP_SECONDS", 4.0)
+    monkeypatch.setattr(steps, "TURN", 1e-3)  # so few numbers as those of a tiny network turn further
+    gpu_bench.main("cpu", None, tiny=True, out=tmp_path)
+    (written,) = tmp_path.glob("gpu-tiny-*.json")
+    rows = {row["step"]: row for row in json.loads(written.read_text())["rows"]}
+    checked = [f"check, {network}, {precision}" for network in gpu_bench.NETWORKS for precision in ("fp32", "bf16")]
+    shards = [f"files to shards, {what}" for what in ("fp32", "bf16", "fp32, killed")]
+    assert list(rows) == [*checked, *shards, "fine-tuning, fp32", "fine-tuning, bf16"]
+    assert all(row["ok"] for row in rows.values())
+    assert all(rows[name]["audio_per_second"] > 0 and rows[name]["checks"] for name in checked)
+    assert rows["files to shards, fp32, killed"]["clips"] == 8
+
+
+def test_a_step_that_fails_is_a_row() -> None:
+    def step() -> dict:
+        raise RuntimeError("of a driver\nin two lines")
+
+    row = gpu_bench.attempt("x", step, lambda done: None)
+    assert (row["step"], row["ok"], row["note"]) == ("x", False, "RuntimeError: of a driver")

@@ -24,7 +24,8 @@ ORDER = [
     *("embedcache.registry", "embedcache.progress", "embedcache.files", "embedcache.artifacts"),
     *("embedcache.manifest", "embedcache.terminal", "embedcache.audio", "embedcache.dataset", "embedcache.encoder"),
     *("embedcache.checks", "embedcache.datasets", "embedcache.synthetic", "embedcache.provenance"),
-    *("embedcache.auditing", "embedcache.download", "embedcache.encoders", "embedcache.cache", "embedcache.exchange"),
+    *("embedcache.auditing", "embedcache.download", "embedcache.encoders", "embedcache.checking"),
+    *("embedcache.cache", "embedcache.exchange"),
     "embedcache.onnx",
     *("embedcache.finetune", "embedcache.__main__", "embedcache"),
     *(
