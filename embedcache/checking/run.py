@@ -19,7 +19,7 @@ from .subject import Subject
 def check(
     name: str, device: str = "auto", precision: str = "fp32", progress: Progress = silent, log: Log = no_log
 ) -> EncoderCheck:
-    """CheckLine an encoder on this machine: memory, speed, two runs, batches, and every layer against transformers.
+    """Check an encoder on this machine: memory, speed, two runs, batches, and every layer against transformers.
 
     The arguments are those of `load_encoder`. The sound is made up. An error in a check becomes a line of the result,
     and the other checks are made nevertheless. `log` receives the notes of the encoder, and the traceback of an error
