@@ -330,8 +330,9 @@ def _disable_tf32() -> None:
     program or a variable of NVIDIA's containers (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE) asks for it. torch 2.9 and later
     have a second interface. It decides, and the first one raises errors wherever the two disagree: both are set.
     """
-    from torch import backends
+    import torch
 
+    backends: Any = torch.backends
     backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
     if hasattr(backends.cuda.matmul, "fp32_precision"):
         for operation in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):

@@ -32,6 +32,7 @@ from ..encoder import (
 )
 from ..errors import EncoderError, first_line
 from .checkpoint import USE, Checkpoint, emotion_labels, open_checkpoint, untrained
+from .engine.memory import Memory, explain_load
 from .hub import UNTRAINED
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
@@ -50,6 +51,7 @@ class HuggingFaceEncoder:
     model: Any
     features: Any  # the feature extractor
     device: Any
+    memory: Memory
     views: tuple[str, ...] = ("pooled", "layers", "std", "frames")
     pack: float = 60.0  # seconds of audio that one call of `encode` should get
     lanes: int = 1  # number of calls of `encode` to run side by side
@@ -63,7 +65,9 @@ class HuggingFaceEncoder:
         info = checkpoint.info
         if info.precision != "fp32":
             info = replace(info, preprocessing=f"{info.preprocessing}; autocast")
-        return cls(info, checkpoint.model.to(device), checkpoint.features, device)
+        with explain_load(info.name, device):
+            model = checkpoint.model.to(device)
+        return cls(info, model, checkpoint.features, device, Memory(info.name, device))
 
     @property
     def shortest(self) -> float:
@@ -87,12 +91,20 @@ class HuggingFaceEncoder:
         return bool(self.model.config.model_type == "whisper")
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """Return the views of each waveform. Raises AudioError if a waveform is too short for a frame."""
+        """Return the views of each waveform.
+
+        Raises AudioError if a waveform is too short for a frame, EncoderError if one is too long for the memory.
+        """
         from .engine.pooling import restore_order
 
         check_waveforms(self, waveforms)
-        groups = list(self._groups(waveforms))
-        return restore_order(self.info, views, [(group, self._encode(waveforms, group, views)) for group in groups])
+        seconds = [len(wave) / self.info.sample_rate for wave in waveforms]
+
+        def encode(group: Sequence[int]) -> Batch:
+            return self._encode([waveforms[number] for number in group], views)
+
+        groups = [self.memory.encode(group, seconds, encode) for group in self._groups(waveforms)]
+        return restore_order(self.info, views, [part for parts in groups for part in parts])
 
     def _groups(self, waveforms: Sequence[Waveform]) -> Iterator[list[int]]:
         """Yield the numbers of waveforms of one length that share a forward pass.
@@ -105,12 +117,12 @@ class HuggingFaceEncoder:
             count = max(1, int(TOGETHER * self.info.sample_rate / length))
             yield from (same[begin : begin + count] for begin in range(0, len(same), count))
 
-    def _encode(self, waveforms: Sequence[Waveform], group: Sequence[int], views: Sequence[str]) -> Batch:
+    def _encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         import torch
 
         from .engine.pooling import Collector
 
-        waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
+        waves = [np.asarray(wave, dtype=np.float32) for wave in waveforms]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
         with torch.inference_mode(), self._autocast():
             states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, D)
@@ -194,6 +206,8 @@ def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
     hum = (0.1 * np.sin(np.arange(samples))).astype(np.float32)
     try:
         layers = np.asarray(encoder.encode([hum], ["layers"])["layers"])
+    except EncoderError:  # the memory is too small for it
+        raise
     except Exception as error:  # the networks of transformers raise exceptions of any type
         raise EncoderError(_misfit(info, first_line(error))) from error
     if layers.shape != (1, info.n_layers, info.dim):

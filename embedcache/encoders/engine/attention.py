@@ -6,7 +6,6 @@ Letters in the shapes: N frames of the pack; T frames of a clip; D numbers a fra
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .convolutions import Layout
+from .memory import is_out_of_memory
 from .pooling import equal_spans
 
 SCORES = 512  # frames of the longest clip whose attention scores, 6 MB in bf16, stay in a CPU's cache
@@ -62,9 +62,9 @@ class Attention(Protocol):
 
 def attend(x: Tensor, qkv: Tensor, pack: Pack) -> Tensor:
     """Return attention without a bias: on a GPU in one kernel, or in groups of one length if there is no kernel."""
-    kernel = _varlen() if _takes_varlen(qkv) else None
+    kernel = _varlen(qkv.device, qkv.dtype, qkv.shape[-1])
     if kernel is not None:
-        mixed: Tensor = kernel(*qkv.unbind(1), pack.bounds, pack.bounds, pack.longest, pack.longest, scale=1.0)
+        mixed: Tensor = kernel(*qkv.unbind(1), pack.bounds, pack.bounds, pack.longest, pack.longest)
         return mixed.flatten(1)
     return torch.cat([join_heads(mix(*part.permute(2, 0, 3, 1, 4))) for part in pack.split(qkv)])
 
@@ -91,23 +91,29 @@ def join_heads(mixed: Tensor) -> Tensor:  # (clips, heads, T, d) -> (clips * T, 
     return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _takes_varlen(qkv: Tensor) -> bool:
-    """Whether FlashAttention can compute this: half precision, d a multiple of 8, an Ampere GPU or newer."""
-    if qkv.device.type != "cuda" or qkv.dtype == torch.float32 or qkv.shape[-1] % 8:
-        return False
-    return torch.cuda.get_device_capability(qkv.device) >= (8, 0)
-
-
 @functools.cache
-def _varlen() -> Callable[..., Any] | None:
-    """Return torch's attention over clips of any lengths, or None if this torch has none with a `scale` parameter.
+def _varlen(device: torch.device, dtype: torch.dtype, dim: int) -> Callable[..., Any] | None:
+    """Return torch's attention over clips of any lengths, for heads of `dim` dimensions; None if there is none.
 
-    A version that can split the keys must not: the order of the sums would depend on the longest clip of the pack.
+    A clip of one frame is computed to find out, because torch versions, GPUs and builds for AMD differ in what they
+    have. Where the keys could be split, they must not: the order of the sums would depend on the longest clip of the
+    pack.
     """
+    if device.type != "cuda" or dtype == torch.float32:
+        return None
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    options = inspect.signature(varlen_attn).parameters
-    attention = functools.partial(varlen_attn, num_splits=1) if "num_splits" in options else varlen_attn
-    return attention if "scale" in options else None
+    x = torch.zeros(1, 1, dim, dtype=dtype, device=device)
+    bounds = torch.tensor([0, 1], dtype=torch.int32, device=device)
+    kernel: Callable[..., Any] = varlen_attn
+    for options in ({"scale": 1.0, "num_splits": 1}, {"scale": 1.0}):
+        try:
+            kernel(x, x, x, bounds, bounds, 1, 1, **options)
+        except (TypeError, RuntimeError) as error:  # no such option, or not on this GPU
+            if is_out_of_memory(error):
+                raise
+        else:
+            return functools.partial(kernel, **options)
+    return None

@@ -140,21 +140,16 @@ def test_attention_over_clips_of_any_lengths_is_the_same(monkeypatch: pytest.Mon
     pack = attention.Pack.of(Layout.of([3, 5, 1]), CPU, by_length=True)
     qkv = torch.randn(9, 3, 4, 8)
 
-    def kernel(q, k, v, starts, ends, longest, other, scale):
-        assert (starts.tolist(), longest, scale) == ([0, 3, 8, 9], 5, 1.0)
+    def kernel(q, k, v, starts, ends, longest, other):
+        assert (starts.tolist(), longest) == ([0, 3, 8, 9], 5)
         parts = zip(*(x.split([3, 5, 1]) for x in (q, k, v)), strict=True)
         return torch.cat(
             [torch.einsum("hij,jhd->ihd", torch.einsum("ihd,jhd->hij", a, b).softmax(-1), c) for a, b, c in parts]
         )
 
     wanted = attention.attend(qkv[:, 0], qkv, pack)
-    monkeypatch.setattr(attention, "_takes_varlen", lambda qkv: True)
-    monkeypatch.setattr(attention, "_varlen", lambda: kernel)
+    monkeypatch.setattr(attention, "_varlen", lambda device, dtype, dim: kernel)
     torch.testing.assert_close(attention.attend(qkv[:, 0], qkv, pack), wanted)
-
-
-def test_the_torch_that_is_pinned_has_attention_over_clips_of_any_lengths() -> None:
-    assert attention._varlen() is not None
 
 
 def test_without_onednn_the_plain_products_give_the_same_numbers(
@@ -211,7 +206,7 @@ def test_a_full_gpu_halves_the_pack_and_goes_on(checkpoint: Path, monkeypatch: p
     assert sizes[0] == 5
     assert max(sizes[1:]) < 5
     np.testing.assert_allclose(layers, oracle.encode(clips, ["layers"])["layers"], atol=1e-5)
-    with pytest.raises(EncoderError, match="a clip of 2 s does not fit into the GPU's memory. Cut it, free the GPU"):
+    with pytest.raises(EncoderError, match="a clip of 2 s does not fit into memory .*Cut it, end other"):
         packed.encode(waves(2.0), ["pooled"])
 
 
