@@ -6,8 +6,9 @@ Letters in the shapes: N frames of the pack; T frames of a clip; D numbers a fra
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +18,45 @@ from torch import Tensor
 
 from .convolutions import Layout
 from .memory import is_out_of_memory
-from .pooling import equal_spans
 
 SCORES = 512  # frames of the longest clip whose attention scores, 6 MB in bf16, stay in a CPU's cache
+NEAR = 1.125  # most frames of the longest clip of a group, as a multiple of the shortest's: a ninth is padding at most
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring clips whose attention is computed together, each padded at its end to T frames, as many as the
+    longest has. The mask keeps every frame from seeing the padding, so the result is exact.
+    """
+
+    clips: int
+    size: int  # number of frames of the clips, without padding
+    rows: Tensor | None  # (size,): the rows of the padded group that are frames; None if no clip is padded
+    mask: Tensor | None  # (clips, 1, 1, T): 0 for each frame, -inf for padding; None if no clip is padded
+
+    @classmethod
+    def of(cls, frames: Sequence[int], device: torch.device) -> Group:
+        """Return the group of clips with these numbers of frames."""
+        if min(frames) == max(frames):
+            return cls(len(frames), sum(frames), None, None)
+        is_frame = torch.arange(max(frames)) < torch.tensor(frames)[:, None]  # (clips, T)
+        mask = torch.zeros(is_frame.shape).masked_fill_(~is_frame, -torch.inf)
+        return cls(
+            len(frames), sum(frames), is_frame.flatten().nonzero()[:, 0].to(device), mask[:, None, None].to(device)
+        )
+
+    def pad(self, x: Tensor) -> Tensor:  # (size, …) -> (clips, T, …)
+        """Return the frames of each clip, followed by zeros."""
+        if self.rows is not None and self.mask is not None:
+            padded = x.new_zeros(self.mask.numel(), *x.shape[1:])
+            padded[self.rows] = x
+            x = padded
+        grouped: Tensor = x.unflatten(0, (self.clips, -1))
+        return grouped
+
+    def unpad(self, x: Tensor) -> Tensor:  # (clips * T, …) -> (size, …)
+        """Return the rows that are frames."""
+        return x if self.rows is None else x.index_select(0, self.rows)
 
 
 @dataclass(frozen=True)
@@ -28,25 +65,48 @@ class Pack:
 
     layout: Layout
     bounds: Tensor  # int32: the first row of each clip, and the end of the last one: frames (2, 3) give [0, 2, 5]
-    by_length: bool  # whether clips of one length are computed together, as on a GPU, or each by itself
+    grouped: bool  # whether clips of nearly one length are computed together, as on a GPU, or each by itself
 
     @classmethod
-    def of(cls, layout: Layout, device: torch.device, by_length: bool) -> Pack:
+    def of(cls, layout: Layout, device: torch.device, grouped: bool) -> Pack:
         """Return the pack of the clips of a layout."""
         bounds = torch.tensor([0, *np.cumsum(layout.frames)], dtype=torch.int32, device=device)
-        return cls(layout, bounds, by_length)
+        return cls(layout, bounds, grouped)
 
     @property
     def longest(self) -> int:
         """Number of frames of the longest clip."""
         return max(self.layout.frames)
 
-    def split(self, x: Tensor) -> list[Tensor]:
-        """Split the rows (N, …) into groups of clips of one length, each (clips, T, …)."""
+    @functools.cached_property
+    def groups(self) -> list[Group]:
+        """The groups of clips, in order."""
         frames = self.layout.frames
-        spans = equal_spans(frames) if self.by_length else [(number, number + 1) for number in range(len(frames))]
-        parts = x.split([sum(frames[begin:end]) for begin, end in spans])
-        return [part.unflatten(0, (end - begin, -1)) for part, (begin, end) in zip(parts, spans, strict=True)]
+        spans = near_spans(frames) if self.grouped else pairwise(range(len(frames) + 1))
+        return [Group.of(frames[begin:end], self.bounds.device) for begin, end in spans]
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """Split the rows (N, …) into those of each group, padded: (clips, T, …)."""
+        parts = x.split([group.size for group in self.groups])
+        return [group.pad(part) for group, part in zip(self.groups, parts, strict=True)]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Join rows (clips * T, …) of each group to the rows (N, …) of the pack, without padding."""
+        return torch.cat([group.unpad(part) for group, part in zip(self.groups, parts, strict=True)])
+
+
+def near_spans(frames: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (begin, end) of each span of neighbours of which the longest has at most NEAR times the shortest's frames.
+
+    Example: [16, 17, 18, 19, 25] gives [(0, 3), (3, 4), (4, 5)], since 19 is more than 16 * 1.125 = 18.
+    """
+    starts: list[int] = []
+    for number, count in enumerate(frames):
+        if starts:
+            span = (*frames[starts[-1] : number], count)
+        if not starts or max(span) > NEAR * min(span):
+            starts.append(number)
+    return list(pairwise([*starts, len(frames)]))
 
 
 class Attention(Protocol):
@@ -66,13 +126,15 @@ def attend(x: Tensor, qkv: Tensor, pack: Pack) -> Tensor:
     if kernel is not None:
         mixed: Tensor = kernel(*qkv.unbind(1), pack.bounds, pack.bounds, pack.longest, pack.longest)
         return mixed.flatten(1)
-    return torch.cat([join_heads(mix(*part.permute(2, 0, 3, 1, 4))) for part in pack.split(qkv)])
+    parts = zip(pack.split(qkv), pack.groups, strict=True)
+    return pack.join([join_heads(mix(*part.permute(2, 0, 3, 1, 4), bias=group.mask)) for part, group in parts])
 
 
 def mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return softmax(q k' + bias) v of clips of one length: q, k and v are (clips, heads, T, d), the result is like q.
 
-    `bias` is (clips, heads, T, T) in float32. q may hold a part of the queries.
+    `bias` is (clips, heads, T, T) in float32, or has 1 for sizes in which it does not change. q may hold a part of the
+    queries.
 
     In bf16 on a CPU, two batched products with all scores between them are twice as fast as the blocked kernel as long
     as the scores stay in the cache. The scores are rounded to bf16, which adds no more error than rounding q and k did.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.checkpoints import save_checkpoint
+from helpers.checkpoints import save_checkpoint, save_whisper
 from helpers.pretended_cuda import PretendedGpu, pretended_gpu
 from helpers.sounds import noise
 
@@ -143,6 +143,33 @@ def test_attention_over_clips_of_any_lengths_is_what_this_machine_has(
     np.testing.assert_allclose(layers_of(encoder, clips), wanted, atol=0.05)
     assert made == calls * 3  # the question, and two blocks
     attention._varlen.cache_clear()
+
+
+def test_whisper_encodes_clips_of_any_lengths_together(gpu: PretendedGpu, tmp_path: Path) -> None:
+    folder = save_whisper(tmp_path / "whisper")
+    clips = waves(0.3, 0.5, 0.3, 1.1)
+    encoder = on_gpu(gpu, folder)
+    live, before = gpu.live, gpu.operations["aten.conv1d.default"] + gpu.operations["aten.convolution.default"]
+    ours, theirs = (e.encode(clips, VIEWS) for e in (encoder, on_cpu(folder)))
+    after = gpu.operations["aten.conv1d.default"] + gpu.operations["aten.convolution.default"]
+    assert after - before == 2  # one pass: its two convolutions
+    for view in VIEWS:
+        for one, other in zip(ours[view], theirs[view], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5 if one.dtype == np.float32 else 2e-3)
+    assert (gpu.faults, gpu.live) == (Counter(), live)
+
+
+@pytest.mark.parametrize(("count", "name", "said"), [(1, "cuda", 0), (4, "cuda", 1), (4, "cuda:2", 0)])
+def test_one_gpu_of_several_is_said(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Path, count: int, name: str, said: int
+) -> None:
+    lines: list[str] = []
+    with pretended_gpu(monkeypatch, count) as gpu:
+        opened = open_checkpoint(str(checkpoint), "", "fp32")
+        with gpu.mode():
+            build_encoder(opened, torch.device(name), lines.append)
+    wanted = "note: this machine has 4 GPUs, of which the first is used. --device cuda:1 uses another, and ser extract "
+    assert lines == [f"{wanted}--cluster local uses all of them."] * said
 
 
 def test_two_lanes_have_a_stream_each_and_share_nothing_unawaited(gpu: PretendedGpu, checkpoint: Path) -> None:
