@@ -25,8 +25,10 @@ NEAR = 1.125  # most frames of the longest clip of a group, as a multiple of the
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring clips whose attention is computed together, each padded at its end to T frames, as many as the
-    longest has. The mask keeps every frame from seeing the padding, so the result is exact.
+    """Neighbouring clips whose attention is computed together.
+
+    Each clip is padded at its end to T frames, as many as the longest has. The mask keeps every frame from seeing the
+    padding, so the result is exact.
     """
 
     clips: int
@@ -40,10 +42,9 @@ class Group:
         if min(frames) == max(frames):
             return cls(len(frames), sum(frames), None, None)
         is_frame = torch.arange(max(frames)) < torch.tensor(frames)[:, None]  # (clips, T)
-        mask = torch.zeros(is_frame.shape).masked_fill_(~is_frame, -torch.inf)
-        return cls(
-            len(frames), sum(frames), is_frame.flatten().nonzero()[:, 0].to(device), mask[:, None, None].to(device)
-        )
+        rows = is_frame.flatten().nonzero()[:, 0]
+        mask = torch.zeros(is_frame.shape).masked_fill_(~is_frame, -torch.inf)[:, None, None]
+        return cls(len(frames), sum(frames), rows.to(device), mask.to(device))
 
     def pad(self, x: Tensor) -> Tensor:  # (size, …) -> (clips, T, …)
         """Return the frames of each clip, followed by zeros."""
@@ -126,8 +127,11 @@ def attend(x: Tensor, qkv: Tensor, pack: Pack) -> Tensor:
     if kernel is not None:
         mixed: Tensor = kernel(*qkv.unbind(1), pack.bounds, pack.bounds, pack.longest, pack.longest)
         return mixed.flatten(1)
-    parts = zip(pack.split(qkv), pack.groups, strict=True)
-    return pack.join([join_heads(mix(*part.permute(2, 0, 3, 1, 4), bias=group.mask)) for part, group in parts])
+    mixed_groups = []
+    for part, group in zip(pack.split(qkv), pack.groups, strict=True):
+        q, k, v = part.permute(2, 0, 3, 1, 4)  # each (clips, heads, T, d)
+        mixed_groups.append(join_heads(mix(q, k, v, group.mask)))
+    return pack.join(mixed_groups)
 
 
 def mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
