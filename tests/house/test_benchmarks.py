@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import _measure
 from benchmarks import extract as bench
@@ -16,6 +17,7 @@ from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
 from classifiers import heads
 from classifiers.data.memmap import write_rows
+from embedcache.encoder import pick_device
 
 
 @pytest.mark.long
@@ -23,7 +25,7 @@ def test_every_way_to_the_vectors_is_measured(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(bench, "SQUARE", 64)
-    monkeypatch.setattr(bench, "END_TO_END", 4)
+    monkeypatch.setitem(bench.END_TO_END, "cpu", 4)
     monkeypatch.setattr(bench, "memory_over_model", lambda way, work: None)
     bench.main(None, str(checkpoint), "cpu", clips=3, rounds=1, every=False, out=tmp_path)
     (written,) = tmp_path.glob("extract-*.json")
@@ -137,6 +139,39 @@ def test_fine_tuning_is_measured_side_by_side(tmp_path: Path, monkeypatch: pytes
     assert rows["fp32"]["times_as_fast"] == 1.0
     assert rows["fp32, checkpointing"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=1e-4)
     assert rows["bf16"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=0.05)
+
+
+def test_an_epoch_may_start_the_processes_that_load_its_clips() -> None:
+    row = finetune_bench.in_process(eval, "{'daemon': __import__('multiprocessing').current_process().daemon}")
+    assert row == {"daemon": False}
+
+
+def test_the_plain_loop_has_tf32_as_users_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    for flag in flags:
+        monkeypatch.setattr(flag, "allow_tf32", True)
+    monkeypatch.setattr(bench, "TF32", (False, True))
+    pick_device("cuda")
+    with bench.default_tf32("cuda"):
+        assert [flag.allow_tf32 for flag in flags] == [False, True]
+    assert [flag.allow_tf32 for flag in flags] == [False, False]
+
+
+def test_memory_is_counted_on_the_gpu_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None: counted.append(device) or 0)
+    monkeypatch.setitem(bench.WAYS, bench.PLAIN, lambda work, precision: lambda: None)
+    assert bench.memory_over_model(bench.PLAIN, bench.Work((), "", "cuda:1")) == 0
+    bench._finished(None, "cuda:1")
+    assert counted == ["cuda:1"] * 4
+
+
+def test_made_up_clips_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.soundfile, "write", lambda path, *_, **__: path.touch())
+    bench.made_up(tmp_path, 1440)
+    assert len(list(tmp_path.rglob("*.wav"))) == 1440
 
 
 @pytest.mark.long
