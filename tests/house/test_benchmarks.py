@@ -148,14 +148,15 @@ def test_an_epoch_may_start_the_processes_that_load_its_clips() -> None:
 
 def test_the_plain_loop_has_tf32_as_users_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
-    for flag in flags:
-        monkeypatch.setattr(flag, "allow_tf32", True)
     monkeypatch.setattr(bench, "TF32", (False, True))
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
     pick_device("cuda")
     with bench.default_tf32("cuda"):
         assert [flag.allow_tf32 for flag in flags] == [False, True]
     assert [flag.allow_tf32 for flag in flags] == [False, False]
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
 
 
 def test_memory_is_counted_on_the_gpu_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
