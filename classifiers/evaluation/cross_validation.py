@@ -1,6 +1,7 @@
 """Cross-validation: fit heads on the training clips of each fold and predict its test clips.
 
-Each combination of head, seed and fold is one fit; folds with the same training and development clips share one. Fits
+Each combination of head, seed and fold is one fit; folds with the same training and development clips share one. A head
+that averages others, such as `stack`, is not fitted: the fits of the others give its probabilities. Fits
 run in parallel processes with one thread each, on this machine or on a Ray cluster. Results are collected in a fixed
 order, so they do not depend on the number of processes or on where the processes run.
 """
@@ -34,6 +35,7 @@ from ..data.feature_shares import feature_shares
 from ..data.memmap import Indices, Matrix
 from ..data.task import Task
 from ..heads import Head, fit_with_context
+from ..heads.stack import settings_of_members
 from ..parallel import iter_in_processes
 from ..protocols.catalogue import adapted_name, make_folds, rows_by_name
 from ..protocols.fold import Fold, fitted_together, fold_hash
@@ -67,7 +69,7 @@ class _Fit:
 class _Outcome:
     """The result of one fit."""
 
-    proba: tuple[NDArray[np.float32], ...]  # (draws, n, C) probabilities of the test clips of each fold
+    proba: tuple[NDArray[np.float64], ...]  # (draws, n, C) probabilities of the test clips of each fold
     fit_seconds: float
     predict_seconds: float
     params: dict[str, Any]  # parameters of the head
@@ -125,27 +127,64 @@ def run_folds(
     check_adaptation(amounts, specs, views.values(), splits)
     groups = [(seed, folds) for seed, split in enumerate(splits) for folds in fitted_together(split)]
     adaptations = _choose_adaptations(views, groups, amounts, jobs, progress)
-    fits = [
-        _Fit(spec, views[spec.view], seed, folds, adaptations.get((spec.view, amount, n)))
-        for spec in specs
+    parts = {spec: _parts(spec) for spec in specs}
+    fits = {
+        (spec, amount, n): _Fit(spec, views[spec.view], seed, folds, adaptations.get((spec.view, amount, n)))
+        for spec in dict.fromkeys(part for some in parts.values() for part in some)
         for amount in amounts
         for n, (seed, folds) in enumerate(groups)
-    ]
+    }
     labels = _used_labels(task, [fold for split in splits for fold in split])
     with progress("fitting", total=len(fits), unit="folds") as advance:
         run = _run_here if cluster is None else partial(_run_on_ray, address=cluster)
-        outcomes = list(_report_progress(run(fits, labels, jobs), advance))
-    done = list(zip(fits, outcomes, strict=True))
+        found = _report_progress(run(list(fits.values()), labels, jobs), advance)
+        outcomes = dict(zip(fits, found, strict=True))
     rows = {
         amount: [_Row.of(task, some, name, amount) for name, some in rows_by_name(task, splits, protocol).items()]
         for amount in amounts
     }
-    step = len(groups)  # the fits of one head with one amount are consecutive
+
+    def done(spec: Head, amount: Amount, n: int) -> tuple[_Fit, _Outcome]:
+        keys = [(part, amount, n) for part in parts[spec]]
+        return _combined(spec, [(fits[key], outcomes[key]) for key in keys])
+
     return [
-        _assemble(done[i : i + step], task, labels, row)
-        for i in range(0, len(fits), step)
-        for row in rows[fits[i].amount]
+        _assemble([done(spec, amount, n) for n in range(len(groups))], task, labels, row)
+        for spec in specs
+        for amount in amounts
+        for row in rows[amount]
     ]
+
+
+def _parts(spec: Head) -> tuple[Head, ...]:
+    """Return the heads to fit for a head: those whose probabilities it averages, in its view, or the head itself."""
+    members = [registry.get(name) for name in getattr(_unfitted(spec), "averages", ())]
+    if not members or any(member.view != "pooled" for member in members):
+        return (spec,)
+    return tuple(replace(member, view=spec.view) for member in members)
+
+
+def _unfitted(spec: Head) -> Any:
+    return spec.build(n_layers=1, n_frames=1, random_state=None)
+
+
+def _combined(spec: Head, done: Sequence[tuple[_Fit, _Outcome]]) -> tuple[_Fit, _Outcome]:
+    """Return the fit of a head and its outcome, given the fits of its `_parts`: the outcome that it would have itself.
+
+    The seconds are those that the parts took together.
+    """
+    (fit, outcome), parts = done[0], [outcome for _, outcome in done]
+    if fit.head == spec:
+        return fit, outcome
+    chosen = {part.head.name: outcome.learned.get("chosen_", {}) for part, outcome in done}
+    params = params_of(_unfitted(spec))
+    return replace(fit, head=spec), _Outcome(
+        proba=tuple(np.mean(same_fold, axis=0) for same_fold in zip(*(part.proba for part in parts), strict=True)),
+        fit_seconds=sum(part.fit_seconds for part in parts),
+        predict_seconds=sum(part.predict_seconds for part in parts),
+        params=params | ({"approximate": True} if any("approximate" in part.params for part in parts) else {}),
+        learned={"chosen_": {"setting": settings_of_members(chosen)}},
+    )
 
 
 def _choose_adaptations(
@@ -265,7 +304,7 @@ def _fit_and_predict(fit: _Fit, labels: tuple[str, ...]) -> _Outcome:
         fitted = time.perf_counter()
         predicted = np.stack([estimator.predict_proba(X) for X in test])
         end = time.perf_counter()
-    proba = np.zeros((*predicted.shape[:2], len(labels)), dtype=np.float32)
+    proba = np.zeros((*predicted.shape[:2], len(labels)))
     proba[..., [labels.index(str(label)) for label in estimator.classes_]] = predicted
     learned = {name: getattr(estimator, name) for name in LEARNED if hasattr(estimator, name)}
     if (shares := getattr(registry.innermost(estimator), SHARES, None)) is not None:
@@ -327,7 +366,7 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
     return assemble(
         task,
         [(fold, seed) for fold, seed, *_ in tested for _ in range(n_draws)],
-        np.concatenate([one for _, _, proba, _ in tested for one in proba]),
+        np.concatenate([one for _, _, proba, _ in tested for one in proba], dtype=np.float32),
         head=first.head.name,
         view=first.view.view if isinstance(first.view, Task) else first.head.view,
         labels=labels,
@@ -344,7 +383,7 @@ def _assemble(done: Sequence[tuple[_Fit, _Outcome]], task: Task, labels: tuple[s
     )
 
 
-def _draws(by_fold: Sequence[NDArray[np.float32]]) -> NDArray[np.str_]:
+def _draws(by_fold: Sequence[NDArray[np.float64]]) -> NDArray[np.str_]:
     """Return the draw of each row of the predictions (n,), given the probabilities (draws, n, C) of each fold."""
     return np.concatenate([np.repeat(np.arange(proba.shape[0]), proba.shape[1]).astype(str) for proba in by_fold])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,14 @@ class Stack(HeadBase):
         self.class_weight = class_weight
         self.random_state = random_state
 
+    @property
+    def averages(self) -> tuple[str, ...]:
+        """The names of the heads that, fitted on their own, give these probabilities as their mean; none if none do.
+
+        A comparison fits these heads once, for themselves and for this one.
+        """
+        return tuple(self.members) if self.final == "vote" and self.class_weight is None else ()
+
     def fit(self, X: Any, y: Any, groups: Any = None, copy_of: Any = None, dev: Any = None) -> Stack:
         """Fit on X (n, d) and y (n,).
 
@@ -59,7 +67,8 @@ class Stack(HeadBase):
             truth.append(indices[held])
         self.final_ = fit_regression(np.concatenate(held_out), np.concatenate(truth), C) if splits else None
         self.members_ = self._fit_members(X, indices, context, np.arange(len(indices)))
-        self.chosen_ = {"setting": self._settings()}
+        chosen = {n: getattr(member, "chosen_", {}) for n, member in zip(self.members, self.members_, strict=True)}
+        self.chosen_ = {"setting": settings_of_members(chosen)}
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -77,14 +86,6 @@ class Stack(HeadBase):
         found = {int(label) for _, held in splits for label in y[held]}
         return splits if len(found) == len(self.classes_) else []
 
-    def _settings(self) -> dict[str, Any]:
-        """Return what the members chose, such as `ridge__alpha`."""
-        return {
-            f"{name}__{parameter}": value
-            for name, member in zip(self.members, self.members_, strict=True)
-            for parameter, value in getattr(member, "chosen_", {}).get("setting", {}).items()
-        }
-
     def _fit_members(self, X: Any, y: NDArray[np.int64], context: dict[str, Any], rows: NDArray[np.int64]) -> list[Any]:
         """Return the members, fitted on selected rows, with `classes_` as labels instead of the indices y."""
         from . import head
@@ -94,6 +95,15 @@ class Stack(HeadBase):
             weight = member.class_weight if self.class_weight is None else self.class_weight
             fit_with_context(member.set_params(class_weight=weight), X[rows], self.classes_[y[rows]], context, rows)
         return members
+
+
+def settings_of_members(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what members chose, such as `ridge__alpha`, given the `chosen_` of each by its name."""
+    return {
+        f"{name}__{parameter}": value
+        for name, one in chosen.items()
+        for parameter, value in one.get("setting", {}).items()
+    }
 
 
 def _log_probabilities(members: Sequence[Any], X: Any) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ..data.csv_text import number_text
 from ..evaluation.critical_difference import CriticalDifference
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
-from ..parallel import in_processes
+from ..parallel import iter_in_processes
 from ..protocols.catalogue import adapted_by, partition_of
 from .figure_data import Confusion, Curves, LearningCurves, Reliability, RiskCoverage
 from .palette import LIGHT
@@ -34,13 +34,12 @@ HEAD_STEP = 0.62  # between the names of two heads
 BAR_TOP, BAR_STEP = 0.4, 0.3  # of the first bar, and between two bars
 
 
-def save_pictures(folder: Path, predictions: list[Predictions], jobs: int | None = 1) -> list[Path]:
-    """Write the figures of each head, and return their paths.
+def save_pictures(folder: Path, predictions: list[Predictions], jobs: int | None = 1) -> Iterable[Path]:
+    """Write the figures of each head. Return an iterable over their paths, each as soon as its file is complete.
 
     The files are called `confusion-<head>-<encoder>-<dataset>.png`, `calibration-….png` and, for heads that learn in
-    epochs, `curves-….png`; the name of a test partition and the
-    amount of an adaptation follow. `jobs` is the number of
-    processes; None uses all cores.
+    epochs, `curves-….png`; the name of a test partition and the amount of an adaptation follow. `jobs` is the number of
+    processes, which begin at once; None uses all cores. With one, a figure is drawn when its path is asked for.
     """
     calls = []
     for p in predictions:
@@ -50,7 +49,7 @@ def save_pictures(folder: Path, predictions: list[Predictions], jobs: int | None
         kinds = {"confusion": confusion_figure, "calibration": calibration_figure}
         kinds |= {"curves": curves_figure} if p.histories else {}
         calls += [(draw, p, folder / f"{kind}-{name}.png") for kind, draw in kinds.items()]
-    return in_processes(_draw_and_save, calls, jobs)
+    return iter_in_processes(_draw_and_save, calls, jobs)
 
 
 def _file_name(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
 from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
+from ..parallel import in_background
 from ..protocols.catalogue import protocol_of
 from ..protocols.leaks import trained_on_test_speakers
 from . import charts as charts
@@ -182,9 +184,12 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     predictions = _load_runs(folders)
     boards = tables(predictions)
     ranked = [pair for board in boards for pair in zip(board.rows, board.predictions, strict=True)]
-    facts = {row.dataset: clip_facts(artifacts, row.dataset) for row, _ in ranked}
-    drawings = _draw(ranked, facts, artifacts, audio, progress)
+    facts = {name: clip_facts(artifacts, name) for name in dict.fromkeys(row.dataset for row, _ in ranked)}
+    mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for _, p in ranked}.values()
+    # t-SNE takes as long as all the rest, and lets other threads work meanwhile.
+    maps = in_background(lambda: [vector_map(p, facts[p.dataset], artifacts) for p in mapped])
     levels = {name: measured_levels(found, progress) for name, found in facts.items()} if audio else {}
+    drawings = _draw(ranked, facts, maps, audio, progress)
     baselines = [_baselines_text(board, facts, levels) for board in boards]
     page: str = _template().render(
         title=_title(boards),
@@ -209,25 +214,21 @@ def _load_runs(folders: Sequence[Path]) -> list[Predictions]:
 def _draw(
     ranked: Sequence[tuple[Row, Predictions]],
     facts: Mapping[str, ClipFacts],
-    artifacts: Artifacts,
+    maps: Future[list[VectorMap]],
     audio: bool,
     progress: Progress,
 ) -> Drawings:
-    """Draw a section for each head, and a map for each dataset, encoder and label view."""
-    mapped = {(p.dataset, p.encoder, p.fingerprint, p.label_view): p for _, p in ranked}
-    with progress("drawing", total=len(ranked) + len(mapped) + 1, unit="parts") as advance:
+    """Draw a section for each head, and the figures of each map."""
+    with progress("drawing", total=len(ranked) + 2, unit="parts") as advance:
         heads: list[HeadSection] = []
         for row, p in ranked:
             heads.append(head_section(row, p, facts[p.dataset]))
             advance(1)
         recordings = _load_recordings(heads, facts) if audio else None
         advance(1)
-        maps: list[tuple[VectorMap, list[MapFigure]]] = []
-        for p in mapped.values():
-            vectors = vector_map(p, facts[p.dataset], artifacts)
-            maps.append((vectors, _map_figures(vectors)))
-            advance(1)
-    return Drawings([(head, _audio_of(head, facts[head.row.dataset], recordings)) for head in heads], maps)
+        figures = [(vectors, _map_figures(vectors)) for vectors in maps.result()]
+        advance(1)
+    return Drawings([(head, _audio_of(head, facts[head.row.dataset], recordings)) for head in heads], figures)
 
 
 def _load_recordings(heads: Sequence[HeadSection], facts: Mapping[str, ClipFacts]) -> dict[str, ClipAudio]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.auditing.baseline import uar_of_nearest_mean
-from embedcache.auditing.measure import measure_all
+from embedcache.auditing.measure import measure_level, read_all
 from embedcache.manifest import Clip
 from embedcache.progress import Progress, silent
 
@@ -31,7 +31,8 @@ def measured_levels(facts: ClipFacts, progress: Progress = silent) -> dict[str, 
     clips = list({clip.key: clip for clip in facts.clips.values()}.values())
     if len(clips) > MOST_MEASURED:
         return {}
-    return {m.clip.key: m.level for m in measure_all(clips, progress) if math.isfinite(m.level)}
+    levels = zip(clips, read_all(measure_level, clips, progress), strict=True)
+    return {clip.key: level for clip, level in levels if math.isfinite(level)}
 
 
 def baselines_text(p: Predictions, facts: ClipFacts, levels: Mapping[str, float] | None = None) -> str:

@@ -219,6 +219,7 @@ def save_run(
     view = predictions[0].label_view
     suffix = "" if view == NATIVE else f"-{slug(Path(view).stem)}"
     folder = new_run_folder(artifacts.runs, f"{datasets}{suffix}-{base_name(predictions[0].protocol)}")
+    pictures = save_pictures(folder, list(predictions), jobs)  # processes draw while the scores are computed
     write_run(folder, predictions, config, labels, extra_files)
-    save_pictures(folder, list(predictions), jobs)
+    list(pictures)
     return folder

@@ -35,15 +35,17 @@ def take_channel(sound: Sound, channel: int | None) -> Sound:
 
 def find_channel_fault(sound: Sound) -> str:
     """Return why the mean of the channels is no recording of what they hold; "" if it is one."""
-    if max(level(channel) for channel in sound.T) > AUDIBLE and _gain(sound) < CANCELS:
+    if sound.shape[1] > 1 and max(level(channel) for channel in sound.T) > AUDIBLE and _gain(sound) < CANCELS:
         return "its channels are opposite and cancel each other, so that their mean is silent"
     return ""
 
 
 def find_channel_doubt(sound: Sound, rate: int) -> str:
     """Return what the mean of the channels hides, as the end of a sentence on a recording; "" if it hides nothing."""
+    if sound.shape[1] == 1:
+        return ""
     levels = [level(channel) for channel in sound.T]
-    if sound.shape[1] == 1 or (loudest := max(levels)) <= AUDIBLE:
+    if (loudest := max(levels)) <= AUDIBLE:
         return ""
     if min(levels) - loudest < DEAD:
         return "a channel that is silent"

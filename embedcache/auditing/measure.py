@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from ..errors import AudioError
 from ..manifest import CHANNEL, Clip
 from ..progress import Progress, silent
 from ..text import one_line
+
+Result = TypeVar("Result")
 
 FULL_SCALE = 1 - 2**-15  # the largest positive value of 16-bit audio; the largest negative value is -1
 
@@ -72,18 +75,36 @@ def measure(clip: Clip) -> Measurement:
     )
 
 
+def measure_level(clip: Clip) -> float:
+    """Return the level of a clip alone, as in `Measurement`: -inf also for a file that cannot be used."""
+    try:
+        return level(mean(recording_of(clip).sound()[0]))
+    except AudioError:
+        return -math.inf
+
+
 def measure_all(clips: Sequence[Clip], progress: Progress = silent) -> tuple[Measurement, ...]:
-    """Measure every clip, in threads. Each thread holds the sound of one file at a time, and decodes it once."""
+    """Measure every clip, see `read_all`."""
+    return read_all(measure, clips, progress)
+
+
+def read_all(
+    function: Callable[[Clip], Result], clips: Sequence[Clip], progress: Progress = silent
+) -> tuple[Result, ...]:
+    """Return `function(clip)` of every clip, in threads.
+
+    Each thread holds the sound of one file at a time, and decodes it once.
+    """
     with (
         progress("reading", total=len(clips), unit="clips") as advance,
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
     ):
-        measurements: dict[int, Measurement] = {}
-        for place, measurement in map_by_file(measure, clips, pool):
-            measurements[place] = measurement
+        results: dict[int, Result] = {}
+        for place, result in map_by_file(function, clips, pool):
+            results[place] = result
             advance(1)
     forget_files()
-    return tuple(measurements[place] for place in range(len(clips)))
+    return tuple(results[place] for place in range(len(clips)))
 
 
 def longest_clipped_run(sound: NDArray[np.float32]) -> int:

@@ -2,9 +2,12 @@
 
 A linear layer computes y = x W' + b, followed by the exact GELU in the same pass if the network has one there.
 
-On a CPU the product is oneDNN's own, which `torch.compile` also emits: it keeps the weights in the memory layout of its
-kernel, applies bias and GELU while a tile of the result is in registers, and reads overlapping rows without a copy.
-For float32, `torch.nn.functional.linear` uses MKL instead, which reaches half of oneDNN's speed on AMD processors.
+On a CPU there are two products. oneDNN's own, which `torch.compile` also emits, keeps the weights in the memory layout
+of its kernel, applies bias and GELU while a tile of the result is in registers, and reads overlapping rows without a
+copy. `torch.nn.functional.linear` uses MKL for float32. On an AMD EPYC with AVX-512, oneDNN has twice the speed of MKL;
+on one with AVX2 alone, MKL has 1.1 to 1.6 times the speed of oneDNN. So float32 uses MKL on x86 processors without
+AVX-512. The instructions decide, not a measurement at the start, which other programs on the machine would disturb: the
+same processor always computes the same values.
 """
 
 from __future__ import annotations
@@ -67,14 +70,28 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tenso
     if fused(x.device.type, x.dtype):
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none")
         return y
-    y = F.linear(x, weight, bias)
+    y = _overlapping(x, weight, bias) if _overlaps(x) else F.linear(x, weight, bias)
     return torch.ops.aten.gelu_(y) if gelu else y
+
+
+def _overlaps(x: Tensor) -> bool:
+    """Whether the rows of a float32 matrix overlap in memory. Half precision would round once more between products."""
+    return x.dtype == torch.float32 and x.stride(0) < x.shape[1] <= 2 * x.stride(0)
+
+
+def _overlapping(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x W' + b as two products of rows that do not overlap, because BLAS would copy rows that do."""
+    step = x.stride(0)
+    return F.linear(x[:, :step], weight[:, :step], bias).addmm_(x[:, step:], weight[:, step:].t())
 
 
 @functools.cache
 def fused(device: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's fused product is available for a device and a dtype; a small product is computed to find out."""
-    if device != "cpu" or not torch.backends.mkldnn.is_available():
+    """Whether products of a device and a dtype are oneDNN's: where it has such a product, and is not the slower one.
+
+    A small product is computed to find out whether there is one.
+    """
+    if device != "cpu" or not torch.backends.mkldnn.is_available() or (dtype == torch.float32 and _has_faster_mkl()):
         return False
     x: Any = torch.ones(16, 16, dtype=dtype)
     try:
@@ -84,9 +101,20 @@ def fused(device: str, dtype: torch.dtype) -> bool:
         return False
 
 
+def _has_faster_mkl() -> bool:
+    """Whether MKL's float32 product is faster than oneDNN's: with MKL, on x86 processors without AVX-512."""
+    capabilities = _capabilities()
+    return torch.backends.mkl.is_available() and bool(capabilities.get("avx2")) and not capabilities.get("avx512_f")
+
+
 def is_fast(device: str, precision: str) -> bool:
     """Whether a processor has instructions for a precision. Without them the precision is slower than float32."""
     if device != "cpu" or precision == "fp32":
         return True
+    return any(_capabilities().get(name) for name in FAST_INSTRUCTIONS[precision])
+
+
+def _capabilities() -> dict[str, Any]:
+    """Return the instruction sets of the processor, and whether it has them; none if torch does not say."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in FAST_INSTRUCTIONS[precision])
+    return capabilities

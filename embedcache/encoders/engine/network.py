@@ -90,12 +90,12 @@ class Network:
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the matrix products."""
-        return self.positions.convolutions[0][0].dtype
+        return self.front.first.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return self.positions.convolutions[0][0].device
+        return self.norm.weight.device
 
     def states(self, waves: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield each hidden state of the pack, (N, D) in float32, layer 0 first.

@@ -4,6 +4,7 @@ import csv
 import gc
 import io
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from classifiers import Task, compare, heads, leaderboard, load_predictions, make_folds, save_predictions
+from classifiers.adaptation.amounts import NO_ADAPTATION, parse_amounts
 from classifiers.checks import toy_task
 from classifiers.data.memmap import MappedRows, write_rows
+from classifiers.evaluation.cross_validation import run_folds
 from classifiers.evaluation.leaderboard import COLUMNS, latest, per_label_csv, to_csv
 from classifiers.evaluation.run_folder import load_runs
+from classifiers.heads.stack import Stack
+from classifiers.protocols.fold import Fold
 from classifiers.reporting.figures import save_pictures
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig
@@ -57,6 +62,49 @@ def test_the_result_does_not_depend_on_the_number_of_jobs(noisy: Task) -> None:
     one, two = (compare(noisy, some, "speakers", n_folds=2, seeds=2, jobs=jobs) for jobs in (1, 2))
     assert [p.head for p in one] == some
     same(one, two)
+
+
+class FittedAlone(Stack):
+    """A `stack` that is fitted itself."""
+
+    averages = ()
+
+
+@pytest.mark.parametrize("others", [[], ["svm", "lda"]])
+def test_the_mean_of_heads_is_what_a_fit_of_its_own_gives(noisy: Task, others: list[str]) -> None:
+    """Whether the heads that `stack` averages are in the comparison or not, with development clips and adaptation."""
+    own = replace(heads.get("stack"), build=lambda **given: FittedAlone(random_state=given["random_state"]))
+    rows = np.arange(160)
+    fold = Fold("a", np.flatnonzero(rows % 4 > 1), np.flatnonzero(rows % 4 == 0), np.flatnonzero(rows % 4 == 1))
+    for task, splits, amounts in (
+        (noisy, [make_folds(noisy, "speakers", 2, seed) for seed in (0, 1)], parse_amounts(["0", "5"])),
+        (
+            replace(noisy, y=np.where(rows == 0, "rare", noisy.y)),
+            [[replace(fold, dev=np.arange(0))], [fold]],
+            (NO_ADAPTATION,),
+        ),
+    ):
+        wanted = run_folds(task, [own], splits, "speakers", 1, amounts=amounts)
+        found = run_folds(
+            task, [heads.get(name) for name in [*others, "stack"]], splits, "speakers", 1, amounts=amounts
+        )
+        stacks = [p for p in found if p.head == "stack"]
+        same(wanted, stacks)
+        assert [(p.params, p.chosen) for p in wanted] == [(p.params, p.chosen) for p in stacks]
+        assert all(p.fit_seconds > 0 for p in stacks)
+
+
+def test_a_head_is_fitted_once_for_itself_and_for_the_mean(noisy: Task) -> None:
+    totals = []
+
+    @contextmanager
+    def progress(what, total, unit):
+        totals.append(total)
+        yield lambda steps: None
+
+    compare(noisy, ["ridge", "stack", "knn"], n_folds=2, jobs=1, progress=progress)
+    assert totals == [2 * len({"ridge", "knn", *Stack().members})]
+    assert Stack(final="logistic").averages == Stack(class_weight="balanced").averages == ()
 
 
 @pytest.mark.long
@@ -192,7 +240,7 @@ def test_what_differs_in_vectors_or_folds_is_no_repeat(change: dict[str, object]
 
 
 def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
-    paths = save_pictures(tmp_path, compare(noisy, ["mlp", "logreg"], "random", n_folds=2, jobs=1))
+    paths = list(save_pictures(tmp_path, compare(noisy, ["mlp", "logreg"], "random", n_folds=2, jobs=1)))
     assert [path.name for path in paths] == [
         "confusion-mlp-toy-toy.png",
         "calibration-mlp-toy-toy.png",
@@ -205,7 +253,7 @@ def test_pictures_are_drawn(noisy: Task, tmp_path: Path) -> None:
 
 def test_pictures_of_joined_encoders_have_a_name_of_their_own(tmp_path: Path) -> None:
     (p,) = compare(toy_task(), ["ridge"], "random", n_folds=2, jobs=1)
-    paths = save_pictures(tmp_path, [replace(p, encoder=name) for name in ("a+b", "a-b")], jobs=1)
+    paths = list(save_pictures(tmp_path, [replace(p, encoder=name) for name in ("a+b", "a-b")], jobs=1))
     assert {path.name for path in paths} == {
         f"{kind}-ridge-{encoder}-toy.png" for kind in ("confusion", "calibration") for encoder in ("a+b", "a-b")
     }

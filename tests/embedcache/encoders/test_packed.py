@@ -1,5 +1,6 @@
 """The packed engine against transformers' own forward, on every architecture that it takes."""
 
+import functools
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -153,14 +154,41 @@ def test_attention_over_clips_of_any_lengths_is_the_same(monkeypatch: pytest.Mon
     torch.testing.assert_close(attention.attend(qkv[:, 0], qkv, pack), wanted)
 
 
-def test_without_onednn_the_plain_products_give_the_same_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("faster_mkl", [True, False])
+@pytest.mark.parametrize("name", ["wav2vec2-base", "wav2vec2-large"])
+def test_each_product_of_a_cpu_gives_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, faster_mkl: bool
 ) -> None:
-    monkeypatch.setattr(linear, "fused", lambda device, dtype: False)
-    packed, oracle = both(save_checkpoint(tmp_path / "c"))
+    """oneDNN's, and torch's own, whichever this processor would get."""
+    monkeypatch.setattr(linear, "_has_faster_mkl", lambda: faster_mkl)
+    monkeypatch.setattr(linear, "fused", functools.cache(linear.fused.__wrapped__))
+    assert not (faster_mkl and linear.fused("cpu", torch.float32))
+    family, changes = ARCHITECTURES[name]
+    packed, oracle = both(save_checkpoint(tmp_path / "c", family, **changes))
     clips = waves(0.5, 0.3, 1.1)
     for layers in (e.encode(clips, ["layers"])["layers"] for e in (packed, oracle)):
         np.testing.assert_allclose(layers, oracle.encode(clips, ["layers"])["layers"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx2": True, "avx512_f": True}, False), ({"avx2": True, "avx512_f": False}, True), ({"neon": True}, False)],
+)
+def test_mkl_computes_float32_where_the_processor_has_no_avx512(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert linear._has_faster_mkl() == expected
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_the_product_of_overlapping_rows_is_that_of_their_copy(rows: int, step: int, width: int) -> None:
+    memory, weight = torch.randn(rows * step + width), torch.randn(3, width)
+    x = memory.as_strided((rows, width), (step, 1))
+    wanted = x.contiguous() @ weight.t() + 1
+    torch.testing.assert_close(linear.product(x, weight, torch.ones(3), gelu=False), wanted)
 
 
 def test_a_clip_longer_than_a_pack_is_the_oracles(checkpoint: Path) -> None:
