@@ -287,6 +287,20 @@ def test_a_clip_waits_for_the_memory_of_the_other_lane(monkeypatch: pytest.Monke
     assert store.limit == 1200
 
 
+def test_two_lanes_share_a_gpu_that_holds_one_clip(gpu: PretendedGpu, checkpoint: Path) -> None:
+    """Each clip fits alone, so none is too long, whatever the other lane holds."""
+    encoder = on_gpu(gpu, checkpoint, "bf16")
+    clip = waves(1.1)
+    wanted = layers_of(encoder, clip)
+    live, gpu.peak = gpu.live, gpu.live
+    layers_of(encoder, clip)
+    gpu.limit = gpu.peak + (gpu.peak - live) // 4
+    with ThreadPoolExecutor(2) as lanes:
+        found = list(lanes.map(lambda _: layers_of(encoder, clip), range(8)))
+    np.testing.assert_array_equal(found, [wanted] * 8)
+    assert (gpu.faults, gpu.live) == (Counter(), live)
+
+
 def test_lanes_that_run_out_of_memory_at_once_go_on_in_turns() -> None:
     """A device that holds one clip; both lanes fail at the same moment, again and again, and neither waits for ever."""
     store, lock, running, rng = Memory("net", CPU), threading.Lock(), [], np.random.default_rng(0)
