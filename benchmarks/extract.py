@@ -15,9 +15,11 @@ The columns of the results:
 
     of_limit         speed relative to the fastest large matrix product of this precision in the same rounds, by the
                      number of operations of the network for a second of audio
-    moves            largest difference from the plain loop in float32, over all layers
-    turns            1 minus the smallest cosine with the vectors of the plain loop in float32
+    moves            largest difference from the oracle in float32, over all layers
+    turns            1 minus the smallest cosine with the vectors of the oracle in float32
     memory_gb        peak memory above that of the loaded model, measured in a separate process
+
+On a GPU, the plain loop and the padded batch run with TF32 as torch has it by default, which is what users get.
 
 Speeds of two machines cannot be compared; the ratios of one run can.
 """
@@ -29,7 +31,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,12 +64,14 @@ from embedcache.progress import silent, terminal
 from ._measure import RESULTS, bars, load, machine, run, save, slug, table
 
 RATE = 16_000
-PLAIN = "plain loop, fp32"
+PLAIN, ORACLE = "plain loop, fp32", "oracle, fp32"
 COLUMNS = ("way", "audio_per_second", "slowest", "fastest", "times_as_fast", "of_limit", "moves", "turns", "memory_gb")
 ENDS = ("way", "clips", "audio_seconds", "seconds", "audio_per_second", "of_encoder_alone")
 PADDED = 8  # clips in a padded batch
-END_TO_END = 96  # clips, unless all are asked for
-CHUNK = 240  # clips after which the other side has its turn
+# Clips of the measurement from file to shard, unless all are asked for, and clips after which the other side has its
+# turn. On a GPU they fill nine packs, so that its lanes have work.
+END_TO_END = {"cpu": 96, "cuda": 1440}
+CHUNK = {"cpu": 240, "cuda": 1440}
 STAGES = {
     "convolutions": (FrontEnd, "__call__"),
     "positions": (Positions, "__call__"),
@@ -75,6 +79,8 @@ STAGES = {
     "blocks": (Network, "_block"),  # attention is taken off
     "means": (Collector, "add"),
 }
+
+TF32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32  # before the engine turns it off
 
 Row = dict[str, Any]
 Encode = Callable[[], np.ndarray]  # gives (n, layers, dim)
@@ -117,12 +123,13 @@ def main(
     """Measure every way to encode clips, and the time from file to shard."""
     before = load()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = root or made_up(Path(scratch) / "clips", max(clips, END_TO_END))
+        together = END_TO_END[torch.device(device).type]
+        folder = root or made_up(Path(scratch) / "clips", max(clips, together))
         manifest = datasets.get("ravdess").manifest(folder)
         work = Work(some_waves(manifest, clips), checkpoint, device)
         rows = measure_ways(work, rounds)
         stages = [row for precision in precisions(device) for row in measure_stages(work, precision)]
-        chosen = manifest if every else Manifest(manifest.dataset, manifest.clips[:END_TO_END])
+        chosen = manifest if every else Manifest(manifest.dataset, manifest.clips[:together])
         ends = measure_ends(chosen, work, Path(scratch), 1 if every else 2)
     table(rows, COLUMNS)
     table(stages, ("precision", "stage", "seconds", "share"))
@@ -137,7 +144,8 @@ def made_up(folder: Path, count: int) -> Path:
     rng = np.random.default_rng(0)
     for number in range(count):
         actor, rest = number % 24 + 1, number // 24
-        name = f"03-01-{rest % 8 + 1:02d}-01-{rest // 8 % 2 + 1:02d}-01-{actor:02d}.wav"
+        emotion, statement, repetition = rest % 8 + 1, rest // 8 % 2 + 1, rest // 16 % 2 + 1
+        name = f"03-01-{emotion:02d}-{rest // 32 + 1:02d}-{statement:02d}-{repetition:02d}-{actor:02d}.wav"
         sound = 0.1 * rng.standard_normal(int(48_000 * rng.uniform(3, 4.5)))
         (folder / f"Actor_{actor:02d}").mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / f"Actor_{actor:02d}" / name, sound, 48_000, subtype="PCM_16")
@@ -164,6 +172,7 @@ def plain_loop(work: Work, precision: str) -> Encode:
     def encode() -> np.ndarray:
         rows = []
         with (
+            default_tf32(work.device),
             torch.inference_mode(),
             torch.autocast(torch.device(work.device).type, DTYPES[precision], enabled=precision != "fp32"),
         ):
@@ -183,7 +192,7 @@ def padded_batch(work: Work, precision: str) -> Encode:
 
     def encode() -> np.ndarray:
         rows: list[np.ndarray] = []
-        with torch.inference_mode():
+        with default_tf32(work.device), torch.inference_mode():
             for begin in range(0, len(work.waves), PADDED):
                 batch = list(work.waves[begin : begin + PADDED])
                 inputs = features(batch, sampling_rate=RATE, padding=True, return_tensors="pt").to(work.device)
@@ -193,6 +202,16 @@ def padded_batch(work: Work, precision: str) -> Encode:
         return np.stack(rows)
 
     return encode
+
+
+@contextmanager
+def default_tf32(device: str) -> Iterator[None]:
+    """TF32 as torch had it when it was imported; afterwards as the engine needs it."""
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = TF32
+    try:
+        yield
+    finally:
+        pick_device(device)
 
 
 def oracle(work: Work, precision: str) -> Encode:
@@ -218,7 +237,7 @@ WAYS: Mapping[str, Callable[[Work, str], Encode]] = {
     PLAIN: plain_loop,
     "plain loop, bf16": plain_loop,
     "padded batch, fp32": padded_batch,
-    "oracle, fp32": oracle,
+    ORACLE: oracle,
     "packed, fp32": packed,
     "packed, bf16": packed,
     "packed, fp16": packed,
@@ -250,7 +269,7 @@ def measure_ways(work: Work, rounds: int) -> list[Row]:
             for key in products
             if precision_of(key) == precision_of(way)
         )
-        row = speeds(way, work, seconds[way]) | distance(results[way], results[PLAIN])
+        row = speeds(way, work, seconds[way]) | distance(results[way], results[ORACLE])
         row["times_as_fast"] = round(median(seconds[PLAIN]) / median(seconds[way]), 2)
         row["of_limit"] = round(work.operations / median(seconds[way]) / limit, 3)
         rows.append(row | {"memory_gb": memory_over_model(way, work), "limit_gflops": round(limit / 1e9)})
@@ -268,7 +287,7 @@ def speeds(way: str, work: Work, seconds: Sequence[float]) -> Row:
 
 
 def distance(got: np.ndarray, wanted: np.ndarray) -> Row:
-    """How far vectors (n, layers, dim) lie from the plain loop's."""
+    """How far vectors (n, layers, dim) lie from the oracle's."""
     norms = np.linalg.norm(got, axis=2) * np.linalg.norm(wanted, axis=2)
     cosine = float(((got.astype(np.float64) * wanted).sum(2) / norms).min())
     return {"moves": float(f"{np.abs(got - wanted).max():.2g}"), "turns": float(f"{max(1 - cosine, 0.0):.2g}")}
@@ -278,10 +297,10 @@ def memory_over_model(way: str, work: Work) -> float | None:
     """GB at the peak, above those with the model loaded, in a process of its own."""
     if work.device != "cpu":
         encode = WAYS[way](work, precision_of(way))
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats(work.device)
+        before = torch.cuda.memory_allocated(work.device)
         encode()
-        return round((torch.cuda.max_memory_allocated() - before) / 1e9, 2)
+        return round((torch.cuda.max_memory_allocated(work.device) - before) / 1e9, 2)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, way, work).result()
 
@@ -340,11 +359,11 @@ def measure_ends(manifest: Manifest, work: Work, scratch: Path, rounds: int) -> 
 
     Both sides take the clips CHUNK by CHUNK, in turns.
     """
-    rows = []
+    rows, size = [], CHUNK[torch.device(work.device).type]
     for precision in precisions(work.device):
         encoder = engine(work, precision)
         seconds = dict.fromkeys(("encoder alone", "files to shards"), 0.0)
-        chunks = [manifest.clips[begin : begin + CHUNK] for begin in range(0, len(manifest), CHUNK)] * rounds
+        chunks = [manifest.clips[begin : begin + size] for begin in range(0, len(manifest), size)] * rounds
         audio = 0.0
         for number, clips in enumerate(chunks):
             chunk = Manifest(manifest.dataset, clips)
@@ -371,8 +390,13 @@ def _packs_of(manifest: Manifest, seconds: float) -> list[list[Waveform]]:
 
 
 def _alone(encoder: Packed, packed_waves: Sequence[Sequence[Waveform]]) -> None:
-    for waves in packed_waves:
-        encoder.encode(waves, VIEWS)
+    """In as many lanes as the encoder has."""
+    if encoder.lanes == 1:
+        for waves in packed_waves:
+            encoder.encode(waves, VIEWS)
+        return
+    with ThreadPoolExecutor(encoder.lanes) as lanes:
+        list(lanes.map(lambda waves: encoder.encode(waves, VIEWS), packed_waves))
 
 
 def _whole(encoder: Packed, manifest: Manifest, scratch: Path) -> None:

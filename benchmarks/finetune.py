@@ -12,7 +12,8 @@ from the same weights and use the same batches, so its difference from that of f
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -118,8 +119,13 @@ def ravdess_clips(folder: Path, root: Path) -> list[Clip]:
 
 def apart(encoder: str, clips: list[Clip], settings: FinetuneSettings, folder: Path, device: str) -> Row:
     """`measure` in a process of its own, whose memory nothing else has used."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (encoder, clips, settings, folder, device))
+    return in_process(measure, encoder, clips, settings, folder, device)
+
+
+def in_process(work: Callable[..., Row], *arguments: Any) -> Row:
+    """Call a function in a new process. It may start processes itself, as those that load clips for a GPU."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def measure(encoder: str, clips: list[Clip], settings: FinetuneSettings, folder: Path, device: str) -> Row:

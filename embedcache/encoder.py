@@ -305,9 +305,8 @@ def check_device(device: str) -> None:
 def pick_device(device: str) -> Any:
     """Return the torch device with the name `auto`, `cpu`, `cuda` or `cuda:N`.
 
-    `auto` is the first GPU, or the CPU if there is no GPU. If the device is a GPU, TF32 is disabled for convolutions in
-    this process, since cuDNN would otherwise round their float32 inputs to 10 bits of mantissa. Raises EncoderError if
-    the device does not exist.
+    `auto` is the first GPU, or the CPU if there is no GPU. If the device is a GPU, TF32 is disabled in this process,
+    see `_disable_tf32`. Raises EncoderError if the device does not exist.
     """
     import torch
 
@@ -321,5 +320,21 @@ def pick_device(device: str) -> Any:
             "Use --device cpu, or install a CUDA build of torch and a driver."
         )
     if picked.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
+        _disable_tf32()
     return picked
+
+
+def _disable_tf32() -> None:
+    """Compute products and convolutions of float32 in float32.
+
+    In TF32, a GPU rounds their inputs to 10 bits of mantissa: convolutions by torch's default, products where another
+    program or a variable of NVIDIA's containers (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE) asks for it. torch 2.9 and later
+    have a second interface. It decides, and the first one raises errors wherever the two disagree: both are set.
+    """
+    import torch
+
+    backends: Any = torch.backends
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
+    if hasattr(backends.cuda.matmul, "fp32_precision"):
+        for operation in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+            operation.fp32_precision = "ieee"

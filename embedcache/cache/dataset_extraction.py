@@ -74,7 +74,8 @@ def extract_dataset(
     loop = on_cluster(cluster, encoder, device, precision) if cluster is not None else None
     scanned = spec.manifest(root, keep_known_faults).with_channel(channel)
     refuse_clips_as_speakers(scanned, speakers_are_clips)  # before weights are downloaded; again when files are read
-    loaded = load_encoder(encoder, device, precision, log=log, memory=artifacts.encoders)
+    here = device if loop is None else "cpu"  # on a cluster, only the encoder's facts are needed here
+    loaded = load_encoder(encoder, here, precision, log=log, memory=artifacts.encoders)
     manifest = keyed_manifest(scanned, artifacts, progress, speakers_are_clips)
     before = _listed_before(artifacts, manifest)
     result = extract_manifest(artifacts, manifest, loaded, views, skip_bad, augmentation, progress, loop)

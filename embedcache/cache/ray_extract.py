@@ -16,20 +16,20 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..encoder import Encoder, join
+from ..encoder import Encoder, check_device, join
 from ..encoders import load_encoder
 from ..errors import EncoderError, SerError, first_line
 from ..manifest import Clip
 from ..progress import Advance
 from ..text import install_hint
-from .extract import Loop, encode_packs, packs
+from .extract import MAX_DECODERS, Loop, encode_packs, packs
 from .shard import SUFFIX, write_shard
 from .store import EmbeddingStore
 
@@ -37,6 +37,7 @@ LOCAL = "local"
 # Longest audio of one task, in seconds. A lost machine or Ctrl-C costs this much work of each task: half a minute for a
 # CPU core, one second for a GPU.
 CPU_SECONDS, GPU_SECONDS = 200.0, 7200.0
+CPU_LEAST, GPU_LEAST = 60.0, 600.0  # shortest audio of one task, in seconds: a pack of the packed engine
 TASKS_PER_SLOT = 4  # least number of tasks for each slot of the cluster, so that few slots wait for the last task
 CONNECT_SECONDS = 5.0  # how long to wait for an answer at HOST:PORT
 BATCHES_AHEAD = 2  # batches submitted for each slot: the next is ready when one ends, and the list of them stays short
@@ -52,6 +53,7 @@ class RayWork:
     fingerprint: str  # fingerprint of the encoder on the machine that started the extraction
     folder: Path  # folder of the store
     views: tuple[str, ...]
+    cores: int = 1  # cores of a task, and threads that decode in it
 
 
 @contextmanager
@@ -83,9 +85,15 @@ def connected(address: str) -> Iterator[Any]:
 def on_cluster(address: str, encoder: str, device: str = "auto", precision: str = "fp32") -> Loop:
     """Return a `loop` for `extract` that runs the batches on a cluster.
 
-    Each machine loads the encoder by these arguments of `load_encoder`. Raises SerError if Ray is not installed. The
-    cluster is contacted only when there are clips to encode.
+    Each machine loads the encoder by these arguments of `load_encoder`; this machine needs no GPU. Raises SerError if
+    Ray is not installed, and EncoderError for a numbered GPU. The cluster is contacted only when there are clips to
+    encode.
     """
+    check_device(device)
+    if ":" in device:
+        raise EncoderError(
+            f"--device {device} with --cluster: each task uses the GPU that Ray gives to it. Use --device cuda."
+        )
     _check_ray()
 
     def loop(
@@ -94,7 +102,7 @@ def on_cluster(address: str, encoder: str, device: str = "auto", precision: str 
         name = str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder
         work = RayWork(name, device, precision, loaded.info.fingerprint, store.folder.resolve(), tuple(views))
         with connected(address) as ray:
-            results = _run_batches(ray, work, clips, loaded.pack)
+            results = _run_batches(ray, work, clips)
             try:
                 for seconds in results:
                     advance(seconds)
@@ -104,16 +112,23 @@ def on_cluster(address: str, encoder: str, device: str = "auto", precision: str 
     return loop
 
 
-def _run_batches(ray: Any, work: RayWork, clips: Sequence[Clip], pack: float) -> Iterator[float]:
-    """Return an iterator that extracts the clips in batches on a cluster and yields the seconds of each batch.
-
-    `pack` is the duration that a batch of the encoder should have at least, in seconds.
-    """
+def _run_batches(ray: Any, work: RayWork, clips: Sequence[Clip]) -> Iterator[float]:
+    """Return an iterator that extracts the clips in batches on a cluster and yields the seconds of each batch."""
     slots, gpus = _slots(ray, work.device)
-    seconds = _batch_seconds(clips, pack, slots, GPU_SECONDS if gpus else CPU_SECONDS)
-    task = ray.remote(num_cpus=1, num_gpus=min(gpus, 1), max_retries=-1)(_extract)
+    work = replace(work, cores=_cores(ray.nodes()) if gpus else 1)
+    task = _remote(ray, _extract, work.cores, min(gpus, 1))
+    seconds = _batch_seconds(clips, slots, *((GPU_LEAST, GPU_SECONDS) if gpus else (CPU_LEAST, CPU_SECONDS)))
     calls = (functools.partial(task.remote, work, batch) for batch in packs(clips, seconds))
     return _bounded(ray, calls, BATCHES_AHEAD * slots)
+
+
+def _remote(ray: Any, function: Callable[..., Any], cores: int, gpus: int) -> Any:
+    """Return a function as a Ray task that is repeated if its process dies.
+
+    A process runs any number of tasks: by default Ray would end it after each task with a GPU, and the encoder would be
+    loaded for each.
+    """
+    return ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=-1, max_calls=0)(function)
 
 
 @contextmanager
@@ -168,9 +183,19 @@ def _slots(ray: Any, device: str) -> tuple[int, int]:
     return max(1, gpus or int(resources.get("CPU", 1))), gpus
 
 
-def _batch_seconds(clips: Sequence[Clip], pack: float, slots: int, most: float) -> float:
-    """Return the audio of one task, in seconds: at least `pack` if `most` allows, and at most `most`."""
-    return min(most, max(pack, sum(clip.seconds for clip in clips) / (TASKS_PER_SLOT * slots)))
+def _cores(machines: Sequence[Mapping[str, Any]]) -> int:
+    """Return the cores of a task with a GPU: as many as every machine has for each of its GPUs, up to MAX_DECODERS.
+
+    `machines` is the list that `ray.nodes()` returns. One core would not decode as fast as a GPU encodes.
+    """
+    resources = [machine["Resources"] for machine in machines if machine["Alive"]]
+    shares = [found.get("CPU", 0) // found["GPU"] for found in resources if found.get("GPU", 0) >= 1]
+    return int(max(1, min(MAX_DECODERS, *shares)))
+
+
+def _batch_seconds(clips: Sequence[Clip], slots: int, least: float, most: float) -> float:
+    """Return the audio of one task, in seconds: at least `least` if `most` allows, and at most `most`."""
+    return min(most, max(least, sum(clip.seconds for clip in clips) / (TASKS_PER_SLOT * slots)))
 
 
 def _bounded(ray: Any, calls: Iterable[Callable[[], Any]], most: int) -> Iterator[Any]:
@@ -217,7 +242,7 @@ def _extract(work: RayWork, clips: Sequence[Clip]) -> float:
         )
     name = _shard_name(work, clips)
     if not (work.folder / f"{name}{SUFFIX}").exists():
-        with closing(encode_packs(clips, encoder, work.views, threads=1)) as batches:
+        with closing(encode_packs(clips, encoder, work.views, work.cores)) as batches:
             encoded = list(batches)
         rows = {view: join([batch[view] for _, batch in encoded]) for view in work.views}
         write_shard(work.folder, encoder.info, [clip.key for pack, _ in encoded for clip in pack], rows, name)

@@ -21,6 +21,7 @@ from ..errors import EncoderError, first_line
 from ..files.untrusted import read_json
 from ..provenance import TRAINED_ON, read_checkpoint_training_list
 from .contamination import find_published
+from .engine.memory import explain_load
 from .hub import (
     CONFIG,
     FEATURES,
@@ -177,9 +178,9 @@ def _load(checkpoint: str, folder: Path) -> tuple[Any, Any]:
         extractor = AutoFeatureExtractor.from_pretrained(folder, **LOCAL)
         config = _load_config(folder)
         _refuse_larger(checkpoint, config, weights)
-        model, report = AutoModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **LOCAL
-        )
+        options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **LOCAL}
+        with explain_load(checkpoint, torch.device("cpu")):
+            model, report = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **options)
     except EncoderError:
         raise
     except Exception as error:  # transformers and torch raise exceptions of any type for malicious files

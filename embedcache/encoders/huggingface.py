@@ -1,8 +1,9 @@
 """Any Hugging Face speech encoder, computed by transformers' own forward pass; and the list of built-in checkpoints.
 
 Waveforms go through the checkpoint's own feature extractor and `AutoModel`. Only waveforms of one length share a
-forward pass, so nothing is padded and no clip changes the vector of another. `layers` is the mean over time of every
-hidden state, `pooled` that of the last one.
+forward pass, so nothing is padded and no clip changes the vector of another. Whisper is the exception: its input always
+lasts 30 s, of which silence fills the end, so that clips of any lengths share a forward pass on a GPU. `layers` is the
+mean over time of every hidden state, `pooled` that of the last one.
 
 The families of `engine` use the packed engine instead, which gives the same numbers faster; the tests compare it with
 this module.
@@ -34,12 +35,14 @@ from ..encoder import (
 from ..errors import EncoderError, first_line
 from ..files.tables import read_rows
 from .checkpoint import USE, Checkpoint, emotion_labels, open_checkpoint, untrained
+from .engine.memory import Memory, explain_load
 from .hub import UNTRAINED
 
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
 TRIAL = 0.1  # seconds of sound with which an encoder is tried when it is loaded, so that loading takes little longer
 WHISPER_SECONDS = 30.0  # length of the spectrograms that Whisper's encoder takes; silence fills the end
+WHISPER_TOGETHER = {"cpu": 1, "cuda": 16}  # clips in one forward pass of Whisper, of any lengths
 # Samples of a window of a spectrogram, and from one window to the next, as in all families without convolutions.
 WINDOW, HOP = 400, 160
 
@@ -52,6 +55,7 @@ class HuggingFaceEncoder:
     model: Any
     features: Any  # the feature extractor
     device: Any
+    memory: Memory
     views: tuple[str, ...] = ("pooled", "layers", "std", "frames")
     pack: float = 60.0  # seconds of audio that one call of `encode` should get
     lanes: int = 1  # number of calls of `encode` to run side by side
@@ -65,7 +69,9 @@ class HuggingFaceEncoder:
         info = checkpoint.info
         if info.precision != "fp32":
             info = replace(info, preprocessing=f"{info.preprocessing}; autocast")
-        return cls(info, checkpoint.model.to(device), checkpoint.features, device)
+        with explain_load(info.name, device):
+            model = checkpoint.model.to(device)
+        return cls(info, model, checkpoint.features, device, Memory(info.name, device))
 
     @property
     def shortest(self) -> float:
@@ -89,37 +95,50 @@ class HuggingFaceEncoder:
         return bool(self.model.config.model_type == "whisper")
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
-        """Return the views of each waveform. Raises AudioError if a waveform is too short for a frame."""
+        """Return the views of each waveform.
+
+        Raises AudioError if a waveform is too short for a frame, EncoderError if one is too long for the memory.
+        """
         from .engine.pooling import restore_order
 
         check_waveforms(self, waveforms)
-        groups = list(self._groups(waveforms))
-        return restore_order(self.info, views, [(group, self._encode(waveforms, group, views)) for group in groups])
+        seconds = [len(wave) / self.info.sample_rate for wave in waveforms]
+
+        def encode(group: Sequence[int]) -> Batch:
+            return self._encode([waveforms[number] for number in group], views)
+
+        groups = [self.memory.encode(group, seconds, encode) for group in self._groups(waveforms)]
+        return restore_order(self.info, views, [part for parts in groups for part in parts])
 
     def _groups(self, waveforms: Sequence[Waveform]) -> Iterator[list[int]]:
-        """Yield the numbers of waveforms of one length that share a forward pass.
+        """Yield the numbers of waveforms that share a forward pass: those of one length, except for Whisper.
 
         Example: lengths of 5 s, 9 s, 5 s, 5 s and 5 s give [0, 2, 3], [4] and [1], as 16 s hold three clips of 5 s.
         """
+        if self._is_whisper:
+            size = WHISPER_TOGETHER[self.device.type]
+            yield from (list(range(len(waveforms)))[begin : begin + size] for begin in range(0, len(waveforms), size))
+            return
         lengths = np.array([len(wave) for wave in waveforms], dtype=np.int64)
         for length in np.unique(lengths):
             same = np.flatnonzero(lengths == length).tolist()
             count = max(1, int(TOGETHER * self.info.sample_rate / length))
             yield from (same[begin : begin + count] for begin in range(0, len(same), count))
 
-    def _encode(self, waveforms: Sequence[Waveform], group: Sequence[int], views: Sequence[str]) -> Batch:
+    def _encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         import torch
 
         from .engine.pooling import Collector
 
-        waves = [np.asarray(waveforms[number], dtype=np.float32) for number in group]
+        waves = [np.asarray(wave, dtype=np.float32) for wave in waveforms]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
         with torch.inference_mode(), self._autocast():
             states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, D)
-            frames = self._count_frames(len(waves[0]), states[0].shape[1])
-            collector = Collector(views, [frames] * len(waves))
+            frames = [self._count_frames(len(wave), states[0].shape[1]) for wave in waves]
+            collector = Collector(views, frames)
             for state in states:
-                collector.add(state[:, :frames].flatten(0, 1))  # (n * frames, D)
+                own = zip(state, frames, strict=True)
+                collector.add(torch.cat([rows[:count] for rows, count in own]))  # (sum of frames, D)
             return collector.batch()
 
     def _count_frames(self, samples: int, computed: int) -> int:
@@ -170,6 +189,7 @@ def build_encoder(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Enc
     """
     from .engine.packed import Packed, unsupported_reason
 
+    _note_other_gpus(device, log)
     if reason := unsupported_reason(checkpoint):
         log(
             f"note: {checkpoint.info.name}: {reason}, so the packed engine cannot run it; transformers' own forward "
@@ -179,6 +199,18 @@ def build_encoder(checkpoint: Checkpoint, device: Any, log: Log = no_log) -> Enc
         refuse_misfit(encoder)
         return encoder
     return Packed.of(checkpoint, device, log)
+
+
+def _note_other_gpus(device: Any, log: Log) -> None:
+    """Log that one GPU is used, if there are several and none was chosen."""
+    import torch
+
+    count = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    if count > 1:
+        log(
+            f"note: this machine has {count} GPUs, of which the first is used. --device cuda:1 uses another, and ser "
+            "extract --cluster local uses all of them."
+        )
 
 
 def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
@@ -196,6 +228,8 @@ def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
     hum = (0.1 * np.sin(np.arange(samples))).astype(np.float32)
     try:
         layers = np.asarray(encoder.encode([hum], ["layers"])["layers"])
+    except EncoderError:  # the memory is too small for it
+        raise
     except Exception as error:  # the networks of transformers raise exceptions of any type
         raise EncoderError(_misfit(info, first_line(error))) from error
     if layers.shape != (1, info.n_layers, info.dim):

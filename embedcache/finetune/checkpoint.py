@@ -24,6 +24,7 @@ from .._version import __version__
 from ..audio.decode import Recording, Waveform
 from ..encoder import describe_length, pick_device
 from ..encoders.checkpoint import open_checkpoint, quiet
+from ..encoders.engine.memory import Memory, explain_load
 from ..errors import AudioError, EncoderError, ModelError
 from ..files.atomic import sync_files, sync_folder
 from ..files.untrusted import read_json
@@ -105,7 +106,8 @@ class Finetuned:
         checkpoint = open_checkpoint(str(folder), "", "fp32")
         network = build(checkpoint, card.settings, card.labels)
         _load_classifier(network, folder, card)
-        return cls(card, network.to(torch_device).eval(), checkpoint.features, torch_device)
+        with explain_load(checkpoint.info.name, torch_device):
+            return cls(card, network.to(torch_device).eval(), checkpoint.features, torch_device)
 
     @property
     def rate(self) -> int:
@@ -137,14 +139,22 @@ class Finetuned:
     def proba_of(self, waves: Sequence[Waveform]) -> NDArray[np.float32]:
         """Return the probabilities of waveforms, (n, C). Their rate is `rate`, and none is shorter than `shortest`.
 
-        Batches hold waveforms of similar length, so that there is little padding.
+        Batches hold waveforms of similar length, so that there is little padding. Raises EncoderError if one is too
+        long for the memory.
         """
         order = sorted(range(len(waves)), key=lambda row: len(waves[row]))
         size = self.card.settings.batch_size
+        seconds = [len(wave) / self.rate for wave in waves]
+        memory = Memory(self.card.base, self.device)
         proba = np.zeros((len(waves), len(self.card.labels)), np.float32)
+
+        def classify(rows: Sequence[int]) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = self._classify([waves[row] for row in rows])[0].softmax(1).cpu().numpy()
+            return found
+
         for begin in range(0, len(order), size):
-            rows = order[begin : begin + size]
-            proba[rows] = self._classify([waves[row] for row in rows])[0].softmax(1).cpu().numpy()
+            for rows, found in memory.encode(order[begin : begin + size], seconds, classify):
+                proba[rows] = found
         return proba
 
     def attention_of(self, wave: Waveform) -> NDArray[np.float32] | None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..encoder import Log, no_log
 from ..encoders.checkpoint import Checkpoint
+from ..encoders.engine.memory import is_out_of_memory
 from ..errors import AudioError, SerError, first_line
 from ..progress import Progress, silent
 from ..provenance import TrainedOn
@@ -28,8 +29,6 @@ from .checkpoint import CheckpointCard, Finetuned, History, write_checkpoint
 from .job import TrainingJob, open_base, parent_of, refuse_labels, refuse_large, refuse_short, training_device
 from .scratch import best_checkpoint, claim, completed_steps, last_checkpoint, scratch_of, trainer_log
 from .settings import FinetuneSettings, need_finetune
-
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in torch's messages
 
 
 def train(
@@ -203,7 +202,7 @@ def _explain_errors(settings: FinetuneSettings) -> Iterator[None]:
             error.args[0].strip().splitlines()[-1].removeprefix("embedcache.errors.AudioError: ")
         ) from error
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         half = max(1, settings.batch_size // 2)
         raise SerError(

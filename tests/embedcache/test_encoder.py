@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -166,3 +169,40 @@ def test_the_device_that_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(pick_device("cuda")) == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert str(pick_device("auto")) == "cpu"
+
+
+TF32 = """
+import torch
+
+torch.cuda.device_count = lambda: 1
+{change}
+from embedcache.encoder import pick_device
+
+pick_device("cuda")
+cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+print(cuda.matmul.allow_tf32, cudnn.allow_tf32, {{o.fp32_precision for o in (cuda.matmul, cudnn.conv, cudnn.rnn)}})
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "",  # the variable alone
+        "torch.set_float32_matmul_precision('high')",
+        "torch.backends.fp32_precision = 'tf32'",  # as transformers' Trainer sets it
+        "torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = 'tf32'",
+    ],
+)
+def test_float32_is_no_tf32_on_a_gpu(change: str) -> None:
+    """However it was turned on before; in a process of its own, for these settings are of the whole process."""
+    import torch
+
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this torch has one interface for TF32")
+    done = subprocess.run(
+        [sys.executable, "-c", TF32.format(change=change)],
+        env={**os.environ, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "False False {'ieee'}\n", done.stderr

@@ -39,6 +39,20 @@ def save_checkpoint(folder: Path, family: str = "Wav2Vec2", **changes: object) -
     return folder
 
 
+def save_whisper(folder: Path) -> Path:
+    """A seeded tiny Whisper with its feature extractor."""
+    import torch
+    import transformers
+
+    small = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 4}
+    small |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        transformers.WhisperModel(transformers.WhisperConfig(**small)).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
 def save_with_processor(checkpoint: Path, folder: Path, **settings: object) -> Path:
     """A copy of a checkpoint as its processor saves it: the processor's file has the settings of the feature extractor.
 

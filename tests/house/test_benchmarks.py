@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import _measure
 from benchmarks import extract as bench
@@ -20,6 +21,7 @@ from classifiers.data.memmap import write_rows
 from embedcache import checks
 from embedcache.checking import limits, steps
 from embedcache.checking.timing import interleave
+from embedcache.encoder import pick_device
 from embedcache.encoders.engine import packed
 
 
@@ -28,7 +30,7 @@ def test_every_way_to_the_vectors_is_measured(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setitem(limits.SIDES, "cpu", 64)
-    monkeypatch.setattr(bench, "END_TO_END", 4)
+    monkeypatch.setitem(bench.END_TO_END, "cpu", 4)
     monkeypatch.setattr(bench, "memory_over_model", lambda way, work: None)
     bench.main(None, str(checkpoint), "cpu", clips=3, rounds=1, every=False, out=tmp_path)
     (written,) = tmp_path.glob("extract-*.json")
@@ -142,6 +144,40 @@ def test_fine_tuning_is_measured_side_by_side(tmp_path: Path, monkeypatch: pytes
     assert rows["fp32"]["times_as_fast"] == 1.0
     assert rows["fp32, checkpointing"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=1e-4)
     assert rows["bf16"]["loss"] == pytest.approx(rows["fp32"]["loss"], abs=0.05)
+
+
+def test_an_epoch_may_start_the_processes_that_load_its_clips() -> None:
+    row = finetune_bench.in_process(eval, "{'daemon': __import__('multiprocessing').current_process().daemon}")
+    assert row == {"daemon": False}
+
+
+def test_the_plain_loop_has_tf32_as_users_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(bench, "TF32", (False, True))
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    pick_device("cuda")
+    with bench.default_tf32("cuda"):
+        assert [flag.allow_tf32 for flag in flags] == [False, True]
+    assert [flag.allow_tf32 for flag in flags] == [False, False]
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
+
+
+def test_memory_is_counted_on_the_gpu_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None: counted.append(device) or 0)
+    monkeypatch.setitem(bench.WAYS, bench.PLAIN, lambda work, precision: lambda: None)
+    assert bench.memory_over_model(bench.PLAIN, bench.Work((), "", "cuda:1")) == 0
+    bench._finished(None, "cuda:1")
+    assert counted == ["cuda:1"] * 4
+
+
+def test_made_up_clips_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.soundfile, "write", lambda path, *_, **__: path.touch())
+    bench.made_up(tmp_path, 1440)
+    assert len(list(tmp_path.rglob("*.wav"))) == 1440
 
 
 @pytest.mark.long

@@ -113,7 +113,7 @@ class Network:
         if not self.stable:
             h = self.norm(h)
         yield h
-        pack = Pack.of(layout, self.device, by_length=self.rows is None)
+        pack = Pack.of(layout, self.device, grouped=self.rows is None)
         for block in self.blocks:
             self._block(h, block, pack)
             yield h

@@ -10,7 +10,8 @@ rounded, while the residual stream, the norms and the time means stay float32; t
 layer.
 
 Read `Packed.encode` first, then `network.Network.states`. `convolutions` holds the front end, `linear` the matrix
-products, `attention` and `positions` what looks at several frames, and `pooling` the views of the hidden states.
+products, `attention` and `positions` what looks at several frames, `pooling` the views of the hidden states, and
+`memory` what happens if a pack does not fit.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from torch import Tensor
 
 from ...audio.decode import Waveform
 from ...encoder import Batch, EncoderInfo, Log, check_waveforms, no_log
-from ...errors import EncoderError
 from ..checkpoint import Checkpoint
 from .convolutions import fits_slots
 from .families import FAMILIES
 from .linear import DTYPES, is_fast
+from .memory import Memory, explain_load
 from .network import Network
 from .pooling import Collector, restore_order
 
@@ -48,6 +49,7 @@ class Packed:
     info: EncoderInfo
     network: Network
     normalised: bool  # whether each waveform is brought to zero mean and unit variance first
+    memory: Memory  # the memory of the network's device
     views: tuple[str, ...] = ("pooled", "layers", "std", "frames")
     longest: float = LONGEST  # longest clip the encoder accepts, in seconds
 
@@ -57,11 +59,12 @@ class Packed:
         precision = checkpoint.info.precision
         if not is_fast(device.type, precision):
             log(f"note: this processor has no {precision} instructions; --precision fp32 is faster here, and exact.")
-        like = torch.empty(0, dtype=DTYPES[precision], device=device)
-        network = FAMILIES[checkpoint.model.config.model_type].build(checkpoint.model, like)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # the weights are prepared on one stream and used on others
-        return cls(checkpoint.info, network, checkpoint.normalised)
+        with explain_load(checkpoint.info.name, device):
+            like = torch.empty(0, dtype=DTYPES[precision], device=device)
+            network = FAMILIES[checkpoint.model.config.model_type].build(checkpoint.model, like)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # the weights are prepared on one stream and used on others
+        return cls(checkpoint.info, network, checkpoint.normalised, Memory(checkpoint.info.name, device))
 
     @property
     def shortest(self) -> float:
@@ -84,31 +87,16 @@ class Packed:
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         """Return the views of each waveform.
 
-        Raises AudioError if a waveform is too short for a frame, EncoderError if one is too long for the GPU's memory.
+        Raises AudioError if a waveform is too short for a frame, EncoderError if one is too long for the memory.
         """
         check_waveforms(self, waveforms)
         order = sorted(range(len(waveforms)), key=lambda number: len(waveforms[number]))
-        return restore_order(self.info, views, self._encode_halving(waveforms, order, views) if order else [])
+        seconds = [len(wave) / self.info.sample_rate for wave in waveforms]
 
-    def _encode_halving(
-        self, waveforms: Sequence[Waveform], numbers: Sequence[int], views: Sequence[str]
-    ) -> list[tuple[Sequence[int], Batch]]:
-        """Encode the waveforms with these numbers as one pack, or in halves if the GPU's memory is too small for it."""
-        try:
-            return [(numbers, self._encode([waveforms[number] for number in numbers], views))]
-        except torch.OutOfMemoryError as error:
-            if len(numbers) == 1:
-                seconds = len(waveforms[numbers[0]]) / self.info.sample_rate
-                raise EncoderError(
-                    f"{self.info.name}: a clip of {seconds:.0f} s does not fit into the GPU's memory. Cut it, free the "
-                    "GPU, or use --device cpu."
-                ) from error
-        torch.cuda.empty_cache()
-        half = len(numbers) // 2
-        return [
-            *self._encode_halving(waveforms, numbers[:half], views),
-            *self._encode_halving(waveforms, numbers[half:], views),
-        ]
+        def encode(numbers: Sequence[int]) -> Batch:
+            return self._encode([waveforms[number] for number in numbers], views)
+
+        return restore_order(self.info, views, self.memory.encode(order, seconds, encode) if order else [])
 
     def _encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         with torch.inference_mode(), _own_stream(self.network.device):
@@ -149,16 +137,17 @@ def _to_device(waveforms: Sequence[Waveform], device: torch.device) -> list[Tens
 
 
 def _own_stream(device: torch.device) -> Any:
-    """Return a context that uses the calling thread's own stream on a GPU; on a CPU it does nothing.
+    """Return a context that uses the calling thread's own stream of a GPU; on a CPU it does nothing.
 
     With a stream for each thread, one pack is copied while another is encoded.
     Each thread keeps its stream for all calls, because torch reuses freed memory only within one stream.
     """
     if device.type != "cuda":
         return nullcontext()
-    if not hasattr(_thread, "stream"):
-        _thread.stream = torch.cuda.Stream(device)
-    return torch.cuda.stream(_thread.stream)
+    streams = vars(_thread).setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)
+    return torch.cuda.stream(streams[device])
 
 
 def _normalise(wave: Tensor) -> Tensor:

@@ -223,7 +223,9 @@ def test_batches_that_are_accumulated_give_what_one_batch_gives(work: TrainingJo
         np.testing.assert_allclose(value, three[name], atol=2e-5, err_msg=name)
 
 
-def test_the_checkpoint_is_an_encoder_and_a_classifier(work: TrainingJob, tmp_path: Path) -> None:
+def test_the_checkpoint_is_an_encoder_and_a_classifier(
+    work: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoModel
 
     folder, work = tmp_path / "tuned", replace(work, settings=replace(work.settings, pooling="attention"))
@@ -256,6 +258,15 @@ def test_the_checkpoint_is_an_encoder_and_a_classifier(work: TrainingJob, tmp_pa
         frames = np.array(attribution.frames)
         assert (attribution.layers, frames.sum()) == (None, pytest.approx(1, abs=1e-5))
         assert np.count_nonzero(frames) / len(frames) == pytest.approx(share, rel=0.05)
+    classify = Finetuned._classify
+
+    def crowded(self: Finetuned, waves: Sequence[np.ndarray]) -> object:
+        if len(waves) > 1:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return classify(self, waves)
+
+    monkeypatch.setattr(Finetuned, "_classify", crowded)
+    np.testing.assert_allclose(read.proba(clips), made.proba(clips), atol=1e-5)
 
 
 def test_transformers_loads_a_sequence_classifier_whole(work: TrainingJob, tmp_path: Path) -> None:
@@ -414,15 +425,23 @@ def test_another_question_is_not_an_answer_to_go_on_with(work: TrainingJob, tmp_
         train(replace(work, train=work.train[1:]), tmp_path / "tuned", "cpu", resume=True)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=str,
+)
 def test_where_memory_ends_there_is_a_way_on(
-    work: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     import psutil
 
     from embedcache.finetune import network
 
     def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        raise error
 
     monkeypatch.setattr(network.Classifier, "forward", full)
     with pytest.raises(SerError, match="batches of 4 clips of 5 s .*--batch-size 2 --accumulate 2"):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,20 @@ from helpers.sounds import ravdess_tree
 
 from classifiers import compare
 from classifiers.checks import toy_task
-from embedcache import EmbeddingStore, EncoderError, Manifest, SerError, add_keys, datasets, extract, load_encoder
+from embedcache import (
+    Artifacts,
+    EmbeddingStore,
+    EncoderError,
+    Manifest,
+    SerError,
+    add_keys,
+    datasets,
+    extract,
+    load_encoder,
+)
+from embedcache.cache import dataset_extraction
 from embedcache.cache import ray_extract as cluster
+from embedcache.cache.extract import MAX_DECODERS
 from embedcache.cache.ray_extract import connected, on_cluster
 
 ray = pytest.importorskip("ray", reason="the extra [cluster]")
@@ -186,6 +199,65 @@ def test_what_a_task_raises_reaches_the_driver(
             EmbeddingStore(tmp_path, clips[1].info),
             loop=on_cluster("local", "mfcc", "cuda"),
         )
+
+
+def test_a_task_with_a_gpu_decodes_in_the_cores_of_one_gpu() -> None:
+    def machine(cpu: float, gpu: float, alive: bool = True) -> dict:
+        return {"Alive": alive, "Resources": {"CPU": cpu, **({"GPU": gpu} if gpu else {})}}
+
+    assert cluster._cores([machine(64, 8)]) == 8
+    assert cluster._cores([machine(32, 1)]) == MAX_DECODERS
+    assert cluster._cores([machine(32, 1), machine(16, 4), machine(2, 0), machine(2, 2, alive=False)]) == 4
+    assert cluster._cores([machine(1, 2)]) == 1
+
+
+@pytest.mark.long
+def test_a_process_with_a_gpu_runs_many_tasks(
+    clips: tuple, no_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray believes in a GPU that nothing uses here; the encoder is loaded once."""
+
+    def process() -> int:
+        return os.getpid()
+
+    manifest, alone = clips
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setattr(cluster, "GPU_SECONDS", 15.0)
+    options = {"object_store_memory": MEMORY, "include_dashboard": False, "log_to_driver": False}
+    ray.init(address="local", num_cpus=2, num_gpus=1, **options)
+    try:
+        task = cluster._remote(ray, process, cores=2, gpus=1)
+        assert len({ray.get(task.remote()) for _ in range(4)}) == 1
+        store = EmbeddingStore.of(tmp_path, alone.info)
+        extract(manifest, load_encoder("mfcc"), store, loop=on_cluster("local", "mfcc"))
+        same(store, alone, manifest)
+    finally:
+        ray.shutdown()
+
+
+def test_the_machine_that_starts_an_extraction_needs_no_gpu(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+
+    def load(name: str, device: str, *options: object, **more: object) -> object:
+        devices.append(device)
+        return load_encoder(name, "cpu")
+
+    ran = []
+    monkeypatch.setattr(dataset_extraction, "load_encoder", load)
+    monkeypatch.setattr(cluster, "_run_batches", lambda ray, work, clips: ran.append(work.device) or [])
+    monkeypatch.setattr(cluster, "connected", lambda address: nullcontext())
+    extract_dataset = dataset_extraction.extract_dataset
+    extract_dataset(Artifacts(tmp_path / "a"), "ravdess", tree, "mfcc", "cuda", cluster="auto")
+    assert (devices, ran) == (["cpu"], ["cuda"])
+
+
+def test_a_numbered_gpu_is_no_device_of_a_cluster() -> None:
+    with pytest.raises(EncoderError, match=r"--device cuda:1 with --cluster: .*Use --device cuda\."):
+        on_cluster("local", "mfcc", "cuda:1")
+    with pytest.raises(EncoderError, match="got the device 'gpu'"):
+        on_cluster("local", "mfcc", "gpu")
 
 
 @pytest.mark.long

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers.checkpoints import save_checkpoint
+from helpers.checkpoints import save_checkpoint, save_whisper
 from helpers.hub import running_hub
 from helpers.sounds import noise
 
 from embedcache import AudioError, EncoderError, UnknownName, load_encoder
 from embedcache.checks import check_encoder
-from embedcache.encoders import mfcc
+from embedcache.encoders import huggingface, mfcc
 from embedcache.encoders.checkpoint import untrained
-from embedcache.encoders.huggingface import load_checkpoint
+from embedcache.encoders.huggingface import HuggingFaceEncoder, load_checkpoint
 
 SEW = {"conv_dim": (32,) * 13}
 RELATIVE = {"position_embeddings_type": "relative"}
@@ -116,24 +116,31 @@ def test_the_control_is_wav2vec2_base_with_seeded_weights() -> None:
     np.testing.assert_allclose(first[0], np.stack([s[0].mean(0) for s in states]), atol=1e-5)
 
 
-def test_whispers_encoder_goes_through_the_oracle_without_its_silence(tmp_path: Path) -> None:
-    """Its input always lasts 30 s: the frames beyond the clip are left out."""
-    small = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 4}
-    small |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
-    torch.manual_seed(2)
-    model = transformers.WhisperModel(transformers.WhisperConfig(**small)).eval()
+def test_whispers_encoder_goes_through_the_oracle_without_its_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its input always lasts 30 s: the frames beyond each clip are left out, alone and in a batch of other clips."""
+    folder = save_whisper(tmp_path / "whisper")
+    model = transformers.WhisperModel.from_pretrained(folder).eval()
     features = transformers.WhisperFeatureExtractor()
-    model.save_pretrained(tmp_path / "whisper")
-    features.save_pretrained(tmp_path / "whisper")
-    encoder = load_encoder(str(tmp_path / "whisper"))
+    encoder = load_encoder(str(folder), "cpu")
     assert (encoder.longest, encoder.info.n_layers, encoder.info.dim) == (30.0, 3, 32)
     assert encoder.shortest == 400 / 16_000
-    wave = noise(0.5).astype(np.float32)
-    with torch.no_grad():
-        inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
-        states = model.encoder(**inputs, output_hidden_states=True).hidden_states
-    wanted = np.stack([state[0, :25].mean(0).numpy() for state in states])
-    np.testing.assert_allclose(encoder.encode([wave], ["layers"])["layers"][0], wanted, atol=1e-5)
+    clips = [noise(seconds, seed=n).astype(np.float32) for n, seconds in enumerate((0.5, 1.0, 0.25))]
+    wanted = []
+    for wave, frames in zip(clips, (25, 50, 13), strict=True):
+        with torch.no_grad():
+            inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
+            states = model.encoder(**inputs, output_hidden_states=True).hidden_states
+        wanted.append(np.stack([state[0, :frames].mean(0).numpy() for state in states]))
+    passes: list[int] = []
+    encode = HuggingFaceEncoder._encode
+    monkeypatch.setattr(HuggingFaceEncoder, "_encode", lambda self, *a: passes.append(len(a[0])) or encode(self, *a))
+    for together, counts in ((1, [1, 1, 1]), (2, [2, 1])):
+        monkeypatch.setitem(huggingface.WHISPER_TOGETHER, "cpu", together)
+        np.testing.assert_allclose(encoder.encode(clips, ["layers"])["layers"], wanted, atol=1e-5)
+        assert passes == counts
+        passes.clear()
 
 
 def test_the_fingerprint_follows_weights_and_configs(checkpoint: Path, tmp_path: Path) -> None:

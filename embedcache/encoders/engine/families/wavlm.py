@@ -23,7 +23,7 @@ from ..positions import Positions
 from ._family import Family
 
 MAX_FRAMES = 1 << 16  # frames of the longest clip: 22 minutes, more than the engine accepts
-CELLS = 1 << 21  # scores of a clip that are computed together: 8 MB in float32
+CELLS = {"cpu": 1 << 21, "cuda": 1 << 25}  # scores that are computed together: 8 MB in float32, 134 MB on a GPU
 FEWEST = 32  # queries that are computed together at least
 
 
@@ -39,8 +39,8 @@ class GatedAttention:
     def __call__(self, x: Tensor, qkv: Tensor, pack: Pack) -> Tensor:
         """Return attention as `Attention` defines it."""
         gates = self._gates(x)  # (N, heads)
-        parts = zip(pack.split(qkv), pack.split(gates), strict=True)
-        return torch.cat([self._attend(part, gate) for part, gate in parts])
+        parts = zip(pack.split(qkv), pack.split(gates), pack.groups, strict=True)
+        return pack.join([self._attend(part, gate, group.mask) for part, gate, group in parts])
 
     def _gates(self, x: Tensor) -> Tensor:  # (N, D) -> (N, heads)
         """Return the gate of every frame and head, from the two sigmoids a and b: a (b s - 1) + 2."""
@@ -49,16 +49,21 @@ class GatedAttention:
         gates: Tensor = a * (b * self.scale - 1) + 2
         return gates
 
-    def _attend(self, qkv: Tensor, gates: Tensor) -> Tensor:  # (clips, T, 3, heads, d), (clips, T, heads) -> (…, D)
-        """Return the attention of clips of one length, in blocks of queries."""
+    def _attend(self, qkv: Tensor, gates: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the attention of a group of clips, in blocks of queries.
+
+        (clips, T, 3, heads, d) and (clips, T, heads) give (clips * T, D).
+        """
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (clips, heads, T, d)
         k, v = k.flip(2), v.flip(2)
+        hidden = None if mask is None else mask.flip(3)
         gates = gates.transpose(1, 2)[..., None]  # (clips, heads, T, 1)
         clips, heads, frames = q.shape[:3]
-        rows = max(FEWEST, CELLS // (clips * heads * frames))
-        starts = range(0, frames, rows)
-        blocks = zip(q.split(rows, 2), gates.split(rows, 2), starts, strict=True)
-        mixed = [mix(part, k, v, gate * self._distances(start, part.shape[2], frames)) for part, gate, start in blocks]
+        rows = max(FEWEST, CELLS[q.device.type] // (clips * heads * frames))
+        mixed = []
+        for start, part, gate in zip(range(0, frames, rows), q.split(rows, 2), gates.split(rows, 2), strict=True):
+            bias = gate * self._distances(start, part.shape[2], frames)
+            mixed.append(mix(part, k, v, bias if hidden is None else bias.add_(hidden)))
         return join_heads(torch.cat(mixed, 2))
 
     def _distances(self, first: int, rows: int, frames: int) -> Tensor:  # -> (heads, rows, frames)
