@@ -1,9 +1,8 @@
 """Any Hugging Face speech encoder, computed by transformers' own forward pass; and the list of built-in checkpoints.
 
 Waveforms go through the checkpoint's own feature extractor and `AutoModel`. Only waveforms of one length share a
-forward pass, so nothing is padded and no clip changes the vector of another. Whisper is the exception: its input always
-lasts 30 s, of which silence fills the end, so that clips of any lengths share a forward pass on a GPU. `layers` is the
-mean over time of every hidden state, `pooled` that of the last one.
+forward pass, so nothing is padded and no clip changes the vector of another; `_fixed_input` has the exceptions, Whisper
+and AST. `layers` is the mean over time of every hidden state, `pooled` that of the last one.
 
 The families of `engine` use the packed engine instead, which gives the same numbers faster; the tests compare it with
 this module.
@@ -15,6 +14,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from ..encoder import (
 )
 from ..errors import EncoderError, first_line
 from ..files.tables import read_rows
+from . import _fixed_input
+from ._fixed_input import FixedInput, fixed_input
 from .checkpoint import USE, Checkpoint, emotion_labels, open_checkpoint, untrained
 from .engine.memory import Memory, explain_load
 from .hub import UNTRAINED
@@ -41,8 +43,6 @@ from .hub import UNTRAINED
 LONGEST = 120.0  # longest clip, in seconds; the first convolution of wav2vec2-base then takes about 3 GB
 TOGETHER = 16.0  # seconds of audio in one forward pass, for the same reason
 TRIAL = 0.1  # seconds of sound with which an encoder is tried when it is loaded, so that loading takes little longer
-WHISPER_SECONDS = 30.0  # length of the spectrograms that Whisper's encoder takes; silence fills the end
-WHISPER_TOGETHER = {"cpu": 1, "cuda": 16}  # clips in one forward pass of Whisper, of any lengths
 # Samples of a window of a spectrogram, and from one window to the next, as in all families without convolutions.
 WINDOW, HOP = 400, 160
 
@@ -87,12 +87,12 @@ class HuggingFaceEncoder:
 
     @property
     def longest(self) -> float:
-        """Longest clip the encoder accepts, in seconds: limited by memory, or by Whisper's input."""
-        return WHISPER_SECONDS if self._is_whisper else LONGEST
+        """Longest clip the encoder accepts, in seconds: limited by memory, or by the input of the network."""
+        return self._fixed.seconds if self._fixed else LONGEST
 
-    @property
-    def _is_whisper(self) -> bool:
-        return bool(self.model.config.model_type == "whisper")
+    @cached_property
+    def _fixed(self) -> FixedInput | None:
+        return fixed_input(self.model.config, self.features)
 
     def encode(self, waveforms: Sequence[Waveform], views: Sequence[str]) -> Batch:
         """Return the views of each waveform.
@@ -111,12 +111,12 @@ class HuggingFaceEncoder:
         return restore_order(self.info, views, [part for parts in groups for part in parts])
 
     def _groups(self, waveforms: Sequence[Waveform]) -> Iterator[list[int]]:
-        """Yield the numbers of waveforms that share a forward pass: those of one length, except for Whisper.
+        """Yield the numbers of waveforms that share a forward pass: those of one length, if the input is as long.
 
         Example: lengths of 5 s, 9 s, 5 s, 5 s and 5 s give [0, 2, 3], [4] and [1], as 16 s hold three clips of 5 s.
         """
-        if self._is_whisper:
-            size = WHISPER_TOGETHER[self.device.type]
+        if self._fixed:
+            size = _fixed_input.TOGETHER[self.device.type]
             yield from (list(range(len(waveforms)))[begin : begin + size] for begin in range(0, len(waveforms), size))
             return
         lengths = np.array([len(wave) for wave in waveforms], dtype=np.int64)
@@ -133,7 +133,7 @@ class HuggingFaceEncoder:
         waves = [np.asarray(wave, dtype=np.float32) for wave in waveforms]
         inputs = self.features(waves, sampling_rate=self.info.sample_rate, return_tensors="pt").to(self.device)
         with torch.inference_mode(), self._autocast():
-            states = self.model(**inputs, output_hidden_states=True).hidden_states  # n_layers x (n, T, D)
+            states = self._frames_of(self.model(**inputs, output_hidden_states=True).hidden_states)  # each (n, T, D)
             frames = [self._count_frames(len(wave), states[0].shape[1]) for wave in waves]
             collector = Collector(views, frames)
             for state in states:
@@ -141,13 +141,12 @@ class HuggingFaceEncoder:
                 collector.add(torch.cat([rows[:count] for rows, count in own]))  # (sum of frames, D)
             return collector.batch()
 
-    def _count_frames(self, samples: int, computed: int) -> int:
-        """Return how many of the computed frames belong to a clip: all of them, except for Whisper.
+    def _frames_of(self, states: Sequence[Any]) -> list[Any]:
+        return [self._fixed.frames_of(state) if self._fixed else state for state in states]
 
-        Whisper's input ends with silence. One frame is two hops of its spectrogram, so a clip of 8,000 samples has
-        8000 / (2 * 160) = 25 frames.
-        """
-        return min(computed, -(-samples // (2 * self.features.hop_length))) if self._is_whisper else computed
+    def _count_frames(self, samples: int, computed: int) -> int:
+        """Return how many of the computed frames belong to a clip: all of them, unless silence fills the input."""
+        return min(computed, self._fixed.count_frames(samples)) if self._fixed else computed
 
     def _autocast(self) -> Any:
         import torch
@@ -216,22 +215,28 @@ def _note_other_gpus(device: Any, log: Log) -> None:
 def refuse_misfit(encoder: HuggingFaceEncoder) -> None:
     """Raise EncoderError unless a short hum gives the layers that the config declares.
 
-    A checkpoint may load although its network is none for speech, or has the feature extractor of another family.
-    Whisper's network would compute 30 s, so only the name of its input is compared.
+    A checkpoint may load although its network is none for speech, or has the feature extractor of another family. Of
+    Whisper, whose network would compute 30 s, only the name of the input is compared.
     """
     info, wanted = encoder.info, encoder.model.main_input_name
     if wanted not in (given := encoder.features.model_input_names):
         raise EncoderError(_misfit(info, f"its network takes {wanted}, its feature extractor gives {given[0]}"))
-    if encoder._is_whisper:
+    if encoder._fixed and not encoder._fixed.is_light:
         return
     samples = count_samples(max(TRIAL, encoder.shortest), info.sample_rate)
     hum = (0.1 * np.sin(np.arange(samples))).astype(np.float32)
     try:
+        lengths = {
+            encoder.features([wave], sampling_rate=info.sample_rate, return_tensors="np")[wanted].shape
+            for wave in (hum, np.tile(hum, 20))
+        }
         layers = np.asarray(encoder.encode([hum], ["layers"])["layers"])
     except EncoderError:  # the memory is too small for it
         raise
     except Exception as error:  # the networks of transformers raise exceptions of any type
         raise EncoderError(_misfit(info, first_line(error))) from error
+    if len(lengths) == 1 and not encoder._fixed:
+        raise EncoderError(_misfit(info, "its feature extractor cuts or pads every clip to one length"))
     if layers.shape != (1, info.n_layers, info.dim):
         raise EncoderError(
             _misfit(info, f"its layers are {layers.shape[1:]}, its config.json says {(info.n_layers, info.dim)}")

@@ -24,6 +24,7 @@ ENGINES: Mapping[str, Mapping[str, str]] = {
         "wav2vec2-bert": "w2v-BERT 2.0",
         "wav2vec2-conformer": "wav2vec 2.0 Conformer",
         "whisper": "the encoder of Whisper",
+        "audio-spectrogram-transformer": "AST",
         "sew": "SEW",
         "sew-d": "SEW-D",
     },

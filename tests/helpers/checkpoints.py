@@ -53,6 +53,19 @@ def save_whisper(folder: Path) -> Path:
     return folder
 
 
+def save_ast(folder: Path) -> Path:
+    """A seeded tiny AST with its feature extractor."""
+    import torch
+    import transformers
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        transformers.ASTModel(transformers.ASTConfig(**small)).save_pretrained(folder)
+    transformers.ASTFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
 def save_with_processor(checkpoint: Path, folder: Path, **settings: object) -> Path:
     """A copy of a checkpoint as its processor saves it: the processor's file has the settings of the feature extractor.
 

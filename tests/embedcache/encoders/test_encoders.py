@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers.checkpoints import save_checkpoint, save_whisper
+from helpers.checkpoints import save_ast, save_checkpoint, save_whisper
 from helpers.hub import running_hub
 from helpers.sounds import noise
 
 from embedcache import AudioError, EncoderError, UnknownName, load_encoder
+from embedcache.cache.extract import too_short_or_long
 from embedcache.checks import check_encoder
-from embedcache.encoders import huggingface, mfcc
+from embedcache.encoders import _fixed_input, mfcc
 from embedcache.encoders.checkpoint import untrained
 from embedcache.encoders.huggingface import HuggingFaceEncoder, load_checkpoint
 
@@ -137,10 +138,42 @@ def test_whispers_encoder_goes_through_the_oracle_without_its_silence(
     encode = HuggingFaceEncoder._encode
     monkeypatch.setattr(HuggingFaceEncoder, "_encode", lambda self, *a: passes.append(len(a[0])) or encode(self, *a))
     for together, counts in ((1, [1, 1, 1]), (2, [2, 1])):
-        monkeypatch.setitem(huggingface.WHISPER_TOGETHER, "cpu", together)
+        monkeypatch.setitem(_fixed_input.TOGETHER, "cpu", together)
         np.testing.assert_allclose(encoder.encode(clips, ["layers"])["layers"], wanted, atol=1e-5)
         assert passes == counts
         passes.clear()
+
+
+def test_the_frames_of_ast_are_means_over_bands_within_the_clip(tmp_path: Path) -> None:
+    """Its input always lasts 10.24 s: 101 patches in each of 12 bands, after two tokens for all of it."""
+    encoder = load_encoder(str(save_ast(tmp_path / "ast")), "cpu")
+    assert (encoder.longest, encoder.shortest, encoder.info.n_layers, encoder.info.dim) == (10.24, 400 / 16_000, 3, 32)
+    model = transformers.ASTModel.from_pretrained(tmp_path / "ast").eval()
+    features = transformers.ASTFeatureExtractor.from_pretrained(tmp_path / "ast")
+    clips = [noise(seconds, seed=n).astype(np.float32) for n, seconds in enumerate((0.5, 10.24, 0.025, 1.01))]
+    got = encoder.encode(clips, ["layers", "frames:2"])
+    for n, (wave, frames) in enumerate(zip(clips, (5, 101, 1, 11), strict=True)):
+        with torch.no_grad():
+            inputs = features(wave, sampling_rate=16_000, return_tensors="pt")
+            states = model(**inputs, output_hidden_states=True).hidden_states
+        wanted = [state[0, 2:].view(12, 101, 32).mean(0)[:frames] for state in states]
+        np.testing.assert_allclose(got["layers"][n], np.stack([rows.mean(0) for rows in wanted]), atol=1e-5)
+        np.testing.assert_allclose(got["frames:2"][n], wanted[2], atol=2e-3)
+    check_encoder(encoder)
+
+
+def test_a_clip_that_ast_would_cut_is_refused(tmp_path: Path) -> None:
+    encoder = load_encoder(str(save_ast(tmp_path / "ast")), "cpu")
+    limits = encoder.info.name, encoder.info.sample_rate, encoder.shortest, encoder.longest
+    assert "takes clips of up to 10 s" in too_short_or_long("a.wav", 10.3, *limits)
+
+
+def test_a_feature_extractor_that_cuts_clips_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of a family whose input `ser` does not know to be fixed."""
+    folder = save_ast(tmp_path / "ast")
+    monkeypatch.setattr(_fixed_input, "MAKERS", {})
+    with pytest.raises(EncoderError, match="its feature extractor cuts or pads every clip to one length"):
+        load_encoder(str(folder), "cpu")
 
 
 def test_the_fingerprint_follows_weights_and_configs(checkpoint: Path, tmp_path: Path) -> None:
