@@ -33,8 +33,8 @@ MAX_POINTS = 2000  # clips on a map
 MIN_POINTS = 5  # a map of fewer clips shows nothing
 SEED = 0  # random seed for the selection of clips and for t-SNE
 COMPONENTS = 50  # number of principal components that are the input of t-SNE
-# Steps of t-SNE: half of scikit-learn's default, in little more than half of the time. On MFCC statistics of RAVDESS, the
-# divergence that it lowers is then 0.94 instead of 0.90, and 0.59 of the ten nearest neighbours are kept instead of 0.58.
+# Steps of t-SNE: half of scikit-learn's default, in little more than half of the time. On MFCC statistics of RAVDESS,
+# the divergence that it lowers is then 0.94 instead of 0.90, and it keeps 0.59 of the ten nearest neighbours, not 0.58.
 STEPS = 500
 INITIAL_SPREAD = 1e-4  # standard deviation of the initial positions of t-SNE, as scikit-learn recommends
 
