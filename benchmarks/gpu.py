@@ -1,4 +1,4 @@
-"""Benchmark of a whole GPU: is every vector right, how fast is it, what does it survive? Under 8 minutes on an H200.
+"""Benchmark of a whole GPU: is every vector right, how fast is it, what does it survive? Meant to take 8 minutes.
 
     python -m benchmarks.gpu                              networks with random weights, made-up clips
     python -m benchmarks.gpu --root data/ravdess          clips of RAVDESS from files to shards

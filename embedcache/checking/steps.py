@@ -31,8 +31,8 @@ from .timing import interleave
 TURN = 1e-4  # largest 1 - cosine of a vector in bf16 or fp16
 ROUNDS = 3  # timed runs; `memory` has warmed the encoder up
 SLOW = 10.0  # seconds for all packs, from which on a single timed run is enough
-DIFFERENCE, COSINE, DISTANCE = "largest difference", "1 - cosine", "distance, of the length"
-SPEED, SHARE, MEMORY, FITS = "speed", "share of the limit", "peak memory", "packs that fit"
+DIFFERENCE, COSINE, DISTANCE = "largest difference", "1 - cosine", "distance by the norm of the vector"
+SPEED, SHARE, MEMORY, FITS = "speed", "share of the limit", "peak memory", "audio that fits"
 
 Step = Callable[[Subject], Iterator[CheckLine]]
 
@@ -41,7 +41,7 @@ def memory(subject: Subject) -> Iterator[CheckLine]:
     """Yield the pack of the encoder, the memory at its peak, and the audio that would fit into what is free."""
     seconds = subject.packed_seconds
     lanes = subject.encoder.lanes
-    yield CheckLine.fact("pack", subject.encoder.pack, f"s of audio, {lanes} at a time")
+    yield CheckLine.fact("pack", subject.encoder.pack, f"s of audio; packs at a time: {lanes}")
     free, before = free_mb(subject.device), restart_peak(subject.device)
     subject.encode_packs()
     if free is None or before is None:
@@ -73,7 +73,9 @@ def speed(subject: Subject) -> Iterator[CheckLine]:
         yield CheckLine.skipped(SHARE, reason)
         return
     limit = product_operations(device) / min(map(median, seconds.values()))
-    yield CheckLine.fact(SHARE, _operations(subject) / took / limit, f"of {limit / 1e9:,.0f} GFLOP/s in products")
+    yield CheckLine.fact(
+        SHARE, _operations(subject) / took / limit, f"of the fastest matrix product, {limit / 1e9:,.0f} GFLOP/s"
+    )
 
 
 def two_runs(subject: Subject) -> Iterator[CheckLine]:

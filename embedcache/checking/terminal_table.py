@@ -31,5 +31,16 @@ def _facts(result: EncoderCheck) -> Iterator[tuple[str, str]]:
 
 
 def _line(check: CheckLine) -> tuple[str, ...]:
-    numbers = ("" if value is None else f"{value:.3g}" for value in (check.measured, check.bound))
-    return (check.name, *numbers, RESULTS[check.ok], "; ".join(filter(None, (check.unit, check.note))))
+    return (
+        check.name,
+        _number(check.measured),
+        _number(check.bound),
+        RESULTS[check.ok],
+        "; ".join(filter(None, (check.unit, check.note))),
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -122,7 +122,7 @@ class Attention(Protocol):
 
 
 def attend(x: Tensor, qkv: Tensor, pack: Pack) -> Tensor:
-    """Return attention without a bias: on a GPU in one kernel, or in groups of one length if there is no kernel."""
+    """Return attention without a bias: on a GPU in one kernel, or in groups of nearly one length if there is none."""
     kernel = _varlen(qkv.device, qkv.dtype, qkv.shape[-1])
     if kernel is not None:
         mixed: Tensor = kernel(*qkv.unbind(1), pack.bounds, pack.bounds, pack.longest, pack.longest)
@@ -141,7 +141,7 @@ def mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     queries.
 
     In bf16 on a CPU, two batched products with all scores between them are twice as fast as the blocked kernel as long
-    as the scores stay in the cache. The scores are rounded to bf16, which adds no more error than rounding q and k did.
+    as the scores stay in the cache. The scores are rounded to bf16, and the cosine of each layer stays above 0.9999.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= SCORES:
         scores = q.contiguous() @ k.contiguous().transpose(2, 3)

@@ -43,9 +43,9 @@ def explain_load(name: str, device: Any) -> Iterator[None]:
 class Memory:
     """The memory of the device of one encoder, which the encoder's lanes share.
 
-    It knows the least audio that did not fit, which it learns from failures. Audio of that duration is split at once,
-    and a lane waits while its audio does not fit beside that of the others. A lane that waits holds nothing, so no
-    lane waits for ever.
+    A lane is a thread that encodes. The memory knows the least audio that did not fit, which it learns from failures.
+    Audio of that duration or more is split at once, and a lane waits while its audio does not fit beside that of the
+    others. A lane that waits holds nothing, so no lane waits for ever.
     """
 
     name: str  # of the encoder, for messages

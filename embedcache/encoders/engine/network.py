@@ -64,7 +64,7 @@ class Network:
     norm: Norm
     blocks: tuple[Block, ...]
     heads: int
-    stable: bool  # norms come before attention and feed-forward ("stable layer norm", the large models)
+    stable: bool  # norms come before attention and feed-forward: `do_stable_layer_norm`, as in XLS-R and wavlm-large
     rows: int | None  # frames whose feed-forward layers run together; None runs all at once, as a GPU does
 
     @classmethod

@@ -5,7 +5,7 @@ layer norms, GELU) run over one matrix of all frames. Attention and every statis
 time, so that no clip changes the vector of another.
 
 Every step is exact in real arithmetic. The numbers are those of transformers' own forward pass on each clip alone, up
-to rounding in float32: `check_encoder` and the tests hold every layer to 1e-5. In bf16 and fp16 the matrix products are
+to rounding in float32: the tests hold every layer to 1e-5. In bf16 and fp16 the matrix products are
 rounded, while the residual stream, the norms and the time means stay float32; the cosine is at least 0.9999 on every
 layer.
 

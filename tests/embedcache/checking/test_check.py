@@ -194,7 +194,7 @@ RESULT = EncoderCheck(
     (
         CheckLine.fact("speed", 21.44, "s of audio a second"),
         CheckLine.skipped("share of the limit", "operations are counted for the packed engine alone"),
-        CheckLine.within("frames: beside a long clip", 0.000122, 0.014, "distance, of the length"),
+        CheckLine.within("frames: beside a long clip", 0.000122, 0.014, "distance by the norm of the vector"),
         CheckLine.within("layer 24", 3.25e-4, 1e-5, "largest difference"),
     ),
 )

@@ -15,8 +15,7 @@ from ..network import Network
 class Family:
     """A family of networks of transformers that the packed engine computes."""
 
-    title: str
     types: tuple[str, ...]  # `model_type` in config.json
     build: Callable[[Any, Tensor], Network]  # takes the weights of a model, in the dtype and on the device of a tensor
-    # Variants that `build` cannot take, in a few words, and whether a config has them.
+    # Variants that `build` cannot take, as a clause such as "it has attention adapters", and whether a config has them.
     faults: Callable[[Any], Mapping[str, bool]] = lambda config: {}

@@ -18,4 +18,4 @@ def _build(model: Any, like: Tensor) -> Network:
     return Network.of(model, positions, [attend] * len(model.encoder.layers), like)
 
 
-family = Family("data2vec-audio", ("data2vec-audio",), _build)
+family = Family(("data2vec-audio",), _build)

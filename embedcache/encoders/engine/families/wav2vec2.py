@@ -28,4 +28,4 @@ def _faults(config: Any) -> Mapping[str, bool]:
     }
 
 
-family = Family("wav2vec 2.0, HuBERT, UniSpeech", ("wav2vec2", "hubert", "unispeech", "unispeech-sat"), _build, _faults)
+family = Family(("wav2vec2", "hubert", "unispeech", "unispeech-sat"), _build, _faults)

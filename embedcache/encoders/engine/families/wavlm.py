@@ -1,12 +1,12 @@
 """WavLM: wav2vec 2.0 whose attention has a gated relative position bias.
 
 The score of query i and key j is q_i k_j + g_i r(j - i). The bias r has a value for each distance and head, the same in
-all blocks. The gate g_i, of each block and head, is computed from the input of attention at frame i (Chen et al., 2022,
-"WavLM", section III.A).
+all blocks. The gate g_i, of each block and head, is computed from the input of attention at frame i, as the published
+models do (transformers, `WavLMAttention`; Chen et al., 2022, "WavLM", section III.A).
 
 A table holds r for every distance up to MAX_FRAMES, so that it is computed once for clips of all lengths. Rows i and
 columns j of the bias of a clip are a view of the table: with the keys in reversed order, j' = T - 1 - j, the value of
-(i, j') is at the place i + j' of the table's part for T frames. No bias is ever stored without its gate.
+(i, j') is at the place i + j' of the table's part for T frames. No bias of T by T values is stored without its gate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..network import Network
 from ..positions import Positions
 from ._family import Family
 
-MAX_FRAMES = 1 << 16  # frames of the longest clip: 22 minutes, more than the engine accepts
+MAX_FRAMES = 1 << 16  # distances in the table: 22 minutes of frames, more than the longest clip has
 CELLS = {"cpu": 1 << 21, "cuda": 1 << 25}  # scores that are computed together: 8 MB in float32, 134 MB on a GPU
 FEWEST = 32  # queries that are computed together at least
 
@@ -98,4 +98,4 @@ def _gated(attention: Any, table: Tensor) -> GatedAttention:
     )
 
 
-family = Family("WavLM", ("wavlm",), _build)
+family = Family(("wavlm",), _build)
