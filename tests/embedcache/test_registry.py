@@ -23,7 +23,7 @@ def test_every_name_is_found_under_itself(registry: Registry, some: str) -> None
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest() -> None:
     with pytest.raises(UnknownName) as error:
         encoders.get("hubrt")
-    assert str(error.value).startswith("no encoder 'hubrt'; have compare, data2vec-audio-base, ")
+    assert str(error.value).startswith("no encoder 'hubrt'; have ast, compare, data2vec-audio-base, ")
     assert "(did you mean 'hubert-base'?). A folder or a hub id works too." in str(error.value)
 
 

@@ -170,7 +170,7 @@ def test_memory_is_counted_on_the_gpu_that_encodes(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(torch.cuda, name, lambda device=None: counted.append(device) or 0)
     monkeypatch.setitem(bench.WAYS, bench.PLAIN, lambda work, precision: lambda: None)
     assert bench.memory_over_model(bench.PLAIN, bench.Work((), "", "cuda:1")) == 0
-    bench._finished(None, "cuda:1")
+    limits.finished(None, "cuda:1")
     assert counted == ["cuda:1"] * 4
 
 
