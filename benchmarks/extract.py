@@ -47,7 +47,7 @@ from embedcache import EmbeddingStore, Manifest, add_keys, datasets, extract, re
 from embedcache.audio.decode import Waveform
 from embedcache.cache.extract import packs
 from embedcache.checking.limits import finished, operations, product_operations, products_of
-from embedcache.checking.memory import forget_peak, memory_mb
+from embedcache.checking.memory import peak_of, restart_peak
 from embedcache.checking.timing import interleave
 from embedcache.encoder import VIEWS, pick_device
 from embedcache.encoders.checkpoint import Checkpoint, open_checkpoint, untrained
@@ -296,22 +296,18 @@ def distance(got: np.ndarray, wanted: np.ndarray) -> Row:
 def memory_over_model(way: str, work: Work) -> float | None:
     """GB at the peak, above those with the model loaded, in a process of its own."""
     if work.device != "cpu":
-        encode = WAYS[way](work, precision_of(way))
-        torch.cuda.reset_peak_memory_stats(work.device)
-        before = torch.cuda.memory_allocated(work.device)
-        encode()
-        return round((torch.cuda.max_memory_allocated(work.device) - before) / 1e9, 2)
+        return _peak(way, work)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, way, work).result()
 
 
 def _peak(way: str, work: Work) -> float | None:
-    encode = WAYS[way](work, precision_of(way))
-    if not forget_peak():
+    encode, device = WAYS[way](work, precision_of(way)), torch.device(work.device)
+    before = restart_peak(device)
+    if before is None:
         return None
-    before = memory_mb()
     encode()
-    return round((memory_mb(peak=True) - before) / 1000, 2)
+    return round((peak_of(device) - before) / 1000, 2)
 
 
 def measure_stages(work: Work, precision: str) -> list[Row]:

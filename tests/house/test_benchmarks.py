@@ -167,7 +167,7 @@ def test_the_plain_loop_has_tf32_as_users_have_it(monkeypatch: pytest.MonkeyPatc
 def test_memory_is_counted_on_the_gpu_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated", "synchronize"):
-        monkeypatch.setattr(torch.cuda, name, lambda device=None: counted.append(device) or 0)
+        monkeypatch.setattr(torch.cuda, name, lambda device=None: counted.append(str(device)) or 0)
     monkeypatch.setitem(bench.WAYS, bench.PLAIN, lambda work, precision: lambda: None)
     assert bench.memory_over_model(bench.PLAIN, bench.Work((), "", "cuda:1")) == 0
     limits.finished(None, "cuda:1")
