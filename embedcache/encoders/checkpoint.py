@@ -36,6 +36,8 @@ from .hub import (
 )
 
 RECIPE = 1  # `recipe_version` of the encoders; raise it with any change of this code that changes numbers
+# What is pooled, by model type, where an earlier version pooled something else under the same fingerprint.
+OWN_FRAMES = {"audio-spectrogram-transformer": "; frames of the clip"}
 # Settings about training, tasks and files; the forward pass does not depend on them, and neither does the fingerprint.
 IRRELEVANT = (
     "_name_or_path",
@@ -150,6 +152,7 @@ def _identify(name: str, checkpoint: str, model: Any, extractor: Any, precision:
         if not isinstance(getattr(model.config, size, None), int):
             raise EncoderError(f"{checkpoint}: its config.json has no {size}; wanted a speech encoder. {USE}")
     normalised = "zero mean, unit variance" if _normalises(extractor) else "as it is"  # enters the fingerprint
+    pooled = OWN_FRAMES.get(model.config.model_type, "")
     info = EncoderInfo(
         name=name,
         checkpoint=checkpoint,
@@ -158,7 +161,7 @@ def _identify(name: str, checkpoint: str, model: Any, extractor: Any, precision:
         n_layers=int(model.config.num_hidden_layers) + 1,
         dim=int(model.config.hidden_size),
         precision=precision,
-        preprocessing=f"{pipeline()}; {type(extractor).__name__}, {normalised}",
+        preprocessing=f"{pipeline()}; {type(extractor).__name__}, {normalised}{pooled}",
         recipe_version=RECIPE,
         trained_on=getattr(model.config, TRAINED_ON, ""),
         tensors_sha256=tensors_sha256(model),

@@ -148,6 +148,7 @@ def test_the_frames_of_ast_are_means_over_bands_within_the_clip(tmp_path: Path) 
     """Its input always lasts 10.24 s: 101 patches in each of 12 bands, after two tokens for all of it."""
     encoder = load_encoder(str(save_ast(tmp_path / "ast")), "cpu")
     assert (encoder.longest, encoder.shortest, encoder.info.n_layers, encoder.info.dim) == (10.24, 400 / 16_000, 3, 32)
+    assert encoder.info.preprocessing.endswith("; frames of the clip")  # not those of a store of all tokens
     model = transformers.ASTModel.from_pretrained(tmp_path / "ast").eval()
     features = transformers.ASTFeatureExtractor.from_pretrained(tmp_path / "ast")
     clips = [noise(seconds, seed=n).astype(np.float32) for n, seconds in enumerate((0.5, 10.24, 0.025, 1.01))]
