@@ -317,7 +317,7 @@ def extract(
 
 
 @app.command()
-@options_from(ComparisonConfig, required=["heads"])
+@options_from(ComparisonConfig, shown={"heads": "the best of the latest comparison", "encoders": "the only one"})
 def fit(
     config: ComparisonConfig,
     jobs: JobsOption = None,
