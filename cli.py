@@ -487,10 +487,12 @@ def leaderboard(
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.evaluation.run_folder import load_runs
     from embedcache.files.atomic import atomic_write
+    from embedcache.files.existing import begins_with, check_replaceable
 
     found = load_runs(Artifacts.at(artifacts), runs or [], note)
     rows = rows_of(latest(found), metric, terminal)
     if csv:
+        check_replaceable(csv, begins_with(b"rank,head,encoder,"), note, SerError, "--csv")
         with atomic_write(csv) as file:
             file.write(to_csv(rows))
     if sys.stdout.isatty():
@@ -521,7 +523,7 @@ def report(
     """Write one HTML page on runs, for offline use: scores, confusion matrices, calibration, hardest clips."""
     from classifiers.reporting.html_report import write_report
 
-    print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
+    print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal, note))
 
 
 @app.command()
@@ -639,7 +641,7 @@ def export_model(
     """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does."""
     from classifiers.export.onnx_export import export_onnx
 
-    result = export_onnx(model, encoder, out)
+    result = export_onnx(model, encoder, out, note)
     print(f"{result.folder}: {', '.join(result.files)}")
     print(f"largest difference of a probability from `ser predict`: {result.difference:.1e}")
     if result.vector_difference is not None:
@@ -711,7 +713,7 @@ def cache_export(
     from embedcache.exchange.export_vectors import check_export, export
 
     names = split_names(views)
-    check_export(out, names)
+    check_export(out, names, note)
     place = Artifacts.at(artifacts)
     manifest = load_manifest(place, dataset)
     store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, names)

@@ -16,7 +16,9 @@ from typing import Any
 from markupsafe import Markup
 
 from embedcache import Artifacts, DataError, SerError
+from embedcache.encoder import Log, no_log
 from embedcache.files.atomic import atomic_write
+from embedcache.files.existing import check_replaceable, ends_with
 from embedcache.files.untrusted import read_json
 from embedcache.progress import Progress, silent
 from embedcache.text import count
@@ -50,6 +52,7 @@ from .sections import Figure, Grid, HeadSection, head_section, json_text
 from .sound_baselines import baselines_text, measured_levels
 from .terminal_tables import adaptation_text, comparison_text, interval_text, leaks_text
 
+WRITTEN_BY = b"<!-- written by ser report -->\n"  # end of a report, by which it is known as one
 PAGE = "report.html"  # the template, and the default name of the report
 WIDE = 680.0  # width of a figure that fills the page, in units
 MAX_NAMES = 40  # most names in the legend of a map, and in the list of skipped clips
@@ -154,8 +157,9 @@ def write_report(
     out: Path | None = None,
     audio: bool = True,
     progress: Progress = silent,
+    log: Log = no_log,
 ) -> Path:
-    """Write the report of runs, and return its path.
+    """Write the report of runs, and return its path. An earlier report is replaced, of which `log` receives a line.
 
     Raises UnknownName or DataError if a run cannot be read, SerError if the page cannot be written.
 
@@ -173,9 +177,11 @@ def write_report(
         raise SerError(f"{path}: is a folder; wanted the name of a file. Use --out {path / PAGE}.")
     if path.exists() and not path.is_file():
         raise SerError(f"{path}: is a pipe or a device; wanted the name of a file. Use another --out.")
+    if out:
+        check_replaceable(path, ends_with(WRITTEN_BY), log, SerError, "--out")
     page = render(artifacts, list(dict.fromkeys(folders)), audio, progress)
     with atomic_write(path, "wb", advice="Make room, or choose another --out.") as file:
-        file.write(page.encode("utf-8", errors="replace"))  # texts of run.json may have lone surrogates
+        file.write(page.encode("utf-8", errors="replace") + WRITTEN_BY)  # texts of run.json may have lone surrogates
     return path
 
 
