@@ -50,8 +50,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# The tasks by which `ser --help` and the reference group commands. docs/reference/examples.toml has an example of each.
+START, DATA, EMBED, COMPARE = "Start", "Get data", "Embed", "Compare"
+REPORT, USE, SHARE, MAINTAIN = "Report", "Fit and use", "Share", "Maintain the cache"
+
 cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the cache; import and export vectors.")
-app.add_typer(cache, name="cache")
+app.add_typer(cache, name="cache", rich_help_panel=MAINTAIN)
 
 RUN = "run.json"  # file of a run that lists, among others, the skipped clips
 CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
@@ -129,7 +133,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def quickstart(artifacts: ArtifactsOption = None) -> None:
     """Run the whole pipeline on a synthetic sample, without a download, in under a minute."""
     print("These voices are synthetic: scores show that the pipeline works, but say nothing about emotion.", flush=True)
@@ -147,7 +151,7 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     print(f"\n{next_steps(place)}")
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def datasets() -> None:
     """List the datasets: clips, speakers, labels, licence, citation and source of each."""
     from embedcache import datasets as registry
@@ -155,7 +159,7 @@ def datasets() -> None:
     print_datasets(registry.all())
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 def encoders(
     name: Annotated[str | None, typer.Argument(help="List the names of the numbers of this encoder.")] = None,
     published: Annotated[bool, typer.Option("--published", help="List what published checkpoints saw.")] = False,
@@ -172,7 +176,7 @@ def encoders(
     note(listing.families_text())
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 def check(
     encoder: Annotated[str, typer.Argument(help="Encoder: a name, a checkpoint folder or a hub id[@revision].")],
     device: DeviceOption = "auto",
@@ -191,7 +195,7 @@ def check(
     result.refuse_broken()
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 def heads() -> None:
     """List the heads: the view that each head reads, its description and its source."""
     from classifiers import heads as registry
@@ -199,7 +203,7 @@ def heads() -> None:
     print_table(("name", "reads", "about", "source"), ((h.name, h.view, h.about, h.source) for h in registry.all()))
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @options_from(ProtocolConfig)
 def protocols(
     config: ProtocolConfig,
@@ -219,7 +223,7 @@ def protocols(
     print_table(("name", "promise", "about"), ((name, p.promise, p.about) for name, p in PROTOCOLS.items()))
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def download(
     name: Annotated[str, typer.Argument(help="Dataset; see `ser datasets`.")],
     root: Annotated[
@@ -238,7 +242,7 @@ def download(
     print_download(spec, result)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def audit(
     dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
@@ -265,7 +269,7 @@ def audit(
     note(f"Next: {one_line(then)}")
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 def extract(
     dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
@@ -316,7 +320,7 @@ def extract(
     print_extraction(result, augment or "", peak_memory())
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 @options_from(ComparisonConfig, required=["heads"])
 def fit(
     config: ComparisonConfig,
@@ -339,7 +343,7 @@ def fit(
     note(f"Next: ser predict {one_line(str(model))} {vectors}")
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 @options_from(FinetuneSettings)
 def finetune(
     *,
@@ -395,7 +399,7 @@ def finetune(
     note(f"Next: ser extract --encoder {checkpoint} --dataset D, where D has other speakers than the training data")
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="Recipe of a published system.", show_default="list all")] = None,
     dataset: Annotated[
@@ -430,7 +434,7 @@ def reproduce(
     note(f"run: {result.folder} (reproduction.csv, reproduction.json, leaderboard.csv)")
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @options_from(ComparisonConfig)
 def compare(
     config: ComparisonConfig, jobs: JobsOption = None, cluster: ClusterOption = None, artifacts: ArtifactsOption = None
@@ -449,7 +453,7 @@ def compare(
     note(f"Next: ser report {run.name}")
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @options_from(CrossConfig)
 def cross(
     config: CrossConfig,
@@ -470,7 +474,7 @@ def cross(
     print(f"\nrun: {run} (cross.csv, leaderboard.csv, predictions.csv, a picture for each head)")
 
 
-@app.command()
+@app.command(rich_help_panel=REPORT)
 def leaderboard(
     runs: RunsArgument = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this CSV file, too.")] = None,
@@ -509,7 +513,7 @@ def leaderboard(
         note(f"note: {len(found) - len(rows)} rows of earlier runs are left out, because later runs repeat them.")
 
 
-@app.command()
+@app.command(rich_help_panel=REPORT)
 def report(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
@@ -524,7 +528,7 @@ def report(
     print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
     audio: Annotated[
@@ -580,7 +584,7 @@ def predict(
         )
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def enrol(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit --adapt N`.")],
     name: Annotated[str, typer.Argument(help="Name of the speaker, for `ser predict --speaker`.")],
@@ -598,7 +602,7 @@ def enrol(
     print(enrolled_text(name, clips, path))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def demo(
     models: Annotated[
         list[Path] | None, typer.Argument(help="Model folders to compare.", show_default="the latest model")
@@ -627,7 +631,7 @@ def demo(
         serve(service, listening, auth, banner, lambda line: print(line, flush=True))
 
 
-@app.command("export")
+@app.command("export", rich_help_panel=SHARE)
 def export_model(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit`.")],
     onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
