@@ -7,6 +7,7 @@ mkdocs calls `on_files`, which makes the page of commands from their own help; m
 from __future__ import annotations
 
 import html
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import griffe
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
 import cli
 
+WORD = re.compile(r"^\| ([\w -]+) \|", re.MULTILINE)  # first cell of a row
 TASKS = tomllib.loads((Path(__file__).parent / "commands.toml").read_text(encoding="utf-8"))
 INTRODUCTION = """# Commands
 
@@ -37,6 +40,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page of commands."""
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Give each word of the glossary an anchor, such as `words.md#uar`."""
+    if page.file.src_uri != "explanation/words.md":
+        return markdown
+    words, rest = markdown.split("## Views", 1)
+    return WORD.sub(lambda found: f"| {found[1]} {{#{slug(found[1])}}} |", words) + "## Views" + rest
 
 
 def commands_page() -> str:
