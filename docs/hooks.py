@@ -12,7 +12,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import click
 import griffe
 import typer
 from mkdocs.config.defaults import MkDocsConfig
@@ -26,10 +25,10 @@ WORD = re.compile(r"^\| ([\w -]+) \|", re.MULTILINE)  # first cell of a row
 TASKS = tomllib.loads((Path(__file__).parent / "commands.toml").read_text(encoding="utf-8"))
 INTRODUCTION = """# Commands
 
-All commands by task, each with an example and its options. In a terminal, `ser --help` lists the tasks, and `ser
-COMMAND --help` the options. `ser --version` prints the version, and `ser --install-completion` installs completion
-for the shell. In the examples, `DIR` is the folder of RAVDESS, `TESS` that of TESS, `MINE` one of your own, and
-`CLIP.wav` a recording.
+All commands by task, each with an example and its options. In a terminal, `ser --help` lists the tasks, and
+`ser COMMAND --help` the options. `ser --version` prints the version, and `ser --install-completion` installs
+completion for the shell. In the examples, `DIR` is the folder of RAVDESS, `TESS` that of TESS, `MINE` one of your
+own, and `CLIP.wav` a recording.
 
 | task | commands |
 |---|---|
@@ -74,9 +73,9 @@ def sections(task: str) -> str:
 
 def section(name: str, example: str) -> str:
     """Return the help of a command, with its example before its usage."""
-    command: click.Command = typer.main.get_command(cli.app)
+    command: Any = typer.main.get_command(cli.app)
     for word in name.split():
-        command = command.commands[word]  # type: ignore[attr-defined]
+        command = command.commands[word]
     called = f"ser {name}"
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name=called), indent=2, name=called)
     about, usage = escaped(text).split("**Usage**", 1)
