@@ -51,6 +51,14 @@ def test_no_block_hides_from_being_run(name: str) -> None:
     assert {block.language for block in found} <= {*RUN, *SHOWN}
 
 
+def test_each_table_of_other_programs_has_all_of_them_in_one_order() -> None:
+    tables = re.findall(r"(?:^\|.*\|\n)+", PAGES["others.md"], re.MULTILINE)
+    programs = [[row.split("|")[1].strip(" `").split("]")[0].lstrip("[") for row in t.splitlines()[2:]] for t in tables]
+    assert len(tables) == 6
+    assert all(found == programs[0] for found in programs), programs
+    assert len(programs[0]) == 8
+
+
 def build(project: Path, folder: Path) -> subprocess.CompletedProcess:
     """Build the site as `make docs` does. Not with --quiet: what is not said is no error to mkdocs, either."""
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
