@@ -12,7 +12,7 @@ import json as json_module
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,6 +40,8 @@ from embedcache.terminal import (
 from embedcache.text import count, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from classifiers.evaluation.leaderboard import Row
 
 app = typer.Typer(
@@ -484,23 +486,33 @@ def leaderboard(
     critical: Annotated[
         Path | None, typer.Option(help="Draw the critical-difference diagram over several datasets to this PNG file.")
     ] = None,
+    form: Annotated[
+        Literal["markdown", "latex", "csv", "json"] | None,
+        typer.Option("--format", help="Format of the output.", show_default="a table; csv through a pipe"),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of leaderboard.csv, separated by commas or repeated.", show_default="the usual"),
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Print the rows of all runs, ranked; as CSV through a pipe."""
-    from classifiers.evaluation.leaderboard import latest, to_csv
+    """Print the rows of all runs, ranked: as a table, as CSV through a pipe, or as --format says."""
+    from classifiers.evaluation.leaderboard import chosen_columns, latest, to_csv
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.evaluation.run_folder import load_runs
+    from classifiers.reporting.paper_tables import TO_TEXT
     from embedcache.files.atomic import atomic_write
 
+    names = chosen_columns(split_names(columns))
     found = load_runs(Artifacts.at(artifacts), runs or [], note)
     rows = rows_of(latest(found), metric, terminal)
     if csv:
         with atomic_write(csv) as file:
             file.write(to_csv(rows))
-    if sys.stdout.isatty():
-        show(rows)
+    if form or not sys.stdout.isatty():
+        sys.stdout.write(TO_TEXT[form or "csv"](rows, names))
     else:
-        sys.stdout.write(to_csv(rows))
+        show(rows, names)
     sys.stdout.flush()
     if critical:
         from classifiers.evaluation.critical_difference import rank_heads, summary_lines
@@ -769,11 +781,11 @@ def cache_rm(
     note(f"removed: {count(len(found), 'item')}")
 
 
-def show(rows: list[Row]) -> None:
-    """Print a leaderboard."""
+def show(rows: list[Row], columns: Sequence[str] = ()) -> None:
+    """Print a leaderboard, by default with the usual columns."""
     from classifiers.reporting.terminal_tables import show_leaderboard
 
-    show_leaderboard(rows, console())
+    show_leaderboard(rows, console(), columns)
 
 
 if __name__ == "__main__":
