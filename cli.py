@@ -540,6 +540,30 @@ def report(
     print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
 
 
+@app.command(rich_help_panel=SHARE)
+def push(
+    run: Annotated[str, typer.Argument(help="Run, by name or folder.")],
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Push to MLflow, by default at MLFLOW_TRACKING_URI.")
+    ] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Push to Weights & Biases, by default WANDB_PROJECT.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard.")] = False,
+    to: Annotated[
+        str,
+        typer.Option(help="Tracking URI, project or log folder.", show_default="the tracker's own, or ./tensorboard"),
+    ] = "",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Copy a run into a tracker: one run of the tracker for each row of the leaderboard."""
+    chosen = [name for name, on in (("mlflow", mlflow), ("wandb", wandb), ("tensorboard", tensorboard)) if on]
+    if len(chosen) != 1:
+        raise typer.BadParameter("wanted one of --mlflow, --wandb and --tensorboard.")
+    from classifiers.tracking.push import push as run_push
+
+    done = run_push(Artifacts.at(artifacts), run, chosen[0], to)
+    print(f"{done.place}: pushed: {count(done.new, 'row')}; there already: {count(done.present, 'row')}")
+
+
 @app.command(rich_help_panel=USE)
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
