@@ -25,9 +25,10 @@ SYNTHETIC = (
 
 
 def need_demo() -> None:
-    """Raise SerError, with the command that installs it, if Gradio is missing."""
-    if importlib.util.find_spec("gradio") is None:
-        raise SerError(f"`ser demo` needs gradio. Install it with `{install_hint('demo')}`.")
+    """Raise SerError, with the command that installs them, if the packages of the server are missing."""
+    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SerError(f"`ser demo` needs {' and '.join(missing)}. Install with `{install_hint('demo')}`.")
 
 
 def models_for(

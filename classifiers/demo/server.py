@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -22,13 +20,15 @@ from .api import add_api
 from .service import PredictionService
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-# The paths that a browser needs of Gradio to show the page, and the prefixes that are open. Gradio's other routes would
-# read any file, or request any address, that a visitor names, and keep uploads. The page uses none of them.
-GRADIO_PATHS = ("/", "/theme.css", "/favicon.ico", "/manifest.json")
-OPEN_PREFIXES = ("/api/", "/page/", "/assets/", "/static/")
-SOURCES = "'self' 'unsafe-inline' 'unsafe-eval' data: blob:"  # Gradio writes styles and scripts into the page
+OPEN_PATHS = ("/", "/favicon.ico")
+OPEN_PREFIXES = ("/api/", "/page/")
+# The browser loads nothing but the page's own files, and runs no script or style that is written into the page.
+CONTENT = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
 POLICY = (
-    (b"content-security-policy", f"default-src {SOURCES}; frame-ancestors 'self'; form-action 'self'".encode()),
+    (b"content-security-policy", CONTENT.encode()),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
@@ -72,7 +72,7 @@ class AccessCheck:
         origin, site = headers.get(b"origin", ""), headers.get(b"sec-fetch-site", "")
         if method != "GET" and (site == "cross-site" or (origin and origin.partition("://")[2] != host)):
             return 403, "requests from other pages are refused."
-        if path not in GRADIO_PATHS and not path.startswith(OPEN_PREFIXES):
+        if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIXES):
             return 404, "there is no page at this address."
         return None
 
@@ -113,19 +113,16 @@ def build_app(
     auth: str = "",
     hosts: tuple[str, ...] = LOCAL,
     banner: str = "",
-    root: str = "",
     on_ready: Callable[[], None] = lambda: None,
 ) -> Any:
     """Return the application, page and API, for any ASGI server.
 
     `hosts` are the host names that it accepts; empty for all. `on_ready` is called when it starts to serve.
     """
-    import gradio as gr
     from fastapi import FastAPI
     from fastapi.staticfiles import StaticFiles
 
-    from .live_sessions import LiveSessions, router
-    from .page import build_page
+    from . import live_sessions, page
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -135,22 +132,11 @@ def build_app(
     app, here = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan), Path(__file__).parent
     app.add_middleware(AccessCheck, auth=auth, hosts=hosts)
     add_api(app, service)
-    app.state.live_sessions = LiveSessions(service)
-    app.include_router(router)
+    app.state.live_sessions, app.state.banner = live_sessions.LiveSessions(service), banner
+    app.include_router(live_sessions.router)
+    app.include_router(page.router)
     app.mount("/page/static", StaticFiles(directory=here / "static"))
-    return gr.mount_gradio_app(
-        app,
-        build_page(service, banner, root),
-        "/",
-        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),
-        css_paths=here / "page.css",
-        head='<script type="module" src="/page/static/page.js"></script>',
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        mcp_server=False,
-        enable_monitoring=False,
-    )
+    return app
 
 
 def check_access(host: str, auth: str) -> None:
@@ -173,9 +159,9 @@ def serve(
 
     host, port = listening.getsockname()[:2]
     root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with suppress(KeyboardInterrupt), _quiet_gradio():
+    with suppress(KeyboardInterrupt):
         hosts = LOCAL if host in LOCAL else ()
-        app = build_app(service, auth, hosts, banner, root, lambda: log(f"{root} (Ctrl-C ends it)"))
+        app = build_app(service, auth, hosts, banner, lambda: log(f"{root} (Ctrl-C ends it)"))
         config = uvicorn.Config(
             app,
             log_level="error",
@@ -208,11 +194,3 @@ def listen_on(host: str, port: int) -> Iterator[socket.socket]:
                 f"cannot listen on {host}:{port}: {reason}. Choose another --port; 0 takes a free one."
             ) from error
         yield listening
-
-
-@contextmanager
-def _quiet_gradio() -> Iterator[None]:
-    """Give Gradio a temporary folder, which is removed at the end, and turn off its analytics."""
-    with tempfile.TemporaryDirectory(prefix="ser-demo-") as folder:
-        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        yield
