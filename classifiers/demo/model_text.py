@@ -5,11 +5,12 @@ The page shows these sentences instead of the name of a folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from embedcache import PluginError, encoders
+from embedcache import PluginError, datasets, encoders
 from embedcache.text import count
 
 from ..inference.model import Model
@@ -43,13 +44,21 @@ class ModelText:
     reads: str  # what the encoder computes; "" if unknown
     trained_on: str
     labels: tuple[str, ...]
-    score: str
+    score: str  # the measured score, on whom and how, as sentences
+    brief_score: str  # the same in a few words
+    acted: bool  # all of its training data are known to be acted
     synthetic: bool  # trained on the synthetic voices of `ser quickstart`
     card: Mapping[str, Any]
 
 
-def model_text(model: Model) -> ModelText:
-    """Return the words for a model of `ser fit` or `ser finetune`."""
+def model_texts(models: Iterable[Model]) -> list[ModelText]:
+    """Return the words for models of `ser fit` or `ser finetune`. Equal titles get the names of the folders."""
+    texts = [_model_text(model) for model in models]
+    titles = Counter(text.title for text in texts)
+    return [replace(text, title=f"{text.title} ({text.name})") if titles[text.title] > 1 else text for text in texts]
+
+
+def _model_text(model: Model) -> ModelText:
     card, finetuned = model.card, "base" in model.card
     return ModelText(
         name=model.name,
@@ -58,14 +67,17 @@ def model_text(model: Model) -> ModelText:
         trained_on=_finetuned_on(card) if finetuned else _trained_on(card),
         labels=model.labels,
         score=_finetuned_score(card) if finetuned else _score(card),
+        brief_score="see below" if finetuned else _brief_score(card),
+        acted=_acted(card),
         synthetic=card.get("dataset") == SYNTHETIC_DATASET,
         card=card,
     )
 
 
 def _title(card: Mapping[str, Any]) -> str:
-    adapted = ", adapted to the speaker" if card.get("adapted") else ""
-    return f"{HEADS.get(card['head'], card['head'])} on {card['encoder'].replace('+', ' and ')}{adapted}"
+    adapted = ", with speaker adaptation" if card.get("adapted") else ""
+    head, *_ = card["head"].split("-")  # without "-tuned" and "-calibrated"
+    return f"{HEADS.get(head, card['head'])} on {card['encoder'].replace('+', ' and ')}{adapted}"
 
 
 def _reads(card: Mapping[str, Any]) -> str:
@@ -83,25 +95,43 @@ def _trained_on(card: Mapping[str, Any]) -> str:
     return f"{'; '.join(titles)}: {card['n_clips']:,} clips of {count(card['n_speakers'], 'speaker')}"
 
 
+def _acted(card: Mapping[str, Any]) -> bool:
+    specs = [datasets.find(name) for name in card.get("data", {}).get("datasets", {})]
+    return bool(specs) and all(spec is not None and spec.acted for spec in specs)
+
+
 def _finetuned_on(card: Mapping[str, Any]) -> str:
     training = card["trained_on"]
     return f"{len(training['keys']):,} clips of {count(len(training['speakers']), 'speaker')}"
 
 
 def _score(card: Mapping[str, Any]) -> str:
-    """Return the measured score as a sentence: on whom, how much, against which chance, by which protocol."""
+    """Return the measured score as sentences: on whom, how much, against which chance, by which protocol."""
     scores, protocol = card.get("scores", {}), card.get("protocol", {})
     uar = scores.get("uar")
     if not uar:
         return "Not measured: the model card has no score."
-    shares = KNOWN_SPEAKERS.intersection(card.get("leaks", {})) or protocol.get("speakers") == "may be shared"
-    whom = "On speakers that may also be in its training data" if shares else "On speakers that it was not trained on"
+    whom = "may also be in its training data" if _knows_speakers(card) else "are not in its training data"
+    adapted = f", adapted to {card['adapted']} clips of each speaker" if card.get("adapted") else ""
     bounds = "" if uar["low"] is None else f", 95 % interval {uar['low']:.3f} to {uar['high']:.3f}"
     name = f"; protocol {protocol['name']}" if protocol.get("name") else ""
     return (
-        f"{whom}, it recognises {100 * uar['value']:.0f} of 100 clips, each label counted equally "
-        f"(UAR {uar['value']:.3f}{bounds}{name}). Guessing gets {100 * scores['chance']:.0f}."
+        f"Of 100 clips of speakers who {whom}, it recognises {100 * uar['value']:.0f}{adapted}; each label counts "
+        f"equally (UAR {uar['value']:.3f}{bounds}{name}). Guessing gets {100 * scores['chance']:.3g}."
     )
+
+
+def _brief_score(card: Mapping[str, Any]) -> str:
+    uar = card.get("scores", {}).get("uar")
+    if not uar:
+        return "not measured"
+    whom = "speakers who may be in its training data" if _knows_speakers(card) else "new speakers"
+    return f"recognises {100 * uar['value']:.0f} of 100 clips of {whom}; guessing gets {100 * card['scores']['chance']:.3g}"
+
+
+def _knows_speakers(card: Mapping[str, Any]) -> bool:
+    leaks = KNOWN_SPEAKERS.intersection(card.get("leaks", {}))
+    return bool(leaks) or card.get("protocol", {}).get("speakers") in ("may be shared", "shared")
 
 
 def _finetuned_score(card: Mapping[str, Any]) -> str:

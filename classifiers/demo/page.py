@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from .examples import EXAMPLES
-from .model_text import model_text
+from .model_text import model_texts
 from .service import MAX_BYTES, MAX_SECONDS, PredictionService
 
 ABSTAIN_BELOW = 35  # first value of the slider, in percent
@@ -30,13 +30,14 @@ def page(request: Request) -> HTMLResponse:
 
 def page_html(service: PredictionService, banner: str = "", root: str = "http://127.0.0.1:7860") -> str:
     """Return the page. `banner` is shown at the top; `root` is the address in the examples of API calls."""
-    models = [model_text(model) for model in service.models.values()]
+    models = model_texts(service.models.values())
     return str(
         _environment()
         .get_template("page.html")
         .render(
             models=models,
             labels=list(dict.fromkeys(label for model in models for label in model.labels)),
+            acted=all(model.acted for model in models),
             synthetic=any(model.synthetic for model in models),
             banner=banner,
             keep=service.keep,

@@ -10,6 +10,8 @@ const ADVICE = {
   Channels: "Save one of them as a file of its own.",
 };
 
+const SYNTHETIC = "Trained on synthetic voices: this says nothing about emotion.";
+
 // Returns what the page says about a prediction: "sure", "unsure" or "silent"; `bound` is the least probability of a label.
 export function verdict(prediction, bound) {
   if (prediction.label === null) return "silent"; // the page asks for no abstention, so nothing was audible
@@ -26,11 +28,15 @@ export function answerCard(model, prediction, bound) {
   return element(
     "section",
     { class: `card answer ${kind}`, "aria-label": model.title },
-    element("h3", {}, model.title),
-    headline(prediction, kind),
-    element("p", { class: "why" }, explanation(prediction, kind, bound)),
-    model.synthetic ? element("p", { class: "note" }, "Trained on synthetic voices: this says nothing about emotion.") : null,
-    ...prediction.notes.map((note) => element("p", { class: "note" }, adviceFor(note))),
+    element(
+      "div",
+      { class: "verdict" },
+      element("h3", {}, model.title),
+      headline(prediction, kind),
+      element("p", { class: "why" }, explanation(prediction, kind, bound)),
+      model.synthetic ? element("p", { class: "note" }, SYNTHETIC) : null,
+      ...prediction.notes.map((note) => element("p", { class: "note" }, adviceFor(note))),
+    ),
     kind === "silent" ? null : bars(prediction, bound),
     model.layers ? layerChart(model.layers) : null,
   );
@@ -39,23 +45,23 @@ export function answerCard(model, prediction, bound) {
 // Returns the same in one sentence, for screen readers.
 export function spoken(model, prediction, bound) {
   const kind = verdict(prediction, bound);
-  if (kind === "silent") return `${model.title}: nothing to judge.`;
+  if (kind === "silent") return `${model.title}: nothing audible.`;
   const [label, share] = ranked(prediction)[0];
   return `${model.title}: ${kind === "sure" ? label : `not sure, at most ${label}`}, ${percent(share)}.`;
 }
 
 function headline(prediction, kind) {
   const [label, share] = ranked(prediction)[0];
-  if (kind === "silent") return element("p", { class: "label" }, element("strong", {}, "nothing to judge"));
+  if (kind === "silent") return element("p", { class: "label" }, element("strong", {}, "nothing audible"));
   if (kind === "unsure") return element("p", { class: "label" }, element("strong", {}, "not sure"));
   return element("p", { class: "label" }, element("strong", {}, label), " ", element("span", {}, percent(share)));
 }
 
 function explanation(prediction, kind, bound) {
   const [label, share] = ranked(prediction)[0];
-  if (kind === "silent") return "There is no voice to compare.";
-  if (kind === "unsure") return `The likeliest label, ${label}, has ${percent(share)}; you asked for at least ${percent(bound)}.`;
-  return "How likely each label is, by this model:";
+  if (kind === "silent") return "There is no voice to judge.";
+  if (kind === "unsure") return `The likeliest label, ${label}, has ${percent(share)}. Your limit for “not sure” is ${percent(bound)}.`;
+  return bound ? `Above your limit for “not sure”, ${percent(bound)}.` : "";
 }
 
 function adviceFor(note) {
@@ -77,7 +83,7 @@ function bars(prediction, bound) {
       element("td", {}, percent(share)),
     );
   });
-  const table = element("table", { class: "bars" }, element("caption", { class: "unseen" }, "Probability of each label"), ...rows);
+  const table = element("table", { class: "bars" }, element("caption", {}, "Probability of each label, by this model"), ...rows);
   table.style.setProperty("--bound", `${100 * bound}%`);
   return table;
 }

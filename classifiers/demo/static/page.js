@@ -59,6 +59,7 @@ async function toggle(button, start) {
   if (running?.button === button) return;
   if (!chosenModels().length) return showFault(NO_MODEL);
   request.abort();
+  clear();
   showState("Waiting for the microphone. Allow it if the browser asks.");
   for (const one of [$("record"), $("listen")]) one.disabled = true;
   try {
@@ -87,6 +88,7 @@ async function startRecording() {
     if (!discard) await predict(toWav(toPcm16(blocks), microphone.rate), "your recording");
   };
   const timer = setTimeout(() => stop(), 1000 * (MAX_SECONDS - 1));
+  showEmpty("The answer comes when you press Stop.");
   showState("Recording. Say a whole sentence, then press Stop.");
   return { stop, button: $("record") };
 }
@@ -106,9 +108,7 @@ async function startListening() {
       onFault: (fault) => (end(), showFault(fault)),
     },
   );
-  clear();
-  $("empty").hidden = false;
-  $("empty").textContent = "Listening. The first answer needs three seconds of sound.";
+  showEmpty("Listening. The first answer needs three seconds of sound.");
   showState("Listening. Every half second, the last three seconds are judged. Nothing of this is kept.");
   const stop = async () => {
     end();
@@ -199,13 +199,27 @@ function showAnswers() {
   $("answers").replaceChildren(...answers.models.map((model) => answerCard(model, model.whole, bound())));
   const shown = answers.models.filter(({ windows }) => windows.length > 1);
   const rows = shown.map((model) => timelineRows(model, model.whole, model.windows, spanOf(model), bound()));
-  $("timeline").replaceChildren(...rows.flatMap(({ nodes }) => nodes));
+  const titled = (model, { nodes }) => (shown.length > 1 ? [element("h4", { class: "wide" }, model.title), ...nodes] : nodes);
+  $("timeline").replaceChildren(...rows.flatMap((one, index) => titled(shown[index], one)), ...(rows.length ? axis(spanOf(shown[0])) : []));
   $("player").hidden = answers.live;
   $("sound").classList.toggle("live", answers.live);
-  if (!answers.live) return whenMoved(rows.map(({ showAt }) => showAt));
+  $("windows").hidden = !rows.length;
+  if (!answers.live) return whenMoved([showNumbersAt, ...rows.map(({ showAt }) => showAt)]);
   $("sound").hidden = !rows.length;
-  $("sound-title").textContent = "The last half minute";
+  $("sound-title").textContent = "Up to now";
+  $("windows").textContent = "Judged in pieces of 3 seconds, each drawn around its middle. The numbers are the latest.";
   announceLive();
+}
+
+function showNumbersAt(seconds) {
+  const [first] = answers.models.flatMap(({ windows }) => windows);
+  const length = first ? (first.end - first.begin).toFixed(0) : "";
+  $("windows").textContent = `Judged in pieces of ${length} seconds, each drawn around its middle. The numbers are those at ${clock(seconds, 1)}.`;
+}
+
+function axis([begin, end]) {
+  const ends = element("div", { class: "ends" }, element("span", {}, `${begin.toFixed(1)} s`), element("span", {}, `${end.toFixed(1)} s`));
+  return [element("span"), ends, element("span")];
 }
 
 function spanOf({ windows }) {
@@ -231,6 +245,11 @@ function clear() {
   $("timeline").replaceChildren();
   $("sound").hidden = true;
   $("empty").hidden = true;
+}
+
+function showEmpty(text) {
+  $("empty").hidden = false;
+  $("empty").textContent = text;
 }
 
 function showState(text) {

@@ -9,15 +9,14 @@ import { ranked, verdict } from "./answers.js";
 export function timelineRows(model, first, windows, span, bound) {
   const edges = windowEdges(windows, span);
   const curves = ranked(first).map(([label]) => curveRow(label, windows, edges, span));
-  const title = element("h4", { class: "wide" }, model.title);
-  const attention = model.frames ? attentionRow(model.frames) : null;
+    const attention = model.frames ? attentionRow(model.frames) : null;
   const labels = labelRow(windows, edges, span, bound);
   const showAt = (seconds) => {
     const index = Math.max(0, edges.findLastIndex((edge, number) => number < windows.length && edge <= seconds));
     for (const { value, values } of curves) value.textContent = values[index] === null ? "–" : percent(values[index]);
   };
   showAt(span[1]);
-  const nodes = [title, ...labels, ...(attention ?? []), ...curves.flatMap(({ nodes }) => nodes)];
+  const nodes = [...labels, ...(attention ?? []), ...curves.flatMap(({ nodes }) => nodes)];
   return { nodes, showAt };
 }
 
@@ -49,7 +48,7 @@ function labelRow(windows, edges, [begin, end], bound) {
     return node;
   });
   const spoken = segments.map(({ text, from, to }) => `${text} from ${from.toFixed(1)} to ${to.toFixed(1)} s`).join(", ");
-  return row("likeliest", element("div", { class: "segments", role: "img", "aria-label": spoken }, ...nodes));
+  return row("label", element("div", { class: "segments", role: "img", "aria-label": spoken }, ...nodes));
 }
 
 function curveRow(label, windows, edges, [begin, end]) {
