@@ -21,7 +21,7 @@ from embedcache.audio.decode import Waveform
 from ..inference.model import Model
 from ..inference.predictor import Prediction
 from ..reporting import svg as svg
-from .service import ModelResult, ServiceResult
+from ..serving.service import ModelResult, ServiceResult
 
 COLUMNS = 600  # most columns of the pictures of waveform, spectrogram and attention
 SPECTRUM_FRAME = 0.025  # length of the frames of the spectrogram, in seconds

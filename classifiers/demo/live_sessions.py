@@ -17,10 +17,10 @@ from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import decode_pcm16
+from ..serving.api import ModelNames, read_body
+from ..serving.service import Busy, LiveStream, PredictionService, timeline_windows
 from .answer_html import live_html, recording_html
-from .api import ModelNames, read_body
 from .examples import EXAMPLES
-from .service import Busy, LiveStream, PredictionService, timeline_windows
 
 MAX_SESSION = 600.0  # longest live sound without a stop, in seconds
 MAX_CHUNK = 30.0  # longest sound of one request, in seconds

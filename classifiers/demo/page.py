@@ -10,7 +10,7 @@ from typing import Any
 
 from .answer_html import about_html, render
 from .examples import EXAMPLES
-from .service import MAX_SECONDS, PredictionService
+from ..serving.service import MAX_SECONDS, PredictionService
 
 TITLE = "ser: speech emotion recognition"
 ABSTAIN_BELOW = 0.35  # first value of the slider

@@ -27,13 +27,13 @@ from helpers.sounds import noise, ravdess_tree, write
 from helpers.tolerance import close_to
 
 from classifiers import Predictor, Windows
-from classifiers.demo import service as service_module
 from classifiers.demo.answer_html import about_html, live_html, recording_html, spectrogram
 from classifiers.demo.choose_models import SYNTHETIC, latest_model, models_for
 from classifiers.demo.examples import EXAMPLES
 from classifiers.demo.live_sessions import LiveSessions
-from classifiers.demo.service import Busy, PredictionService, timeline_windows
 from classifiers.inference.model import Attribution, Model, load_models
+from classifiers.serving import service as service_module
+from classifiers.serving.service import Busy, PredictionService, timeline_windows
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, AudioError, ModelError, Recording, SerError, UnknownName
@@ -172,7 +172,7 @@ def test_a_long_recording_is_refused_before_it_is_decoded(
 
 
 def test_a_body_that_goes_on_is_cut_off(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from classifiers.demo import api
+    from classifiers.serving import api
 
     monkeypatch.setattr(api, "MAX_BYTES", 10_000)
     taken = []
@@ -257,7 +257,7 @@ def test_gradios_ways_into_the_machine_are_closed(client: Any, tmp_path: Path) -
     for way in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/call/x", "/run/predict"):
         assert client.post(way, json=asked).status_code == 404
     assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
-    for way in (f"/gradio_api/file={file['path']}", "/gradio_api/deep_link", "/config", "/gradio_api/info", "/docs"):
+    for way in (f"/gradio_api/file={file['path']}", "/gradio_api/deep_link", "/config", "/gradio_api/info"):
         assert (client.get(way).status_code, client.get(way).json()) == (
             404,
             {"error": "there is no page at this address."},
