@@ -20,9 +20,9 @@ from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import decode_pcm16
-from .api import ModelNames, read_body, to_json_object
+from ..serving.api import ModelNames, read_body, to_json_object
+from ..serving.service import Busy, LiveStream, ModelPrediction, PredictionService
 from .examples import EXAMPLES
-from .service import Busy, LiveStream, ModelPrediction, PredictionService
 
 MAX_SESSION = 600.0  # longest live sound without a stop, in seconds
 MAX_CHUNK = 30.0  # longest sound of one request, in seconds

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from ..serving.service import MAX_BYTES, MAX_SECONDS, PredictionService
 from .examples import EXAMPLES
 from .model_text import model_texts
-from .service import MAX_BYTES, MAX_SECONDS, PredictionService
 
 ABSTAIN_BELOW = 35  # first value of the slider, in percent
 MODELS_CHOSEN = 2  # models that are chosen at first, so that an answer fits a screen

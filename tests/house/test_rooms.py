@@ -40,7 +40,14 @@ ORDER = [
         "classifiers.saved",
     ),
     *("classifiers.inference", "classifiers.reporting", "classifiers.workflows", "classifiers.export"),
-    *("classifiers.reproduction", "classifiers.demo", "classifiers.__main__", "classifiers", "cli"),
+    *(
+        "classifiers.reproduction",
+        "classifiers.serving",
+        "classifiers.demo",
+        "classifiers.__main__",
+        "classifiers",
+        "cli",
+    ),
 ]
 
 # Folders that are lists of plug-ins: their public modules are the plug-ins, and do not count as modules to know.

@@ -104,7 +104,7 @@ async def predict(
 ) -> Any:
     """Return the predictions of an audio file, or of its windows.
 
-    `attribution` adds the shares of the layers and of the frames to predictions of the file, for models that weigh them.
+    `attribution` adds the shares of layers and frames to the predictions of the file, for models that weigh them.
     """
     service: PredictionService = request.app.state.service
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
