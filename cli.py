@@ -542,7 +542,7 @@ def report(
 
 @app.command(rich_help_panel=SHARE)
 def push(
-    run: Annotated[str, typer.Argument(help="Run, by name or folder.")],
+    run: Annotated[str, typer.Argument(help="Run, by name or folder.", show_default="the latest")] = "",
     mlflow: Annotated[
         bool, typer.Option("--mlflow", help="Push to MLflow, by default at MLFLOW_TRACKING_URI.")
     ] = False,
@@ -654,17 +654,47 @@ def demo(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Serve a web page and an HTTP API that predict files and live sound, by default only on this machine."""
-    from classifiers.demo.choose_models import models_for, need_demo
+    from classifiers.serving import need_serve
 
-    need_demo()
-    from classifiers.demo.server import check_access, listen_on, serve
-    from classifiers.demo.service import PredictionService
+    need_serve("demo")
+    from classifiers.demo.choose_models import models_for
+    from classifiers.demo.server import serve as serve_page
+    from classifiers.serving.access import check_password
+    from classifiers.serving.server import listen_on
+    from classifiers.serving.service import PredictionService
 
-    check_access(host, auth)
+    check_password(host, auth)
     with listen_on(host, port) as listening:
         loaded, banner = models_for(models or [], Artifacts.at(artifacts), device, note, speaker)
         service = PredictionService(loaded, keep, log=note)
-        serve(service, listening, auth, banner, lambda line: print(line, flush=True))
+        serve_page(service, listening, auth, banner, lambda line: print(line, flush=True))
+
+
+@app.command(rich_help_panel=USE)
+def serve(
+    models: Annotated[list[Path], typer.Argument(help="Model folders, written by `ser fit` or `ser finetune`.")],
+    host: Annotated[str, typer.Option(help="Address; all but this machine's own need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free port.")] = 8000,
+    auth: Annotated[
+        str, typer.Option(envvar="SER_TOKEN", help="Bearer token that requests need, or @FILE that holds it.")
+    ] = "",
+    max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 503.")] = 64,
+    device: DeviceOption = "auto",
+) -> None:
+    """Serve models over HTTP, for other programs: files, long recordings, live sound. See /docs of the server."""
+    from classifiers.serving import need_serve
+
+    need_serve()
+    from classifiers.inference.model import load_models
+    from classifiers.serving.access import read_token
+    from classifiers.serving.server import listen_on
+    from classifiers.serving.server import serve as serve_models
+    from classifiers.serving.service import PredictionService
+
+    token = read_token(host, auth)
+    with listen_on(host, port) as listening:
+        service = PredictionService(load_models(models, device), max_waiting=max_waiting, log=note)
+        serve_models(service, listening, token, lambda line: print(line, flush=True))
 
 
 @app.command("export", rich_help_panel=SHARE)

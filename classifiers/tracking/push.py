@@ -19,7 +19,7 @@ TRACKERS: dict[str, Callable[[PushedRun, str], Pushed]] = {
 
 
 def push(artifacts: Artifacts, run: str, tracker: str, place: str = "") -> Pushed:
-    """Push a run, given by name or folder, to `tracker`, one of TRACKERS.
+    """Push a run, given by name or folder, "" for the latest, to `tracker`, one of TRACKERS.
 
     `place` is the tracking URI of MLflow, the project of Weights & Biases or the log folder of TensorBoard; "" for the
     one that the environment variables of the tracker name, or else its default. Raises UnknownName if there is no such

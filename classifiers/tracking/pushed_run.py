@@ -97,11 +97,11 @@ class Pushed:
 
 
 def read_run(artifacts: Artifacts, run: str) -> PushedRun:
-    """Return a run, given by name or folder, for a tracker.
+    """Return a run, given by name or folder, "" for the latest, for a tracker.
 
     Raises UnknownName if there is no such run, DataError if it cannot be read.
     """
-    (folder,) = find_runs(artifacts, [run])
+    folder = find_runs(artifacts, [run] if run else [])[-1]
     ranked = tables(load_predictions(folder))
     facts = read_json(folder / RUN, MAX_BYTES, DataError)
     with (folder / PREDICTIONS).open("rb") as file:

@@ -43,6 +43,7 @@ ORDER = [
     *(
         "classifiers.tracking",
         "classifiers.reproduction",
+        "classifiers.serving",
         "classifiers.demo",
         "classifiers.__main__",
         "classifiers",
