@@ -7,26 +7,28 @@ mkdocs calls `on_files`, which makes the page of commands from their own help; m
 from __future__ import annotations
 
 import html
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import click
 import griffe
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
 import cli
 
+WORD = re.compile(r"^\| ([\w -]+) \|", re.MULTILINE)  # first cell of a row
 TASKS = tomllib.loads((Path(__file__).parent / "commands.toml").read_text(encoding="utf-8"))
 INTRODUCTION = """# Commands
 
-All commands by task, each with an example and its options. In a terminal, `ser --help` lists the tasks, and `ser
-COMMAND --help` the options. `ser --version` prints the version, and `ser --install-completion` installs completion
-for the shell. In the examples, `DIR` is the folder of RAVDESS, `TESS` that of TESS, `MINE` one of your own, and
-`CLIP.wav` a recording.
+All commands by task, each with an example and its options. In a terminal, `ser --help` lists the tasks, and
+`ser COMMAND --help` the options. `ser --version` prints the version, and `ser --install-completion` installs
+completion for the shell. In the examples, `DIR` is the folder of RAVDESS, `TESS` that of TESS, `MINE` one of your
+own, and `CLIP.wav` a recording.
 
 | task | commands |
 |---|---|
@@ -37,6 +39,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page of commands."""
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Give each word of the glossary an anchor, such as `words.md#uar`."""
+    if page.file.src_uri != "explanation/words.md":
+        return markdown
+    words, rest = markdown.split("## Views", 1)
+    return WORD.sub(lambda found: f"| {found[1]} {{#{slug(found[1])}}} |", words) + "## Views" + rest
 
 
 def commands_page() -> str:
@@ -63,9 +73,9 @@ def sections(task: str) -> str:
 
 def section(name: str, example: str) -> str:
     """Return the help of a command, with its example before its usage."""
-    command: click.Command = typer.main.get_command(cli.app)
+    command: Any = typer.main.get_command(cli.app)
     for word in name.split():
-        command = command.commands[word]  # type: ignore[attr-defined]
+        command = command.commands[word]
     called = f"ser {name}"
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name=called), indent=2, name=called)
     about, usage = escaped(text).split("**Usage**", 1)
