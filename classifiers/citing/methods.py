@@ -39,7 +39,7 @@ INTERVALS = (
     "that of the row ranked first is extended downwards, because the row was selected for its score"
 )
 STRENGTHS = (
-    "Parameters with the value `chosen` are chosen anew in each fold by log-loss, on inner folds of the training clips "
+    "Parameters with the value “chosen” are chosen anew in each fold by log-loss, on inner folds of the training clips "
     "that hold out whole speakers, or on development clips"
 )
 TUNED = (
@@ -130,7 +130,9 @@ def _data(predictions: Sequence[Predictions]) -> list[Sentence]:
         mapped = f", by the label view {view}" if view != NATIVE else ""
         sentences.append(Sentence(f"The labels of {dataset_title(dataset)} are {enumerated(labels)}{mapped}"))
     for dataset, skipped in dict.fromkeys((p.dataset, len(p.skipped)) for p in predictions if p.skipped):
-        sentences.append(Sentence(f"Of {dataset_title(dataset)}, {count(skipped, 'clip')} without vectors left out"))
+        sentences.append(
+            Sentence(f"Of {dataset_title(dataset)}, {count(skipped, 'clip')} without vectors are left out")
+        )
     for copies, how in dict.fromkeys((p.copies, p.augment) for p in predictions if p.copies):
         sentences.append(Sentence(f"Augmented copies of each training clip: {copies} ({how})"))
     return sentences

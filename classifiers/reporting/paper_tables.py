@@ -372,10 +372,10 @@ def _latex(table: PaperTable, label: str) -> str:
         r"\begin{table}",
         r"  \centering",
         f"  \\caption[{{{latex_text(table.name)}}}]{{%",
-        *(f"    {latex_text(text)}" for text in (table.title, *table.notes)),
+        *(f"    {_latex_sentence(text)}" for text in (table.title, *table.notes)),
         "  }",
         f"  \\label{{tab:{label}}}",
-        r"  \small",
+        r"  \medskip\small",
         f"  \\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"    \toprule",
         f"    {' & '.join(map(_latex_cell, table.headings))} \\\\",
@@ -386,6 +386,10 @@ def _latex(table: PaperTable, label: str) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_sentence(text: str) -> str:
+    return latex_text(text).replace(r" \%", r"~\%")
 
 
 def _latex_cell(cell: Cell) -> str:
