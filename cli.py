@@ -526,6 +526,23 @@ def leaderboard(
 
 
 @app.command(rich_help_panel=REPORT)
+def cite(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
+    ] = None,
+    form: Annotated[
+        Literal["text", "latex", "bibtex"],
+        typer.Option("--format", help="Format: sentences and BibTeX, sentences for LaTeX, or BibTeX alone."),
+    ] = "text",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Print sentences about the methods of runs, for a paper, and the BibTeX of what they used."""
+    from classifiers.citing.methods import cite as run
+
+    sys.stdout.write(run(Artifacts.at(artifacts), runs or [], form))
+
+
+@app.command(rich_help_panel=REPORT)
 def report(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
