@@ -167,7 +167,10 @@ def _scores(card: ModelCard) -> str:
 def _licences(card: ModelCard) -> list[str]:
     lines = []
     for name, facts in card.data.get("datasets", {}).items():
-        parts = [f"{name}: {facts.get('title', '')}", *(f"{key}: {facts[key]}" for key in ("licence", "citation") if key in facts)]
+        parts = [
+            f"{name}: {facts.get('title', '')}",
+            *(f"{key}: {facts[key]}" for key in ("licence", "citation") if key in facts),
+        ]
         lines.append("; ".join(parts))
     lines += [f"encoder {name}; licence: {licence}" for name, licence in card.encoder_licences.items()]
     return [*lines, "The licence of this model is not declared; its author writes it into `license` above."]
