@@ -717,13 +717,33 @@ def serve(
 @app.command("export", rich_help_panel=SHARE)
 def export_model(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit`.")],
-    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
+    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # earlier versions required it
     encoder: Annotated[
         bool, typer.Option("--encoder", help="Export the encoder, too; not for heads that read frames.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
+    hub: Annotated[
+        str, typer.Option(help="Write a repository of the Hugging Face Hub with this name, such as user/model.")
+    ] = "",
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Upload the repository of --hub; a new one is private.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx or MODEL/hub")] = None,
 ) -> None:
-    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does."""
+    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does; or for the Hub."""
+    if (upload and not hub) or (hub and encoder):
+        raise typer.BadParameter("--upload needs --hub, and --encoder excludes it.")
+    if hub:
+        from classifiers.export import hub_folder
+
+        written = hub_folder.write_hub_folder(model, hub, out)
+        print(f"{written.folder}: {', '.join(written.files)}", flush=True)
+        for line in written.notes:
+            note(f"note: {line}")
+        if upload:
+            print(hub_folder.upload(written))
+        else:
+            note(f"Next: {one_line(written.upload_command)}")
+        return
     from classifiers.export.onnx_export import export_onnx
 
     result = export_onnx(model, encoder, out)

@@ -100,7 +100,7 @@ def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path)
     if encoder:
         _check_reads_vectors(card)
         check_exportable(encoder.info)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         _write(folder / HEAD, head_model(estimator).SerializeToString())
         head = Session.of(folder / HEAD)
         difference, vector_difference = check_head(estimator, head), None
@@ -350,7 +350,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Create a hidden folder next to `out`, and rename it to `out` at the end; remove it after an exception."""
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
