@@ -26,7 +26,7 @@ import embedcache
 DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
 RUN = ("sh", "python", "output")  # what `run_page` runs, or holds to what was said
-SHOWN = ("text", "toml", "yaml")
+SHOWN = ("csharp", "js", "py", "text", "toml", "yaml")
 SAID = {"finetuning.md": "encoder: the encoder was trained on test clips or their speakers"}  # at a page's end
 BUILT = pytest.mark.xdist_group("site")  # in one process: the site is built once
 RUNNING = [name for name, text in PAGES.items() if any(block.language in RUN for block in blocks(text))]

