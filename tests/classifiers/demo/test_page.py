@@ -55,6 +55,9 @@ def test_a_model_is_called_by_what_it_is() -> None:
     assert text_of(adapted="10").title == "Logistic regression on mfcc, with speaker adaptation"
     assert text_of(head="mine").title == "Mine on mfcc"
     assert text_of().trained_on == "RAVDESS, speech: 1,440 clips of 24 speakers"
+    own = {"mine": {"title": "recordings unknown to ser: ask the author"}}
+    assert text_of(data={"datasets": own}).trained_on == "mine: 1,440 clips of 24 speakers"
+    assert text_of(dataset="sample").trained_on.startswith("the synthetic voices of ser quickstart: ")
     assert set(HEADS) == set(heads.names())
     same = [text.title for text in model_texts([model_of("one"), model_of("two"), model_of("three", head="svm")])]
     assert same[:2] == ["Logistic regression on mfcc (one)", "Logistic regression on mfcc (two)"]
@@ -64,7 +67,7 @@ def test_a_model_is_called_by_what_it_is() -> None:
 def test_a_score_says_on_whom_and_how() -> None:
     assert text_of().score == (
         "Of 100 clips of speakers who are not in its training data, it recognises 63; each label counts equally (UAR "
-        "0.628, 95 % interval 0.579 to 0.675; protocol official). Guessing gets 12.5."
+        "0.628, 95\u00a0% interval 0.579 to 0.675; protocol official). Guessing gets 12.5."
     )
     assert "adapted to 10 clips of each speaker" in text_of(adapted="10").score
     assert "recognises 63 of 100 clips of new speakers" in text_of().brief_score
