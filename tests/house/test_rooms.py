@@ -41,6 +41,7 @@ ORDER = [
     ),
     *("classifiers.inference", "classifiers.reporting", "classifiers.workflows", "classifiers.export"),
     *(
+        "classifiers.tracking",
         "classifiers.reproduction",
         "classifiers.serving",
         "classifiers.demo",
