@@ -90,9 +90,13 @@ def _reads(card: Mapping[str, Any]) -> str:
 
 
 def _trained_on(card: Mapping[str, Any]) -> str:
+    amount = f"{card['n_clips']:,} clips of {count(card['n_speakers'], 'speaker')}"
+    if card.get("dataset") == SYNTHETIC_DATASET:
+        return f"the synthetic voices of ser quickstart: {amount}"
     facts = card.get("data", {}).get("datasets", {})
-    titles = [fact.get("title", name) for name, fact in facts.items()] or [card["dataset"]]
-    return f"{'; '.join(titles)}: {card['n_clips']:,} clips of {count(card['n_speakers'], 'speaker')}"
+    # a dataset that `ser` does not know has no licence, and its title is a remark
+    titles = [fact["title"] if "licence" in fact else name for name, fact in facts.items()] or [card["dataset"]]
+    return f"{'; '.join(titles)}: {amount}"
 
 
 def _acted(card: Mapping[str, Any]) -> bool:
@@ -113,10 +117,11 @@ def _score(card: Mapping[str, Any]) -> str:
         return "Not measured: the model card has no score."
     whom = "may also be in its training data" if _knows_speakers(card) else "are not in its training data"
     adapted = f", adapted to {card['adapted']} clips of each speaker" if card.get("adapted") else ""
-    bounds = "" if uar["low"] is None else f", 95 % interval {uar['low']:.3f} to {uar['high']:.3f}"
+    bounds = "" if uar["low"] is None else f", 95\u00a0% interval {uar['low']:.3f} to {uar['high']:.3f}"
     name = f"; protocol {protocol['name']}" if protocol.get("name") else ""
+    clips = "synthetic clips" if card.get("dataset") == SYNTHETIC_DATASET else "clips"
     return (
-        f"Of 100 clips of speakers who {whom}, it recognises {100 * uar['value']:.0f}{adapted}; each label counts "
+        f"Of 100 {clips} of speakers who {whom}, it recognises {100 * uar['value']:.0f}{adapted}; each label counts "
         f"equally (UAR {uar['value']:.3f}{bounds}{name}). Guessing gets {100 * scores['chance']:.3g}."
     )
 
