@@ -549,12 +549,18 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="report.html in the first run")] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Include the sound of the hardest clips.")] = True,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures, too: PNG, SVG and PDF for papers.", show_default="none")
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Write one HTML page on runs, for offline use: scores, confusion matrices, calibration, hardest clips."""
-    from classifiers.reporting.html_report import write_report
+    from classifiers.reporting.html_report import write_figures, write_report
 
-    print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
+    place = Artifacts.at(artifacts)
+    print(write_report(place, runs or [], out, audio, terminal))
+    if figures:
+        note(f"{len(write_figures(place, runs or [], figures, terminal))} figures: {figures}")
 
 
 @app.command(rich_help_panel=SHARE)
