@@ -26,6 +26,7 @@ from ..data.views import joined_rows, rows_of
 from ..heads import innermost
 from ..saved.hub_models import locate_model
 from ..saved.model_folder import ModelCard, load_model
+from ..saved.training_sound import TrainingSound
 from .speakers import check_adapts, speaker_adapter
 
 CONFIG = "config.json"  # of a transformers checkpoint; model folders of `ser fit` have no such file
@@ -60,6 +61,7 @@ class Model:
     vectors: Callable[[Sequence[Batch]], NDArray[Any]]  # vectors (n, d) before adaptation; (n, 0) for a network
     proba: Callable[[Sequence[Waveform], Sequence[Batch]], Proba]  # probabilities (n, C), columns as in `labels`
     attribution: Callable[[Waveform, Sequence[Batch]], Attribution]  # the attribution of one waveform
+    training_sound: TrainingSound | None = None  # how the training clips sound; None if that is not known
 
     @property
     def name(self) -> str:
@@ -210,6 +212,7 @@ def _head_model(
         vectors=vectors,
         proba=proba,
         attribution=attribution,
+        training_sound=TrainingSound.from_dict(card.training_sound),
     )
 
 
