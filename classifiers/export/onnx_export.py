@@ -32,7 +32,8 @@ from ..heads import FrameHead, innermost
 from ..heads.best_layer import BestLayer
 from ..heads.stack import Stack
 from ..inference.model import load_head_and_encoders
-from ..saved.model_folder import MODEL, ModelCard, card_json, load_model
+from ..saved.hub_models import MODEL
+from ..saved.model_folder import ModelCard, card_json, load_model
 from . import metadata
 from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES, with_metadata
 from .head_graphs import below, head_model, input_name, probabilities, splits
