@@ -1,12 +1,14 @@
 """Hooks of the documentation site, which generate its reference each time the site is built.
 
 mkdocs calls `on_files`, which makes the page of commands from their own help; mkdocstrings reads classes through
-`Fields`, which shows the fields of a dataclass as in the source, with the comments that describe them.
+`Fields`, which shows the fields of a dataclass as in the source, with the comments that describe them. Each notebook
+becomes a page of its text and code, with a link to the file.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -36,8 +38,10 @@ own, and `CLIP.wav` a recording.
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page of commands."""
+    """Add the page of commands, and one for each notebook."""
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
+    for path in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page_of(path)))
     return files
 
 
@@ -85,6 +89,14 @@ def section(name: str, example: str) -> str:
 def slug(text: str) -> str:
     """Return the anchor of a heading."""
     return text.lower().replace(" ", "-")
+
+
+def page_of(notebook: Path) -> str:
+    """Return the cells of a notebook as Markdown, after a line that says how to run it."""
+    cells = [("".join(cell["source"]), cell["cell_type"]) for cell in json.loads(notebook.read_text("utf-8"))["cells"]]
+    parts = [f"```python\n{source}\n```" if kind == "code" else source for source, kind in cells]
+    run = f"[Download this notebook]({notebook.name}), and run it with `jupyter lab {notebook.name}`."
+    return "\n\n".join([parts[0], run, *parts[1:]])
 
 
 def escaped(text: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -25,6 +26,7 @@ from starlette.requests import ClientDisconnect
 from embedcache import AudioError, SerError, UnknownName
 from embedcache.audio.decode import Waveform
 
+from ..inference.model import Attribution
 from ..inference.output_formats import to_dict
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import Windows, decode_pcm16
@@ -97,17 +99,22 @@ async def predict(
     window: float | None = None,
     hop: float | None = None,
     abstain_below: float | None = None,
+    attribution: bool = False,
     name: str = "sound",
 ) -> Any:
-    """Return the predictions of an audio file, or of its windows."""
+    """Return the predictions of an audio file, or of its windows.
+
+    `attribution` adds the shares of layers and frames to the predictions of the file, for models that weigh them.
+    """
     service: PredictionService = request.app.state.service
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
 
     def predict_body(data: bytes) -> list[dict[str, Any]]:
         recording = service.read(data, name or "sound")
-        results = service.predict_recording(recording, model or (), windows, abstain_below).results
-        pairs = ((r.model.name, p) for r in results for p in (r.timeline if windows else [r.whole]))
-        return [_to_json_object(pair) for pair in pairs]
+        results = service.predict_recording(recording, model or (), windows, abstain_below, attribution).results
+        if not windows:
+            return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
+        return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
 
     with service.reserve_slot():
         return {"predictions": await run_in_threadpool(predict_body, await read_body(request))}
@@ -188,13 +195,17 @@ async def _read_samples(request: Request) -> AsyncIterator[Waveform]:
 
 
 def _json_lines(predictions: Iterable[ModelPrediction]) -> str:
-    return "".join(json.dumps(_to_json_object(pair)) + "\n" for pair in predictions)
+    return "".join(json.dumps(to_json_object(pair)) + "\n" for pair in predictions)
 
 
-def _to_json_object(pair: ModelPrediction) -> dict[str, Any]:
+def to_json_object(pair: ModelPrediction) -> dict[str, Any]:
     """Return the JSON object of `ser predict --json`, and the name of the model."""
     name, prediction = pair
     return {"model": name, **to_dict(prediction)}
+
+
+def _shares(attribution: Attribution) -> dict[str, Any]:
+    return {name: shares for name, shares in asdict(attribution).items() if shares is not None}
 
 
 def _card_fields(card: Mapping[str, Any]) -> dict[str, Any]:

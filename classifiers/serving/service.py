@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ..inference.predictor import (
     check_abstain_below,
     check_durations,
     common_rate,
-    common_used_seconds,
+    expected_input,
     packs,
     to_prediction,
 )
@@ -36,7 +36,6 @@ MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kH
 MAX_WAITING = 16  # requests that may wait while one is computed
 MAX_WINDOWS = 600  # windows of one recording
 LIVE_WINDOWS = Windows(3.0, 0.5)  # windows of live sound
-TIMELINE_LENGTH = 60  # latest windows of live sound that are kept for the timeline
 
 ModelPrediction = tuple[str, Prediction]  # name of the model, its prediction
 
@@ -169,9 +168,9 @@ class PredictionService:
             probabilities, computed = self._worker.submit(_run_models, models, pack, not attributions).result()
             attributions = attributions or computed
             for model, own, rows in zip(models, predictions, probabilities, strict=True):
-                used_seconds = common_used_seconds([model])
+                expected = expected_input([model])
                 own += [
-                    to_prediction(clip, model.labels, row, abstain_below, used_seconds)
+                    to_prediction(clip, model.labels, row, abstain_below, expected)
                     for clip, row in zip(pack, rows, strict=True)
                 ]
         return predictions, attributions
@@ -193,12 +192,11 @@ class PredictionService:
 
 @dataclass
 class LiveStream:
-    """Live sound, and the predictions of its windows. For one thread at a time."""
+    """Live sound whose windows are predicted. For one thread at a time."""
 
     service: PredictionService
     models: Sequence[Model]
     window_stream: WindowStream
-    timelines: dict[str, list[Prediction]] = field(default_factory=dict)  # model name -> its latest predictions
 
     def push(self, samples: Waveform, abstain_below: float | None) -> list[ModelPrediction]:
         """Return the predictions of the windows that are complete with more samples (n,)."""
@@ -209,12 +207,10 @@ class LiveStream:
         return self._predict(self.window_stream.close(), abstain_below)
 
     def _predict(self, clips: Sequence[AudioClip], abstain_below: float | None) -> list[ModelPrediction]:
-        """Predict windows, extend the timelines, and return the predictions window by window."""
+        """Predict windows, and return the predictions window by window."""
         if not clips:
             return []
         per_model = self.service.predict_clips(self.models, clips, abstain_below)
-        for model, predictions in zip(self.models, per_model, strict=True):
-            self.timelines[model.name] = [*self.timelines.get(model.name, []), *predictions][-TIMELINE_LENGTH:]
         names = [model.name for model in self.models]
         return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
 
@@ -225,12 +221,6 @@ def _run_models(
     """Return, for each model, the probabilities (n, C) of the clips, and if requested the attribution of the first."""
     encoded = EncodedWaveforms.encode(models, [clip.wave for clip in pack])
     return encoded.probabilities(), encoded.attributions(0) if attribution else []
-
-
-def timeline_windows(seconds: float) -> Windows:
-    """Return the windows of the timeline picture: one per second; for recordings above a minute, about sixty in all."""
-    hop = max(1.0, seconds / 60)
-    return Windows(max(3.0, hop), hop)
 
 
 def _check_window_count(clip: AudioClip, windows: Windows | None) -> None:
