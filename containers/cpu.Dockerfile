@@ -21,13 +21,14 @@ COPY embedcache embedcache
 COPY classifiers classifiers
 RUN /opt/ser/bin/pip install --no-deps .
 
-FROM ${BASE} AS ser
+FROM ${BASE}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 python3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ser
 COPY --from=build /opt/ser /opt/ser
-# The root file system may be read-only: what libraries write goes to /tmp. Checkpoints of Hugging Face are at /checkpoints.
+# The root file system may be read-only: what libraries write goes to /tmp, checkpoints of Hugging Face to /checkpoints.
+RUN install --directory --owner=ser --group=ser /checkpoints
 ENV PATH=/opt/ser/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba HF_HOME=/checkpoints
 USER 10001:10001
@@ -37,10 +38,3 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["ser"]
 CMD ["serve", "/model", "--host", "0.0.0.0", "--port", "8000"]
-
-# With a model in the image: docker build --target with-model --build-context model=MODEL …
-FROM ser AS with-model
-COPY --from=model --chown=root:root . /model
-
-# The default: the model is mounted at /model.
-FROM ser
