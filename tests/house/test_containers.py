@@ -69,7 +69,7 @@ def test_the_user_is_not_root_and_may_write_nothing_of_the_program(name: str) ->
     assert int(user) >= 1000
     assert int(group) >= 1000
     copied = [step.rest for step in steps(name) if step.word == "COPY" and step.stage == 2]
-    assert copied == ["--from=build /opt/ser /opt/ser"]  # without --chown: of root
+    assert copied == ["--from=build /opt/ser /opt/ser", "--from=build /opt/code /opt/code"]  # without --chown: of root
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -247,7 +247,7 @@ def test_a_container_serves_a_model(engine: list[str], image: str, model: Path, 
         wait_for(f"http://127.0.0.1:{port}/health")
         inside = [*engine, "exec", name]
         assert run(*inside, "id", "-u").stdout.strip() == "10001"
-        assert run(*inside, "touch", "/opt/ser/x").returncode != 0
+        assert run(*inside, "touch", "/opt/code/x").returncode != 0
         assert run(*inside, "touch", "/tmp/x").returncode == 0
         status = run(*inside, "cat", "/proc/1/status").stdout
         assert re.search(r"CapEff:\s+0+$", status, re.MULTILINE)
