@@ -32,7 +32,8 @@ from ..heads import FrameHead, innermost
 from ..heads.best_layer import BestLayer
 from ..heads.stack import Stack
 from ..inference.model import load_head_and_encoders
-from ..saved.model_folder import MODEL, ModelCard, card_json, load_model
+from ..saved.hub_models import MODEL
+from ..saved.model_folder import ModelCard, card_json, load_model
 from . import metadata
 from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES, with_metadata
 from .head_graphs import below, head_model, input_name, probabilities, splits
@@ -102,7 +103,7 @@ def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path)
         _check_reads_vectors(card)
         check_exportable(encoder.info)
     texts = metadata.describe(card, encoder)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         _write(folder / HEAD, with_metadata(head_model(estimator), texts).SerializeToString())
         head = Session.of(folder / HEAD)
         difference, vector_difference = check_head(estimator, head), None
@@ -352,7 +353,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Create a hidden folder next to `out`, and rename it to `out` at the end; remove it after an exception."""
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
