@@ -39,12 +39,14 @@ static class Program
         {
             var probabilities = predicted.First(value => value.Name == "probabilities").AsEnumerable<float>().ToArray();
             var label = predicted.First(value => value.Name == "label").AsEnumerable<string>().First();
+            var audible = IsAudible(waveform, facts);
             var names = JsonSerializer.Deserialize<string[]>(facts["labels"]);
             return JsonSerializer.Serialize(new Dictionary<string, object>
             {
                 ["path"] = path,
-                ["label"] = IsAudible(waveform, facts) ? label : null,
-                ["probabilities"] = Enumerable.Range(0, names.Length).ToDictionary(column => names[column], column => probabilities[column]),
+                ["label"] = audible ? label : null,
+                ["probabilities"] = Enumerable.Range(0, names.Length).ToDictionary(
+                    column => names[column], column => audible ? probabilities[column] : 1f / names.Length),
             });
         }
     }
@@ -81,7 +83,7 @@ static class Program
         return y;
     }
 
-    // Return whether enough frames of a waveform are louder than the threshold; `ser predict` gives no label else.
+    // Return whether enough frames of a waveform are louder than the threshold; else there is nothing to judge.
     static bool IsAudible(double[] x, IDictionary<string, string> facts)
     {
         var seconds = Number(facts, "silence_frame_seconds");

@@ -30,9 +30,10 @@ async function predict(encoder, head, facts, channels, rate) {
   const { embedding } = await encoder.run({ waveform: input });
   const { probabilities, label } = await head.run({ embedding });
   const names = JSON.parse(facts.labels);
+  const audible = isAudible(waveform, facts);
   return {
-    label: isAudible(waveform, facts) ? label.data[0] : null,
-    probabilities: Object.fromEntries(names.map((name, column) => [name, probabilities.data[column]])),
+    label: audible ? label.data[0] : null,
+    probabilities: Object.fromEntries(names.map((name, column) => [name, audible ? probabilities.data[column] : 1 / names.length])),
   };
 }
 
@@ -63,7 +64,7 @@ function resample(x, rate, target, facts) {
   });
 }
 
-// Return whether enough frames of a waveform are louder than the threshold; `ser predict` gives no label else.
+// Return whether enough frames of a waveform are louder than the threshold; else there is nothing to judge.
 function isAudible(x, facts) {
   const width = Math.round(facts.silence_frame_seconds * facts.sample_rate);
   const offset = x.reduce((sum, value) => sum + value, 0) / x.length;

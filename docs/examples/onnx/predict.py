@@ -28,11 +28,12 @@ def predict(encoder, head, facts, sound, rate):  # sound: floats (samples, chann
     waveform = resample(mono, rate, int(facts["sample_rate"]), facts)
     if not int(facts["shortest_samples"]) <= len(waveform) <= int(facts["longest_samples"]):
         raise ValueError(f"{len(waveform)} samples; wanted {facts['shortest_samples']} to {facts['longest_samples']}")
+    names = json.loads(facts["labels"])
     (embedding,) = encoder.run(None, {"waveform": waveform[None].astype(np.float32)})
     probabilities, labels = head.run(None, {"embedding": embedding})
-    label = labels[0] if is_audible(waveform, facts) else None
-    names = json.loads(facts["labels"])
-    return {"label": label, "probabilities": dict(zip(names, probabilities[0].tolist(), strict=True))}
+    if not is_audible(waveform, facts):
+        return {"label": None, "probabilities": dict.fromkeys(names, 1 / len(names))}
+    return {"label": labels[0], "probabilities": dict(zip(names, probabilities[0].tolist(), strict=True))}
 
 
 def resample(x, rate, target, facts):
@@ -60,7 +61,7 @@ def resample(x, rate, target, facts):
 
 
 def is_audible(x, facts):
-    """Return whether enough frames of a waveform are louder than the threshold; `ser predict` gives no label else."""
+    """Return whether enough frames of a waveform are louder than the threshold; else there is nothing to judge."""
     seconds = float(facts["silence_frame_seconds"])
     width = round(seconds * int(facts["sample_rate"]))
     frames = np.pad(x - x.mean(), (0, -len(x) % width)).reshape(-1, width)
