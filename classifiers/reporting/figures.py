@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 INK = LIGHT["ink"]
 MAX_NAME = 80  # longest name in a figure, in characters
 MOST_IN_COLUMN = 8  # labels of a confusion matrix that fit into a column of a paper
+LONGEST_IN_COLUMN = 16  # characters of a label beside it
 MOST_CROSSED = 3  # test sets of a heat map that fit into a column of a paper
 
 # Vertical distances of the critical-difference diagram. The axis is at 0, and values grow downwards.
@@ -69,7 +70,8 @@ def confusion_figure(p: Predictions, style: Style = SCREEN) -> Figure:
     """Draw a confusion matrix: rows are true labels; colours are shares of the row, numbers are counts of clips."""
     data = Confusion.of(p)
     size = 2.6 + 0.62 * len(data.labels)
-    figure = style.figure(size + 0.6, size, over_page=len(data.labels) > MOST_IN_COLUMN)
+    over_page = len(data.labels) > MOST_IN_COLUMN or max(map(len, data.labels)) > LONGEST_IN_COLUMN
+    figure = style.figure(size + 0.6, size, over_page)
     axes = figure.add_subplot()
     image = axes.imshow(data.shares, cmap=_colour_map("panel", "shade"), vmin=0, vmax=1)
     for (row, column), clips in np.ndenumerate(data.counts):
@@ -296,7 +298,7 @@ def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]],
     axes.set_xticks(range(len(test)), test, rotation=30, ha="right")
     axes.set_yticks(range(len(train)), train)
     axes.set(xlabel="tested on", ylabel="trained on")
-    bar = figure.colorbar(image, ax=axes, label="(UAR - chance) / (1 - chance)")
+    bar = figure.colorbar(image, ax=axes, label="(UAR - chance) /\n(1 - chance)")
     bar.ax.set_ylim(min(0.0, float(np.nanmin(above_chance))), 1)
     legend = "bold: within one dataset, speaker-independent; grey: left out"
     style.title(figure, [f"{title}: UAR (chance)", legend])

@@ -196,7 +196,8 @@ def speakers_text(p: Predictions) -> str:
 def confidence_text(p: Predictions) -> str:
     """Return a sentence that compares the mean confidence with the accuracy, with ECE and Brier score."""
     data = Reliability.of(p)
-    confidence, accuracy = float(p.proba.max(axis=1).mean()), float(p.correct.mean())
+    # rounded first, so that the difference is that of the numbers that are shown
+    confidence, accuracy = round(float(p.proba.max(axis=1).mean()), 2), round(float(p.correct.mean()), 2)
     gap = confidence - accuracy
     verdict = "as high as" if abs(gap) < 0.005 else f"{abs(gap):.2f} {'above' if gap > 0 else 'below'}"
     calibrated = " The probabilities were calibrated in inner folds." if p.head.endswith("-calibrated") else ""

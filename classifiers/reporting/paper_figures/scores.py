@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_NAME = 40  # longest name of a row, in characters
+LONGEST_IN_COLUMN = 24  # characters of a name beside a plot in a column of a paper
 MAX_NAMED = 40  # speakers whose names fit below a figure
 
 
 def intervals_figure(rows: Sequence[Row], style: Style = PAPER) -> Figure:
     """Draw the UAR of the rows of one table with their intervals; hollow: trained on test speakers. Dashed: chance."""
     names = row_names(rows)
-    figure = style.figure(4.2, 0.9 + 0.28 * len(rows))
+    wide = max(map(len, names)) > LONGEST_IN_COLUMN
+    figure = style.figure(8.4 if wide else 4.2, 0.9 + 0.28 * len(rows), over_page=wide)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         dependent = trained_on_test_speakers(row.leaks)
@@ -38,7 +40,8 @@ def intervals_figure(rows: Sequence[Row], style: Style = PAPER) -> Figure:
         axes.plot(row.uar, place, "o", color=colour, markersize=4.5, markerfacecolor="none" if dependent else colour)
     axes.axvline(1 / rows[0].classes, color=LIGHT["soft"], linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(rows)), names)
-    axes.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel="UAR, with its 95 % interval over speakers")
+    axes.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
+    figure.supxlabel("UAR, with its 95 % interval over speakers", fontsize="medium")
     axes.tick_params(axis="y", length=0)
     _grid(axes, "x")
     style.title(figure, [f"{rows[0].dataset}, protocol {rows[0].protocol}"])

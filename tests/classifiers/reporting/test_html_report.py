@@ -462,6 +462,19 @@ def test_pages_that_cannot_be_written(place: Artifacts, runs: list[Path], tmp_pa
         render(place, [runs[0], copy])
 
 
+# Names and numbers of rows that overlap each other, or the chance line, in the plots that are shown.
+CROSSED = """[...document.querySelectorAll('.broad svg')].filter(s => s.getBoundingClientRect().width).flatMap(svg => {
+    const box = e => e.getBoundingClientRect(), names = [...svg.querySelectorAll('.name')];
+    const lines = [...svg.querySelectorAll('.chance')].filter(e => svg.clientWidth > 600);
+    const cross = (a, b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom;
+    return names.filter((e, i) => names.slice(0, i).concat(lines).some(o => cross(box(o), box(e))))
+        .map(e => e.textContent);
+})"""
+NARROWER = """[...document.querySelectorAll('#leaderboard article')].filter(a => innerWidth > 800 &&
+    Math.abs(a.querySelector('.wide svg').clientWidth - a.querySelector('table').clientWidth) > 2)
+    .map(a => a.textContent)"""
+
+
 def test_in_a_browser(place: Artifacts, runs: list[Path], tmp_path: Path) -> None:
     """No errors, no requests, no overflow, light and dark, on paper; and a stranger's run does nothing."""
     path = write_report(place, [run.name for run in runs], tmp_path / "both.html")
@@ -473,6 +486,12 @@ def test_in_a_browser(place: Artifacts, runs: list[Path], tmp_path: Path) -> Non
         page.goto(path.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+        for width in (390, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate(CROSSED) == [], "a name that a line of its plot crosses, or that another name covers"
+            assert page.evaluate(NARROWER) == [], "a plot that is not as wide as the table below it"
+        page.set_viewport_size({"width": 360, "height": 800})
         looks = []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)

@@ -100,8 +100,9 @@ def test_titles_are_drawn_only_where_they_are_asked_for(made: list[Predictions])
 
 
 def test_nothing_is_cut_off_at_the_width_of_a_column(made: list[Predictions]) -> None:
-    long = replace(made[0], labels=("an_emotion_of_a_long_name", "right"), truth=made[0].truth.astype("U30"))
-    long = replace(long, truth=np.char.replace(long.truth, "left", long.labels[0]))
+    name = "an_emotion_of_a_long_name"
+    columns = {key: np.where(getattr(made[0], key) == "left", name, "right") for key in ("truth", "predicted")}
+    long = replace(made[0], labels=(name, "right"), **columns)
     rows = [replace(row, head=f"{row.head}_with_a_name_that_is_long") for row in leaderboard(made)[:2]]
     with PAPER.settings():
         for figure in (confusion_figure(long, PAPER), intervals_figure(rows, PAPER), speakers_figure(long, PAPER)):

@@ -93,7 +93,7 @@ def test_speakers_by_hand(p: Predictions) -> None:
 
 def test_confidence_is_compared_with_accuracy(p: Predictions) -> None:
     sure = replace(p, proba=np.where(np.eye(2, dtype=np.float32)[p.predicted_columns] > 0, 0.98, 0.02))
-    accuracy = p.correct.mean()
+    accuracy = round(p.correct.mean(), 2)
     above = f"0.98, is {0.98 - accuracy:.2f} above its accuracy, {accuracy:.2f} (ECE"
     assert above in confidence_text(sure)
     assert "calibrated in inner folds" in confidence_text(replace(p, head="logreg-calibrated"))
