@@ -488,7 +488,7 @@ def leaderboard(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(help="Columns of leaderboard.csv, separated by commas or repeated.", show_default="the usual"),
+        typer.Option(help="Names of columns, separated by commas or repeated.", show_default="the usual"),
     ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
@@ -523,7 +523,9 @@ def leaderboard(
 
 @app.command()
 def cite(
-    runs: Annotated[list[str], typer.Argument(help="Runs, by name or folder.")],
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
+    ] = None,
     form: Annotated[
         Literal["text", "latex", "bibtex"],
         typer.Option("--format", help="Format: sentences and BibTeX, sentences for LaTeX, or BibTeX alone."),
@@ -533,7 +535,7 @@ def cite(
     """Print sentences about the methods of runs, for a paper, and the BibTeX of what they used."""
     from classifiers.citing.methods import cite as run
 
-    sys.stdout.write(run(Artifacts.at(artifacts), runs, form))
+    sys.stdout.write(run(Artifacts.at(artifacts), runs or [], form))
 
 
 @app.command()

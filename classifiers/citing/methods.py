@@ -73,13 +73,13 @@ class Paragraph:
     sentences: tuple[Sentence, ...]
 
 
-def cite(artifacts: Artifacts, runs: Sequence[str], form: str = "text") -> str:
-    """Return what a paper says and cites about runs, given by name or folder.
+def cite(artifacts: Artifacts, runs: Sequence[str] = (), form: str = "text") -> str:
+    """Return what a paper says and cites about runs, given by name or folder; by default the latest.
 
     `form` is "text" (sentences, then BibTeX), "latex" (sentences that cite keys) or "bibtex". Raises UnknownName if a
     run does not exist, DataError if it cannot be read.
     """
-    folders = find_runs(artifacts, runs)
+    folders = find_runs(artifacts, runs) if runs else find_runs(artifacts)[-1:]
     predictions = list(chain.from_iterable(map(load_predictions, folders)))
     paragraphs = describe(predictions, list(map(_libraries, folders)))
     entries = bibtex(key for p in paragraphs for sentence in p.sentences for key in sentence.keys)

@@ -86,7 +86,7 @@ def test_an_earlier_run_says_no_versions(place: Artifacts) -> None:
     run = json.loads(path.read_text())
     assert set(run.pop("libraries")) == {"torch", "scikit-learn", "lightgbm", "numpy"}
     path.write_text(json.dumps(run))
-    assert "The run does not say which versions of torch and scikit-learn it used." in cite(place, ["run"])
+    assert "The run does not say which versions of torch and scikit-learn it used." in cite(place)
 
 
 def test_a_run_that_does_not_exist(place: Artifacts) -> None:
