@@ -492,7 +492,7 @@ def leaderboard(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(help="Columns of leaderboard.csv, separated by commas or repeated.", show_default="the usual"),
+        typer.Option(help="Names of columns, separated by commas or repeated.", show_default="the usual"),
     ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from embedcache import encoders
+from embedcache import EncoderSpec, encoders
 from embedcache.files.tables import read_rows
 
 FOLDER = Path(__file__).parent
@@ -16,16 +16,14 @@ FIELD = re.compile(r"^  (\w+) = \{(.*)\},$", re.MULTILINE)
 
 
 def keys_of(kind: str, name: str) -> tuple[str, ...]:
-    """Return the BibTeX keys of a dataset, encoder, head, protocol or method; none if its publication is not known.
+    """Return the BibTeX keys of a dataset, encoder, head, protocol or method; none if its publication is not known."""
+    return _keys().get((kind, name), ())
 
-    An encoder is found by its hub id, too.
-    """
-    known = _keys()
-    if kind == "encoder":
-        checkpoint = name.partition("@")[0]
-        names = [name, *(spec.name for spec in encoders.all() if spec.checkpoint and spec.checkpoint == checkpoint)]
-        return next((known[kind, found] for found in names if (kind, found) in known), ())
-    return known.get((kind, name), ())
+
+def encoder_of(name: str) -> EncoderSpec | None:
+    """Return the built-in encoder with a name, or with a hub id such as `facebook/wav2vec2-base@main`; else None."""
+    name = name.partition("@")[0]
+    return next((spec for spec in encoders.all() if name and name in (spec.name, spec.checkpoint)), None)
 
 
 def bibtex(keys: Iterable[str]) -> str:

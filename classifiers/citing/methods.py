@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from embedcache import Artifacts, DataError, datasets, encoders
+from embedcache import Artifacts, DataError, datasets
 from embedcache.files.untrusted import read_json
 from embedcache.text import count, one_line
 
@@ -27,7 +27,7 @@ from ..evaluation.statistics import ALPHA
 from ..protocols.catalogue import base_name
 from ..reporting.paper_tables import TEST, dataset_title, title_text
 from ..reporting.terminal_tables import adaptation_text, enumerated, leaks_text, untested_text
-from .bibliography import author_year, bibtex, keys_of
+from .bibliography import author_year, bibtex, encoder_of, keys_of
 
 UNKNOWN = "What to cite for the {kind} {name} is not known to ser: cite its publication"
 POOLED = (
@@ -53,6 +53,7 @@ CALIBRATED = (
 LEAKING = "To be mentioned with the scores of {names}: {leaks}"
 LIBRARIES_UNKNOWN = "The run does not say which versions of torch and scikit-learn it used"
 NETWORKS = {"attention", "cnn", "layer_cnn", "layer_weighted", "mlp"}  # heads that torch fits
+OWN = "functionals"  # encoder without a publication of its own
 NO_SETTINGS = {"approximate", "calibrate", "n_settings", "groups", "space"}  # parameters that sentences describe
 
 
@@ -72,8 +73,8 @@ class Paragraph:
     sentences: tuple[Sentence, ...]
 
 
-def cite(artifacts: Artifacts, runs: Sequence[str], form: str = "text") -> str:
-    """Return what a paper says and cites about runs, given by name or folder; about the latest run by default.
+def cite(artifacts: Artifacts, runs: Sequence[str] = (), form: str = "text") -> str:
+    """Return what a paper says and cites about runs, given by name or folder; by default the latest.
 
     `form` is "text" (sentences, then BibTeX), "latex" (sentences that cite keys) or "bibtex". Raises UnknownName if a
     run does not exist, DataError if it cannot be read.
@@ -150,22 +151,28 @@ def _dataset(name: str) -> Sentence:
 def _vectors(predictions: Sequence[Predictions]) -> list[Sentence]:
     sentences = []
     for name, fingerprint in dict.fromkeys((p.encoder, p.fingerprint[:12]) for p in predictions):
-        parts = [name] if encoders.find(name) else name.split("+")
+        parts = _encoder_names(name)
         joined = f", which joins {enumerated(parts)}" if len(parts) > 1 else ""
         text = f"The clips are encoded by the frozen encoder {name}{joined} (fingerprint {fingerprint})"
-        sentences.append(Sentence(text))
-        sentences += map(_encoder, parts)
+        sentences += [Sentence(text), *map(_encoder, parts)]
     return list(dict.fromkeys(sentences))
 
 
+def _encoder_names(name: str) -> list[str]:
+    """Return the encoders that an encoder joins, or itself."""
+    return [name] if encoder_of(name) else name.split("+")
+
+
 def _encoder(name: str) -> Sentence:
-    spec, keys = encoders.find(name), keys_of("encoder", name)
-    about = f"{name}: {spec.about}" if spec else name
-    if keys:
-        return Sentence(f"{about}{f', checkpoint {spec.checkpoint}' if spec and spec.checkpoint else ''}", keys)
-    if name == "functionals":
-        return Sentence(f"{about}; these functionals are part of ser and have no publication of their own")
-    return Sentence(UNKNOWN.format(kind="encoder", name=name))
+    spec = encoder_of(name)
+    if spec is None:
+        return Sentence(UNKNOWN.format(kind="encoder", name=name))
+    checkpoint = f", checkpoint {spec.checkpoint}" if spec.checkpoint else ""
+    keys = keys_of("encoder", spec.name)
+    if spec.name == OWN:
+        return Sentence(f"{name}: {spec.about}; these are part of ser and have no publication of their own")
+    unknown = "" if keys else f". {UNKNOWN.format(kind='encoder', name=name)}"
+    return Sentence(f"{name}: {spec.about}{checkpoint}{unknown}", keys)
 
 
 def _classifiers(predictions: Sequence[Predictions]) -> list[Sentence]:
@@ -269,8 +276,8 @@ def _software(predictions: Sequence[Predictions], libraries: Sequence[Mapping[st
 
 def _uses_torch(p: Predictions) -> bool:
     """Whether torch fitted the head or ran the encoder."""
-    head, encoder = registered_head(p.head), encoders.find(p.encoder)
-    return bool(head and head.name in NETWORKS) or bool(encoder and encoder.checkpoint)
+    head, specs = registered_head(p.head), map(encoder_of, _encoder_names(p.encoder))
+    return bool(head and head.name in NETWORKS) or any(spec and spec.checkpoint for spec in specs)
 
 
 def _libraries(folder: Path) -> Mapping[str, str]:

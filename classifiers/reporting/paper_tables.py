@@ -74,8 +74,8 @@ VARIANTS = dict(
     zip(
         SUFFIXES,
         (
-            "-calibrated: probabilities scaled by a temperature that is fitted on training speakers",
-            "-tuned: settings chosen by UAR on training speakers, without the test clips",
+            "Heads with -calibrated: probabilities scaled by a temperature that is fitted on training speakers",
+            "Heads with -tuned: settings chosen by UAR on training speakers, without the test clips",
         ),
         strict=True,
     )
@@ -398,7 +398,7 @@ def _latex_cell(cell: Cell) -> str:
         text = f"$-${cell.text[1:]}"
     shown = f"\\textbf{{{text}}}" if cell.bold else text
     mark = r"\rlap{$^\dagger$}" if cell.mark else ""
-    return " ".join(filter(None, [shown, latex_text(cell.interval).replace("-", "$-$")])) + mark
+    return " ".join(filter(None, [shown, _latex_sentence(cell.interval).replace("-", "$-$")])) + mark
 
 
 def _html(table: PaperTable) -> str:
