@@ -12,7 +12,7 @@ import json as json_module
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,6 +40,8 @@ from embedcache.terminal import (
 from embedcache.text import count, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from classifiers.evaluation.leaderboard import Row
 
 app = typer.Typer(
@@ -480,23 +482,33 @@ def leaderboard(
     critical: Annotated[
         Path | None, typer.Option(help="Draw the critical-difference diagram over several datasets to this PNG file.")
     ] = None,
+    form: Annotated[
+        Literal["markdown", "latex", "csv", "json"] | None,
+        typer.Option("--format", help="Format of the output.", show_default="a table; csv through a pipe"),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of leaderboard.csv, separated by commas or repeated.", show_default="the usual"),
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Print the rows of all runs, ranked; as CSV through a pipe."""
-    from classifiers.evaluation.leaderboard import latest, to_csv
+    """Print the rows of all runs, ranked: as a table, as CSV through a pipe, or as --format says."""
+    from classifiers.evaluation.leaderboard import chosen_columns, latest, to_csv
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.evaluation.run_folder import load_runs
+    from classifiers.reporting.paper_tables import TO_TEXT
     from embedcache.files.atomic import atomic_write
 
+    names = chosen_columns(split_names(columns))
     found = load_runs(Artifacts.at(artifacts), runs or [], note)
     rows = rows_of(latest(found), metric, terminal)
     if csv:
         with atomic_write(csv) as file:
             file.write(to_csv(rows))
-    if sys.stdout.isatty():
-        show(rows)
+    if form or not sys.stdout.isatty():
+        sys.stdout.write(TO_TEXT[form or "csv"](rows, names))
     else:
-        sys.stdout.write(to_csv(rows))
+        show(rows, names)
     sys.stdout.flush()
     if critical:
         from classifiers.evaluation.critical_difference import rank_heads, summary_lines
@@ -507,6 +519,21 @@ def leaderboard(
         note("\n  ".join([f"critical differences: {critical}", *summary_lines(result)]))
     if len(rows) < len(found):
         note(f"note: {len(found) - len(rows)} rows of earlier runs are left out, because later runs repeat them.")
+
+
+@app.command()
+def cite(
+    runs: Annotated[list[str], typer.Argument(help="Runs, by name or folder.")],
+    form: Annotated[
+        Literal["text", "latex", "bibtex"],
+        typer.Option("--format", help="Format: sentences and BibTeX, sentences for LaTeX, or BibTeX alone."),
+    ] = "text",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Print sentences about the methods of runs, for a paper, and the BibTeX of what they used."""
+    from classifiers.citing.methods import cite as run
+
+    sys.stdout.write(run(Artifacts.at(artifacts), runs, form))
 
 
 @app.command()
@@ -809,11 +836,11 @@ def cache_rm(
     note(f"removed: {count(len(found), 'item')}")
 
 
-def show(rows: list[Row]) -> None:
-    """Print a leaderboard."""
+def show(rows: list[Row], columns: Sequence[str] = ()) -> None:
+    """Print a leaderboard, by default with the usual columns."""
     from classifiers.reporting.terminal_tables import show_leaderboard
 
-    show_leaderboard(rows, console())
+    show_leaderboard(rows, console(), columns)
 
 
 if __name__ == "__main__":
