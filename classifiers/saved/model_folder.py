@@ -25,7 +25,8 @@ from embedcache.files.untrusted import build, read_json
 from ..data.views import check_joinable, check_view, layers_in
 from ..heads import innermost
 from ._safe_skops import ADVICE, load_head, reason
-from .hub_models import HEAD, MODEL, locate_model
+from .hub_models import HEAD, locate_model
+from .hub_models import MODEL as MODEL
 from .speaker_files import ModelAdaptation, save_adaptation
 from .training_sound import TrainingSound
 
