@@ -323,7 +323,7 @@ def extract(
 
 
 @app.command(rich_help_panel=USE)
-@options_from(ComparisonConfig, required=["heads"])
+@options_from(ComparisonConfig, shown={"heads": "the best of the latest comparison", "encoders": "the only one"})
 def fit(
     config: ComparisonConfig,
     jobs: JobsOption = None,

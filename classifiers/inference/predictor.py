@@ -197,10 +197,7 @@ def to_prediction(
     abstain_below: float | None,
     expected: ExpectedInput = ANY_INPUT,
 ) -> Prediction:
-    """Return the prediction of a clip from its probabilities (C,), which count less for a sound that models do not know.
-
-    The less the clip is like what the models expect, the more equal are its probabilities: see `check_input`.
-    """
+    """Return the prediction of a clip from its probabilities (C,), which are made more equal as `check_input` says."""
     checked = check_input(clip, expected)
     row = checked.weight * row + (1 - checked.weight) / len(row)
     sure = not checked.silence and row.max() >= (abstain_below or 0)

@@ -72,6 +72,7 @@ class ModelCard:
     channel: str = ""  # number of the channel that all clips are of, from 0; "" for the mean of all channels
     encoder_licences: dict[str, str] = field(default_factory=dict)  # by encoder, without those that are a part of ser
     adapted: str = ""  # clips of a speaker, such as "10", to which the model is adapted; "" for none
+    predicting: dict[str, str] = field(default_factory=dict)  # what `ser predict` does with the model
     training_sound: dict[str, Any] = field(default_factory=dict)  # see `TrainingSound`; empty if it is not known
     joined: tuple[EncoderInfo, ...] = ()  # the encoders whose vectors the head reads side by side, if several, in order
 
@@ -96,6 +97,7 @@ ORDER = (
     "labels",
     "intended_use",
     "limits",
+    "predicting",
     "scores",
     "leaks",
     "protocol",
