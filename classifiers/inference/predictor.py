@@ -58,7 +58,7 @@ class Predictor:
 
     @classmethod
     def load(cls, *folders: str | Path, device: str = "auto", speaker: str = "") -> Predictor:
-        """Load model folders, written by `ser fit` or `ser finetune`, and their encoders.
+        """Load model folders, written by `ser fit` or `ser finetune`, or models on the hub, and their encoders.
 
         `speaker` is the name of an enrolled speaker, to whom adapted models are adapted. Raises ModelError,
         EncoderError and ConfigError as `load_models` does, and ModelError if the models cannot be averaged.
@@ -94,6 +94,10 @@ class Predictor:
                     f"{', '.join(first.labels)}, and {', '.join(other.labels)}. Choose models with the same labels."
                 )
         return cls(tuple(models), first.labels, common_rate(models))
+
+    def __call__(self, path: str | Path) -> Prediction:
+        """Return the prediction of one file. Raises AudioError if it cannot be used."""
+        return self.predict([path])[0]
 
     def predict(self, paths: Sequence[str | Path], abstain_below: float | None = None) -> list[Prediction]:
         """Return one prediction per file, in order. The label is None if the confidence is below `abstain_below`.

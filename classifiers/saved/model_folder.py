@@ -26,12 +26,13 @@ from embedcache.files.untrusted import build, read_json
 from ..data.views import check_joinable, check_view, layers_in
 from ..heads import innermost
 from ._safe_skops import ADVICE, load_head, reason
+from .hub_models import HEAD, locate_model
+from .hub_models import MODEL as MODEL
 from .speaker_files import ModelAdaptation, save_adaptation
 from .training_sound import TrainingSound
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
-MODEL, HEAD = "model.json", "head.skops"
 OTHER_FOLDER = "Choose another folder with --out, or remove it."  # advice if the folder exists already
 MAX_CARD = 1 << 20  # largest model.json in bytes; a card has about 5 kB
 MAX_FEATURES = 10_000_000  # largest number of values per clip
@@ -154,12 +155,13 @@ def card_json(values: dict[str, Any]) -> bytes:
 
 
 def load_model(folder: str | Path) -> tuple[Any, ModelCard]:
-    """Load the estimator and the card of a model folder.
+    """Load the estimator and the card of a model folder, or of a model on the hub, named `user/model[@revision]`.
 
+    The estimator is a fitted scikit-learn classifier: `estimator.predict(X)`, with X as the card's `reads` describes.
     Raises ModelError if the folder is not a model folder, holds anything that no head of ser has, or if the head does
     not agree with its card or cannot predict.
     """
-    folder = Path(folder)
+    folder = locate_model(folder)
     card = _load_card(folder)
     estimator = load_head(folder / HEAD)
     _check_head(folder, estimator, card)

@@ -39,8 +39,22 @@ ORDER = [
         "classifiers.checks",
         "classifiers.saved",
     ),
-    *("classifiers.inference", "classifiers.reporting", "classifiers.workflows", "classifiers.export"),
-    *("classifiers.reproduction", "classifiers.demo", "classifiers.__main__", "classifiers", "cli"),
+    *(
+        "classifiers.inference",
+        "classifiers.reporting",
+        "classifiers.citing",
+        "classifiers.workflows",
+        "classifiers.export",
+    ),
+    *(
+        "classifiers.tracking",
+        "classifiers.reproduction",
+        "classifiers.serving",
+        "classifiers.demo",
+        "classifiers.__main__",
+        "classifiers",
+        "cli",
+    ),
 ]
 
 # Folders that are lists of plug-ins: their public modules are the plug-ins, and do not count as modules to know.

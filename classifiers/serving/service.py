@@ -1,0 +1,239 @@
+"""The prediction service of the demo: loaded models, one computation at a time, limits on size and number of requests.
+
+Recordings are written nowhere, unless the service was given a folder to keep them in.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedcache import AudioError, ModelError, Recording, SerError, UnknownName
+from embedcache.audio.decode import Waveform
+from embedcache.files.atomic import atomic_write
+
+from ..inference.model import Attribution, EncodedWaveforms, Model, Proba
+from ..inference.output_formats import to_dict
+from ..inference.predictor import (
+    Prediction,
+    check_abstain_below,
+    check_durations,
+    common_rate,
+    expected_input,
+    packs,
+    to_prediction,
+)
+from ..inference.windows import AudioClip, Windows, WindowStream, clip_from_recording
+
+MAX_SECONDS = 300.0  # longest recording, in seconds
+MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kHz have 58 MB
+MAX_WAITING = 16  # requests that may wait while one is computed
+MAX_WINDOWS = 600  # windows of one recording
+LIVE_WINDOWS = Windows(3.0, 0.5)  # windows of live sound
+
+ModelPrediction = tuple[str, Prediction]  # name of the model, its prediction
+
+
+class Busy(SerError):
+    """Too many requests at once."""
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """The predictions of one model for one recording."""
+
+    model: Model
+    whole: Prediction  # of the whole recording
+    timeline: tuple[Prediction, ...]  # of the windows of the recording; `whole` alone for a single window
+    attribution: Attribution  # of `whole`; empty unless requested
+
+
+@dataclass(frozen=True)
+class ServiceResult:
+    """A recording as a clip, and the result of each model."""
+
+    clip: AudioClip
+    results: tuple[ModelResult, ...]
+
+
+class PredictionService:
+    """Predicts recordings and live sound with any of the loaded models. Any number of threads may use one service."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        keep: Path | None = None,
+        max_waiting: int = MAX_WAITING,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Check the models, and the folder `keep` that recordings are written to, if any.
+
+        `log` receives a line for each recording that could not be kept. Raises ModelError if there is no model, if two
+        have the same name, or if their sample rates differ; SerError if the folder cannot be written.
+        """
+        self.models = {model.name: model for model in models}
+        if len(self.models) < len(models):
+            folders = ", ".join(str(model.folder) for model in models)
+            raise ModelError(f"two models have the same name: {folders}. Rename a folder.")
+        self.rate, self.keep, self.max_waiting, self._log = common_rate(models), keep, max_waiting, log
+        if keep:
+            _check_writable(keep)
+        self._slots = threading.BoundedSemaphore(1 + max_waiting)
+        # All models run in one thread: each further thread would have its own buffers, and its own pool of threads.
+        self._worker = ThreadPoolExecutor(1, "prediction")
+
+    def find_models(self, names: Sequence[str]) -> list[Model]:
+        """Return models by name, each once; all models if there are no names. Raises UnknownName."""
+        for name in names:
+            if name not in self.models:
+                raise UnknownName("model", name, self.models)
+        return [self.models[name] for name in dict.fromkeys(names or self.models)]
+
+    @contextmanager
+    def reserve_slot(self) -> Iterator[None]:
+        """Hold a slot for a request. Reserve the slot before reading the body. Raises Busy if no slot is free."""
+        if not self._slots.acquire(blocking=False):
+            raise Busy(f"busy: {1 + self.max_waiting} other requests are running or waiting. Try again in a moment.")
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def read(self, data: bytes, name: str) -> Recording:
+        """Return the recording in a file's bytes. Raises AudioError if it is too large or too long to be decoded."""
+        recording = Recording.of(data, name)
+        if len(data) > MAX_BYTES:
+            raise AudioError(f"{name}: has {len(data):,} bytes; wanted at most {MAX_BYTES:,}. Cut the recording.")
+        seconds = recording.declared_seconds()
+        if seconds > MAX_SECONDS:
+            raise AudioError(
+                f"{name}: lasts {seconds:.0f} s; wanted at most {MAX_SECONDS:.0f} s. Cut the recording, or use "
+                "`ser predict --window 3` on the command line."
+            )
+        return recording
+
+    def predict_recording(
+        self,
+        recording: Recording,
+        names: Sequence[str] = (),
+        windows: Windows | None = None,
+        abstain_below: float | None = None,
+        attribution: bool = False,
+    ) -> ServiceResult:
+        """Predict a recording as a whole, and its windows, with the models of these names, or with all.
+
+        `attribution` also computes which layers and frames of the whole recording counted. Raises AudioError if the
+        recording cannot be decoded, is too short for a model, or has too many windows.
+        """
+        check_abstain_below(abstain_below)
+        models = self.find_models(names)
+        whole = clip_from_recording(recording, self.rate)
+        _check_window_count(whole, windows)
+        parts = whole.cut(windows)
+        clips = [whole, *(parts if len(parts) > 1 else [])]
+        predictions, attributions = self._predict(models, clips, abstain_below, attribution)
+        results = (
+            ModelResult(model, first, tuple(rest) or (first,), weighed)
+            for model, (first, *rest), weighed in zip(models, predictions, attributions, strict=True)
+        )
+        result = ServiceResult(whole, tuple(results))
+        self._keep(recording, result)
+        return result
+
+    def open_stream(self, native_rate: int, names: Sequence[str] = (), windows: Windows = LIVE_WINDOWS) -> LiveStream:
+        """Return a stream for live sound at `native_rate` Hz. Raises AudioError if the sample rate is out of range."""
+        models = self.find_models(names)
+        return LiveStream(self, models, WindowStream(native_rate, self.rate, windows, "the sound"))
+
+    def predict_clips(
+        self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None
+    ) -> list[list[Prediction]]:
+        """Return, for each model, a prediction per clip. Raises AudioError if a clip is too short or too long."""
+        return self._predict(models, clips, abstain_below, attribution=False)[0]
+
+    def _predict(
+        self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None, attribution: bool
+    ) -> tuple[list[list[Prediction]], list[Attribution]]:
+        """Return, for each model, a prediction per clip, and the attribution of the first clip."""
+        check_durations(models, clips)
+        predictions: list[list[Prediction]] = [[] for _ in models]
+        attributions = [] if attribution else [Attribution() for _ in models]
+        for pack in packs(clips):  # each pack queues anew, so that short recordings need not wait for a long one
+            probabilities, computed = self._worker.submit(_run_models, models, pack, not attributions).result()
+            attributions = attributions or computed
+            for model, own, rows in zip(models, predictions, probabilities, strict=True):
+                expected = expected_input([model])
+                own += [
+                    to_prediction(clip, model.labels, row, abstain_below, expected)
+                    for clip, row in zip(pack, rows, strict=True)
+                ]
+        return predictions, attributions
+
+    def _keep(self, recording: Recording, result: ServiceResult) -> None:
+        """Write the recording and its predictions to the folder `keep`, if there is one."""
+        if self.keep is None:
+            return
+        stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{recording.key[:12]}"
+        predictions = [{"model": r.model.name, **to_dict(r.whole)} for r in result.results]
+        try:
+            with atomic_write(self.keep / f"{stem}{recording.suffix}", "wb") as file:
+                file.write(recording.data)
+            with atomic_write(self.keep / f"{stem}.json") as file:
+                file.write(json.dumps(predictions, indent=1, ensure_ascii=False))
+        except SerError as error:
+            self._log(f"note: a recording was predicted, but could not be kept: {error}")
+
+
+@dataclass
+class LiveStream:
+    """Live sound whose windows are predicted. For one thread at a time."""
+
+    service: PredictionService
+    models: Sequence[Model]
+    window_stream: WindowStream
+
+    def push(self, samples: Waveform, abstain_below: float | None) -> list[ModelPrediction]:
+        """Return the predictions of the windows that are complete with more samples (n,)."""
+        return self._predict(self.window_stream.push(samples), abstain_below)
+
+    def close(self, abstain_below: float | None) -> list[ModelPrediction]:
+        """Return the predictions of the windows that are complete with the end of the sound."""
+        return self._predict(self.window_stream.close(), abstain_below)
+
+    def _predict(self, clips: Sequence[AudioClip], abstain_below: float | None) -> list[ModelPrediction]:
+        """Predict windows, and return the predictions window by window."""
+        if not clips:
+            return []
+        per_model = self.service.predict_clips(self.models, clips, abstain_below)
+        names = [model.name for model in self.models]
+        return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
+
+
+def _run_models(
+    models: Sequence[Model], pack: Sequence[AudioClip], attribution: bool
+) -> tuple[list[Proba], list[Attribution]]:
+    """Return, for each model, the probabilities (n, C) of the clips, and if requested the attribution of the first."""
+    encoded = EncodedWaveforms.encode(models, [clip.wave for clip in pack])
+    return encoded.probabilities(), encoded.attributions(0) if attribution else []
+
+
+def _check_window_count(clip: AudioClip, windows: Windows | None) -> None:
+    count = (clip.seconds - windows.window) / windows.hop if windows else 0
+    if count > MAX_WINDOWS:
+        raise AudioError(f"got {count:,.0f} windows; wanted at most {MAX_WINDOWS}. Choose a longer hop.")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise SerError(f"--keep {folder}: cannot be written: {reason}. Choose another folder.") from error
