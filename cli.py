@@ -560,7 +560,7 @@ def report(
     place = Artifacts.at(artifacts)
     print(write_report(place, runs or [], out, audio, terminal))
     if figures:
-        note(f"{len(write_figures(place, runs or [], figures, terminal))} figures: {figures}")
+        note(f"{count(len(write_figures(place, runs or [], figures, terminal)), 'file')}: {figures}")
 
 
 @app.command(rich_help_panel=SHARE)
