@@ -589,7 +589,7 @@ def push(
 
 @app.command(rich_help_panel=USE)
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`, or hub id.")],
     audio: Annotated[
         list[str], typer.Argument(help="Audio files, folders or quoted patterns; - for standard input; or vectors.")
     ],

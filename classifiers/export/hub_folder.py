@@ -67,6 +67,8 @@ def write_hub_folder(model: str | Path, hub_id: str, out: str | Path | None = No
     out = Path(out) if out else model / "hub"
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
+    if not model.is_dir():
+        raise ModelError(f"{model}: no such model folder. Give a folder that `ser fit` wrote.")
     estimator, card = load_model(model)
     _check_has_public_encoder(model, card)
     with new_folder(out) as folder:

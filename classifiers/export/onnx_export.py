@@ -76,6 +76,8 @@ def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path |
     """
     need_onnx()
     model = Path(model)
+    if not out and not model.exists():
+        raise ModelError(f"{model}: no such folder. Give a folder, or --out with the hub id of a model.")
     out = Path(out) if out else model / "onnx"
     if out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
