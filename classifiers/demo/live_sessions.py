@@ -17,7 +17,8 @@ from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import decode_pcm16
-from ..serving.api import ModelNames, read_body
+from ..serving.api import ModelNames
+from ..serving.bodies import read_body
 from ..serving.service import Busy, LiveStream, PredictionService, timeline_windows
 from .answer_html import live_html, recording_html
 from .examples import EXAMPLES
@@ -146,4 +147,4 @@ async def end_session(
 
 
 async def _read_chunk(request: Request, rate: int) -> Waveform:
-    return decode_pcm16(await read_body(request, round(2 * MAX_CHUNK * rate)))  # two bytes a sample
+    return decode_pcm16(await read_body(request, max_bytes=round(2 * MAX_CHUNK * rate)))  # two bytes a sample

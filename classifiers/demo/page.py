@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..serving.service import MAX_SECONDS, PredictionService
 from .answer_html import about_html, render
 from .examples import EXAMPLES
-from ..serving.service import MAX_SECONDS, PredictionService
 
 TITLE = "ser: speech emotion recognition"
 ABSTAIN_BELOW = 0.35  # first value of the slider

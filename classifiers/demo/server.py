@@ -43,9 +43,9 @@ def build_app(
 
     credentials = Credentials.of_password(auth) if auth else None
     access = Access(credentials, hosts, (*GRADIO_PATHS, *PATHS), OPEN_PREFIXES, PUBLIC, POLICY)
-    app, here = build_service(service, access, on_ready), Path(__file__).parent
+    app, here = build_service(service, access, on_ready, "ser demo"), Path(__file__).parent
     app.state.live_sessions = LiveSessions(service)
-    app.include_router(router)
+    app.include_router(router, include_in_schema=False)
     app.mount("/page/static", StaticFiles(directory=here / "static"))
     return gr.mount_gradio_app(
         app,

@@ -157,8 +157,8 @@ def read_token(host: str, auth: str) -> str:
         )
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
         raise SerError(
-            f"the token has {len(token)} characters; wanted at least {SHORTEST_TOKEN}, all of them ASCII without blanks. "
-            "`openssl rand -hex 24` makes one."
+            f"the token has {len(token)} characters; wanted at least {SHORTEST_TOKEN}, all of them ASCII without "
+            "blanks. `openssl rand -hex 24` makes one."
         )
     return token
 
