@@ -12,7 +12,7 @@ import json as json_module
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,6 +40,8 @@ from embedcache.terminal import (
 from embedcache.text import count, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from classifiers.evaluation.leaderboard import Row
 
 app = typer.Typer(
@@ -50,8 +52,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# The tasks by which `ser --help` and the reference group commands. docs/reference/examples.toml has an example of each.
+START, DATA, EMBED, COMPARE = "Start", "Get data", "Embed", "Compare"
+REPORT, USE, SHARE, MAINTAIN = "Report", "Fit and use", "Share", "Maintain the cache"
+
 cache = typer.Typer(no_args_is_help=True, help="Inspect, check and repair the cache; import and export vectors.")
-app.add_typer(cache, name="cache")
+app.add_typer(cache, name="cache", rich_help_panel=MAINTAIN)
 
 RUN = "run.json"  # file of a run that lists, among others, the skipped clips
 CTRL_C, USAGE = 130, 2  # exit codes: typer's for an interrupt that no command has handled; wrong usage
@@ -129,7 +135,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def quickstart(artifacts: ArtifactsOption = None) -> None:
     """Run the whole pipeline on a synthetic sample, without a download, in under a minute."""
     print("These voices are synthetic: scores show that the pipeline works, but say nothing about emotion.", flush=True)
@@ -147,7 +153,7 @@ def quickstart(artifacts: ArtifactsOption = None) -> None:
     print(f"\n{next_steps(place)}")
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def datasets() -> None:
     """List the datasets: clips, speakers, labels, licence, citation and source of each."""
     from embedcache import datasets as registry
@@ -155,7 +161,7 @@ def datasets() -> None:
     print_datasets(registry.all())
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 def encoders(
     name: Annotated[str | None, typer.Argument(help="List the names of the numbers of this encoder.")] = None,
     published: Annotated[bool, typer.Option("--published", help="List what published checkpoints saw.")] = False,
@@ -172,7 +178,7 @@ def encoders(
     note(listing.families_text())
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 def check(
     encoder: Annotated[str, typer.Argument(help="Encoder: a name, a checkpoint folder or a hub id[@revision].")],
     device: DeviceOption = "auto",
@@ -191,7 +197,7 @@ def check(
     result.refuse_broken()
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 def heads() -> None:
     """List the heads: the view that each head reads, its description and its source."""
     from classifiers import heads as registry
@@ -199,7 +205,7 @@ def heads() -> None:
     print_table(("name", "reads", "about", "source"), ((h.name, h.view, h.about, h.source) for h in registry.all()))
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @options_from(ProtocolConfig)
 def protocols(
     config: ProtocolConfig,
@@ -219,7 +225,7 @@ def protocols(
     print_table(("name", "promise", "about"), ((name, p.promise, p.about) for name, p in PROTOCOLS.items()))
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def download(
     name: Annotated[str, typer.Argument(help="Dataset; see `ser datasets`.")],
     root: Annotated[
@@ -238,7 +244,7 @@ def download(
     print_download(spec, result)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def audit(
     dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
@@ -265,7 +271,7 @@ def audit(
     note(f"Next: {one_line(then)}")
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 def extract(
     dataset: Annotated[str, typer.Option(help="Dataset; see `ser datasets`.")],
     root: RootOption = None,
@@ -316,7 +322,7 @@ def extract(
     print_extraction(result, augment or "", peak_memory())
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 @options_from(ComparisonConfig, required=["heads"])
 def fit(
     config: ComparisonConfig,
@@ -339,7 +345,7 @@ def fit(
     note(f"Next: ser predict {one_line(str(model))} {vectors}")
 
 
-@app.command()
+@app.command(rich_help_panel=EMBED)
 @options_from(FinetuneSettings)
 def finetune(
     *,
@@ -395,7 +401,7 @@ def finetune(
     note(f"Next: ser extract --encoder {checkpoint} --dataset D, where D has other speakers than the training data")
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="Recipe of a published system.", show_default="list all")] = None,
     dataset: Annotated[
@@ -430,7 +436,7 @@ def reproduce(
     note(f"run: {result.folder} (reproduction.csv, reproduction.json, leaderboard.csv)")
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @options_from(ComparisonConfig)
 def compare(
     config: ComparisonConfig, jobs: JobsOption = None, cluster: ClusterOption = None, artifacts: ArtifactsOption = None
@@ -449,7 +455,7 @@ def compare(
     note(f"Next: ser report {run.name}")
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @options_from(CrossConfig)
 def cross(
     config: CrossConfig,
@@ -470,7 +476,7 @@ def cross(
     print(f"\nrun: {run} (cross.csv, leaderboard.csv, predictions.csv, a picture for each head)")
 
 
-@app.command()
+@app.command(rich_help_panel=REPORT)
 def leaderboard(
     runs: RunsArgument = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this CSV file, too.")] = None,
@@ -480,23 +486,33 @@ def leaderboard(
     critical: Annotated[
         Path | None, typer.Option(help="Draw the critical-difference diagram over several datasets to this PNG file.")
     ] = None,
+    form: Annotated[
+        Literal["markdown", "latex", "csv", "json"] | None,
+        typer.Option("--format", help="Format of the output.", show_default="a table; csv through a pipe"),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of leaderboard.csv, separated by commas or repeated.", show_default="the usual"),
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Print the rows of all runs, ranked; as CSV through a pipe."""
-    from classifiers.evaluation.leaderboard import latest, to_csv
+    """Print the rows of all runs, ranked: as a table, as CSV through a pipe, or as --format says."""
+    from classifiers.evaluation.leaderboard import chosen_columns, latest, to_csv
     from classifiers.evaluation.leaderboard import leaderboard as rows_of
     from classifiers.evaluation.run_folder import load_runs
+    from classifiers.reporting.paper_tables import TO_TEXT
     from embedcache.files.atomic import atomic_write
 
+    names = chosen_columns(split_names(columns))
     found = load_runs(Artifacts.at(artifacts), runs or [], note)
     rows = rows_of(latest(found), metric, terminal)
     if csv:
         with atomic_write(csv) as file:
             file.write(to_csv(rows))
-    if sys.stdout.isatty():
-        show(rows)
+    if form or not sys.stdout.isatty():
+        sys.stdout.write(TO_TEXT[form or "csv"](rows, names))
     else:
-        sys.stdout.write(to_csv(rows))
+        show(rows, names)
     sys.stdout.flush()
     if critical:
         from classifiers.evaluation.critical_difference import rank_heads, summary_lines
@@ -509,22 +525,69 @@ def leaderboard(
         note(f"note: {len(found) - len(rows)} rows of earlier runs are left out, because later runs repeat them.")
 
 
-@app.command()
+@app.command(rich_help_panel=REPORT)
+def cite(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
+    ] = None,
+    form: Annotated[
+        Literal["text", "latex", "bibtex"],
+        typer.Option("--format", help="Format: sentences and BibTeX, sentences for LaTeX, or BibTeX alone."),
+    ] = "text",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Print sentences about the methods of runs, for a paper, and the BibTeX of what they used."""
+    from classifiers.citing.methods import cite as run
+
+    sys.stdout.write(run(Artifacts.at(artifacts), runs or [], form))
+
+
+@app.command(rich_help_panel=REPORT)
 def report(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="report.html in the first run")] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Include the sound of the hardest clips.")] = True,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures, too: PNG, SVG and PDF for papers.", show_default="none")
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Write one HTML page on runs, for offline use: scores, confusion matrices, calibration, hardest clips."""
-    from classifiers.reporting.html_report import write_report
+    from classifiers.reporting.html_report import write_figures, write_report
 
-    print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
+    place = Artifacts.at(artifacts)
+    print(write_report(place, runs or [], out, audio, terminal))
+    if figures:
+        note(f"{len(write_figures(place, runs or [], figures, terminal))} figures: {figures}")
 
 
-@app.command()
+@app.command(rich_help_panel=SHARE)
+def push(
+    run: Annotated[str, typer.Argument(help="Run, by name or folder.", show_default="the latest")] = "",
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Push to MLflow, by default at MLFLOW_TRACKING_URI.")
+    ] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Push to Weights & Biases, by default WANDB_PROJECT.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard.")] = False,
+    to: Annotated[
+        str,
+        typer.Option(help="Tracking URI, project or log folder.", show_default="the tracker's own, or ./tensorboard"),
+    ] = "",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Copy a run into a tracker: one run of the tracker for each row of the leaderboard."""
+    chosen = [name for name, on in (("mlflow", mlflow), ("wandb", wandb), ("tensorboard", tensorboard)) if on]
+    if len(chosen) != 1:
+        raise typer.BadParameter("wanted one of --mlflow, --wandb and --tensorboard.")
+    from classifiers.tracking.push import push as run_push
+
+    done = run_push(Artifacts.at(artifacts), run, chosen[0], to)
+    print(f"{done.place}: pushed: {count(done.new, 'row')}; there already: {count(done.present, 'row')}")
+
+
+@app.command(rich_help_panel=USE)
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
     audio: Annotated[
@@ -580,7 +643,7 @@ def predict(
         )
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def enrol(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit --adapt N`.")],
     name: Annotated[str, typer.Argument(help="Name of the speaker, for `ser predict --speaker`.")],
@@ -598,7 +661,7 @@ def enrol(
     print(enrolled_text(name, clips, path))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def demo(
     models: Annotated[
         list[Path] | None, typer.Argument(help="Model folders to compare.", show_default="the latest model")
@@ -614,9 +677,10 @@ def demo(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Serve a web page and an HTTP API that predict files and live sound, by default only on this machine."""
-    from classifiers.demo.choose_models import models_for, need_demo
+    from classifiers.serving import need_serve
 
-    need_demo()
+    need_serve("demo")
+    from classifiers.demo.choose_models import models_for
     from classifiers.demo.server import serve as serve_page
     from classifiers.serving.access import check_password
     from classifiers.serving.server import listen_on
@@ -629,7 +693,7 @@ def demo(
         serve_page(service, listening, auth, banner, lambda line: print(line, flush=True))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def serve(
     models: Annotated[list[Path], typer.Argument(help="Model folders, written by `ser fit` or `ser finetune`.")],
     host: Annotated[str, typer.Option(help="Address; all but this machine's own need a token.")] = "127.0.0.1",
@@ -656,16 +720,36 @@ def serve(
         serve_models(service, listening, token, lambda line: print(line, flush=True))
 
 
-@app.command("export")
+@app.command("export", rich_help_panel=SHARE)
 def export_model(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit`.")],
-    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
+    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # earlier versions required it
     encoder: Annotated[
         bool, typer.Option("--encoder", help="Export the encoder, too; not for heads that read frames.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
+    hub: Annotated[
+        str, typer.Option(help="Write a repository of the Hugging Face Hub with this name, such as user/model.")
+    ] = "",
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Upload the repository of --hub; a new one is private.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx or MODEL/hub")] = None,
 ) -> None:
-    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does."""
+    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does; or for the Hub."""
+    if (upload and not hub) or (hub and encoder):
+        raise typer.BadParameter("--upload needs --hub, and --encoder excludes it.")
+    if hub:
+        from classifiers.export import hub_folder
+
+        written = hub_folder.write_hub_folder(model, hub, out)
+        print(f"{written.folder}: {', '.join(written.files)}", flush=True)
+        for line in written.notes:
+            note(f"note: {line}")
+        if upload:
+            print(hub_folder.upload(written))
+        else:
+            note(f"Next: {one_line(written.upload_command)}")
+        return
     from classifiers.export.onnx_export import export_onnx
 
     result = export_onnx(model, encoder, out)
@@ -794,11 +878,11 @@ def cache_rm(
     note(f"removed: {count(len(found), 'item')}")
 
 
-def show(rows: list[Row]) -> None:
-    """Print a leaderboard."""
+def show(rows: list[Row], columns: Sequence[str] = ()) -> None:
+    """Print a leaderboard, by default with the usual columns."""
     from classifiers.reporting.terminal_tables import show_leaderboard
 
-    show_leaderboard(rows, console())
+    show_leaderboard(rows, console(), columns)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@ from . import metrics as metrics
 from .data.task import Task as Task
 from .evaluation.cross_validation import compare as compare
 from .evaluation.leaderboard import Row as Row
-from .evaluation.leaderboard import leaderboard as leaderboard
 from .evaluation.predictions import Predictions as Predictions
 from .evaluation.run_folder import load_predictions as load_predictions
 from .evaluation.run_folder import save_predictions as save_predictions
@@ -17,6 +16,7 @@ from .metrics._spec import Metric as Metric
 from .protocols.catalogue import PROTOCOLS as PROTOCOLS
 from .protocols.catalogue import make_folds as make_folds
 from .protocols.fold import Fold as Fold
+from .reporting.paper_tables import leaderboard as leaderboard
 from .saved.model_folder import ModelCard as ModelCard
 from .saved.model_folder import load_model as load_model
 from .saved.model_folder import save_model as save_model

@@ -1,5 +1,5 @@
-"""`ser demo`: a web page that predicts from the microphone or a file, and an HTTP API (extra `[demo]`).
+"""`ser demo`: a web page that predicts from the microphone or a file, and the HTTP API of `ser serve` (extra `[demo]`).
 
-`service` predicts, within limits; `page` builds the page, `answer_html` the HTML of predictions; `live_sessions` and
-`api` are the routes of the page and of the API; `server` serves both on a port, and controls access.
+`page` fills the template, `model_text` says what a model is in words; the scripts in `static` show the predictions.
+`live_sessions` has the routes of the page, `choose_models` the models, and `server` serves page and API on a port.
 """

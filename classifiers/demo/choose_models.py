@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedcache import Artifacts, SerError, load_encoder
+from embedcache import Artifacts, load_encoder
 from embedcache.cache.dataset_extraction import extract_manifest
 from embedcache.encoder import Log
-from embedcache.text import install_hint
 
 from ..inference.model import Model, load_models
 from ..inference.speakers import adaptation_note
-from ..saved.model_folder import MODEL
+from ..saved.hub_models import MODEL
 from ..workflows.configurations import ComparisonConfig
 from ..workflows.fitting import fit_model
 from ..workflows.quickstart import FOLDS, NAME, sample
 
 SYNTHETIC = (
-    "No model was found, so this one was fitted on the quickstart's synthetic voices. Its predictions show that the "
-    "page works, and say nothing about emotion. Fit a model on recordings: ser extract, then ser fit."
+    "No model was found, so this one was trained on the quickstart's synthetic voices, to show that the page works. "
+    "For a real one, run ser extract, then ser fit."
 )
-
-
-def need_demo() -> None:
-    """Raise SerError, with the command that installs it, if Gradio is missing."""
-    if importlib.util.find_spec("gradio") is None:
-        raise SerError(f"`ser demo` needs gradio. Install it with `{install_hint('demo')}`.")
 
 
 def models_for(

@@ -1,15 +1,18 @@
-"""The routes of the page: the prediction of a recording, example sounds, and live sessions, to which sound is sent."""
+"""The routes of the page beside the API: example sounds, and live sessions, to which sound is sent piece by piece.
+
+A browser cannot stream sound to `/api/listen` and read its lines meanwhile, so a session keeps the stream open for it.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from embedcache import AudioError, UnknownName
 from embedcache.audio.decode import Waveform, check_rate
@@ -17,10 +20,9 @@ from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import decode_pcm16
-from ..serving.api import ModelNames
+from ..serving.api import ModelNames, to_json_object
 from ..serving.bodies import read_body
-from ..serving.service import Busy, LiveStream, PredictionService, timeline_windows
-from .answer_html import live_html, recording_html
+from ..serving.service import Busy, LiveStream, ModelPrediction, PredictionService
 from .examples import EXAMPLES
 
 MAX_SESSION = 600.0  # longest live sound without a stop, in seconds
@@ -52,8 +54,10 @@ class LiveSessions:
         self._sessions: dict[str, LiveSession] = {}
         self._lock = threading.Lock()
 
-    def push(self, session_id: str, rate: int, models: list[str], abstain_below: float | None, wave: Waveform) -> str:
-        """Add sound to a session, and return the HTML of its predictions, "" if no window is complete with the sound.
+    def push(
+        self, session_id: str, rate: int, models: list[str], abstain_below: float | None, wave: Waveform
+    ) -> list[ModelPrediction]:
+        """Add sound to a session, and return the predictions of the windows that are complete with it.
 
         A session starts anew if the models or the sample rate differ from its last call. Raises AudioError, UnknownName
         and Busy.
@@ -64,17 +68,16 @@ class LiveSessions:
             session.last_used, stream = time.monotonic(), session.stream
             if stream.window_stream.length / stream.window_stream.rate > MAX_SESSION:
                 raise AudioError(f"stopped after {MAX_SESSION / 60:.0f} min of live sound. Press Listen to continue.")
-            return live_html(stream.timelines) if stream.push(wave, abstain_below) else ""
+            return stream.push(wave, abstain_below)
 
-    def end(self, session_id: str, abstain_below: float | None) -> str:
-        """End a session, drop it, and return the HTML of its predictions, "" if there is no such session."""
+    def end(self, session_id: str, abstain_below: float | None) -> list[ModelPrediction]:
+        """End a session, drop it, and return the predictions of its last windows; none if there is no such session."""
         with self._lock:
             session = self._sessions.pop(session_id, None)
         if session is None:
-            return ""
+            return []
         with session.lock:
-            session.stream.close(abstain_below)
-            return live_html(session.stream.timelines)
+            return session.stream.close(abstain_below)
 
     def _find_or_start(self, session_id: str, rate: int, models: tuple[str, ...]) -> LiveSession:
         with self._lock:
@@ -89,23 +92,6 @@ class LiveSessions:
             return session
 
 
-@router.post("/answer")
-async def predict_recording(
-    request: Request, model: ModelNames = None, abstain_below: float = 0, name: str = "the recording"
-) -> HTMLResponse:
-    """Return the HTML of the predictions of a recording."""
-    service: PredictionService = request.app.state.service
-
-    def predict_body(data: bytes) -> str:
-        recording = service.read(data, name or "the recording")
-        windows = timeline_windows(recording.declared_seconds())
-        bound = abstain_below or None
-        return recording_html(service.predict_recording(recording, model or (), windows, bound, attribution=True))
-
-    with service.reserve_slot():
-        return HTMLResponse(await run_in_threadpool(predict_body, await read_body(request)))
-
-
 @router.get("/example")
 def example(name: str) -> Response:
     """Return an example sound as a WAV file."""
@@ -117,33 +103,35 @@ def example(name: str) -> Response:
 @router.post("/hear")
 async def push_sound(
     request: Request, id: SessionId, rate: int, model: ModelNames = None, abstain_below: float = 0
-) -> HTMLResponse:
-    """Add sound to a live session, and return the HTML of its predictions."""
+) -> Any:
+    """Add sound to a live session, and return the predictions of the windows that are complete with it."""
     check_rate(rate)
     sessions: LiveSessions = request.app.state.live_sessions
     with sessions.service.reserve_slot():  # before the sound is added: after "busy" the page sends it again
         wave = await _read_chunk(request, rate)
-        html = await run_in_threadpool(sessions.push, id, rate, model or [], abstain_below or None, wave)
-    return HTMLResponse(html)
+        pairs = await run_in_threadpool(sessions.push, id, rate, model or [], abstain_below or None, wave)
+    return {"predictions": [to_json_object(pair) for pair in pairs]}
 
 
 @router.post("/end")
 async def end_session(
     request: Request, id: SessionId, rate: int, model: ModelNames = None, abstain_below: float = 0
-) -> HTMLResponse:
-    """Add the last sound to a live session, end it, and return the HTML of its predictions."""
+) -> Any:
+    """Add the last sound to a live session, end it, and return the predictions of its last windows."""
     check_rate(rate)
     sessions: LiveSessions = request.app.state.live_sessions
 
-    def push_and_end(wave: Waveform) -> str:
+    def push_and_end(wave: Waveform) -> list[ModelPrediction]:
+        pairs: list[ModelPrediction] = []
         try:
-            sessions.push(id, rate, model or [], abstain_below or None, wave)
+            pairs = sessions.push(id, rate, model or [], abstain_below or None, wave)
         finally:
-            html = sessions.end(id, abstain_below or None)
-        return html
+            pairs += sessions.end(id, abstain_below or None)
+        return pairs
 
     with sessions.service.reserve_slot():
-        return HTMLResponse(await run_in_threadpool(push_and_end, await _read_chunk(request, rate)))
+        pairs = await run_in_threadpool(push_and_end, await _read_chunk(request, rate))
+    return {"predictions": [to_json_object(pair) for pair in pairs]}
 
 
 async def _read_chunk(request: Request, rate: int) -> Waveform:

@@ -1,76 +1,63 @@
-"""The page: record or upload a recording, predict live, read about the models.
+"""The page: a template with the models in words. Its scripts, in `static`, send sound to the API and show the answers.
 
-Gradio builds the shell: tabs, choices, colours. Sound goes from `static/page.js` to the routes of `live_sessions`,
-never through Gradio's own routes, which read files and addresses that a visitor names. `server` keeps those closed.
+The page holds no framework and asks no other host for anything; its policy (`server.POLICY`) allows its own files only.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from ..serving.service import MAX_SECONDS, PredictionService
-from .answer_html import about_html, render
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from ..serving.service import MAX_BYTES, MAX_SECONDS, PredictionService
 from .examples import EXAMPLES
+from .model_text import model_texts
 
-TITLE = "ser: speech emotion recognition"
-ABSTAIN_BELOW = 0.35  # first value of the slider
+ABSTAIN_BELOW = 35  # first value of the slider, in percent
+MODELS_CHOSEN = 2  # models that are chosen at first, so that an answer fits a screen
 
-
-def build_page(service: PredictionService, banner: str = "", root: str = "http://127.0.0.1:7860") -> Any:
-    """Return the Gradio page of a service. `banner` is shown at the top; `root` is the address in the API examples."""
-    import gradio as gr
-
-    names, models = list(service.models), list(service.models.values())
-
-    def add_html(text: str) -> None:
-        gr.HTML(text, apply_default_css=False)
-
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        privacy = _privacy_text(service)
-        add_html(render("top.html", title=TITLE, privacy=privacy, banner=banner, models=models, names=names))
-        with gr.Row():
-            _add_choices(names)
-        with gr.Tabs():
-            with gr.Tab("Record or upload"):
-                add_html(render("clip.html", minutes=MAX_SECONDS / 60, examples=list(EXAMPLES)))
-            with gr.Tab("Live"):
-                add_html(render("live.html"))
-            with gr.Tab("About the model" if len(names) == 1 else "About the models"):
-                add_html(about_html(models))
-            with gr.Tab("HTTP API"):
-                add_html(render("api.html", root=root))
-    return page
+router = APIRouter()
 
 
-def _add_choices(names: list[str]) -> None:
-    """Add the choice of models and of the confidence below which a model abstains. `page.js` reads both."""
-    import gradio as gr
+@router.get("/")
+def page(request: Request) -> HTMLResponse:
+    """Return the page of the service of this application."""
+    state = request.app.state
+    return HTMLResponse(page_html(state.service, state.banner, str(request.base_url).rstrip("/")))
 
-    gr.CheckboxGroup(
-        names,
-        value=names[:2],
-        label="Models, side by side",
-        visible=len(names) > 1,
-        elem_id="ser-models",
-        interactive=True,  # Gradio makes inputs without an event listener read-only
-        min_width=300,
-    )
-    gr.Slider(
-        0,
-        0.95,
-        value=ABSTAIN_BELOW,
-        step=0.05,
-        label="“Not sure” below this confidence",
-        elem_id="ser-bound",
-        interactive=True,
-        buttons=[],
-        min_width=300,
+
+def page_html(service: PredictionService, banner: str = "", root: str = "http://127.0.0.1:7860") -> str:
+    """Return the page. `banner` is shown at the top; `root` is the address in the examples of API calls."""
+    models = model_texts(service.models.values())
+    return str(
+        _environment()
+        .get_template("page.html")
+        .render(
+            models=models,
+            labels=list(dict.fromkeys(label for model in models for label in model.labels)),
+            acted=all(model.acted for model in models),
+            synthetic=any(model.synthetic for model in models),
+            banner=banner,
+            keep=service.keep,
+            root=root,
+            examples=list(EXAMPLES),
+            abstain_below=ABSTAIN_BELOW,
+            chosen=MODELS_CHOSEN,
+            limits={"seconds": MAX_SECONDS, "bytes": MAX_BYTES},
+        )
     )
 
 
-def _privacy_text(service: PredictionService) -> str:
-    if service.keep:
-        return f"Recordings and uploads are kept in {service.keep}. Live sound is not kept."
-    return (
-        "Nothing that you say or upload is kept. Predictions are computed in the memory of the machine that runs ser."
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("classifiers.demo", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )

@@ -1,12 +1,9 @@
-"""The server of the demo: the service of `ser serve`, and a page that is its client."""
+"""The server of `ser demo`: the HTTP API of `ser serve`, and beside it the page and its routes."""
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,12 @@ from ..serving.server import PATHS, PUBLIC, address_of, run_server
 from ..serving.server import build_app as build_service
 from ..serving.service import PredictionService
 
-# The paths that a browser needs of Gradio to show the page, and the prefixes that are open. Gradio's other routes would
-# read any file, or request any address, that a visitor names, and keep uploads. The page uses none of them.
-GRADIO_PATHS = ("/", "/theme.css", "/favicon.ico", "/manifest.json")
-OPEN_PREFIXES = ("/api/", "/page/", "/assets/", "/static/")
-SOURCES = "'self' 'unsafe-inline' 'unsafe-eval' data: blob:"  # Gradio writes styles and scripts into the page
-POLICY = f"default-src {SOURCES}; frame-ancestors 'self'; form-action 'self'"
+OPEN_PREFIXES = ("/api/", "/page/")
+# The browser loads nothing but the page's own files, and runs no script or style that is written into the page.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
 
 
 def build_app(
@@ -28,38 +25,24 @@ def build_app(
     auth: str = "",
     hosts: tuple[str, ...] = LOCAL,
     banner: str = "",
-    root: str = "",
     on_ready: Callable[[], None] = lambda: None,
 ) -> Any:
     """Return the application, page and API, for any ASGI server.
 
     `hosts` are the host names that it accepts; empty for all. `on_ready` is called when it starts to serve.
     """
-    import gradio as gr
     from fastapi.staticfiles import StaticFiles
 
-    from .live_sessions import LiveSessions, router
-    from .page import build_page
+    from . import live_sessions, page
 
     credentials = Credentials.of_password(auth) if auth else None
-    access = Access(credentials, hosts, (*GRADIO_PATHS, *PATHS), OPEN_PREFIXES, PUBLIC, POLICY)
-    app, here = build_service(service, access, on_ready, "ser demo"), Path(__file__).parent
-    app.state.live_sessions = LiveSessions(service)
-    app.include_router(router, include_in_schema=False)
-    app.mount("/page/static", StaticFiles(directory=here / "static"))
-    return gr.mount_gradio_app(
-        app,
-        build_page(service, banner, root),
-        "/",
-        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),
-        css_paths=here / "page.css",
-        head='<script type="module" src="/page/static/page.js"></script>',
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        mcp_server=False,
-        enable_monitoring=False,
-    )
+    access = Access(credentials, hosts, ("/", *PATHS), OPEN_PREFIXES, PUBLIC, POLICY)
+    app = build_service(service, access, on_ready, "ser demo")
+    app.state.live_sessions, app.state.banner = live_sessions.LiveSessions(service), banner
+    app.include_router(live_sessions.router, include_in_schema=False)
+    app.include_router(page.router, include_in_schema=False)
+    app.mount("/page/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    return app
 
 
 def serve(
@@ -70,15 +53,6 @@ def serve(
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve page and API on a socket of `listen_on`, until Ctrl-C or SIGTERM. `log` receives the address."""
-    root = address_of(listening)
-    with _quiet_gradio():
-        hosts = hosts_for(listening.getsockname()[0])
-        run_server(build_app(service, auth, hosts, banner, root, lambda: log(f"{root} (Ctrl-C ends it)")), listening, 1)
-
-
-@contextmanager
-def _quiet_gradio() -> Iterator[None]:
-    """Give Gradio a temporary folder, which is removed at the end, and turn off its analytics."""
-    with tempfile.TemporaryDirectory(prefix="ser-demo-") as folder:
-        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        yield
+    hosts = hosts_for(listening.getsockname()[0])
+    app = build_app(service, auth, hosts, banner, lambda: log(f"{address_of(listening)} (Ctrl-C ends it)"))
+    run_server(app, listening, grace=1)

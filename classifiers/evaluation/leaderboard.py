@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from embedcache import UnknownName
 from embedcache.progress import Progress, silent
 
 from ..data.csv_text import csv_text
@@ -28,7 +29,7 @@ from .metric_estimates import MetricEstimate, estimate_all
 from .metrics import Floats, brier, ece, f1s, macro_f1, precisions, recalls, uar, war
 from .paired_tests import UNTESTED, Paired, against_best, tests_over_speakers
 from .predictions import Predictions
-from .row_texts import row_notes
+from .row_texts import row_notes, vectors_name
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,16 @@ class Row:
 CHOSEN = ("uar", "untuned", "tried", "temperature")  # columns of chosen.csv after the setting
 COLUMNS = tuple(f.name for f in fields(Row) if f.name != "chosen")
 METRIC_COLUMNS = ("metric", "score", "score_low", "score_high")  # further columns, if a metric was chosen
+# Columns that are computed from others. Without a chosen metric, those of METRIC_COLUMNS are about the UAR.
+COMPUTED: Mapping[str, Callable[[Row], Any]] = {
+    "vectors": lambda row: vectors_name(row.head, row.encoder, row.view),
+    "chance": lambda row: 1 / row.classes,
+    "metric": lambda row: row.ranked_by.metric,
+    "score": lambda row: row.ranked_by.value,
+    "score_low": lambda row: row.ranked_by.low,
+    "score_high": lambda row: row.ranked_by.high,
+}
+NAMES = (*COLUMNS, *COMPUTED)  # all columns that can be chosen
 
 
 @dataclass(frozen=True)
@@ -250,16 +261,29 @@ def latest(predictions: Iterable[Predictions]) -> list[Predictions]:
     return list(newest.values())
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Return the text of leaderboard.csv. Unknown numbers are empty. A chosen metric adds METRIC_COLUMNS."""
-    header = [*COLUMNS, *(METRIC_COLUMNS if any(row.chosen for row in rows) else ())]
-    return csv_text([header, *(_cells(row) for row in rows)])
+def to_csv(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """Return rows as CSV, by default the text of leaderboard.csv. Unknown numbers are empty."""
+    names = columns or all_columns(rows)
+    return csv_text([names, *([value_of(row, name) for name in names] for row in rows)])
 
 
-def _cells(row: Row) -> list[Any]:
-    chosen = row.chosen
-    more = [chosen.metric, chosen.value, chosen.low, chosen.high] if chosen else []
-    return [*(getattr(row, name) for name in COLUMNS), *more]
+def all_columns(rows: Sequence[Row]) -> list[str]:
+    """Return the columns of leaderboard.csv. A chosen metric adds METRIC_COLUMNS."""
+    return [*COLUMNS, *(METRIC_COLUMNS if any(row.chosen for row in rows) else ())]
+
+
+def chosen_columns(names: Sequence[str]) -> list[str]:
+    """Return names of columns without repeats, in lower case. Raises UnknownName for a name that is not in NAMES."""
+    chosen = list(dict.fromkeys(name.lower() for name in names))
+    for name in chosen:
+        if name not in NAMES:
+            raise UnknownName("column", name, NAMES)
+    return chosen
+
+
+def value_of(row: Row, name: str) -> Any:
+    """Return the value of a column for a row: a number, or a text. Unknown numbers are NaN."""
+    return COMPUTED[name](row) if name in COMPUTED else getattr(row, name)
 
 
 def per_label_csv(predictions: Iterable[Predictions]) -> str:

@@ -22,12 +22,12 @@ from rich.text import Text
 
 from embedcache.files.tables import read_rows
 from embedcache.terminal import print_table
-from embedcache.text import count
+from embedcache.text import count, one_line
 
 from ..data.csv_text import number_text
 from ..data.labels import NATIVE
 from ..evaluation.cross_table import CrossRow
-from ..evaluation.leaderboard import Row, table_key
+from ..evaluation.leaderboard import Row, table_key, value_of
 from ..evaluation.row_texts import vectors_name
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, smallest_p
 
@@ -76,10 +76,13 @@ class Column:
         return replace(self, cells=[text.replace(", ", ",\n") for text in self.cells])
 
 
-def show_leaderboard(rows: Sequence[Row], console: Console) -> None:
-    """Print the rows of a leaderboard: a table for each dataset and protocol."""
+def show_leaderboard(rows: Sequence[Row], console: Console, columns: Sequence[str] = ()) -> None:
+    """Print the rows of a leaderboard: a table for each dataset and protocol.
+
+    `columns` are names of columns, see `leaderboard.NAMES`; by default the usual ones.
+    """
     for _, group in groupby(rows, key=table_key):
-        _show_table(list(group), console)
+        _show_table(list(group), console, columns)
 
 
 def show_labels(run: Path) -> None:
@@ -112,6 +115,22 @@ def leaks_text(leaks: str) -> str:
 
 def comparison_text(rows: Sequence[Row]) -> str:
     """Return a sentence about which rows of a table differ significantly from the best, or why that is unknown."""
+    if reason := untested_text(rows):
+        return reason
+    best, others = rows[0], rows[1:]
+    name = row_name(best, rows)
+    tied = [row_name(row, rows) for row in others if row.p_vs_best > ALPHA]
+    worse = [row_name(row, rows) for row in others if row.p_vs_best <= ALPHA]
+    parts = [f"No significant difference between {name} and {enumerated(tied, 'or')}"] if tied else []
+    parts += [f"{name} has a higher {best.ranked_by.metric} than {enumerated(worse)}"] if worse else []
+    speakers = count(best.n_speakers, "speaker")
+    test = f"({speakers}, permutation test adjusted for all pairs of rows, alpha {ALPHA:g})"
+    sentence = f"{'; '.join(parts)} {test}."
+    return " ".join(filter(None, [sentence, smallest_difference_text(rows) if tied else ""]))
+
+
+def untested_text(rows: Sequence[Row]) -> str:
+    """Return a sentence about why the rows of a table were not tested against the best; "" if they were."""
     best, others = rows[0], rows[1:]
     speakers = count(best.n_speakers, "speaker")
     if best.n_speakers < MIN_SPEAKERS:
@@ -124,20 +143,14 @@ def comparison_text(rows: Sequence[Row]) -> str:
         return f"{by.metric} has no interval, so the differences were not tested."
     if any(math.isnan(row.p_vs_best) for row in others):
         return "The rows were tested on different clips, so their differences were not tested."
-    name = _row_name(best, rows)
-    tied = [_row_name(row, rows) for row in others if row.p_vs_best > ALPHA]
-    worse = [_row_name(row, rows) for row in others if row.p_vs_best <= ALPHA]
-    parts = [f"No significant difference between {name} and {_enumerate(tied, 'or')}"] if tied else []
-    parts += [f"{name} has a higher {by.metric} than {_enumerate(worse)}"] if worse else []
-    test = f"({speakers}, permutation test adjusted for all pairs of rows, alpha {ALPHA:g})"
-    return f"{'; '.join(parts)} {test}.{_smallest_difference_text(rows) if tied else ''}"
+    return ""
 
 
-def _smallest_difference_text(rows: Sequence[Row]) -> str:
-    """Return a sentence about the smallest difference to the best row that the table could have shown."""
+def smallest_difference_text(rows: Sequence[Row]) -> str:
+    """Return a sentence about the smallest difference to the best row that the table could have shown; "" for none."""
     smallest = min((row.smallest_difference for row in rows[1:] if row.smallest_difference > 0), default=math.inf)
     return (
-        f" With these speakers, a difference below {number_text(smallest)} cannot be significant."
+        f"With these speakers, a difference below {number_text(smallest)} cannot be significant."
         if smallest < rows[0].ranked_by.width
         else ""
     )
@@ -162,9 +175,9 @@ def notes_text(rows: Sequence[Row]) -> list[str]:
     by_note: dict[str, list[str]] = {}
     for row in rows:
         for note in filter(None, row.notes.split("; ")):
-            by_note.setdefault(note, []).append(_row_name(row, rows))
+            by_note.setdefault(note, []).append(row_name(row, rows))
     return [
-        f"Note: {note if len(names) == len(rows) else f'{_enumerate(names)}: {note}'}."
+        f"Note: {note if len(names) == len(rows) else f'{enumerated(names)}: {note}'}."
         for note, names in by_note.items()
     ]
 
@@ -181,13 +194,13 @@ def _range_text(low: float, high: float) -> str:
     return f"{number_text(low)}{'–' if low >= 0 else ' to '}{number_text(high)}"
 
 
-def _enumerate(names: Sequence[str], word: str = "and") -> str:
+def enumerated(names: Sequence[str], word: str = "and") -> str:
     """Return names as text: `a`, `a and b`, `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
-def _row_name(row: Row, rows: Sequence[Row]) -> str:
+def row_name(row: Row, rows: Sequence[Row]) -> str:
     """Return the head of a row, with vectors and copies if several rows have the same head."""
     if [other.head for other in rows].count(row.head) == 1:
         return row.head
@@ -195,7 +208,7 @@ def _row_name(row: Row, rows: Sequence[Row]) -> str:
     return f"{row.head} on {vectors_name(row.head, row.encoder, row.view)}{copies}"
 
 
-def _show_table(rows: Sequence[Row], console: Console) -> None:
+def _show_table(rows: Sequence[Row], console: Console, names: Sequence[str]) -> None:
     first = rows[0]
     seeds = f" x {first.seeds} seeds" if first.seeds > 1 else ""
     labels = f", labels {first.labels}" if first.labels != NATIVE else ""
@@ -206,7 +219,8 @@ def _show_table(rows: Sequence[Row], console: Console) -> None:
     )
     _print(console, "")
     _print_sentence(console, title, "bold cyan")
-    _print_columns(_leaderboard_columns(rows), console, "`ser leaderboard --csv FILE`")
+    columns = [_named_column(name, rows, optional=n > 0) for n, name in enumerate(names)] or _leaderboard_columns(rows)
+    _print_columns(columns, console, "`ser leaderboard --csv FILE`")
     if first.chosen:
         _print_sentence(console, f"Ranked by {first.chosen.metric}: {first.chosen.about}. Greater is better.")
     if len(rows) > 1 or math.isnan(first.ranked_by.low):
@@ -238,6 +252,12 @@ def _leaderboard_columns(rows: Sequence[Row]) -> list[Column]:
         Column("ms/clip", [number_text(row.predict_ms) for row in rows], optional=True),
         *copies,
     ]
+
+
+def _named_column(name: str, rows: Sequence[Row], optional: bool) -> Column:
+    values = [value_of(row, name) for row in rows]
+    texts = [number_text(found, name) if isinstance(found, float) else one_line(str(found)) for found in values]
+    return Column(name, texts, left=isinstance(values[0], str), optional=optional)
 
 
 def _cross_columns(rows: Sequence[CrossRow]) -> list[Column]:

@@ -13,7 +13,7 @@ from embedcache.text import install_hint
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
-def need_serve() -> None:
-    """Raise SerError, with the command that installs them, if the packages of the extra are missing."""
+def need_serve(command: str = "serve") -> None:
+    """Raise SerError, with what installs them, if packages are missing that `ser serve`, or another command, needs."""
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise SerError(f"`ser serve` needs {' and '.join(missing)}. Install them with `{install_hint('serve')}`.")
+        raise SerError(f"`ser {command}` needs {' and '.join(missing)}. Install them with `{install_hint(command)}`.")

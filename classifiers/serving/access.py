@@ -16,7 +16,7 @@ from embedcache import SerError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # Of the page of `ser serve`, which has a style and nothing else that a browser loads.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
+POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; form-action 'none'"
 HEADERS = ((b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff"))
 SHORTEST_TOKEN = 16  # characters
 MAX_TOKEN_FILE = 4096  # bytes

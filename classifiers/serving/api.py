@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -24,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from embedcache import AudioError, SerError, UnknownName
 from embedcache.audio.decode import Waveform
 
+from ..inference.model import Attribution
 from ..inference.output_formats import to_dict
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import Windows
@@ -96,9 +98,13 @@ async def predict(
     window: Window = None,
     hop: Hop = None,
     abstain_below: AbstainBelow = None,
+    attribution: Annotated[bool, Query(description="Add the shares of layers and frames.")] = False,
     name: Name = "sound",
 ) -> Any:
-    """Predict an audio file, or its windows; or the files of a form, where one bad file does not fail the others."""
+    """Predict an audio file, or its windows; or the files of a form, where one bad file does not fail the others.
+
+    `attribution` adds the shares of layers and frames to the predictions of whole files, for models that weigh them.
+    """
     service: PredictionService = request.app.state.service
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
     check_abstain_below(abstain_below)
@@ -106,9 +112,10 @@ async def predict(
 
     def predict_file(file: SentFile) -> list[dict[str, Any]]:
         recording = service.read(file.data, file.name)
-        results = service.predict_recording(recording, model or (), windows, abstain_below).results
-        pairs = ((r.model.name, p) for r in results for p in (r.timeline if windows else [r.whole]))
-        return [to_json_object(pair) for pair in pairs]
+        results = service.predict_recording(recording, model or (), windows, abstain_below, attribution).results
+        if not windows:
+            return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
+        return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
 
     def try_file(file: SentFile) -> dict[str, Any]:
         try:
@@ -165,6 +172,10 @@ def to_json_object(pair: ModelPrediction) -> dict[str, Any]:
     """Return the JSON object of `ser predict --json`, and the name of the model."""
     name, prediction = pair
     return {"model": name, **to_dict(prediction)}
+
+
+def _shares(attribution: Attribution) -> dict[str, Any]:
+    return {name: shares for name, shares in asdict(attribution).items() if shares is not None}
 
 
 def _json_lines(predictions: Iterable[ModelPrediction]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,6 +13,7 @@ from .descriptions import describe
 from .metrics import Metrics
 from .service import PredictionService
 
+STYLE = Path(__file__).with_name("docs.css")
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 router = APIRouter(tags=["operations"])
@@ -52,9 +54,15 @@ async def openapi(request: Request) -> Any:
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
-    """Return the description of the API as a page that loads nothing."""
+    """Return the description of the API as a page, which loads its own style and nothing else."""
     description = describe(request.app, request.app.state.scheme)
     return HTMLResponse(_template().render(api=description, root=str(request.base_url).rstrip("/")))
+
+
+@router.get("/docs.css", include_in_schema=False)
+async def style() -> Response:
+    """Return the style of the page."""
+    return Response(STYLE.read_bytes(), media_type="text/css")
 
 
 @cache

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,12 +28,12 @@ from ..inference.predictor import (
     check_abstain_below,
     check_durations,
     common_rate,
-    common_used_seconds,
+    expected_input,
     packs,
     to_prediction,
 )
 from ..inference.windows import AudioClip, Windows, WindowStream, clip_from_recording
-from .pack_queue import PackQueue
+from .pack_queue import PackQueue, threads_of
 
 MAX_SECONDS = 300.0  # longest recording, in seconds
 MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kHz have 58 MB
@@ -43,7 +43,6 @@ DECODERS = 2  # recordings that are decoded at once; each may take MAX_SAMPLES
 MAX_WAITING = 16  # requests that may wait while one is computed
 MAX_WINDOWS = 600  # windows of one recording
 LIVE_WINDOWS = Windows(3.0, 0.5)  # windows of live sound
-TIMELINE_LENGTH = 60  # latest windows of live sound that are kept for the timeline
 
 ModelPrediction = tuple[str, Prediction]  # name of the model, its prediction
 
@@ -110,7 +109,7 @@ class PredictionService:
         self._decoding = threading.BoundedSemaphore(DECODERS)
         self.open_requests = 0  # requests that hold a slot
         self.held, self._lock = 0, threading.Lock()  # bytes of all requests
-        self.queue = PackQueue(common_lanes(models), common_pack(models)) if join else PackQueue(1, 0)
+        self.queue = _queue_for(models) if join else PackQueue(1, 0)
 
     def find_models(self, names: Sequence[str]) -> list[Model]:
         """Return models by name, each once; all models if there are no names. Raises UnknownName."""
@@ -217,9 +216,9 @@ class PredictionService:
             probabilities, computed = self.queue.submit(models, waves, seconds, not attributions).result()
             attributions = attributions or computed
             for model, own, rows in zip(models, predictions, probabilities, strict=True):
-                used_seconds = common_used_seconds([model])
+                expected = expected_input([model])
                 own += [
-                    to_prediction(clip, model.labels, row, abstain_below, used_seconds)
+                    to_prediction(clip, model.labels, row, abstain_below, expected)
                     for clip, row in zip(pack, rows, strict=True)
                 ]
         return predictions, attributions
@@ -241,12 +240,11 @@ class PredictionService:
 
 @dataclass
 class LiveStream:
-    """Live sound, and the predictions of its windows. For one thread at a time."""
+    """Live sound whose windows are predicted. For one thread at a time."""
 
     service: PredictionService
     models: Sequence[Model]
     window_stream: WindowStream
-    timelines: dict[str, list[Prediction]] = field(default_factory=dict)  # model name -> its latest predictions
 
     def push(self, samples: Waveform, abstain_below: float | None) -> list[ModelPrediction]:
         """Return the predictions of the windows that are complete with more samples (n,)."""
@@ -257,30 +255,26 @@ class LiveStream:
         return self._predict(self.window_stream.close(), abstain_below)
 
     def _predict(self, clips: Sequence[AudioClip], abstain_below: float | None) -> list[ModelPrediction]:
-        """Predict windows, extend the timelines, and return the predictions window by window."""
+        """Predict windows, and return the predictions window by window."""
         if not clips:
             return []
         per_model = self.service.predict_clips(self.models, clips, abstain_below)
-        for model, predictions in zip(self.models, per_model, strict=True):
-            self.timelines[model.name] = [*self.timelines.get(model.name, []), *predictions][-TIMELINE_LENGTH:]
         names = [model.name for model in self.models]
         return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
 
 
-def common_lanes(models: Sequence[Model]) -> int:
-    """Return the number of packs that may run side by side: the smallest that an encoder has, but two at least."""
-    return max(2, min((encoder.lanes for model in models for encoder in model.encoders), default=1))
+def _queue_for(models: Sequence[Model]) -> PackQueue:
+    """Return a queue with as many lanes as the encoders have, but two at least.
+
+    An encoder of several lanes is no faster with several threads a lane; one of a single lane uses all cores.
+    """
+    lanes = min((encoder.lanes for model in models for encoder in model.encoders), default=1)
+    return PackQueue(max(2, lanes), _pack_seconds(models), alone=threads_of(lanes) if lanes > 1 else None)
 
 
-def common_pack(models: Sequence[Model]) -> float:
+def _pack_seconds(models: Sequence[Model]) -> float:
     """Return the seconds of sound that one pack should have at most: the least that one of the encoders has."""
     return min((encoder.pack for model in models for encoder in model.encoders), default=BATCH_SECONDS)
-
-
-def timeline_windows(seconds: float) -> Windows:
-    """Return the windows of the timeline picture: one per second; for recordings above a minute, about sixty in all."""
-    hop = max(1.0, seconds / 60)
-    return Windows(max(3.0, hop), hop)
 
 
 def _check_window_count(clip: AudioClip, windows: Windows | None) -> None:

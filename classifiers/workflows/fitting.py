@@ -34,6 +34,7 @@ from .comparison import load_task, log_people, on_common_clips, readers, save_ru
 from .configurations import ComparisonConfig
 from .fold_choice import choose_folds
 from .head_choice import chosen_heads
+from .training_clips import training_sound
 
 
 def fit_model(
@@ -80,7 +81,8 @@ def fit_model(
         estimator = fit_head(specs[-1], training, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
     card = _card(task, scored[0], run, specs[-1], estimator, _common_channel(artifacts, config))
-    card = replace(card, adapted=amount.name if adapted else "")
+    sound = training_sound(artifacts, config, task, progress)
+    card = replace(card, adapted=amount.name if adapted else "", training_sound=asdict(sound) if sound else {})
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     adaptation = ModelAdaptation(adapted.population, adapted.adaptation.strength) if adapted else None
     return save_model(folder, chosen, card, adaptation), card, predictions

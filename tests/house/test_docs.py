@@ -6,10 +6,12 @@ import functools
 import http.server
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +28,11 @@ import embedcache
 DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
 RUN = ("sh", "python", "output")  # what `run_page` runs, or holds to what was said
-SHOWN = ("text", "toml", "yaml")
+SHOWN = ("csharp", "js", "py", "text", "toml", "yaml")
 SAID = {"finetuning.md": "encoder: the encoder was trained on test clips or their speakers"}  # at a page's end
+TASKS = tomllib.loads((DOCS / "commands.toml").read_text())
+EXAMPLES = {name: text for found in TASKS.values() for name, text in found.items() if name != "about"}
+NEED_A_NETWORK = {"download"}
 BUILT = pytest.mark.xdist_group("site")  # in one process: the site is built once
 RUNNING = [name for name, text in PAGES.items() if any(block.language in RUN for block in blocks(text))]
 
@@ -104,7 +109,7 @@ def test_the_reference_has_every_command_and_option(site: Path) -> None:
     page = (site / "reference" / "commands.html").read_text()
 
     def check(command: typer.core.TyperGroup, called: str) -> None:
-        assert f'id="{called}"' in page
+        assert hasattr(command, "commands") or f'id="{called}"' in page
         shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
         for option in {option for parameter in shown for option in parameter.opts if option[0] == "-"}:
             assert f"<code>{option}" in page, (called, option)
@@ -114,6 +119,39 @@ def test_the_reference_has_every_command_and_option(site: Path) -> None:
     ser = typer.main.get_command(cli.app)
     for name, command in ser.commands.items():
         check(command, f"ser-{name}")
+
+
+def commands_of(group: typer.core.TyperGroup, before: str = "") -> Iterator[tuple[str, str]]:
+    """The commands of `ser`, `cache ls` and the like too, each with its task: that of its group, if it has one."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((below, command.rich_help_panel) for below, _ in commands_of(command, f"{name} "))
+        else:
+            yield f"{before}{name}", command.rich_help_panel
+
+
+def test_each_command_has_the_same_task_in_the_help_and_in_the_reference() -> None:
+    """A new command needs `rich_help_panel` in cli.py, and a line in docs/commands.toml."""
+    listed = {name: task for task, found in TASKS.items() for name in found if name != "about"}
+    assert listed == dict(commands_of(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_example_of_a_command_parses(name: str) -> None:
+    for line in EXAMPLES[name].strip().splitlines():
+        words = shlex.split(line)
+        command = typer.main.get_command(cli.app)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(1)]
+        assert words[0] == "ser"
+        assert line.startswith(f"ser {name}")
+        command.make_context(name, words[1:])
+
+
+@pytest.mark.long
+def test_the_examples_run_in_their_order(ser: Ser, world: dict[str, str], tmp_path: Path) -> None:
+    lines = "\n".join(text.strip() for name, text in EXAMPLES.items() if name not in NEED_A_NETWORK)
+    run_page(f"```sh\n{lines}\n```\n", ser, world, tmp_path)
 
 
 @pytest.fixture

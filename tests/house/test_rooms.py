@@ -39,8 +39,15 @@ ORDER = [
         "classifiers.checks",
         "classifiers.saved",
     ),
-    *("classifiers.inference", "classifiers.reporting", "classifiers.workflows", "classifiers.export"),
     *(
+        "classifiers.inference",
+        "classifiers.reporting",
+        "classifiers.citing",
+        "classifiers.workflows",
+        "classifiers.export",
+    ),
+    *(
+        "classifiers.tracking",
         "classifiers.reproduction",
         "classifiers.serving",
         "classifiers.demo",

@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,31 +18,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.browser import ARGUMENTS, BROWSERS, HOSTILE, Tags
+from helpers.browser import Tags
 from helpers.extraction import extracted
-from helpers.places import REPOSITORY, Ser, needs_ravdess
+from helpers.places import Ser
 from helpers.sounds import noise, ravdess_tree, write
 from helpers.tolerance import close_to
 
 from classifiers import Predictor, Windows
-from classifiers.demo.answer_html import about_html, live_html, recording_html, spectrogram
 from classifiers.demo.choose_models import SYNTHETIC, latest_model, models_for
 from classifiers.demo.examples import EXAMPLES
 from classifiers.demo.live_sessions import LiveSessions
 from classifiers.inference.model import Attribution, Model, load_models
 from classifiers.serving import service as service_module
-from classifiers.serving.service import Busy, PredictionService, timeline_windows
+from classifiers.serving.service import Busy, PredictionService
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, AudioError, ModelError, Recording, SerError, UnknownName
 from embedcache.synthetic import wav_bytes
 
-pytest.importorskip("gradio")
-
 HERE = "http://127.0.0.1:7860"
 SOUND = wav_bytes(noise(1.3))
 GROUP = pytest.mark.xdist_group("demo")
-pytestmark = GROUP  # one process loads Gradio
+pytestmark = GROUP  # one process fits the models
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +206,7 @@ def test_past_the_bound_a_caller_hears_busy(models: tuple[Model, ...]) -> None:
 
 def test_strangers_are_kept_out(service: PredictionService) -> None:
     """By the name that they call this machine, by where they come from, and by the password, on every way in."""
-    ways = ("/", "/api/models", "/page/static/page.js", "/page/example", "/theme.css", "/static/x", "/nothing")
+    ways = ("/", "/api/models", "/page/static/page.js", "/page/example", "/docs", "/nothing")
     with client_of(service, auth="ann:secret é") as client:
         known = {"authorization": "basic " + base64.b64encode("ann:secret é".encode()).decode()}
         wrong = {"authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}
@@ -231,44 +226,32 @@ def test_this_machine_has_several_names(host: str, client: Any) -> None:
 
 def test_another_page_may_not_ask(client: Any, service: PredictionService) -> None:
     for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
-        for way in ("/api/predict", "/page/answer", "/page/hear?id=a&rate=16000"):
+        for way in ("/api/predict", "/page/end?id=a&rate=16000", "/page/hear?id=a&rate=16000"):
             assert client.post(way, content=SOUND, headers=headers).status_code == 403
     mine = {"origin": HERE, "sec-fetch-site": "same-origin"}
     assert client.post("/api/predict", content=SOUND, headers=mine).status_code == 200
 
 
 def test_the_page_asks_nobody_else(client: Any) -> None:
+    """It may load its own files only, and no script or style is written into it."""
     answer = client.get("/")
     policy = answer.headers["content-security-policy"]
-    assert policy.startswith("default-src 'self' ")
-    assert "http" not in policy
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert not any(word in policy for word in ("http", "unsafe", "*", "data:"))
     for tag, attributes in Tags(answer.text).found:
-        if tag in ("script", "link", "img", "iframe"):
-            for name in ("src", "href"):
-                assert not (attributes.get(name) or "").startswith(("http", "//")), (tag, attributes)
-    assert '"analytics_enabled":false' in answer.text.replace(" ", "")
-    assert client.get("/theme.css").status_code == client.get("/page/static/page.js").status_code == 200
+        assert tag != "style"
+        assert tag != "script" or "src" in attributes
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        for name in ("src", "href"):
+            if path := attributes.get(name):
+                assert path.startswith("/page/static/")
+                assert client.get(path).status_code == 200
 
 
-def test_gradios_ways_into_the_machine_are_closed(client: Any, tmp_path: Path) -> None:
-    """They read any file, and ask any address, that a visitor names; and keep what is uploaded."""
-    file = {"path": str(write(tmp_path / "mine.wav", noise(1.0))), "meta": {"_type": "gradio.FileData"}}
-    asked = {"fn_index": 0, "data": [file], "session_hash": "x"}
-    for way in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/call/x", "/run/predict"):
-        assert client.post(way, json=asked).status_code == 404
-    assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
-    for way in (f"/gradio_api/file={file['path']}", "/gradio_api/deep_link", "/config", "/gradio_api/info"):
-        assert (client.get(way).status_code, client.get(way).json()) == (
-            404,
-            {"error": "there is no page at this address."},
-        )
-    for way in (
-        "/static/../server.py",
-        "/page/static/../server.py",
-        "/page/static/%2e%2e/server.py",
-        "/assets/..%2f..%2fx",
-    ):
-        assert client.get(way).status_code in (403, 404)
+def test_other_paths_are_closed(client: Any) -> None:
+    for way in ("/nothing", "/config", "/page.html", "/page/static/../server.py", "/page/static/%2e%2e/server.py"):
+        assert client.get(way).status_code in (403, 404), way
+    assert client.post("/", content=b"x").status_code == 405
 
 
 def test_nothing_is_kept_unless_it_was_asked_for(models: tuple[Model, ...], tmp_path: Path) -> None:
@@ -293,75 +276,44 @@ def test_nothing_is_kept_unless_it_was_asked_for(models: tuple[Model, ...], tmp_
         PredictionService(models[:1], keep=tmp_path / "kept")
 
 
-def test_the_page_answers_and_has_examples(client: Any, models: tuple[Model, ...]) -> None:
+def test_the_examples_are_predicted(client: Any, models: tuple[Model, ...]) -> None:
     for name in EXAMPLES:
         sound = client.get("/page/example", params={"name": name})
         assert sound.headers["content-type"] == "audio/wav"
-        page = Tags(client.post("/page/answer", params={"name": name}, content=sound.content).text)
-        assert page.text.count("nothing to judge") == (2 if name == "Silence" else 0)
-        assert all(model.name in page.text for model in models)
+        predictions = client.post("/api/predict", params={"name": name}, content=sound.content).json()["predictions"]
+        assert [one["model"] for one in predictions] == [model.name for model in models]
+        assert all((one["label"] is None) == (name == "Silence") for one in predictions)
     assert client.get("/page/example", params={"name": "x"}).status_code == 404
-    refused = client.post("/page/answer", params={"name": "<b>.wav"}, content=PLAIN)
+    refused = client.post("/api/predict", params={"name": "<b>.wav"}, content=PLAIN)
     assert (refused.status_code, refused.json()["error"].startswith("<b>.wav: is text that begins with")) == (422, True)
 
 
-def test_the_page_part_says_what_the_models_say(models: tuple[Model, ...]) -> None:
-    torn = [replace(model, proba=lambda waves, _: np.tile([0.5, 0.3, 0.2], (len(waves), 1))) for model in models]
-    service = PredictionService(torn)
-    result = service.predict_recording(
-        service.read(wav_bytes(noise(4.3)), "a.wav"), windows=timeline_windows(4.3), abstain_below=0.6
-    )
-    page = Tags(recording_html(result))
-    assert page.crossed == []
-    for one in result.results:
-        assert one.model.name in page.text
-        assert one.whole.label is None
-        assert len(one.timeline) == 3
-        for value in one.whole.probabilities.values():
-            assert f"{value:.3f}" in page.text
-    assert page.text.count("not sure") == 2
-    pictures = [attributes for tag, attributes in page.found if attributes.get("role") == "img" or tag == "img"]
-    assert all(picture.get("aria-label") or picture.get("alt") for picture in pictures)
-    assert len(pictures) == 2 * len(models[0].labels) + 2
-
-
-def test_nothing_that_a_model_or_a_file_says_is_run(models: tuple[Model, ...]) -> None:
-    labels = (HOSTILE, "calm", "sad")
-    card = {**models[0].card, "labels": labels, "limits": [HOSTILE], "leaks": {HOSTILE: HOSTILE}, "about": HOSTILE}
-    model = replace(models[0], folder=Path(f"/x/{HOSTILE.replace('/', '')}"), labels=labels, card=card)
-    counting = replace(model, attribution=lambda wave, batch: Attribution((0.25, 0.75), (0.1, 0.9)))
-    service = PredictionService([counting])
-    result = service.predict_recording(service.read(SOUND, HOSTILE), attribution=True)
-    stream = service.open_stream(16_000)
-    stream.push(noise(4.0).astype(np.float32), None)
-    parts = (recording_html(result), live_html(stream.timelines), about_html([counting]))
-    for part in parts:
-        page = Tags(part)
-        assert page.crossed == []
-        assert "alert(1)" in page.text or "alert(1)" in part
-        assert not [tag for tag, _ in page.found if tag == "script"]
-        assert not [name for _, attributes in page.found for name in attributes if name.startswith("on")]
-    assert "layer 0: 0.25, layer 1: 0.75" in parts[0]
-    assert "Attention over time, highest at 1.0 s" in parts[0]
+def test_who_asks_gets_the_shares_of_layers_and_frames(models: tuple[Model, ...]) -> None:
+    weighing = replace(models[0], attribution=lambda wave, batch: Attribution((0.25, 0.75), (0.1, 0.9)))
+    with client_of(PredictionService([weighing, models[1]])) as client:
+        weighed, plain = client.post("/api/predict?attribution=true", content=SOUND).json()["predictions"]
+        assert (weighed["layers"], weighed["frames"]) == ([0.25, 0.75], [0.1, 0.9])
+        assert "layers" not in plain
+        assert "frames" not in client.post("/api/predict", content=SOUND).json()["predictions"][0]
 
 
 def test_a_visitor_is_heard_in_order_and_forgotten(service: PredictionService, models: tuple[Model, ...]) -> None:
     sessions, sound = LiveSessions(service), noise(4.2, 48_000).astype(np.float32)
     said = [sessions.push("a", 48_000, [], None, piece) for piece in np.array_split(sound, 9)]
-    assert [bool(part) for part in said] == [False] * 6 + [True] * 3
-    last = sessions.end("a", None)
-    assert "4.2 s" in Tags(last).text
-    assert sessions.end("a", None) == ""
+    assert [len(part) for part in said] == [0] * 6 + [2, 2, 2]
+    assert [(name, prediction.begin) for name, prediction in said[6]] == [(model.name, 0.0) for model in models]
+    assert sessions.end("a", None)[-1][1].end == pytest.approx(4.2)
+    assert sessions.end("a", None) == []
     assert sessions._sessions == {}
     for number in range(64):
         sessions.push(str(number), 16_000, [], None, sound[:10])
     with pytest.raises(Busy, match="busy: 64 live sessions are open"):
         sessions.push("one more", 16_000, [], None, sound[:10])
     sessions._sessions["0"].last_used -= 61
-    assert sessions.push("one more", 16_000, [], None, sound[:10]) == ""
+    assert sessions.push("one more", 16_000, [], None, sound[:10]) == []
     again = LiveSessions(service)
     for rate, chosen in ((16_000, []), (16_000, [models[0].name]), (8000, [])):  # each begins anew
-        assert again.push("a", rate, chosen, None, sound[: 2 * rate]) == ""
+        assert again.push("a", rate, chosen, None, sound[: 2 * rate]) == []
     with pytest.raises(ValueError, match="wanted a probability"):
         again.push("a", 8000, [], 99.0, sound)
     with pytest.raises(UnknownName):
@@ -380,28 +332,12 @@ def test_who_hears_busy_may_send_the_same_again(models: tuple[Model, ...]) -> No
             client.post("/page/hear", params=asked, content=second)
         assert client.app.state.live_sessions._sessions["a"].stream.window_stream.length == 3 * 16_000
         assert client.post("/page/hear", params=asked, content=31 * second).status_code == 413
-        assert "5.0" in Tags(client.post("/page/end", params=asked, content=2 * second).text).text
+        last = client.post("/page/end", params=asked, content=2 * second).json()["predictions"][-1]
+        assert (last["model"], last["end"]) == (models[0].name, 5.0)
 
 
 def test_a_model_that_is_named_twice_answers_once(service: PredictionService, models: tuple[Model, ...]) -> None:
     assert len(service.predict_recording(service.read(SOUND, "a"), [models[0].name] * 200).results) == 1
-
-
-def test_the_page_shows_models_whose_cards_say_little(models: tuple[Model, ...]) -> None:
-    bare = {**models[0].card, "scores": {}, "data": {}, "leaks": {}, "fitting": {}, "protocol": {}}
-    tuned = {"base": "net", "labels": models[0].labels, "trained_on": {"keys": [], "speakers": []}, "history": {}}
-    cards = [replace(models[0], card=bare), replace(models[0], folder=Path("/x/tuned"), card=tuned)]
-    text = Tags(about_html(cards)).text
-    assert "The model card has no score" in text
-    assert "The checkpoint has no score" in text
-    with client_of(PredictionService(cards)) as client:
-        assert client.get("/").status_code == 200
-
-
-def test_a_spectrogram_of_any_rate() -> None:
-    for rate in (8000, 22_050, 48_000):
-        assert spectrogram(noise(0.5, rate).astype(np.float32), rate).startswith("data:image/png;base64,")
-        assert spectrogram(np.zeros(10, np.float32), rate)
 
 
 def test_two_models_of_one_name_are_refused(models: tuple[Model, ...]) -> None:
@@ -460,70 +396,3 @@ def test_examples_are_sounds_and_none_is_a_recording() -> None:
         wave = make()
         assert 1 < len(wave) / 16_000 < 6, name
         assert np.abs(wave).max() < 1
-
-
-@pytest.mark.long
-@needs_ravdess
-def test_in_a_browser_with_a_microphone(tmp_path: Path) -> None:
-    """A fake microphone plays a real clip: the timeline moves; the page says what the command says, and asks nobody."""
-    sync = pytest.importorskip("playwright.sync_api")
-    if not BROWSERS:
-        pytest.skip("no chromium here")
-    clip = next(iter(sorted(Path(os.environ["SER_RAVDESS_ROOT"]).glob("Actor_21/03-01-05-02*"))))
-    spoken = write(tmp_path / "spoken.wav", np.tile(Recording.load(clip).waveform(48_000), 5), 48_000)
-    for actor in ("Actor_01", "Actor_02", "Actor_03"):
-        (tmp_path / "three" / actor).parent.mkdir(exist_ok=True)
-        (tmp_path / "three" / actor).symlink_to(Path(os.environ["SER_RAVDESS_ROOT"]) / actor)
-    extracted(tmp_path / "three", tmp_path / "artifacts")
-    model, _, _ = fit_model(Artifacts(tmp_path / "artifacts"), ComparisonConfig(heads=("logreg",), folds=3), jobs=1)
-    with serving(model, tmp_path) as root, sync.sync_playwright() as tool:
-        fake = ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"]
-        wanted = [*ARGUMENTS, *(f"--{name}" for name in fake), f"--use-file-for-fake-audio-capture={spoken}"]
-        chromium = tool.chromium.launch(executable_path=BROWSERS[0], args=wanted)
-        page, heard = watched(chromium.new_context(permissions=["microphone"]))
-        page.goto(root)
-        page.get_by_role("tab", name="Live").first.click()
-        page.get_by_role("button", name="Listen", exact=True).click()
-        page.wait_for_selector("#ser-live-out .ser-label", timeout=20_000)
-        ends = []
-        for _ in range(3):
-            time.sleep(1.5)
-            ends.append(page.locator("#ser-live-out .ser-axis").inner_text())
-        assert len(set(ends)) == 3, ends
-        page.get_by_role("button", name="Stop", exact=True).click()
-        page.get_by_role("tab", name="Record or upload").first.click()
-        page.set_input_files("#ser-file", str(clip))
-        bars = page.wait_for_selector(".ser-answer:has(.ser-sound) .ser-bars", timeout=20_000)
-        (said,) = Predictor.load(model).predict([clip])
-        shown = dict(pairs(bars.inner_text().split()[1:]))
-        assert shown == {label: f"{value:.3f}" for label, value in said.probabilities.items()}
-        assert page.evaluate("document.documentElement.scrollWidth") == 360
-        chromium.close()
-        assert [one for one in heard if not one.startswith((root, f"blob:{root}"))] == []
-
-
-def pairs(words: list[str]) -> Iterator[tuple[str, str]]:
-    yield from zip(words[::2], words[1::2], strict=True)
-
-
-def watched(context: Any) -> tuple[Any, list[str]]:
-    """A page of 360 px, and what it asks for or complains of; data URIs aside."""
-    page = context.new_page()
-    page.set_viewport_size({"width": 360, "height": 800})
-    heard: list[str] = []
-    page.on("request", lambda request: heard.append(request.url) if not request.url.startswith("data:") else None)
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    return page, heard
-
-
-@contextlib.contextmanager
-def serving(model: Path, place: Path) -> Iterator[str]:
-    """`ser demo` in a process of its own; its address."""
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "demo", str(model), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place) as process:
-        try:
-            root = process.stdout.readline().split()[0]
-            yield root
-        finally:
-            process.terminate()

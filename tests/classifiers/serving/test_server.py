@@ -215,11 +215,10 @@ def test_an_unexpected_error_is_logged_with_its_request(server: Server, monkeypa
 
 @pytest.mark.long
 def test_the_command_logs_in_json_and_ends_gracefully(served_models: tuple[Model, ...], tmp_path: Path) -> None:
-    """The token comes from a file; a request that runs at SIGTERM is answered; the exit code is 0; Gradio is absent."""
+    """The token comes from a file; a request that runs at SIGTERM is answered; the exit code is 0."""
     (tmp_path / "token").write_text(TOKEN + "\n")
-    hidden = "import sys; sys.modules['gradio'] = None; import cli; sys.argv[0] = 'ser'; cli.main()"
     options = ["serve", str(served_models[0].folder), "--port", "0", "--auth", f"@{tmp_path / 'token'}"]
-    command = [sys.executable, "-c", hidden, *options]
+    command = [sys.executable, "-m", "cli", *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
     ) as process:
