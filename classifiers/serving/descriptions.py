@@ -53,6 +53,10 @@ PREDICTION_FIELDS = _object(
         "certainty": {**NUMBER, "description": "probability of the likeliest label"},
         "probabilities": {"type": "object", "additionalProperties": NUMBER, "description": "label: probability, sum 1"},
         "notes": {**_list(TEXT), "description": "reasons to doubt the prediction"},
+        "training_distance": {
+            "type": ["number", "null"],
+            "description": "how far the sound lies from the training clips; null if the model cannot say",
+        },
     }
 )
 SCHEMAS = {"Prediction": PREDICTION_FIELDS, "Error": _object({"error": TEXT})}

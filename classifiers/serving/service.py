@@ -143,10 +143,10 @@ class PredictionService:
             self.held += n
 
     def warm_up(self) -> None:
-        """Predict a second of silence with all models, so that the first request is as quick as those after it."""
+        """Predict a second of noise with all models, so that the first request is as quick as those after it."""
         seconds = max(1.0, *(model.shortest for model in self.models.values()))
-        silence = np.zeros(math.ceil(seconds * self.rate), np.float32)
-        self.queue.submit(list(self.models.values()), [silence], seconds, False).result()
+        noise = 0.1 * np.random.default_rng(0).standard_normal(math.ceil(seconds * self.rate)).astype(np.float32)
+        self.queue.submit(list(self.models.values()), [noise], seconds, False).result()
 
     def read(self, data: bytes, name: str) -> Recording:
         """Return the recording in a file's bytes. Raises AudioError if it is too large or too long to be decoded."""

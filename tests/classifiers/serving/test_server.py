@@ -73,6 +73,11 @@ def server(served_models: tuple[Model, ...]) -> Iterator[Server]:
         yield Server(listening.getsockname()[1], service, log)
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """What a connection receives until it is closed."""
+    return b"".join(iter(lambda: connection.recv(10_000), b""))
+
+
 def logged(server: Server, request_id: str) -> dict[str, Any]:
     """The line of a request."""
     until = time.monotonic() + 30
@@ -94,8 +99,7 @@ def test_headers_that_do_not_arrive_end_the_connection(server: Server, monkeypat
     assert kept.recv(10_000).startswith(b"HTTP/1.1 200")
     kept.sendall(b"GET /he")
     time.sleep(0.1)
-    while kept.recv(10_000):
-        pass
+    read_all(kept)
     assert server.works()
 
 
@@ -106,7 +110,7 @@ def test_a_body_that_does_not_arrive_gets_408(server: Server, monkeypatch: pytes
     form = b"Content-Type: multipart/form-data; boundary=b\r\n"
     for kind in (b"", form):
         head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n" + kind + b"\r\n--b"
-        answer = server.send(head).recv(10_000)
+        answer = read_all(server.send(head))
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"did not arrive within" in answer
     assert server.works()
@@ -117,10 +121,7 @@ def test_live_sound_that_ceases_ends_the_request(server: Server, monkeypatch: py
 
     monkeypatch.setattr(bodies, "SILENT_TIMEOUT", 0.2)
     head = b"POST /api/listen?rate=16000 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n1234"
-    connection, said = server.send(head), b""
-    while part := connection.recv(10_000):
-        said += part
-    assert b"no sound arrived for" in said
+    assert b"no sound arrived for" in read_all(server.send(head))
     assert server.works()
 
 
@@ -145,7 +146,7 @@ def test_who_leaves_a_long_recording_ends_it(server: Server) -> None:
 
 def test_200_megabytes_are_refused_at_once(server: Server) -> None:
     head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n"
-    answer = server.send(head + bytes(1000)).recv(10_000)
+    answer = read_all(server.send(head + bytes(1000)))
     assert answer.startswith(b"HTTP/1.1 413")
     assert f"got more than {MAX_BYTES:,} bytes".encode() in answer
     assert server.works()
