@@ -167,9 +167,9 @@ def test_a_long_recording_is_refused_before_it_is_decoded(
 
 
 def test_a_body_that_goes_on_is_cut_off(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from classifiers.serving import api
+    from classifiers.serving import bodies
 
-    monkeypatch.setattr(api, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(bodies, "MAX_BYTES", 10_000)
     taken = []
 
     def endless() -> Iterator[bytes]:
