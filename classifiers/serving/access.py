@@ -17,6 +17,7 @@ from embedcache import SerError
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # Of the page of `ser serve`, which has a style and nothing else that a browser loads.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
+CONTENT_POLICY = b"content-security-policy"
 HEADERS = ((b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff"))
 SHORTEST_TOKEN = 16  # characters
 MAX_TOKEN_FILE = 4096  # bytes
@@ -125,12 +126,13 @@ def _host_name(host: str) -> str:
 
 
 def _with_policy(send: Send, policy: str) -> Send:
-    """Return a `send` that adds the headers of a policy."""
-    added = ((b"content-security-policy", policy.encode()), *HEADERS)
+    """Return a `send` that adds the headers of a policy. A response that has a policy of its own keeps it."""
 
     async def send_with_policy(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *added]
+            headers = [*message.get("headers", []), *HEADERS]
+            own = any(name.lower() == CONTENT_POLICY for name, _ in headers)
+            message["headers"] = headers if own else [*headers, (CONTENT_POLICY, policy.encode())]
         await send(message)
 
     return send_with_policy
@@ -157,8 +159,8 @@ def read_token(host: str, auth: str) -> str:
         )
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
         raise SerError(
-            f"the token has {len(token)} characters; wanted at least {SHORTEST_TOKEN}, all of them ASCII without blanks. "
-            "`openssl rand -hex 24` makes one."
+            f"the token has {len(token)} characters; wanted at least {SHORTEST_TOKEN}, all of them ASCII without "
+            "blanks. `openssl rand -hex 24` makes one."
         )
     return token
 

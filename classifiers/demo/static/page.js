@@ -11,6 +11,7 @@ import { toPcm16, toWav } from "./wav.js";
 
 const MAX_SECONDS = Number(document.body.dataset.maxSeconds); // of a recording
 const MAX_BYTES = Number(document.body.dataset.maxBytes); // of a file
+const REDRAW = 500; // milliseconds between two texts on how far the timeline is
 const SPEECH_PAUSE = 3000; // least milliseconds between two announcements of live answers
 
 let session = null; // what uses the microphone: {stop(discard), button}
@@ -153,15 +154,32 @@ async function predict(blob, name) {
     const onBusy = () => showState("The server is busy. Trying again …");
     const wholes = await predictWhole(blob, name, names, signal, onBusy);
     await showRecording(models, wholes, name, blob);
-    const windows = await predictWindows(blob, name, names, answers.seconds, signal, onBusy);
-    for (const model of answers.models) model.windows = windows.filter((one) => one.model === model.name);
-    showAnswers();
-    showState("");
+    await predictTimeline(names, signal, onBusy);
   } catch (fault) {
     if (signal.aborted) return;
     showFault(fault);
   }
   $("result").setAttribute("aria-busy", "false");
+}
+
+// Adds the windows to the answers that are shown. Without them, the answers stand.
+async function predictTimeline(names, signal, onBusy) {
+  let written = performance.now();
+  const take = (prediction) => {
+    answers.models.find((model) => model.name === prediction.model).windows.push(prediction);
+    if (performance.now() - written < REDRAW) return;
+    showState(`Judging the parts of ${sound.name}: ${clock(prediction.end)} of ${clock(answers.seconds)} …`);
+    written = performance.now();
+  };
+  try {
+    await predictWindows(sound.blob, sound.name, names, answers.seconds, signal, onBusy, take);
+    showState("");
+  } catch (fault) {
+    if (signal.aborted || !(fault instanceof Fault)) throw fault;
+    for (const model of answers.models) model.windows = [];
+    showState(`The answers over time are missing. ${fault.title}. ${fault.advice}`);
+  }
+  showAnswers();
 }
 
 function checkSize(blob) {
