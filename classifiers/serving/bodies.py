@@ -113,11 +113,15 @@ async def _parts(request: Request, slot: Slot | None, max_bytes: int) -> AsyncGe
         raise WrongEncoding(
             "the body is compressed (Content-Encoding); wanted it as it is. FLAC and Opus are smaller, too."
         )
+    declared = request.headers.get("content-length", "")
+    too_large = BodyTooLarge(f"got more than {max_bytes:,} bytes, the limit of one request. Send less sound.")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise too_large
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > max_bytes:
-            raise BodyTooLarge(f"got more than {max_bytes:,} bytes, the limit of one request. Send less sound.")
+            raise too_large
         if slot:
             slot.hold(len(part))
         yield part

@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 ABOUT = (
     "Predicts the emotion labels of recordings and of live sound. A recording is the body of a request, or one or more "
-    "files of a form. The format is recognised from the bytes. Nothing that is sent is kept."
+    "files of a form. The format is recognised from the bytes."
 )
 ERRORS = {
     400: "an option is out of range, or the form cannot be read",

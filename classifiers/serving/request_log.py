@@ -17,6 +17,7 @@ from .access import Message, Receive, Scope, Send
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # of a request; other ids are replaced
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
+PROBES = ("/health", "/ready")  # asked every few seconds; the log has a line only of those that fail
 MAX_PATH = 200  # characters of a path in a line
 NO_ANSWER = 499  # status of a request whose client went away before a response
 
@@ -62,7 +63,7 @@ class RequestLog:
             record.seconds = time.perf_counter() - begin
             record.route = getattr(scope.get("route"), "path", "") or "none"
             self.count(record)
-            if self.write:
+            if self.write and not (record.path in PROBES and record.status == 200):
                 self.write(line_of(record))
 
 

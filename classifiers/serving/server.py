@@ -57,7 +57,7 @@ def serve(
     token: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Serve the API on a socket of `listen_on`, until Ctrl-C or SIGTERM. `log` receives the address.
+    """Serve the API on the socket of `listen_on`, until Ctrl-C or SIGTERM. `log` receives the address.
 
     Standard error receives a line of JSON for each request.
     """
@@ -117,13 +117,15 @@ def address_of(listening: socket.socket) -> str:
 
 @contextmanager
 def listen_on(host: str, port: int) -> Iterator[socket.socket]:
-    """Open a listening socket. Raises SerError if the port is taken, or the host is no address of this machine."""
+    """Open a socket that listens once a server runs on it: before, connections are refused.
+
+    Raises SerError if the port is taken, or the host is no address of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
-            listening.listen()
         except OSError as error:
             reason = error.strerror or error
             raise SerError(

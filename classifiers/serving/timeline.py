@@ -18,7 +18,7 @@ from ..inference.windows import DEFAULT_WINDOW, Windows
 from .api import AbstainBelow, ModelNames, Name, to_json_object
 from .bodies import SentFile, WrongForm, read_files
 from .service import Busy, LiveStream, PredictionService, Slot
-from .streaming import Event, EventResponse, wanted_type
+from .streaming import DuplexResponse, Event, EventResponse, wanted_type
 
 MAX_LONG = 6 * 3600.0  # longest recording, in seconds
 MAX_LONG_WINDOW = 60.0  # longest window, in seconds
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/api", tags=["predict"])
 _open = threading.BoundedSemaphore(MAX_TIMELINES)
 
 
-@router.post("/timeline", response_class=EventResponse)
+@router.post("/timeline", response_class=DuplexResponse)
 async def timeline(
     request: Request,
     model: ModelNames = None,
