@@ -148,7 +148,7 @@ async function predict(blob, name) {
     if (!models.length) throw NO_MODEL;
     checkSize(blob);
     $("result").setAttribute("aria-busy", "true");
-    showState(`Judging ${name} …`);
+    showEmpty(`Judging ${name} …`);
     checkDuration(await load(blob));
     const names = models.map((model) => model.name);
     const onBusy = () => showState("The server is busy. Trying again …");
@@ -213,7 +213,7 @@ async function showRecording(models, wholes, name, blob) {
 function showAnswers() {
   if (!answers) return;
   $("empty").hidden = true;
-  $("result-title").textContent = answers.live ? "Answer for the last three seconds" : "Answer";
+  $("result-title").textContent = answers.live ? "Answer for the last three seconds" : "Answer for the whole recording";
   $("answers").replaceChildren(...answers.models.map((model) => answerCard(model, model.whole, bound())));
   const shown = answers.models.filter(({ windows }) => windows.length > 1);
   const rows = shown.map((model) => timelineRows(model, model.whole, model.windows, spanOf(model), bound()));
@@ -259,6 +259,8 @@ function clear() {
   [answers, sound] = [null, null];
   unload();
   $("fault").replaceChildren();
+  $("result-title").textContent = "Answer";
+  showState("");
   $("answers").replaceChildren();
   $("timeline").replaceChildren();
   $("sound").hidden = true;
