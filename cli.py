@@ -323,7 +323,7 @@ def extract(
 
 
 @app.command(rich_help_panel=USE)
-@options_from(ComparisonConfig, required=["heads"])
+@options_from(ComparisonConfig, shown={"heads": "the best of the latest comparison", "encoders": "the only one"})
 def fit(
     config: ComparisonConfig,
     jobs: JobsOption = None,
@@ -492,7 +492,7 @@ def leaderboard(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(help="Columns of leaderboard.csv, separated by commas or repeated.", show_default="the usual"),
+        typer.Option(help="Names of columns, separated by commas or repeated.", show_default="the usual"),
     ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
@@ -526,18 +526,41 @@ def leaderboard(
 
 
 @app.command(rich_help_panel=REPORT)
+def cite(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
+    ] = None,
+    form: Annotated[
+        Literal["text", "latex", "bibtex"],
+        typer.Option("--format", help="Format: sentences and BibTeX, sentences for LaTeX, or BibTeX alone."),
+    ] = "text",
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Print sentences about the methods of runs, for a paper, and the BibTeX of what they used."""
+    from classifiers.citing.methods import cite as run
+
+    sys.stdout.write(run(Artifacts.at(artifacts), runs or [], form))
+
+
+@app.command(rich_help_panel=REPORT)
 def report(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs, by name or folder.", show_default="the latest")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="report.html in the first run")] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Include the sound of the hardest clips.")] = True,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures, too: PNG, SVG and PDF for papers.", show_default="none")
+    ] = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Write one HTML page on runs, for offline use: scores, confusion matrices, calibration, hardest clips."""
-    from classifiers.reporting.html_report import write_report
+    from classifiers.reporting.html_report import write_figures, write_report
 
-    print(write_report(Artifacts.at(artifacts), runs or [], out, audio, terminal))
+    place = Artifacts.at(artifacts)
+    print(write_report(place, runs or [], out, audio, terminal))
+    if figures:
+        note(f"{len(write_figures(place, runs or [], figures, terminal))} figures: {figures}")
 
 
 @app.command(rich_help_panel=SHARE)
@@ -700,13 +723,33 @@ def serve(
 @app.command("export", rich_help_panel=SHARE)
 def export_model(
     model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit`.")],
-    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # the only format; earlier versions required it
+    onnx: Annotated[bool, typer.Option("--onnx", hidden=True)] = False,  # earlier versions required it
     encoder: Annotated[
         bool, typer.Option("--encoder", help="Export the encoder, too; not for heads that read frames.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx")] = None,
+    hub: Annotated[
+        str, typer.Option(help="Write a repository of the Hugging Face Hub with this name, such as user/model.")
+    ] = "",
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Upload the repository of --hub; a new one is private.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder.", show_default="MODEL/onnx or MODEL/hub")] = None,
 ) -> None:
-    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does."""
+    """Write a model as ONNX for other programs, and check that it predicts as `ser predict` does; or for the Hub."""
+    if (upload and not hub) or (hub and encoder):
+        raise typer.BadParameter("--upload needs --hub, and --encoder excludes it.")
+    if hub:
+        from classifiers.export import hub_folder
+
+        written = hub_folder.write_hub_folder(model, hub, out)
+        print(f"{written.folder}: {', '.join(written.files)}", flush=True)
+        for line in written.notes:
+            note(f"note: {line}")
+        if upload:
+            print(hub_folder.upload(written))
+        else:
+            note(f"Next: {one_line(written.upload_command)}")
+        return
     from classifiers.export.onnx_export import export_onnx
 
     result = export_onnx(model, encoder, out)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 NUMBER_OR_FILE = int | str  # type of a field whose option takes a number or a path
@@ -50,12 +50,12 @@ def split_names(values: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def options_from(
-    config_type: type, required: Sequence[str] = ()
+    config_type: type, shown: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that replaces the parameter `config` of a command by the options of `config_type`.
 
-    Each field that was made by `option` becomes one option. The fields in `required` have no default, so the command
-    line must contain them. A value that cannot be converted raises typer.BadParameter, which exits with code 2.
+    Each field that was made by `option` becomes one option. `shown` has the texts that the help of this command shows
+    as the defaults of some fields. A value that cannot be converted raises typer.BadParameter, which exits with code 2.
     """
     hints = get_type_hints(config_type)
     fields = [field for field in dataclasses.fields(config_type) if OPTION in field.metadata]
@@ -63,7 +63,7 @@ def options_from(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
         others = [parameter for parameter in signature.parameters.values() if parameter.name != "config"]
-        options = [_make_parameter(field, hints[field.name], field.name in required) for field in fields]
+        options = [_make_parameter(field, hints[field.name], (shown or {}).get(field.name)) for field in fields]
         position = list(signature.parameters).index("config")
 
         def run(**values: Any) -> None:
@@ -82,7 +82,7 @@ def options_from(
     return decorate
 
 
-def _make_parameter(field: dataclasses.Field[Any], hint: Any, required: bool) -> inspect.Parameter:
+def _make_parameter(field: dataclasses.Field[Any], hint: Any, shown: str | None) -> inspect.Parameter:
     """Return the function parameter from which typer makes the option of a field.
 
     The type of the parameter is that of the field, with three exceptions: a tuple of names becomes an option that can
@@ -91,7 +91,7 @@ def _make_parameter(field: dataclasses.Field[Any], hint: Any, required: bool) ->
     import typer
 
     facts: OptionFacts = field.metadata[OPTION]
-    info = typer.Option(_name(field), help=facts.help, show_default=facts.shown or True, min=facts.least)
+    info = typer.Option(_name(field), help=facts.help, show_default=shown or facts.shown or True, min=facts.least)
     kind, default = hint, field.default
     if hint == NUMBER_OR_FILE:
         kind, default, info.metavar, info.min = str, str(default), "NUMBER|FILE", None
@@ -99,7 +99,6 @@ def _make_parameter(field: dataclasses.Field[Any], hint: Any, required: bool) ->
         holds_names = get_args(hint)[0] is str
         kind = list[str] | None if holds_names else str
         default = None if holds_names else ",".join(map(str, cast("tuple[int, ...]", field.default))) or "none"
-    default = inspect.Parameter.empty if required else default
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
     )

@@ -26,7 +26,7 @@ SYMBOLS = {
     "”": "''",
     "…": r"\dots{}",
     "\u00a0": "~",
-    "†": r"\textdagger{}",
+    "†": r"$\dagger$",
     "×": r"$\times$",
     "±": r"$\pm$",
     "−": "$-$",
@@ -65,6 +65,7 @@ ACCENTS = {
     "\u0327": "c",
     "\u0331": "b",
 }
+CLUSTER = re.compile(f"(.)([{''.join(ACCENTS)}]*)")  # a character with its accents
 # Between two of these characters, as in --, LaTeX would print one other character.
 LIGATURE = re.compile("(?<=-)(?=-)|(?<=,)(?=,)|(?<=')(?=')|(?<=[`?!])(?=`)")
 
@@ -72,25 +73,24 @@ LIGATURE = re.compile("(?<=-)(?=-)|(?<=,)(?=,)|(?<=')(?=')|(?<=[`?!])(?=`)")
 def latex_text(text: str) -> str:
     """Return a text as LaTeX source: `my_encoder` becomes `my\\_encoder`.
 
-    Control characters become visible escapes, as in messages. Characters in `needs_fonts` stay as they are.
+    Control characters become visible escapes, as in messages. Characters that LaTeX's usual fonts lack stay as they
+    are, see `needs_fonts`.
     """
-    parts = LIGATURE.split(unicodedata.normalize("NFC", one_line(text)))
-    return "{}".join("".join(map(_character, part)) for part in parts)
+    parts = LIGATURE.split(unicodedata.normalize("NFD", one_line(text)))
+    source = "{}".join(CLUSTER.sub(lambda found: _source(*found.groups()), part) for part in parts)
+    return unicodedata.normalize("NFC", source)
 
 
-def needs_fonts(text: str) -> str:
+def needs_fonts(source: str) -> str:
     """Return the characters of a LaTeX source, sorted, that LaTeX's usual fonts lack, such as Chinese ones."""
-    return "".join(sorted({char for char in text if not char.isascii()}))
+    return "".join(sorted({char for char in source if not char.isascii()}))
 
 
-def _character(char: str) -> str:
-    if char in SPECIAL or char in SYMBOLS:
-        return SPECIAL.get(char) or SYMBOLS[char]
-    decomposed = unicodedata.normalize("NFD", char)
-    base, accents = decomposed[0], decomposed[1:]
-    if not accents or not base.isascii() or not set(accents) <= set(ACCENTS):
-        return char
-    source = f"\\{base}" if base in "ij" else base  # accents stand on letters without a dot
-    for accent in accents:
+def _source(char: str, accents: str) -> str:
+    """Return the source of a character with combining accents."""
+    if accents and not char.isascii():
+        return char + accents
+    source = f"\\{char}" if accents and char in "ij" else SPECIAL.get(char) or SYMBOLS.get(char) or char
+    for accent in accents:  # they stand on an i or a j without a dot
         source = f"\\{ACCENTS[accent]}{{{source}}}"
     return source

@@ -11,7 +11,7 @@ from embedcache.encoder import Log
 
 from ..inference.model import Model, load_models
 from ..inference.speakers import adaptation_note
-from ..saved.model_folder import MODEL
+from ..saved.hub_models import MODEL
 from ..workflows.configurations import ComparisonConfig
 from ..workflows.fitting import fit_model
 from ..workflows.quickstart import FOLDS, NAME, sample

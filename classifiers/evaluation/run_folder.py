@@ -6,8 +6,9 @@ Every run folder holds two files, from which its other files follow:
   `dataset, clip_id, speaker, fold, seed, head, encoder, label, predicted, p_<label>…`. Where each test partition has
   results of its own, its fold has the name of the partition. If a head is adapted to the test speakers, the columns
   `adapted, draw` follow: the amount, such as 10 or all, and the number of the draw; both are "" for unadapted rows
-- `run.json`, with the configuration of the run, the SHA-256 of predictions.csv, and the values that do not vary by row,
-  such as protocol, leaks, hash of the folds, fingerprint of the encoder, times and learning curves
+- `run.json`, with the configuration of the run, the SHA-256 of predictions.csv, the versions of libraries, and the
+  values that do not vary by row, such as protocol, leaks, hash of the folds, fingerprint of the encoder, times and
+  learning curves
 
 A run folder may come from an untrusted source. `load_predictions` checks the types of all values, that the sizes allow
 scores to be computed in memory, and that the rows can be predictions under their protocol (`run_checks.py`).
@@ -22,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -93,6 +95,7 @@ DEFAULTS: dict[str, Any] = {  # values of the fields that earlier versions did n
     "strengths": [],
 }
 
+LIBRARIES = ("torch", "scikit-learn", "lightgbm", "numpy")  # libraries whose versions run.json names
 ADVICE = "Remove the folder, or run the comparison again."
 MAX_BYTES = 1 << 26  # largest run.json; the learning curves of a network take 5 MB for 91 folds and ten seeds
 MAX_CHARACTERS = 1 << 28  # largest column: numpy stores every cell with the width of the widest
@@ -162,6 +165,7 @@ def save_predictions(folder: Path, predictions: Sequence[Predictions], config: d
     created = datetime.now(UTC).isoformat(timespec="seconds")
     digest = _digest(folder / "predictions.csv")
     run = {"asked": config, "version": __version__, "created": created, "predictions_sha256": digest}
+    run["libraries"] = {name: version(name) for name in LIBRARIES}
     with atomic_write(folder / "run.json") as file:
         json.dump({**run, "heads": heads}, file, indent=1)
 

@@ -6,7 +6,7 @@ The opsets are old, so that every runtime since 2022 can read the graphs.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class Graph:
         """Return the ONNX model of the graph, with one input and two outputs.
 
         The input is `embedding` or `frames` (n, dim). The outputs are `probabilities` (n, C) and `label` (n,), a
-        string. The metadata of the model has the labels as JSON, in the order of the columns of `probabilities`.
+        string.
         """
         from onnx import TensorProto, helper
 
@@ -112,8 +112,14 @@ class Graph:
             self.constants,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
-        model = helper.make_model(
+        return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ser", producer_version=__version__
         )
-        helper.set_model_props(model, {"labels": json.dumps(labels, ensure_ascii=False)})
-        return model
+
+
+def with_metadata(model: Any, texts: Mapping[str, str]) -> Any:
+    """Return an ONNX model with these texts as its only metadata, key -> text."""
+    from onnx import helper
+
+    helper.set_model_props(model, dict(texts))
+    return model

@@ -32,8 +32,10 @@ from ..heads import FrameHead, innermost
 from ..heads.best_layer import BestLayer
 from ..heads.stack import Stack
 from ..inference.model import load_head_and_encoders
-from ..saved.model_folder import MODEL, ModelCard, card_json, load_model
-from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES
+from ..saved.hub_models import MODEL
+from ..saved.model_folder import ModelCard, card_json, load_model
+from . import metadata
+from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES, with_metadata
 from .head_graphs import below, head_model, input_name, probabilities, splits
 
 __all__ = ["ENCODER", "HEAD", "Exported", "export_onnx", "probabilities"]
@@ -100,13 +102,14 @@ def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path)
     if encoder:
         _check_reads_vectors(card)
         check_exportable(encoder.info)
-    with _new_folder(out) as folder:
-        _write(folder / HEAD, head_model(estimator).SerializeToString())
+    texts = metadata.describe(card, encoder)
+    with new_folder(out) as folder:
+        _write(folder / HEAD, with_metadata(head_model(estimator), texts).SerializeToString())
         head = Session.of(folder / HEAD)
         difference, vector_difference = check_head(estimator, head), None
-        facts: dict[str, Any] = {"head": _head_facts(estimator, card)}
+        facts: dict[str, Any] = {"metadata": texts, "head": _head_facts(estimator, card)}
         if encoder:
-            opset = save_encoder(encoder.info, card.view, folder / ENCODER)
+            opset = save_encoder(encoder.info, card.view, folder / ENCODER, texts)
             graph = Session.of(folder / ENCODER)
             vector_difference, with_encoder = check_encoder(estimator, card, encoder, graph, head)
             difference = max(difference, with_encoder)
@@ -350,7 +353,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Create a hidden folder next to `out`, and rename it to `out` at the end; remove it after an exception."""
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:

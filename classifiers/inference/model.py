@@ -24,7 +24,9 @@ from embedcache.provenance import CARD
 
 from ..data.views import joined_rows, rows_of
 from ..heads import innermost
+from ..saved.hub_models import locate_model
 from ..saved.model_folder import ModelCard, load_model
+from ..saved.training_sound import TrainingSound
 from .speakers import check_adapts, speaker_adapter
 
 CONFIG = "config.json"  # of a transformers checkpoint; model folders of `ser fit` have no such file
@@ -59,6 +61,7 @@ class Model:
     vectors: Callable[[Sequence[Batch]], NDArray[Any]]  # vectors (n, d) before adaptation; (n, 0) for a network
     proba: Callable[[Sequence[Waveform], Sequence[Batch]], Proba]  # probabilities (n, C), columns as in `labels`
     attribution: Callable[[Waveform, Sequence[Batch]], Attribution]  # the attribution of one waveform
+    training_sound: TrainingSound | None = None  # how the training clips sound; None if that is not known
 
     @property
     def name(self) -> str:
@@ -77,7 +80,7 @@ class Model:
 
 
 def load_models(folders: Sequence[str | Path], device: str = "auto", speaker: str = "") -> tuple[Model, ...]:
-    """Return the models of folders. An encoder that several heads read is loaded once.
+    """Return the models of folders or hub ids. An encoder that several heads read is loaded once.
 
     `speaker` is the name of an enrolled speaker, to whom all adapted models are adapted. Raises ModelError and
     EncoderError as `load_head_and_encoders`, `Finetuned.load` and `load_speaker` do, and ConfigError if a speaker is
@@ -90,7 +93,7 @@ def load_models(folders: Sequence[str | Path], device: str = "auto", speaker: st
             return _finetuned_model(folder, Finetuned.load(folder, device))
         return _head_model(folder, *load_head_and_encoders(folder, device, loaded), speaker)
 
-    models = tuple(model(Path(folder)) for folder in folders)
+    models = tuple(model(locate_model(folder)) for folder in folders)
     check_adapts([(model.name, model.adapted) for model in models], speaker)
     return models
 
@@ -209,6 +212,7 @@ def _head_model(
         vectors=vectors,
         proba=proba,
         attribution=attribution,
+        training_sound=TrainingSound.from_dict(card.training_sound),
     )
 
 

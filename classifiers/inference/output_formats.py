@@ -16,6 +16,7 @@ NOT_SURE = "not sure"
 # A prediction's confidence is called "certainty" in the CSV column, the JSON key and the table, as programs that read
 # the output of `ser predict` and of the HTTP API expect.
 CONFIDENCE = "certainty"
+DISTANCE = "training_distance"
 FIRST_COLUMNS = ("path", "begin", "end", "label", CONFIDENCE)
 
 
@@ -35,14 +36,16 @@ def json_lines() -> OutputFormat:
 def csv_lines(labels: Sequence[str]) -> OutputFormat:
     """Return the format of one CSV row per prediction. `label` is empty where the model abstains.
 
-    The columns are `FIRST_COLUMNS`, a column `p_<label>` for each label, and `notes`.
+    The columns are `FIRST_COLUMNS`, a column `p_<label>` for each label, `notes` and `training_distance`, which is
+    empty if it is not known.
     """
 
     def row(p: Prediction) -> str:
         first = [p.path, f"{p.begin:.3f}", f"{p.end:.3f}", p.label or "", f"{p.confidence:.6f}"]
-        return csv_row([*first, *(f"{p.probabilities[label]:.6f}" for label in labels), " ".join(p.notes)])
+        far = "" if p.training_distance is None else f"{p.training_distance:.3f}"
+        return csv_row([*first, *(f"{p.probabilities[label]:.6f}" for label in labels), " ".join(p.notes), far])
 
-    return OutputFormat(csv_row([*FIRST_COLUMNS, *(f"p_{label}" for label in labels), "notes"]), row)
+    return OutputFormat(csv_row([*FIRST_COLUMNS, *(f"p_{label}" for label in labels), "notes", DISTANCE]), row)
 
 
 def table_lines(labels: Sequence[str], paths: Sequence[str], timed: bool, width: int) -> OutputFormat:
@@ -81,6 +84,7 @@ def to_dict(p: Prediction) -> dict[str, Any]:
         CONFIDENCE: p.confidence,
         "probabilities": p.probabilities,
         "notes": list(p.notes),
+        DISTANCE: None if p.training_distance is None else round(p.training_distance, 3),
     }
 
 

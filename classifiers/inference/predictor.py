@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache import AudioError, ConfigError, ModelError, Recording
-from embedcache.audio.decode import middle
 
-from .input_checks import input_notes, nothing_audible
+from .input_checks import ExpectedInput, check_input
 from .model import EncodedWaveforms, Model, Proba, load_models
 from .speakers import adaptation_note
 from .windows import AudioClip, Windows, WindowStream, clip_from_recording, clip_from_waveform
 
 BATCH_SECONDS = 30.0  # sound that goes through an encoder together, in seconds; larger batches are no faster
 DEFAULT_WINDOWS = Windows()
+ANY_INPUT = ExpectedInput()
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ class Prediction:
     begin: float = 0.0  # start of the window, in seconds
     end: float = 0.0  # end of the window, in seconds
     notes: tuple[str, ...] = ()  # reasons to doubt the prediction, as sentences
-    audible: bool = True  # False if nothing is audible; the probabilities mean nothing then
+    audible: bool = True  # False if nothing is audible; the probabilities are equal then
+    # How far the sound is from the training clips: above 1, it is farther than all of them, and the confidence was
+    # lowered. None if it is not known how the training clips sound, and if nothing is audible.
+    training_distance: float | None = None
 
     @property
     def confidence(self) -> float:
@@ -55,7 +58,7 @@ class Predictor:
 
     @classmethod
     def load(cls, *folders: str | Path, device: str = "auto", speaker: str = "") -> Predictor:
-        """Load model folders, written by `ser fit` or `ser finetune`, and their encoders.
+        """Load model folders, written by `ser fit` or `ser finetune`, or models on the hub, and their encoders.
 
         `speaker` is the name of an enrolled speaker, to whom adapted models are adapted. Raises ModelError,
         EncoderError and ConfigError as `load_models` does, and ModelError if the models cannot be averaged.
@@ -91,6 +94,10 @@ class Predictor:
                     f"{', '.join(first.labels)}, and {', '.join(other.labels)}. Choose models with the same labels."
                 )
         return cls(tuple(models), first.labels, common_rate(models))
+
+    def __call__(self, path: str | Path) -> Prediction:
+        """Return the prediction of one file. Raises AudioError if it cannot be used."""
+        return self.predict([path])[0]
 
     def predict(self, paths: Sequence[str | Path], abstain_below: float | None = None) -> list[Prediction]:
         """Return one prediction per file, in order. The label is None if the confidence is below `abstain_below`.
@@ -148,9 +155,9 @@ class Predictor:
         """
         check_abstain_below(abstain_below)
         check_durations(self.models, clips)
-        used_seconds = common_used_seconds(self.models)
+        expected = expected_input(self.models)
         return [
-            to_prediction(clip, self.labels, row, abstain_below, used_seconds)
+            to_prediction(clip, self.labels, row, abstain_below, expected)
             for pack in packs(clips)
             for clip, row in zip(pack, self.proba([clip.wave for clip in pack]), strict=True)
         ]
@@ -188,26 +195,28 @@ def to_prediction(
     labels: Sequence[str],
     row: NDArray[np.float64],
     abstain_below: float | None,
-    used_seconds: float = float("inf"),
+    expected: ExpectedInput = ANY_INPUT,
 ) -> Prediction:
-    """Return the prediction of a clip from its probabilities (C,). The models use its middle `used_seconds` seconds."""
-    used = middle(clip.wave, round(min(used_seconds, clip.seconds) * clip.rate))
-    silence = nothing_audible(used, clip.rate)
-    sure = not silence and row.max() >= (abstain_below or 0)
+    """Return the prediction of a clip from its probabilities (C,), which are made more equal as `check_input` says."""
+    checked = check_input(clip, expected)
+    row = checked.weight * row + (1 - checked.weight) / len(row)
+    sure = not checked.silence and row.max() >= (abstain_below or 0)
     return Prediction(
         clip.path,
         labels[int(row.argmax())] if sure else None,
         dict(zip(labels, map(float, row), strict=True)),
         clip.begin,
         clip.begin + clip.seconds,
-        (silence,) if silence else input_notes(clip, used_seconds),
-        not silence,
+        checked.notes,
+        not checked.silence,
+        checked.distance,
     )
 
 
-def common_used_seconds(models: Sequence[Model]) -> float:
-    """Return the seconds of a clip that all models use."""
-    return min(model.used_seconds for model in models)
+def expected_input(models: Sequence[Model]) -> ExpectedInput:
+    """Return what models expect of a clip that all of them predict."""
+    sounds = tuple(model.training_sound for model in models if model.training_sound)
+    return ExpectedInput(min(model.used_seconds for model in models), sounds)
 
 
 def packs(clips: Sequence[AudioClip]) -> Iterator[list[AudioClip]]:

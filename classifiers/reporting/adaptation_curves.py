@@ -57,7 +57,8 @@ def _section(rows: Sequence[Row]) -> AdaptationSection:
     grid = Grid(
         f"UAR by clips of each test speaker: {title}", ("head", *map(_amount_text, amounts)), lines, _note(rows)
     )
-    figures = tuple(Figure(name, adaptation_curve(name, found)) for name, found in curves.items())
+    bounds = _bounds([row for found in curves.values() for row in found.values()])
+    figures = tuple(Figure(name, adaptation_curve(name, found, bounds)) for name, found in curves.items())
     return AdaptationSection(title, figures, grid)
 
 
@@ -74,12 +75,21 @@ def _amount_text(amount: float) -> str:
     return "all" if math.isinf(amount) else str(int(amount))
 
 
-def adaptation_curve(name: str, rows: dict[float, Row]) -> Markup:
-    """Draw the UAR of one head with its interval for each amount of adaptation; amounts are evenly spaced."""
+def _bounds(rows: Sequence[Row]) -> tuple[int, int]:
+    """Return the ends of an axis that holds all scores and intervals, in tenths."""
+    values = [value for row in rows for value in (row.uar, row.uar_low, row.uar_high) if not math.isnan(value)]
+    low = math.floor(10 * min(values))
+    return low, max(math.ceil(10 * max(values)), 1 + low)
+
+
+def adaptation_curve(name: str, rows: dict[float, Row], bounds: tuple[int, int] | None = None) -> Markup:
+    """Draw the UAR of one head with its interval for each amount of adaptation; amounts are evenly spaced.
+
+    `bounds` are the ends of the axis in tenths: the same for all heads that are compared.
+    """
     amounts = sorted(rows)
     scores = [Score(_amount_text(a), rows[a].uar, rows[a].uar_low, rows[a].uar_high) for a in amounts]
-    numbers = [value for s in scores for value in (s.value, s.low, s.high) if not math.isnan(value)]
-    low, high = math.floor(10 * min(numbers)), max(math.ceil(10 * max(numbers)), 1 + math.floor(10 * min(numbers)))
+    low, high = bounds or _bounds(list(rows.values()))
     frame = Frame((-0.5, len(scores) - 0.5), (low / 10, high / 10), right=24, top=18)
     parts = [frame.axes("clips of each test speaker", "UAR", (), [tenth / 10 for tenth in range(low, high + 1)])]
     points = [(frame.x(place), frame.y(score.value)) for place, score in enumerate(scores)]
@@ -88,7 +98,8 @@ def adaptation_curve(name: str, rows: dict[float, Row]) -> Markup:
         if score.has_interval:
             parts.append(line(x, frame.y(score.low), x, frame.y(score.high), "whisker"))
         parts.append(dot(x, y, 5, "mark", f"{score.name} clips: {score.numbers}"))
-        parts.append(text(x + 7, y - 7, number_text(score.value), "start", "tick strong haloed"))
+        above = frame.y(score.high) if score.has_interval else y
+        parts.append(text(x, above - 8, number_text(score.value), "middle", "tick strong"))
         parts.append(text(x, frame.height - frame.bottom + 16, score.name, "middle", "tick"))
     described = ", ".join(f"{score.name} clips {score.numbers}" for score in scores)
     return figure(WIDTH, frame.height, f"UAR of {name} by clips of each test speaker: {described}.", *parts)

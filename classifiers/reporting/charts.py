@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 from markupsafe import Markup
@@ -17,16 +16,17 @@ from numpy.typing import NDArray
 
 from ..data.csv_text import number_text
 from .figure_data import Curves, LayerWeights, LearningCurves, Reliability, RiskCoverage
-from .palette import CATEGORIES
 from .svg import WIDTH, Frame, box, dot, el, figure, line, number, polyline, shorten, text, ticks
 
 UNIT = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # ticks of an axis from 0 to 1
-SHAPES = 4  # number of shapes of marks on a map
-MAX_NAMED_SPEAKERS = 30  # with more speakers, names do not fit below a strip
+WIDE = 800.0  # width of a figure that fills the page, in units
 MAX_SPEAKERS = 300  # dots on a strip
+NAME_PITCH = 9.0  # smallest distance of two dots with names below a strip, in units
+PANEL, MAX_PANELS = 120.0, 40  # width of a small map in units, and most of them
+FEW_SPEAKERS = 8  # up to so many, bars with names beside them are shown instead of a strip
 MAX_STEPS = 200  # points of a risk-coverage curve; more are not visible
 LETTER = 7.0  # width of a letter of text size 12 in units, except for wide capitals
-ROW, LABEL = 44.0, 30.0  # height of a row with a name above its line, and distance of the line from the row's top
+LONGEST_NAME = 40  # characters of a name beside a plot; a longer one is shortened
 LABELLED_COVERAGES = (0.25, 0.5, 0.75, 1.0)  # points of a risk-coverage curve with a number
 
 
@@ -39,7 +39,7 @@ class Score:
     low: float = math.nan  # lower end of the interval
     high: float = math.nan  # upper end of the interval
     speaker_dependent: bool = False  # whether head or encoder were trained on test speakers
-    note: str = ""  # what the score was computed on, such as `of 12`
+    note: str = ""  # what the score was computed on, such as `(8/12)`
 
     @property
     def has_interval(self) -> bool:
@@ -66,32 +66,27 @@ def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH) -> Ma
 
     `chance` is the UAR of random guessing, drawn as a vertical line.
     """
-    frame = _row_frame(len(scores), max(_highest(scores), chance), width, bottom=42.0)
-    floor = frame.height - frame.bottom
-    x = frame.x(chance)
-    parts = [line(x, frame.top, x, floor, "chance")]
-    parts.append(
-        text(x, frame.height - 6, f"chance {number_text(chance)}", "start" if x < 60 else "middle", "tick strong")
-    )
-    for row, score in enumerate(scores):
-        y = frame.top + ROW * row + LABEL
-        parts.append(_row_label(score.name, score.numbers, y - 13, width))
+    rows = _Rows.of([(score.name, score.numbers) for score in scores], max(_highest(scores), chance), width, 42.0)
+    frame, x = rows.frame, rows.frame.x(chance)
+    parts = [rows.upright(x, "chance")]
+    anchor = "start" if x < frame.left + 30 else "middle"
+    parts.append(text(x, frame.height - 6, f"chance {number_text(chance)}", anchor, "tick strong"))
+    for y, score in zip(rows.heights, scores, strict=True):
         if score.has_interval:
             class_ = "whisker dependent" if score.speaker_dependent else "whisker"
             parts.append(line(frame.x(score.low), y, frame.x(score.high), y, class_))
         parts.append(dot(frame.x(score.value), y, 5, _mark_class(score.speaker_dependent), score.text))
     description = f"UAR with its interval: {_description(scores)}. Chance {number_text(chance)}."
-    return figure(width, frame.height, description, *_value_lines(frame), *parts)
+    return figure(width, frame.height, description, rows.background, *parts)
 
 
 def dumbbells(pairs: Sequence[tuple[Score, Score]], width: float = WIDTH) -> Markup:
     """Draw a row for each pair of a speaker-independent and a speaker-dependent score: two dots and the difference."""
-    frame = _row_frame(len(pairs), max(max(a.value, b.value) for a, b in pairs), width, bottom=28.0)
+    highest = max(max(a.value, b.value) for a, b in pairs)
+    rows = _Rows.of([(a.name, flattery(a, b)) for a, b in pairs], highest, width, 28.0)
     parts: list[Markup] = []
-    for row, (independent, dependent) in enumerate(pairs):
-        y = frame.top + ROW * row + LABEL
-        x1, x2 = frame.x(independent.value), frame.x(dependent.value)
-        parts.append(_row_label(independent.name, flattery(independent, dependent), y - 13, width))
+    for y, (independent, dependent) in zip(rows.heights, pairs, strict=True):
+        x1, x2 = rows.frame.x(independent.value), rows.frame.x(dependent.value)
         parts.append(line(x1, y, x2, y, "whisker dependent"))
         parts.append(dot(x1, y, 5, _mark_class(False), independent.numbers))
         parts.append(dot(x2, y, 5, _mark_class(True), dependent.numbers))
@@ -99,7 +94,73 @@ def dumbbells(pairs: Sequence[tuple[Score, Score]], width: float = WIDTH) -> Mar
         f"{a.name} {number_text(a.value)}, speaker-dependent {number_text(b.value)}, {flattery(a, b)}" for a, b in pairs
     )
     description = f"UAR, speaker-independent and speaker-dependent: {'; '.join(texts)}."
-    return figure(width, frame.height, description, *_value_lines(frame), *parts)
+    return figure(width, rows.frame.height, description, rows.background, *parts)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A plot area with a row for each of some names. Names and numbers are outside of it, and no line crosses them.
+
+    In a wide figure they are beside their row, in a narrow one above it.
+    """
+
+    labels: Sequence[tuple[str, str]]  # name and numbers of each row
+    frame: Frame
+
+    @classmethod
+    def of(cls, labels: Sequence[tuple[str, str]], highest: float, width: float, bottom: float) -> _Rows:
+        """Return a plot area from 0 to the next tenth above the highest value."""
+        values, top = (0.0, min(1.0, float(np.ceil(10 * highest + 0.2)) / 10)), 8.0
+        longest_name, longest_numbers = (max(len(label[side]) for label in labels) for side in (0, 1))
+        left = 14 + LETTER * min(longest_name, LONGEST_NAME) if width >= WIDE else 8.0
+        right = 16 + LETTER * longest_numbers if width >= WIDE else 12.0
+        height = top + (26.0 if width >= WIDE else 44.0) * len(labels) + bottom
+        return cls(labels, Frame(values, (0, 1), width, height, left=left, right=right, top=top, bottom=bottom))
+
+    @property
+    def beside(self) -> bool:
+        """Whether names are beside the rows."""
+        return self.frame.width >= WIDE
+
+    @property
+    def heights(self) -> list[float]:
+        """The vertical position of each row."""
+        step, first = (26.0, 13.0) if self.beside else (44.0, 30.0)
+        return [self.frame.top + step * row + first for row in range(len(self.labels))]
+
+    @property
+    def background(self) -> Markup:
+        """Grid lines, the numbers of the axis, and the labels of the rows."""
+        frame = self.frame
+        floor, end = frame.height - frame.bottom, frame.width - frame.right
+        parts = [self.upright(frame.x(value), "grid") for value in ticks(frame.x_range[1])]
+        parts += [text(frame.x(v), floor + 15, f"{v:g}", "middle", "tick") for v in ticks(frame.x_range[1])]
+        parts += [line(frame.left, y, end, y, "grid") for y in self.heights]
+        return Markup("").join([*parts, *self._labels()])
+
+    def upright(self, x: float, class_: str) -> Markup:
+        """Return a vertical line through the plot area; in a narrow figure, a piece of it in each row."""
+        frame = self.frame
+        pieces = [(frame.top, frame.height - frame.bottom)] if self.beside else [(y - 8, y + 8) for y in self.heights]
+        return el("path", d="".join(f"M{number(x)} {number(y1)}V{number(y2)}" for y1, y2 in pieces), class_=class_)
+
+    def _labels(self) -> list[Markup]:
+        width = self.frame.width
+        lift = -4.0 if self.beside else 13.0  # of the text's base line above the row
+        parts = []
+        for y, (name, numbers) in zip(self.heights, self.labels, strict=True):
+            room = LONGEST_NAME if self.beside else int((width - 28) / LETTER) - len(numbers)
+            parts.append(named_text(0.0, y - lift, name, room, "start"))
+            parts.append(text(width, y - lift, numbers, "end", "name"))
+        return parts
+
+
+def named_text(x: float, y: float, name: str, length: int, anchor: str) -> Markup:
+    """Return a name of at most `length` characters; a longer one is shortened, and has the whole name as a tooltip."""
+    if len(name) <= length:
+        return text(x, y, name, anchor, "name")
+    whole = el("title", name)
+    return el("text", whole, shorten(name, length), x=x, y=y, text_anchor=anchor, class_="name")
 
 
 def flattery(independent: Score, dependent: Score) -> str:
@@ -107,43 +168,54 @@ def flattery(independent: Score, dependent: Score) -> str:
     return f"{100 * (dependent.value - independent.value):+.1f} points"
 
 
-def bars(scores: Sequence[Score], name: str) -> Markup:
-    """Draw a horizontal bar from 0 to 1 for each score."""
-    longest = max(len(score.name) for score in scores)
-    left = min(120.0, 14 + LETTER * longest)
-    frame = Frame((0, 1), (0, 1), WIDTH, 12 + 26 * len(scores) + 22, left=left, right=44, top=6, bottom=24)
+def bars(scores: Sequence[Score], name: str, width: float = WIDTH) -> Markup:
+    """Draw a horizontal bar from 0 to 1 for each score, with its name on the left and its numbers on the right.
+
+    The note of a score stands after its value.
+    """
+    numbers = [f"{number_text(score.value)} {score.note}".strip() for score in scores]
+    longest = LONGEST_NAME if width >= WIDE else 15
+    left = 12 + LETTER * min(longest, max(len(score.name) for score in scores))
+    right = 12 + 0.93 * LETTER * max(map(len, numbers))
+    step = 24.0 if width >= WIDE else 30.0
+    frame = Frame((0, 1), (0, 1), width, 6 + step * len(scores) + 22, left=left, right=right, top=6, bottom=24)
     parts = [_value_line(frame, value) for value in (0.0, 0.5, 1.0)]
     for row, score in enumerate(scores):
-        y = 6.0 + 26 * row + 4
-        parts.append(text(left - 8, y + 13, shorten(score.name, int(left / LETTER) - 1), "end", "name"))
+        y = 6.0 + step * row + (step - 18) / 2
+        parts.append(named_text(0.0, y + 13, score.name, longest, "start"))
+        parts.append(text(width, y + 13, numbers[row], "end", "name"))
         if not math.isnan(score.value):
             parts.append(box(left, y, frame.x(score.value) - left, 18, "bar", _with_note(score)))
-            parts.append(text(WIDTH - 4, y + 13, number_text(score.value), "end", "name"))
         if score.has_interval:
             parts.append(line(frame.x(score.low), y + 9, frame.x(score.high), y + 9, "whisker over"))
-    return figure(WIDTH, frame.height, f"{name}: {_description(scores)}.", *parts)
+    return figure(width, frame.height, f"{name}: {_description(scores)}.", *parts)
 
 
-def strip(scores: Sequence[Score], mean: float, name: str) -> Markup:
+def strip(scores: Sequence[Score], mean: float, name: str, width: float = WIDTH) -> Markup:
     """Draw scores of speakers in ascending order, each as a dot with a stem to the mean.
 
-    Of more than MAX_SPEAKERS scores, MAX_SPEAKERS are drawn, evenly spaced in rank.
+    Of more than MAX_SPEAKERS scores, MAX_SPEAKERS are drawn, evenly spaced in rank. Names are below the dots if they
+    fit, and turned if they do not fit otherwise.
     """
     every = sorted(scores, key=lambda score: (score.value, score.name))
     shown = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_SPEAKERS).astype(int))]
-    named = len(shown) <= MAX_NAMED_SPEAKERS
-    base = 32 + 0.9 * LETTER * min(10, max(len(s.name) for s in shown)) if named else 36.0
-    frame = Frame((-0.5, len(shown) - 0.5), (0, 1), height=190 + base, top=22, bottom=base)
+    pitch = (width - 56) / len(shown)
+    longest = min(10, max(len(score.name) for score in shown))
+    named, turned = pitch >= NAME_PITCH, LETTER * (longest + 1) > pitch
+    base = 36.0 if not named else 32 + 0.9 * LETTER * longest if turned else 44.0
+    frame = Frame((-0.5, len(shown) - 0.5), (0, 1), width, 190 + base, right=72, top=12, bottom=base)
     middle = frame.y(mean)
     parts = [frame.axes(f"{len(every)} speakers, in ascending order", "UAR", (), UNIT)]
-    parts.append(line(frame.left, middle, WIDTH - frame.right, middle, "mean"))
+    parts.append(line(frame.left, middle, width - frame.right, middle, "mean"))
+    parts.append(text(width - 66, middle + 4, f"mean {number_text(mean)}", "start", "tick strong"))
     for place, score in enumerate(shown):
         x, y = frame.x(place), frame.y(score.value)
         parts += [line(x, middle, x, y, "stem"), dot(x, y, 4.0 if named else 2.0, "mark", score.text)]
-        if named:
+        if named and turned:
             parts.append(_turned_name(x + 4, 196.0, shorten(score.name, 10)))
-    parts.append(text(frame.left + 4, middle - 5, f"mean {number_text(mean)}", "start", "tick strong haloed"))
-    return figure(WIDTH, frame.height, f"{name}: {_description(shown)}. Mean {number_text(mean)}.", *parts)
+        elif named:
+            parts.append(text(x, 204.0, score.name, "middle", "tick"))
+    return figure(width, frame.height, f"{name}: {_description(shown)}. Mean {number_text(mean)}.", *parts)
 
 
 def curves(data: LearningCurves) -> Markup:
@@ -197,56 +269,67 @@ def reliability_diagram(data: Reliability) -> Markup:
 
 
 def risk_curve(data: RiskCoverage) -> Markup:
-    """Draw the risk against the coverage, with the numbers at four coverages."""
+    """Draw the risk against the coverage, with dots at four coverages, see `risk_texts`."""
     coverage, risk = data.coverage, data.risk
-    ceiling = 1.15 * float(risk.max()) or 1.0  # leaves room for the number above the last point
-    frame = Frame((0, 1), (0, ceiling))
+    ceiling = 1.05 * float(risk.max()) or 1.0
+    frame = Frame((0, 1), (0, ceiling), height=300)
     picked = np.unique(np.linspace(0, len(risk) - 1, MAX_STEPS).astype(int))
     parts = [frame.axes("coverage: share of clips accepted", "risk: error rate", UNIT, ticks(ceiling))]
     parts.append(polyline([(frame.x(coverage[i]), frame.y(risk[i])) for i in picked], "bold held"))
-    texts = []
-    for wanted in LABELLED_COVERAGES:
-        i = min(int(np.searchsorted(coverage, wanted)), len(risk) - 1)
-        x, y = frame.x(coverage[i]), frame.y(risk[i])
-        title = f"risk {risk[i]:.2f} at {100 * coverage[i]:.0f} % coverage"
-        parts.append(dot(x, y, 4, "mark", title))
-        parts.append(text(x, y - 9, f"{risk[i]:.2f}", "end", "tick strong haloed"))
-        texts.append(title)
-    return figure(WIDTH, frame.height, f"Risk and coverage: {'; '.join(texts)}.", *parts)
+    for i, title in risk_texts(data):
+        parts.append(dot(frame.x(coverage[i]), frame.y(risk[i]), 4, "mark", title))
+    texts = "; ".join(title for _, title in risk_texts(data))
+    return figure(WIDTH, frame.height, f"Risk and coverage: {texts}.", *parts)
 
 
-def scatter(points: NDArray[np.float64], groups: Sequence[str], name: str) -> Markup:
-    """Draw points (n, 2), each with the colour and the shape of its group, as one path for each group."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    placed = 10 + (points - low) / np.maximum(high - low, 1e-12).max() * (WIDTH - 20)
-    height = float(placed[:, 1].max()) + 10
-    placed[:, 1] = height - placed[:, 1]
-    order = sorted(range(len(groups)), key=lambda i: groups[i])
-    parts, texts = [], []
-    for index, (group, rows) in enumerate(groupby(order, key=lambda i: groups[i])):
-        positions = [placed[i] for i in rows]
-        parts.append(_marks(positions, index, f"{group}: {len(positions)}"))
-        texts.append(f"{group} {len(positions)}")
-    description = f"{name}: {len(groups)} clips in {len(texts)} groups: {', '.join(texts)}."
-    return figure(WIDTH, height, description, *parts, class_="map")
+def risk_texts(data: RiskCoverage) -> list[tuple[int, str]]:
+    """Return the points of a risk-coverage curve at LABELLED_COVERAGES, each with its numbers as text."""
+    places = [min(int(np.searchsorted(data.coverage, wanted)), len(data.risk) - 1) for wanted in LABELLED_COVERAGES]
+    return [(i, f"risk {data.risk[i]:.2f} at {100 * data.coverage[i]:.0f} % coverage") for i in places]
 
 
-def legend_mark(index: int) -> Markup:
-    """Return the mark of a group of a map, as a figure of its own. Groups are numbered from 0 in sorted order."""
-    mark = _marks([np.array([4.0, 4.0])], index, "")
-    return el("svg", mark, viewBox="0 0 8 8", aria_hidden="true", class_="key")
+@dataclass(frozen=True)
+class Panel:
+    """One of several small maps: the clips of one group, in front of all clips."""
+
+    name: str
+    clips: int
+    svg: Markup
 
 
-def _marks(positions: Sequence[NDArray[np.float64]], index: int, title: str) -> Markup:
-    """Return the marks of a group as one path. The first 32 groups have different pairs of colour and shape.
+def panels(points: NDArray[np.float64], groups: Sequence[str], name: str, key: str) -> tuple[Markup, list[Panel]]:
+    """Return all clips (n, 2) as a hidden figure, and a panel for each group, which refers to it by the id `key`.
 
-    Group 0 has colour 0 and shape 0, group 7 colour 7 and shape 3, group 8 colour 0 and shape 1.
+    The groups are in sorted order; of more than MAX_PANELS, those with the most clips are shown.
     """
-    shape = (index % CATEGORIES + index // CATEGORIES) % SHAPES
-    outline = ("h0", "h0", "m-2-2l4 4m0-4l-4 4", "m-2 1.6h4l-2-3.8z")[shape]  # disc, square, cross, triangle
-    path = "".join(f"M{number(round(x, 1))} {number(round(y, 1))}{outline}" for x, y in positions)
-    class_ = f"m s{shape} k{index % CATEGORIES} g{index}"
-    return el("path", *([el("title", title)] if title else []), d=path, class_=class_)
+    placed, height = _placed(points)
+    whole = el("path", d=_dots(placed), id=key)
+    hidden = el("svg", el("defs", whole), class_="defs", aria_hidden="true", width="0", height="0")
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    largest = sorted(rows, key=lambda group: (-len(rows[group]), group))[:MAX_PANELS]
+    made = []
+    for group in sorted(largest):
+        own = el("path", d=_dots(placed[rows[group]]), class_="m")
+        description = f"{name}: {len(rows[group])} clips of {group}, in front of all {len(groups)}"
+        drawn = figure(PANEL, height, description, el("use", href=f"#{key}", class_="rest"), own, class_="map")
+        made.append(Panel(group, len(rows[group]), drawn))
+    return hidden, made
+
+
+def _placed(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return points (n, 2) in units of a panel, and the height of the panel."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    placed = 4 + (points - low) / np.maximum(high - low, 1e-12).max() * (PANEL - 8)
+    height = max(float(placed[:, 1].max()) + 4, PANEL / 2)
+    placed[:, 1] = height - placed[:, 1]
+    return placed, height
+
+
+def _dots(positions: NDArray[np.float64]) -> str:
+    """Return lines of length 0, whose round ends are dots, as the data of a path."""
+    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in positions.tolist())
 
 
 def _lines_of_folds(frame: Frame, part: Curves, class_: str) -> list[Markup]:
@@ -263,29 +346,10 @@ def _legend(x: float, name: str, class_: str) -> list[Markup]:
     return [line(x, 12, x + 18, 12, class_), text(x + 22, 16, name, "start", "tick")]
 
 
-def _row_frame(rows: int, highest: float, width: float, bottom: float) -> Frame:
-    """Return the frame of a chart with a row for each score, from 0 to the next tenth above the highest score."""
-    ceiling = min(1.0, np.ceil(10 * highest + 0.2) / 10)
-    top = 8.0
-    return Frame((0, ceiling), (0, 1), width, top + ROW * rows + bottom, left=8, right=12, top=top, bottom=bottom)
-
-
-def _value_lines(frame: Frame) -> list[Markup]:
-    return [_value_line(frame, value) for value in ticks(frame.x_range[1])]
-
-
 def _value_line(frame: Frame, value: float) -> Markup:
     """Return a vertical grid line at a value, with its number below."""
     x, floor = frame.x(value), frame.height - frame.bottom
     return line(x, frame.top, x, floor, "grid") + text(x, floor + 15, f"{value:g}", "middle", "tick")
-
-
-def _row_label(name: str, numbers: str, y: float, width: float) -> Markup:
-    """Return the name of a row, at its left end, and its numbers, at its right end."""
-    length = int((width - 28) / LETTER) - len(numbers)
-    return text(8, y, shorten(name, length), "start", "name haloed") + text(
-        width - 12, y, numbers, "end", "name haloed"
-    )
 
 
 def _turned_name(x: float, y: float, name: str) -> Markup:

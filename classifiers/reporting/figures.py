@@ -1,9 +1,11 @@
-"""Figures as PNG files: confusion, calibration and learning curves of a head; ranks and scores over datasets."""
+"""Figures with matplotlib: confusion, calibration and learning curves of a head; ranks and scores over datasets.
+
+A run folder has them as PNG files with titles. `paper_figures` writes them, and others, for papers.
+"""
 
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedcache.cache.store import slug
-from embedcache.files.atomic import atomic_write
 
 from ..data.csv_text import number_text
 from ..evaluation.critical_difference import CriticalDifference
@@ -21,13 +22,16 @@ from ..parallel import iter_in_processes
 from ..protocols.catalogue import adapted_by, partition_of
 from .figure_data import Confusion, Curves, LearningCurves, Reliability, RiskCoverage
 from .palette import LIGHT
+from .paper_figures.style import SCREEN, Style, hide_top_and_right, save, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = LIGHT["ink"]
 MAX_NAME = 80  # longest name in a figure, in characters
-DPI = 150
+MOST_IN_COLUMN = 8  # labels of a confusion matrix that fit into a column of a paper
+LONGEST_IN_COLUMN = 16  # characters of a label beside it
+MOST_CROSSED = 3  # test sets of a heat map that fit into a column of a paper
 
 # Vertical distances of the critical-difference diagram. The axis is at 0, and values grow downwards.
 HEAD_STEP = 0.62  # between the names of two heads
@@ -45,50 +49,53 @@ def save_pictures(folder: Path, predictions: list[Predictions], jobs: int | None
     for p in predictions:
         adapted = f"adapted-{amount}" if (amount := adapted_by(p.protocol)) else ""
         parts = (p.head, p.encoder, p.dataset, partition_of(p.protocol), adapted)
-        name = _file_name("-".join(part for part in parts if part))
+        name = file_name("-".join(part for part in parts if part))
         kinds = {"confusion": confusion_figure, "calibration": calibration_figure}
         kinds |= {"curves": curves_figure} if p.histories else {}
-        calls += [(draw, p, folder / f"{kind}-{name}.png") for kind, draw in kinds.items()]
+        calls += [(draw, p, folder / f"{kind}-{name}") for kind, draw in kinds.items()]
     return iter_in_processes(_draw_and_save, calls, jobs)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """Return a name as part of a file's name, in which `a+b` is not `a-b`."""
     return "+".join(map(slug, name.split("+")))
 
 
 def _draw_and_save(draw: Callable[[Predictions], Figure], p: Predictions, path: Path) -> Path:
-    return _save(draw(p), path)
+    with SCREEN.settings():
+        return save(draw(p), path)[0]
 
 
-def confusion_figure(p: Predictions) -> Figure:
+def confusion_figure(p: Predictions, style: Style = SCREEN) -> Figure:
     """Draw a confusion matrix: rows are true labels; colours are shares of the row, numbers are counts of clips."""
     data = Confusion.of(p)
     size = 2.6 + 0.62 * len(data.labels)
-    figure = _new_figure(size + 0.6, size)
+    over_page = len(data.labels) > MOST_IN_COLUMN or max(map(len, data.labels)) > LONGEST_IN_COLUMN
+    figure = style.figure(size + 0.6, size, over_page)
     axes = figure.add_subplot()
     image = axes.imshow(data.shares, cmap=_colour_map("panel", "shade"), vmin=0, vmax=1)
     for (row, column), clips in np.ndenumerate(data.counts):
-        axes.text(column, row, str(clips), ha="center", va="center", color=INK, fontsize=9)
+        axes.text(column, row, str(clips), ha="center", va="center", color=INK, fontsize="small")
     rows = [f"{label}  {number_text(recall)}" for label, recall in zip(data.labels, data.recalls, strict=True)]
     axes.set_xticks(range(len(data.labels)), data.labels, rotation=40, ha="right")
     axes.set_yticks(range(len(data.labels)), rows)
     axes.set(xlabel="predicted label", ylabel="true label, with its recall")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the clips of the true label")
-    axes.set_title(f"{_heading(p)}\nUAR {number_text(data.uar)}", fontsize=9, color=INK)
+    if not style.for_papers:  # where the counts, and the caption of the paper, say what the shades are
+        figure.colorbar(image, ax=axes, shrink=0.8, label="share of the clips of the true label")
+    style.title(figure, [_heading(p), f"UAR {number_text(data.uar)}"])
     return figure
 
 
-def calibration_figure(p: Predictions) -> Figure:
+def calibration_figure(p: Predictions, style: Style = SCREEN) -> Figure:
     """Draw a reliability diagram with the clips of each bin, and a risk-coverage curve."""
     reliability = Reliability.of(p)
-    figure = _new_figure(9.6, 4.6)
+    figure = style.figure(9.6, 4.6, over_page=True)
     left, right = figure.subplots(1, 2)
     left.axis("off")
     _draw_reliability(left.inset_axes([0, 0.3, 1, 0.7]), reliability)
     _draw_clips(left.inset_axes([0, 0, 1, 0.22]), reliability)
     _draw_risk(right, RiskCoverage.of(p))
-    figure.suptitle(f"{_heading(p)}\n{reliability.scores}", fontsize=10, color=INK)
+    style.title(figure, [_heading(p), reliability.scores])
     return figure
 
 
@@ -101,9 +108,9 @@ def _draw_reliability(axes: Any, data: Reliability) -> None:
     axes.plot(confidence, accuracy, "o", color=mark, markersize=4, label="accuracy at the bin's mean confidence")
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     axes.tick_params(labelbottom=False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    axes.set_title(f"reliability, {len(data.clips)} bins", fontsize=9, color=INK)
-    _hide_top_and_right(axes)
+    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    axes.set_title(f"reliability, {len(data.clips)} bins", fontsize="medium", color=INK)
+    hide_top_and_right(axes)
 
 
 def _draw_clips(axes: Any, data: Reliability) -> None:
@@ -112,9 +119,9 @@ def _draw_clips(axes: Any, data: Reliability) -> None:
     soft = LIGHT["soft"]
     axes.bar(middles, data.clips, width, color=soft, alpha=0.45, edgecolor=soft)
     for x, clips in zip(middles[data.filled], data.clips[data.filled], strict=True):
-        axes.text(x, clips, f"{clips:.0f}", ha="center", va="bottom", fontsize=6, color=INK)
+        axes.text(x, clips, f"{clips:.0f}", ha="center", va="bottom", fontsize="xx-small", color=INK)
     axes.set(xlim=(0, 1), ylim=(0, 1.3 * data.clips.max()), xlabel="confidence", ylabel="clips")
-    _hide_top_and_right(axes)
+    hide_top_and_right(axes)
 
 
 def _bins(data: Reliability) -> tuple[Any, float]:
@@ -129,43 +136,47 @@ def _draw_risk(axes: Any, data: RiskCoverage) -> None:
     axes.axhline(data.risk[-1], color=INK, linewidth=0.8, linestyle="--", label="random abstention: overall error rate")
     axes.set(xlim=(0, 1), ylim=(0, max(1.1 * data.risk.max(), 0.01)))
     axes.set(xlabel="coverage: share of clips accepted", ylabel="risk: error rate on accepted clips")
-    axes.legend(frameon=False, fontsize=8, loc="best")
-    axes.set_title(f"risk and coverage, AURC {number_text(data.aurc)}", fontsize=9, color=INK)
-    _hide_top_and_right(axes)
+    axes.legend(frameon=False, fontsize="small", loc="best")
+    axes.set_title(f"risk and coverage, AURC {number_text(data.aurc)}", fontsize="medium", color=INK)
+    hide_top_and_right(axes)
 
 
-def curves_figure(p: Predictions) -> Figure:
+def curves_figure(p: Predictions, style: Style = SCREEN) -> Figure:
     """Draw loss and accuracy by epoch: a thin line for each fold, and the mean over the folds in bold."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _new_figure(8.4, 3.6)
+    figure = style.figure(8.4, 3.6, over_page=True)
     for number, quantity in enumerate(("loss", "accuracy"), start=1):
         data = LearningCurves.of(p, quantity)
         axes = figure.add_subplot(1, 2, number)
-        _draw_curves(axes, data.training, "training", LIGHT["train"])
-        _draw_curves(axes, data.held_out, "held-out speakers", LIGHT["held"])
+        _draw_curves(axes, data.training, "training", LIGHT["train"], "--")
+        _draw_curves(axes, data.held_out, "held-out speakers", LIGHT["held"], "-")
         axes.set(xlabel="epoch", ylabel=quantity)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _hide_top_and_right(axes)
+        hide_top_and_right(axes)
     if figure.axes[0].lines:
         figure.axes[0].legend(frameon=False)
-    figure.suptitle(_heading(p), fontsize=10, color=INK)
+    style.title(figure, [_heading(p)])
     return figure
 
 
-def _draw_curves(axes: Any, data: Curves, name: str, colour: str) -> None:
+def _draw_curves(axes: Any, data: Curves, name: str, colour: str, dashes: str) -> None:
     for line in data.lines:
         axes.plot(range(1, len(line) + 1), line, color=colour, alpha=0.25, linewidth=0.8)
     if data.mean:
-        axes.plot(range(1, len(data.mean) + 1), data.mean, color=colour, linewidth=2, label=name)
+        axes.plot(range(1, len(data.mean) + 1), data.mean, dashes, color=colour, linewidth=2, label=name)
 
 
 def save_critical_figure(path: Path, result: CriticalDifference) -> Path:
-    """Write the critical-difference diagram as a PNG file, and return its path."""
-    return _save(critical_figure(result), path)
+    """Write the critical-difference diagram, with a title, and return its path.
+
+    The suffix of the path is `.svg` or `.pdf` for these formats; otherwise it becomes a PNG file.
+    """
+    with SCREEN.settings():
+        return write(critical_figure(result), path)
 
 
-def critical_figure(result: CriticalDifference) -> Figure:
+def critical_figure(result: CriticalDifference, style: Style = SCREEN) -> Figure:
     """Draw the critical-difference diagram (Demšar 2006).
 
     Heads are placed on an axis of average ranks, with rank 1, the best, on the left. Bars join heads without a
@@ -177,7 +188,8 @@ def critical_figure(result: CriticalDifference) -> Figure:
     bottom = top + HEAD_STEP * ((k + 1) // 2)
     title = _critical_title(result)
     width = 5 + 0.09 * sum(sorted(len(_shorten(name)) for name in result.names)[-2:])
-    figure = _new_figure(width, 1.3 + 0.42 * bottom + 0.15 * len(title))
+    lines = len(title) if style.titled else 0
+    figure = style.figure(width, 1.3 + 0.42 * bottom + 0.15 * lines, over_page=True)
     axes = figure.add_subplot()
     axes.set(xlim=(1, k), ylim=(bottom, -1.4))
     axes.axis("off")
@@ -187,7 +199,7 @@ def critical_figure(result: CriticalDifference) -> Figure:
         ends = (result.ranks[first] - 0.012 * k, result.ranks[last] + 0.012 * k)
         y = BAR_TOP + BAR_STEP * level
         axes.plot(ends, [y, y], color=LIGHT["accent"], linewidth=4, solid_capstyle="butt", clip_on=False)
-    figure.suptitle("\n".join(title), fontsize=9, color=INK)
+    style.title(figure, title)
     return figure
 
 
@@ -232,12 +244,12 @@ def _draw_rank_axis(axes: Any, result: CriticalDifference) -> None:
     axes.plot([1, k], [0, 0], color=INK, linewidth=1)
     for rank in range(1, k + 1):
         axes.plot([rank, rank], [0, -0.15], color=INK, linewidth=1, clip_on=False)
-        axes.text(rank, -0.22, str(rank), ha="center", va="bottom", fontsize=8, color=INK)
+        axes.text(rank, -0.22, str(rank), ha="center", va="bottom", fontsize="small", color=INK)
     shown = min(result.distance, k - 1)
     longer = ", longer than the axis" if shown < result.distance else ""
     note = f"critical difference {result.distance:.2f}{longer}{'' if result.differ else ', not applied'}"
     axes.plot([1, 1 + shown], [-0.95, -0.95], color=LIGHT["warm"], linewidth=2, clip_on=False)
-    axes.text(1, -1.02, note, ha="left", va="bottom", fontsize=8, color=LIGHT["warm"])
+    axes.text(1, -1.02, note, ha="left", va="bottom", fontsize="small", color=LIGHT["warm"])
 
 
 def _draw_heads(axes: Any, result: CriticalDifference, top: float) -> None:
@@ -253,7 +265,7 @@ def _draw_heads(axes: Any, result: CriticalDifference, top: float) -> None:
         edge, alignment = (1 - 0.02 * k, "right") if left else (k + 0.02 * k, "left")
         axes.plot([rank, rank, edge], [0, y, y], color=INK, linewidth=0.8, clip_on=False)
         text = f"{_shorten(name)}  {rank:.2f} " if left else f" {rank:.2f}  {_shorten(name)}"
-        axes.text(edge, y, text, ha=alignment, va="center", fontsize=9, color=INK)
+        axes.text(edge, y, text, ha=alignment, va="center", fontsize="medium", color=INK)
 
 
 def save_cross_figure(folder: Path, title: str, scores: dict[tuple[str, str], tuple[float, float]]) -> Path:
@@ -261,10 +273,11 @@ def save_cross_figure(folder: Path, title: str, scores: dict[tuple[str, str], tu
 
     `scores` are UAR and chance level by training set and test set.
     """
-    return _save(cross_figure(title, scores), folder / f"cross-{_file_name(title)}.png")
+    with SCREEN.settings():
+        return save(cross_figure(title, scores), folder / f"cross-{file_name(title)}")[0]
 
 
-def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]]) -> Figure:
+def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]], style: Style = SCREEN) -> Figure:
     """Draw the heat map of a cross-corpus run: rows are training sets, columns are test sets.
 
     The colour is (UAR - chance) / (1 - chance): 0 for a UAR at chance, 1 for a UAR of 1. `scores` are UAR and chance
@@ -274,21 +287,21 @@ def cross_figure(title: str, scores: dict[tuple[str, str], tuple[float, float]])
     above_chance = np.full((len(train), len(test)), np.nan)
     for (a, b), (uar, chance) in scores.items():
         above_chance[train.index(a), test.index(b)] = (uar - chance) / (1 - chance)
-    figure = _new_figure(4.6 + 0.95 * len(test), 2.4 + 0.7 * len(train))
+    figure = style.figure(4.6 + 0.95 * len(test), 2.4 + 0.7 * len(train), over_page=len(test) > MOST_CROSSED)
     axes = figure.add_subplot()
     axes.set_facecolor(LIGHT["line"])  # of pairs without a score
     image = axes.imshow(above_chance, cmap=_colour_map("below", "bg", "shade"), vmin=-1, vmax=1, aspect="auto")
     for (a, b), (uar, chance) in scores.items():
         text, weight = f"{number_text(uar)}\n({number_text(chance)})", "bold" if a == b else "normal"
         row, column = train.index(a), test.index(b)
-        axes.text(column, row, text, ha="center", va="center", color=INK, fontsize=8, fontweight=weight)
+        axes.text(column, row, text, ha="center", va="center", color=INK, fontsize="small", fontweight=weight)
     axes.set_xticks(range(len(test)), test, rotation=30, ha="right")
     axes.set_yticks(range(len(train)), train)
     axes.set(xlabel="tested on", ylabel="trained on")
-    bar = figure.colorbar(image, ax=axes, label="(UAR - chance) / (1 - chance)")
+    bar = figure.colorbar(image, ax=axes, label="(UAR - chance) /\n(1 - chance)")
     bar.ax.set_ylim(min(0.0, float(np.nanmin(above_chance))), 1)
     legend = "bold: within one dataset, speaker-independent; grey: left out"
-    axes.set_title(f"{title}: UAR (chance)\n{legend}", fontsize=9, color=INK)
+    style.title(figure, [f"{title}: UAR (chance)", legend])
     return figure
 
 
@@ -297,30 +310,8 @@ def _heading(p: Predictions) -> str:
     return f"{p.head} on {vectors_name(p.head, p.encoder, p.view)}, {p.dataset}, protocol {p.protocol} ({leaks})"
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-
-
 def _colour_map(*roles: str) -> Any:
     """Return a colour map through the colours of some roles, at equal distances."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("-".join(roles), [LIGHT[role] for role in roles])
-
-
-def _hide_top_and_right(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a label with a dollar sign is not a formula
-    with atomic_write(path, "wb") as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format="png")
-    return path

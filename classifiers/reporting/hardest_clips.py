@@ -30,6 +30,7 @@ from ..evaluation.predictions import Predictions
 
 MAX_AUDIO = 4_000_000  # characters of all recordings in a page
 MAX_POINTS = 2000  # clips on a map
+NEIGHBOURS = 10  # nearest clips of a clip that are compared with it
 MIN_POINTS = 5  # a map of fewer clips shows nothing
 SEED = 0  # random seed for the selection of clips and for t-SNE
 COMPONENTS = 50  # number of principal components that are the input of t-SNE
@@ -61,10 +62,11 @@ class VectorMap:
     """The embeddings of clips in two dimensions, or the reason why there are none."""
 
     title: str
-    points: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # (n, 2) by method, PCA and t-SNE
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))  # (n, 2) positions, by t-SNE
     labels: tuple[str, ...] = ()  # of the n clips
     speakers: tuple[str, ...] = ()  # of the n clips
     n_clips: int = 0  # number of clips with embeddings, of which the n clips are a random selection
+    neighbours: str = ""  # sentence on how often the nearest clips share label or speaker
     reason: str = ""
 
 
@@ -126,7 +128,8 @@ def vector_map(p: Predictions, facts: ClipFacts, artifacts: Artifacts) -> Vector
     labels = tuple(label_of[clip_id] for clip_id in task.ids[selected].tolist())
     speaker_of = dict(zip(p.clip_ids.tolist(), p.speakers.tolist(), strict=True))
     speakers = tuple(speaker_of[clip_id] for clip_id in task.ids[selected].tolist())
-    return VectorMap(title, _project(np.asarray(task.X[selected], dtype=np.float64)), labels, speakers, len(rows))
+    points, reduced = _project(np.asarray(task.X[selected], dtype=np.float64))
+    return VectorMap(title, points, labels, speakers, len(rows), _neighbours_text(reduced, labels, speakers))
 
 
 def clip_column(p: Predictions, facts: ClipFacts, name: str) -> Strings:
@@ -135,8 +138,8 @@ def clip_column(p: Predictions, facts: ClipFacts, name: str) -> Strings:
     return np.array([values.get(clip_id, "") for clip_id in p.clip_ids.tolist()])
 
 
-def _project(X: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return the standardised rows of X (n, d) in two dimensions (n, 2), by PCA and by t-SNE.
+def _project(X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the standardised rows of X (n, d) in two dimensions by t-SNE (n, 2), and their components (n, k).
 
     With one thread, sums have a fixed order, so the same rows give the same map.
     """
@@ -147,15 +150,39 @@ def _project(X: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     with threadpool_limits(1):
         n = min(COMPONENTS, *X.shape)
         reduced = PCA(n, random_state=SEED).fit_transform(StandardScaler().fit_transform(X))
-        pca = np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - n))))
         tsne = TSNE(
             perplexity=min(30.0, (len(X) - 1) / 3),
             max_iter=STEPS,
-            init=_initial_points(pca),
+            init=_initial_points(np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - n))))),
             random_state=SEED,
             n_jobs=1,
         )
-        return {"PCA": pca, "t-SNE": tsne.fit_transform(reduced.astype(np.float32)).astype(np.float64)}
+        return tsne.fit_transform(reduced.astype(np.float32)).astype(np.float64), reduced
+
+
+def _neighbours_text(X: NDArray[np.float64], labels: Sequence[str], speakers: Sequence[str]) -> str:
+    """Return a sentence on how many of the nearest clips of a clip share its label or its speaker.
+
+    `X` (n, k) are the components of the embeddings, not their positions on the map.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(NEIGHBOURS, len(X) - 1)
+    with threadpool_limits(1):
+        nearest = NearestNeighbors(n_neighbors=k).fit(X).kneighbors(return_distance=False)
+    shares = [_shared(np.array(column), nearest) for column in (labels, speakers)]
+    (label, label_chance), (speaker, speaker_chance) = ((100 * a, 100 * b) for a, b in shares)
+    return (
+        f"Of the {k} nearest clips of a clip, {label:.0f} % have its label ({label_chance:.0f} % of all other clips "
+        f"do), and {speaker:.0f} % its speaker ({speaker_chance:.0f} %)."
+    )
+
+
+def _shared(values: Strings, nearest: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the share of the nearest clips (n, k), and of all other clips, that have the value of a clip (n,)."""
+    sizes = np.unique(values, return_inverse=True, return_counts=True)
+    others = (sizes[2][sizes[1]] - 1) / (len(values) - 1)
+    return float((values[nearest] == values[:, None]).mean()), float(others.mean())
 
 
 def _initial_points(pca: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -6,18 +6,17 @@ page forbids all scripts and requests, so a label with HTML in it is shown and n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
 from embedcache import Artifacts, DataError, SerError
 from embedcache.files.atomic import atomic_write
-from embedcache.files.untrusted import read_json
 from embedcache.progress import Progress, silent
 from embedcache.text import count
 
@@ -26,14 +25,14 @@ from ..evaluation.leaderboard import Row, Table, latest, tables
 from ..evaluation.metrics import ECE_BINS
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
-from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
+from ..evaluation.run_folder import find_runs, load_predictions
 from ..evaluation.statistics import ALPHA, MIN_SPEAKERS, PERMUTATIONS
 from ..parallel import in_background
 from ..protocols.catalogue import protocol_of
 from ..protocols.leaks import trained_on_test_speakers
 from . import charts as charts
 from .adaptation_curves import adaptation_sections
-from .charts import Score
+from .charts import Panel, Score
 from .hardest_clips import (
     COMPONENTS,
     MAX_POINTS,
@@ -46,15 +45,15 @@ from .hardest_clips import (
     vector_map,
 )
 from .palette import css_variables
-from .sections import Figure, Grid, HeadSection, head_section, json_text
+from .run_settings import run_settings
+from .sections import Grid, HeadSection, head_section, json_text
 from .sound_baselines import baselines_text, measured_levels
-from .terminal_tables import adaptation_text, comparison_text, interval_text, leaks_text
+from .summary import summaries
+from .terminal_tables import interval_text
 
+MOST_LARGE = 12  # panels that are drawn large
+T = TypeVar("T")
 PAGE = "report.html"  # the template, and the default name of the report
-WIDE = 680.0  # width of a figure that fills the page, in units
-MAX_NAMES = 40  # most names in the legend of a map, and in the list of skipped clips
-SPEAKER_INDEPENDENT = "Speaker-independent: no test speaker occurs in the training clips."
-SPEAKER_DEPENDENT = "Trained on test speakers: these scores do not hold for new speakers."
 METHODS = (
     ("UAR", "the mean recall over the labels, computed once over all test clips; random guessing gives 1 / labels"),
     (
@@ -94,8 +93,8 @@ METHODS = (
     ("Hardest clips", "the clips to whose true label the head gave the lowest probability, as a mean over seeds"),
     (
         "Maps",
-        f"standardised embeddings of the last layer of at most {MAX_POINTS} clips; PCA, and t-SNE of its first "
-        f"{COMPONENTS} components (seed {SEED}); t-SNE preserves neighbours, but not distances",
+        f"t-SNE of the first {COMPONENTS} principal components of standardised embeddings of the last layer, of at "
+        f"most {MAX_POINTS} clips (seed {SEED}); it preserves neighbours, but not distances",
     ),
 )
 
@@ -106,11 +105,9 @@ class LeaderboardSection:
 
     title: str
     rows: tuple[tuple[Row, str], ...]  # each with the interval of its UAR
-    leaks: str  # sentence about the leaks
+    encoder: str  # if it is the same in all rows; otherwise ""
+    has_intervals: bool
     speaker_dependent: bool  # whether heads or encoders were trained on test speakers
-    comparison: str  # sentence about significant differences
-    adaptation: str  # sentence about the clips that the heads are adapted to; "" for unadapted heads
-    baselines: str  # sentence about the UAR of duration and level alone; "" if unknown
     figures: tuple[Markup, Markup]  # for wide and for narrow screens
 
 
@@ -124,20 +121,28 @@ class FlatterySection:
 
 
 @dataclass(frozen=True)
-class MapFigure:
-    """A map in the colours of one column, with its legend."""
+class MapSection:
+    """The map of the embeddings of an encoder, as small panels: one for each label, and one for each speaker."""
 
-    figure: Figure
-    legend: tuple[tuple[Markup, str], ...]  # marks and names
-    left_out: int  # number of names that the legend leaves out
+    vectors: VectorMap
+    sets: tuple[PanelSet, ...]  # () if there is no map
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """The configuration and the origin of a run."""
+class PanelSet:
+    """The panels of one map."""
 
-    name: str
-    facts: tuple[tuple[str, str], ...]  # name and value
+    title: str
+    hidden: Markup  # all clips, to which the panels refer
+    panels: tuple[Panel, ...]
+    left_out: int  # number of groups without a panel
+
+    @property
+    def columns(self) -> int:
+        """The number of columns, 4 to 8, that leaves the fewest empty places in the last row."""
+        n = len(self.panels)
+        choices = (6, 5, 4) if n <= MOST_LARGE else (8, 7, 6)
+        return max(choices, key=lambda columns: (n - 1) % columns + 1 - columns)
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class Drawings:
     """The parts of a report that take time: heads with the recordings of their hardest clips, and maps."""
 
     heads: list[tuple[HeadSection, list[ClipAudio]]]
-    maps: list[tuple[VectorMap, list[MapFigure]]]
+    maps: list[MapSection]
 
 
 def write_report(
@@ -167,16 +172,32 @@ def write_report(
     audio : whether the page includes the recordings of the hardest clips.
     progress : reports the progress, see `embedcache.progress`.
     """
-    folders = find_runs(artifacts, runs) if runs else find_runs(artifacts)[-1:]
+    folders = _folders(artifacts, runs)
     path = out or folders[0] / PAGE
     if path.is_dir():
         raise SerError(f"{path}: is a folder; wanted the name of a file. Use --out {path / PAGE}.")
     if path.exists() and not path.is_file():
         raise SerError(f"{path}: is a pipe or a device; wanted the name of a file. Use another --out.")
-    page = render(artifacts, list(dict.fromkeys(folders)), audio, progress)
+    page = render(artifacts, folders, audio, progress)
     with atomic_write(path, "wb", advice="Make room, or choose another --out.") as file:
         file.write(page.encode("utf-8", errors="replace"))  # texts of run.json may have lone surrogates
     return path
+
+
+def write_figures(artifacts: Artifacts, runs: Sequence[str], folder: Path, progress: Progress = silent) -> list[Path]:
+    """Write the figures of runs for papers, as PNG, SVG and PDF, into a folder, and return their paths.
+
+    Raises UnknownName or DataError if a run cannot be read, SerError if the folder cannot be written. `runs` are names
+    or paths of runs; for none, the latest run.
+    """
+    from .paper_figures.files import save_paper_figures
+
+    return save_paper_figures(folder, _load_runs(_folders(artifacts, runs)), progress)
+
+
+def _folders(artifacts: Artifacts, runs: Sequence[str]) -> list[Path]:
+    found = find_runs(artifacts, runs) if runs else find_runs(artifacts)[-1:]
+    return list(dict.fromkeys(found))
 
 
 def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, progress: Progress = silent) -> str:
@@ -193,14 +214,24 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     baselines = [_baselines_text(board, facts, levels) for board in boards]
     page: str = _template().render(
         title=_title(boards),
-        leaderboards=[_leaderboard_section(board, text) for board, text in zip(boards, baselines, strict=True)],
+        summaries=summaries(boards, baselines),
+        leaderboards=[_leaderboard_section(board) for board in boards],
         flattery=_flattery_sections(boards),
         adaptation=adaptation_sections(row for board in boards for row in board.rows),
-        heads=drawings.heads,
+        heads=_by_board(boards, drawings.heads),
         maps=drawings.maps,
-        runs=[_run_facts(folder, predictions) for folder in folders],
+        runs=[run_settings(folder, predictions) for folder in folders],
     )
     return page
+
+
+def _by_board(boards: Sequence[Table], heads: Sequence[T]) -> list[tuple[str, list[T]]]:
+    """Return the heads of each table, with its dataset and protocol."""
+    following, firsts = iter(heads), [board.rows[0] for board in boards]
+    return [
+        (f"{first.dataset}, protocol {first.protocol}", list(islice(following, len(board.rows))))
+        for board, first in zip(boards, firsts, strict=True)
+    ]
 
 
 def _load_runs(folders: Sequence[Path]) -> list[Predictions]:
@@ -226,7 +257,7 @@ def _draw(
             advance(1)
         recordings = _load_recordings(heads, facts) if audio else None
         advance(1)
-        figures = [(vectors, _map_figures(vectors)) for vectors in maps.result()]
+        figures = [_map_section(vectors, number) for number, vectors in enumerate(maps.result())]
         advance(1)
     return Drawings([(head, _audio_of(head, facts[head.row.dataset], recordings)) for head in heads], figures)
 
@@ -246,19 +277,20 @@ def _audio_of(head: HeadSection, facts: ClipFacts, recordings: Mapping[str, Clip
     return [recordings[clip.key] if clip else missing for clip in clips]
 
 
-def _map_figures(vectors: VectorMap) -> list[MapFigure]:
-    """Return the maps of each method, coloured by label and by speaker."""
-    return [
-        _map_figure(f"{method} by {name}", points, groups)
-        for method, points in vectors.points.items()
-        for name, groups in (("label", vectors.labels), ("speaker", vectors.speakers))
-    ]
+def _map_section(vectors: VectorMap, number: int) -> MapSection:
+    if vectors.reason:
+        return MapSection(vectors, ())
+    kinds = (("label", vectors.labels), ("speaker", vectors.speakers))
+    points = vectors.points
+    return MapSection(
+        vectors, tuple(_panel_set(points, groups, name, f"map-{number}-{name}") for name, groups in kinds)
+    )
 
 
-def _map_figure(title: str, points: Any, groups: Sequence[str]) -> MapFigure:
-    names = sorted(set(groups))
-    legend = tuple((charts.legend_mark(index), name) for index, name in enumerate(names[:MAX_NAMES]))
-    return MapFigure(Figure(title, charts.scatter(points, groups, title)), legend, len(names) - len(legend))
+def _panel_set(points: Any, groups: Sequence[str], name: str, key: str) -> PanelSet:
+    title = f"t-SNE by {name}"
+    hidden, panels = charts.panels(points, groups, title, key)
+    return PanelSet(title, hidden, tuple(panels), len(set(groups)) - len(panels))
 
 
 def _title(boards: Sequence[Table]) -> str:
@@ -275,29 +307,38 @@ def _baselines_text(board: Table, facts: Mapping[str, ClipFacts], levels: Mappin
     return baselines_text(board.predictions[0], facts[dataset], levels.get(dataset))
 
 
-def _leaderboard_section(board: Table, baselines: str) -> LeaderboardSection:
+def _leaderboard_section(board: Table) -> LeaderboardSection:
     rows, first = board.rows, board.rows[0]
     seeds = f" × {first.seeds} seeds" if first.seeds > 1 else ""
     title = (
         f"{first.dataset}, protocol {first.protocol}: {count(first.folds, 'fold')}{seeds}, {first.n_clips} clips, "
         f"{count(first.n_speakers, 'speaker')}, {first.classes} labels"
     )
-    scores, chance = [_uar_score(row) for row in rows], 1 / first.classes
+    scores, chance, encoders = _uar_scores(rows), 1 / first.classes, {row.encoder for row in rows}
     return LeaderboardSection(
         title=title,
         rows=tuple((row, interval_text(row)) for row in rows),
-        leaks=" ".join(sorted({leaks_text(row.leaks) for row in rows})),
+        encoder=first.encoder if len(encoders) == 1 else "",
+        has_intervals=any(score.has_interval for score in scores),
         speaker_dependent=trained_on_test_speakers(first.leaks),
-        comparison=comparison_text(rows) if len(rows) > 1 or math.isnan(first.uar_low) else "",
-        adaptation=" ".join(adaptation_text(rows)),
-        baselines=baselines,
-        figures=(charts.whiskers(scores, chance, WIDE), charts.whiskers(scores, chance)),
+        figures=(charts.whiskers(scores, chance, charts.WIDE), charts.whiskers(scores, chance)),
     )
 
 
-def _uar_score(row: Row) -> Score:
-    copies = f", {row.copies} copies" if row.copies else ""
-    name = f"{row.head} on {vectors_name(row.head, row.encoder, row.view)}{copies}"
+def _uar_scores(rows: Sequence[Row]) -> list[Score]:
+    """Return the UAR of rows. Names are those of heads, with what they read only if that differs between the rows."""
+    names = [(row.head, f"on {vectors_name(row.head, row.encoder, row.view)}{_copies_text(row)}") for row in rows]
+    same = len({vectors for _, vectors in names}) == 1
+    return [
+        _uar_score(row, head if same else f"{head} {vectors}") for row, (head, vectors) in zip(rows, names, strict=True)
+    ]
+
+
+def _copies_text(row: Row) -> str:
+    return f", {row.copies} copies" if row.copies else ""
+
+
+def _uar_score(row: Row, name: str) -> Score:
     return Score(name, row.uar, row.uar_low, row.uar_high, trained_on_test_speakers(row.leaks))
 
 
@@ -330,39 +371,13 @@ def _paired_rows(independent: Sequence[Row], dependent: Sequence[Row]) -> list[t
 
 
 def _flattery_section(pairs: Sequence[tuple[Row, Row]]) -> FlatterySection:
-    scores = [(_uar_score(a), _uar_score(b)) for a, b in pairs]
+    scores = list(zip(*(_uar_scores(rows) for rows in zip(*pairs, strict=True)), strict=True))
     first, second = pairs[0]
     lines = tuple((a.name, a.numbers, b.numbers, charts.flattery(a, b)) for a, b in scores)
     protocols = (f"{first.protocol}: speaker-independent", f"{second.protocol}: speaker-dependent")
     title = f"{first.dataset}: protocol {first.protocol} compared with {second.protocol}"
     grid = Grid(title, ("head", *protocols, "gain"), lines)
-    return FlatterySection(title, grid, (charts.dumbbells(scores, WIDE), charts.dumbbells(scores)))
-
-
-def _run_facts(folder: Path, predictions: Sequence[Predictions]) -> RunFacts:
-    """Return the facts about a run: from its run.json, and from those of the predictions that are the run's."""
-    advice = f"{folder} cannot be read as a run. Remove the folder, or run the comparison again."
-    run = read_json(folder / "run.json", MAX_BYTES, DataError, advice)
-    own = [p for p in predictions if p.run == folder.name]
-    facts = [
-        ("configuration", json_text(run.get("asked", {}))),
-        ("created", f"{json_text(run.get('created', ''))} by version {json_text(run.get('version', ''))}"),
-        ("skipped clips", _skipped_text({clip for p in own for clip in p.skipped})),
-        ("hash of the folds", ", ".join(sorted({p.fold_hash for p in own}))),
-        *sorted({(f"fingerprint of {p.encoder}", p.fingerprint) for p in own}),
-        *sorted({("labels", p.label_view) for p in own}),
-        *sorted(
-            {(f"strength of {p.protocol} by fold, {p.encoder}", json_text(p.strengths)) for p in own if p.strengths}
-        ),
-        *sorted({("copies in training", f"{p.copies} of each clip: {p.augment}") for p in own if p.copies}),
-    ]
-    return RunFacts(folder.name, tuple(facts))
-
-
-def _skipped_text(clip_ids: set[str]) -> str:
-    """Return the number of skipped clips and their names: `2: a, b`."""
-    names = f": {', '.join(sorted(clip_ids)[:MAX_NAMES])}" if clip_ids else ""
-    return f"{len(clip_ids)}{names}{', …' if len(clip_ids) > MAX_NAMES else ''}"
+    return FlatterySection(title, grid, (charts.dumbbells(scores, charts.WIDE), charts.dumbbells(scores)))
 
 
 def _template() -> Any:
@@ -380,9 +395,6 @@ def _template() -> Any:
     environment.globals.update(
         css=Markup(css),  # not escaped: it is a file of this package
         methods=METHODS,
-        legend_names=range(MAX_NAMES),
-        speaker_independent=SPEAKER_INDEPENDENT,
-        speaker_dependent=SPEAKER_DEPENDENT,
     )
     environment.filters.update(number=number_text, trained_on_test_speakers=trained_on_test_speakers)
     return environment.get_template(PAGE)

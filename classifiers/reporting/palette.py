@@ -11,14 +11,15 @@ Roles
   training clips and of held-out speakers; the two differ for colour-blind readers and, on light backgrounds, in grey)
 - Heat maps: `shade` (a share of 1, or a UAR of 1), `below` (a UAR far below chance), `line` (no score); the texts on
   them are `ink`
-- Categories: `k0` to `k7`; as there can be more groups, charts also vary the shape of their marks
+
+There are no colours for categories: groups are shown one by one in panels of their own, so no reader has to match a
+colour with a legend. Colours that must be told apart are blue and orange, also for colour-blind readers; tests
+simulate protanopia, deuteranopia and tritanopia.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-CATEGORIES = 8  # number of colours k0, k1, …
 
 LIGHT: dict[str, str] = {
     "bg": "#fcfcfb",
@@ -35,14 +36,6 @@ LIGHT: dict[str, str] = {
     "warn": "#fdf0e4",
     "shade": "#5c9fd6",
     "below": "#e0996b",
-    "k0": "#0b66ad",
-    "k1": "#c44e00",
-    "k2": "#0a7f5f",
-    "k3": "#a4438f",
-    "k4": "#8f7000",
-    "k5": "#4f565e",
-    "k6": "#2390bd",
-    "k7": "#b02a37",
 }
 DARK: dict[str, str] = {
     "bg": "#14171b",
@@ -59,14 +52,6 @@ DARK: dict[str, str] = {
     "warn": "#35240f",
     "shade": "#28659b",
     "below": "#8a5026",
-    "k0": "#5aaef0",
-    "k1": "#f0924d",
-    "k2": "#3fc79a",
-    "k3": "#e08fce",
-    "k4": "#d9bd3e",
-    "k5": "#c8ccd0",
-    "k6": "#8fd6f2",
-    "k7": "#f2777f",
 }
 PAPER = LIGHT | {
     "bg": "#ffffff",

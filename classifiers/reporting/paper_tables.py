@@ -74,8 +74,8 @@ VARIANTS = dict(
     zip(
         SUFFIXES,
         (
-            "-calibrated: probabilities scaled by a temperature that is fitted on training speakers",
-            "-tuned: settings chosen by UAR on training speakers, without the test clips",
+            "Heads with -calibrated: probabilities scaled by a temperature that is fitted on training speakers",
+            "Heads with -tuned: settings chosen by UAR on training speakers, without the test clips",
         ),
         strict=True,
     )
@@ -128,7 +128,8 @@ class PaperTable:
     """A table of comparable rows."""
 
     key: str  # letters, digits and hyphens that name the table
-    title: str  # what the rows were tested on, in a sentence
+    name: str  # dataset and protocol, for a list of tables
+    title: str  # what the rows were tested on, in sentences
     notes: tuple[str, ...]  # sentences about the columns, the marks, and what a reader of the scores has to know
     headings: tuple[Cell, ...]
     left: tuple[bool, ...]  # for each column, whether it holds names, which are aligned to the left
@@ -191,6 +192,7 @@ def _paper_table(rows: Sequence[Row], columns: Sequence[str]) -> PaperTable:
     first = rows[0]
     return PaperTable(
         key=re.sub(r"[^a-z0-9]+", "-", f"{first.dataset}-{first.protocol}".lower()).strip("-"),
+        name=f"{dataset_title(first.dataset)}, protocol {first.protocol}",
         title=title_text(rows),
         notes=tuple(_notes(rows, names)),
         headings=tuple(_heading(name, first) for name in names),
@@ -253,10 +255,11 @@ def title_text(rows: Sequence[Row]) -> str:
     rules = protocol_of(row.protocol, row.dataset)
     promise = f", {rules.promise}" if rules and rules.promise != AS_GIVEN else ""
     source = _source_of_folds(row)
+    adapted = f" with adaptation to {row.adapted} clips of each test speaker" if row.adapted else ""
     return (
         f"{dataset_title(row.dataset)}: {count(row.n_clips, 'clip')} of {count(row.n_speakers, 'speaker')}, "
         f"{count(row.classes, 'label')}{view}, chance UAR {number_text(1 / row.classes)}. "
-        f"Protocol {unadapted_name(row.protocol)}: {count(row.folds, 'fold')}{source}{seeds}{promise}."
+        f"Protocol {unadapted_name(row.protocol)}{adapted}: {count(row.folds, 'fold')}{source}{seeds}{promise}."
     )
 
 
@@ -287,7 +290,7 @@ def _notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
         *_test_notes(rows, names),
         *(f"{VARIANTS[suffix]}." for suffix in suffixes),
         *adaptation_text(rows),
-        *_leak_notes(rows),
+        *_leak_notes(rows, names),
         *notes_text(rows),
     ]
 
@@ -327,14 +330,15 @@ def _test_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _leak_notes(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence for each combination of leaks, with the rows that have it if not all have."""
+def _leak_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Return sentences on the leaks: one if all rows have the same, or if a column has them, otherwise several."""
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row.leaks, []).append(row_name(row, rows))
-    if len(found) == 1:
-        return [leaks_text(leaks) for leaks in found if leaks]
-    return [f"{enumerated(names)}: {leaks_text(leaks)}" for leaks, names in found.items() if leaks]
+    if len(found) == 1 or "leaks" in names:
+        words = list(dict.fromkeys(word for leaks in found for word in leaks.split("+") if word))
+        return [leaks_text("+".join(words))] if words else []
+    return [f"{enumerated(some)}: {leaks_text(leaks)}" for leaks, some in found.items() if leaks]
 
 
 def _markdown(table: PaperTable) -> str:
@@ -364,15 +368,14 @@ def _markdown_text(text: str) -> str:
 def _latex(table: PaperTable, label: str) -> str:
     columns = "".join("l" if left else "r" for left in table.left)
     body = [" & ".join(map(_latex_cell, row)) for row in table.cells]
-    caption = " ".join(latex_text(text) for text in (table.title, *table.notes))
     lines = [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption[{{{latex_text(table.title)}}}]{{%",
-        *(f"    {line}" for line in [caption]),
+        f"  \\caption[{{{latex_text(table.name)}}}]{{%",
+        *(f"    {_latex_sentence(text)}" for text in (table.title, *table.notes)),
         "  }",
         f"  \\label{{tab:{label}}}",
-        r"  \small",
+        r"  \medskip\small",
         f"  \\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"    \toprule",
         f"    {' & '.join(map(_latex_cell, table.headings))} \\\\",
@@ -385,13 +388,17 @@ def _latex(table: PaperTable, label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _latex_sentence(text: str) -> str:
+    return latex_text(text).replace(r" \%", r"~\%")
+
+
 def _latex_cell(cell: Cell) -> str:
     text = latex_text(cell.text)
     if re.fullmatch(r"-[\d.]+", cell.text):
         text = f"$-${cell.text[1:]}"
     shown = f"\\textbf{{{text}}}" if cell.bold else text
-    mark = r"\rlap{\textsuperscript{\textdagger}}" if cell.mark else ""
-    return " ".join(filter(None, [shown, latex_text(cell.interval).replace("-", "$-$")])) + mark
+    mark = r"\rlap{$^\dagger$}" if cell.mark else ""
+    return " ".join(filter(None, [shown, _latex_sentence(cell.interval).replace("-", "$-$")])) + mark
 
 
 def _html(table: PaperTable) -> str:

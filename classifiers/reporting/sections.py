@@ -19,14 +19,17 @@ from ..evaluation.leaderboard import Row
 from ..evaluation.metrics import recalls, uar
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import vectors_name
+from ..protocols.fold import UNION
 from . import charts as charts
 from .charts import Score
 from .figure_data import Confusion, LayerWeights, LearningCurves, Reliability, RiskCoverage, SpeakerScores
 from .hardest_clips import ClipFacts, clip_column
+from .svg import WIDTH
 from .terminal_tables import interval_text, leaks_text
 
 HARDEST = 9  # number of hardest clips
 MAX_LABELS = 40  # with more labels, no confusion matrix is drawn
+MAX_BESIDE = 12  # with more labels, the confusion matrix fills the page, and the bars are below it
 MAX_GROUPS = 12  # with more values of a column, such as gender, no scores by its values are shown
 MAX_CHOSEN = 12  # chosen parameters that are listed
 SHADES = 10  # shades of the cells of a confusion matrix, not counting the background
@@ -41,6 +44,7 @@ class Figure:
     title: str
     svg: Markup
     note: str = ""
+    narrow: Markup | None = None  # for narrow screens, if the chart fills the page on others
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,14 @@ class HeadSection:
     row: Row
     interval: str  # interval of the UAR
     leaks: str  # sentence about the leaks
+    scores: tuple[tuple[str, str], ...]  # names and numbers
     labels: tuple[str, ...]
     matrix: tuple[MatrixRow, ...]  # () if there are too many labels
-    figures: tuple[Figure, ...]
+    by_label: Figure | None  # beside the matrix, or below it if it fills the page
+    speakers: Figure
+    figures: tuple[Figure, ...]  # about confidence and training
     groups: tuple[GroupScores, ...]
-    chosen: Grid | None  # parameters that each fold chose
-    features: tuple[Grid, ...]  # features that a linear head weighs most, and their contours
+    grids: tuple[Grid, ...]  # what folds chose, and what linear heads weigh most
     notes: tuple[str, ...]  # what is not shown, and why
     hardest: tuple[HardClip, ...]
     params: str  # parameters of the head
@@ -118,22 +124,28 @@ def head_section(row: Row, p: Predictions, facts: ClipFacts) -> HeadSection:
     """
     confusion = Confusion.of(p)
     few_labels = len(p.labels) <= MAX_LABELS
-    by_label = [_recall_figure(confusion)] if few_labels else []
     return HeadSection(
         title=f"{p.head} on {vectors_name(p.head, p.encoder, p.view)}",
         row=row,
         interval=interval_text(row),
         leaks=leaks_text(p.leaks),
+        scores=_scores(row),
         labels=p.labels,
         matrix=_matrix_rows(confusion) if few_labels else (),
-        figures=(*by_label, _speaker_figure(p), *_confidence_figures(p), *_training_figures(p)),
-        groups=_groups(p, facts) if few_labels and not facts.reason else (),
-        chosen=_chosen_parameters(p),
-        features=_features(p),
+        by_label=_recall_figure(confusion) if few_labels else None,
+        speakers=_speaker_figure(p),
+        figures=(*_confidence_figures(p), *_training_figures(p)),
+        groups=_groups(p, facts) if few_labels else (),
+        grids=(*_chosen_parameters(p), *_features(p)),
         notes=_notes(p, facts, few_labels),
         hardest=hardest_clips(p),
         params=json_text(p.params),
     )
+
+
+def _scores(row: Row) -> tuple[tuple[str, str], ...]:
+    values = (row.war, row.macro_f1, row.ece, row.brier)
+    return tuple(zip(("WAR", "macro-F1", "ECE", "Brier score"), map(number_text, values), strict=True))
 
 
 def hardest_clips(p: Predictions) -> tuple[HardClip, ...]:
@@ -196,16 +208,41 @@ def _matrix_cell(clips: int, share: float) -> MatrixCell:
 
 def _recall_figure(data: Confusion) -> Figure:
     rows = zip(data.labels, data.recalls.tolist(), data.clips.tolist(), strict=True)
-    scores = [Score(label, recall, note=f"of {clips}") for label, recall, clips in rows]
-    return Figure("Recall of each label", charts.bars(scores, "Recall by label"))
+    scores = [Score(label, recall, note=_parts(recall, clips)) for label, recall, clips in rows]
+    note = "In brackets: correct predictions / predictions of the clips that have the label."
+    return _bar_figure("Recall of each label", scores, "Recall by label", note, len(scores) > MAX_BESIDE)
+
+
+def _parts(recall: float, clips: int) -> str:
+    """Return the numbers that a recall is a ratio of: `(63/96)`."""
+    return f"({round(recall * clips)}/{clips})" if clips else ""
+
+
+def _bar_figure(title: str, scores: Sequence[Score], name: str, note: str, fills_page: bool) -> Figure:
+    narrow = charts.bars(scores, name)
+    if not fills_page:
+        return Figure(title, narrow, note)
+    return Figure(title, charts.bars(scores, name, charts.WIDE), note, narrow)
 
 
 def _speaker_figure(p: Predictions) -> Figure:
     data = SpeakerScores.of(p)
     scores = [Score(name, value) for name, value in zip(data.names, data.uar.tolist(), strict=True)]
     lowest, highest, deviation = map(number_text, (data.uar.min(), data.uar.max(), data.sd))
-    note = f"From {lowest} to {highest}, standard deviation {deviation}."
-    return Figure("UAR of each speaker", charts.strip(scores, data.mean, "UAR by speaker"), note)
+    note = f"From {lowest} to {highest}, standard deviation {deviation}. {clips_of_speakers(p)}"
+    title, name = "UAR of each speaker", "UAR by speaker"
+    if len(scores) <= charts.FEW_SPEAKERS:
+        return _bar_figure(title, scores, name, note, True)
+    wide, narrow = (charts.strip(scores, data.mean, name, width) for width in (charts.WIDE, WIDTH))
+    return Figure(title, wide, note, narrow)
+
+
+def clips_of_speakers(p: Predictions) -> str:
+    """Return a sentence about the number of test clips of a speaker, of which its score depends by chance, too."""
+    clips = np.unique(p.speakers, return_counts=True)[1] // p.repeats
+    low, high = int(clips.min()), int(clips.max())
+    number = count(low, "clip") if low == high else f"{low} to {high} clips"
+    return f"Each speaker has {number}, so part of the spread is chance."
 
 
 def _confidence_figures(p: Predictions) -> tuple[Figure, Figure]:
@@ -215,10 +252,12 @@ def _confidence_figures(p: Predictions) -> tuple[Figure, Figure]:
         f"{len(data.clips)} bins of equal width; larger dots have more clips. {data.scores}. Dots below the diagonal: "
         "the confidence is too high."
     )
-    curve_note = "Clips are accepted in descending order of confidence; at the last point, all clips are accepted."
+    risk = RiskCoverage.of(p)
+    numbers = "; ".join(dict.fromkeys(text for _, text in charts.risk_texts(risk)))
+    curve_note = f"Clips are accepted in descending order of confidence. Dots: {numbers}."
     return (
         Figure("Reliability", charts.reliability_diagram(data), note),
-        Figure("Risk and coverage", charts.risk_curve(RiskCoverage.of(p)), curve_note),
+        Figure("Risk and coverage", charts.risk_curve(risk), curve_note),
     )
 
 
@@ -240,7 +279,15 @@ def _training_figures(p: Predictions) -> list[Figure]:
 
 
 def _groups(p: Predictions, facts: ClipFacts) -> tuple[GroupScores, ...]:
-    return tuple(_group_scores(p, clip_column(p, facts, name), name) for name in GROUP_COLUMNS)
+    by_dataset = [_group_scores(p, datasets_of(p), "dataset")] if UNION in p.dataset else []
+    if facts.reason:
+        return tuple(by_dataset)
+    return (*by_dataset, *(_group_scores(p, clip_column(p, facts, name), name) for name in GROUP_COLUMNS))
+
+
+def datasets_of(p: Predictions) -> NDArray[np.str_]:
+    """Return the dataset of each row of a union (n,): its name is in front of the clip's."""
+    return np.array([clip.partition(":")[0] for clip in p.clip_ids.tolist()])
 
 
 def _group_scores(p: Predictions, values: NDArray[np.str_], name: str) -> GroupScores:
@@ -256,9 +303,15 @@ def _group_scores(p: Predictions, values: NDArray[np.str_], name: str) -> GroupS
         return GroupScores(grid=grid)
     scores = [_group_score(p, values == group, shared, group) for group in groups]
     left_out = [label for label, is_shared in zip(p.labels, shared, strict=True) if not is_shared]
-    note = "Whiskers: 95 % intervals over speakers."
+    note = f"{'; '.join(_group_size(p, values == group, group) for group in groups)}."
+    note += " Whiskers: 95 % intervals over speakers." if any(score.has_interval for score in scores) else ""
     note += f" Without {', '.join(left_out)}, which not every group has." if left_out else ""
-    return GroupScores(Figure(f"UAR by {name}", charts.bars(scores, f"UAR by {name}"), note), grid)
+    return GroupScores(_bar_figure(f"UAR by {name}", scores, f"UAR by {name}", note, False), grid)
+
+
+def _group_size(p: Predictions, rows: NDArray[np.bool_], group: str) -> str:
+    speakers, clips = (len(np.unique(column[rows])) for column in (p.speakers, p.clip_ids))
+    return f"{group}: {count(speakers, 'speaker')}, {count(clips, 'clip')}"
 
 
 def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.bool_], group: str) -> Score:
@@ -267,8 +320,7 @@ def _group_score(p: Predictions, rows: NDArray[np.bool_], shared: NDArray[np.boo
     matrices = np.stack([p.matrix(rows & (p.speakers == speaker)) for speaker in speakers])
     matrices[:, ~shared] = 0  # a label without a clip is left out of UAR
     low, high = recall_estimate(matrices, uar, p.repeats).interval()
-    note = f"{count(len(speakers), 'speaker')}, {count(int(matrices.sum()), 'clip')}"
-    return Score(group, float(uar(matrices.sum(axis=0))), low, high, note=note)
+    return Score(group, float(uar(matrices.sum(axis=0))), low, high)
 
 
 def _recall_grid(p: Predictions, matrices: NDArray[np.int64], groups: Sequence[str], name: str) -> Grid:
@@ -276,16 +328,21 @@ def _recall_grid(p: Predictions, matrices: NDArray[np.int64], groups: Sequence[s
     clips = matrices.sum(axis=2)  # (groups, C)
     values = recalls(matrices)
     rows = tuple(
-        (label, *(f"{number_text(values[g, i])} of {clips[g, i]}" if clips[g, i] else "–" for g in range(len(groups))))
+        (label, *(_recall_cell(values[g, i], clips[g, i]) for g in range(len(groups))))
         for i, label in enumerate(p.labels)
     )
-    return Grid(f"Recall by label and {name}", ("label", *groups), rows)
+    note = "In brackets: correct predictions / predictions."
+    return Grid(f"Recall by label and {name}", ("label", *groups), rows, note)
 
 
-def _chosen_parameters(p: Predictions) -> Grid | None:
-    """Return the table of the parameters that each fold chose, in the order of seeds and folds."""
+def _recall_cell(recall: float, clips: int) -> str:
+    return f"{number_text(recall)} {_parts(recall, clips)}" if clips else "–"
+
+
+def _chosen_parameters(p: Predictions) -> tuple[Grid, ...]:
+    """Return the table of the parameters that each fold chose, in the order of seeds and folds; () if none did."""
     if not p.chosen:
-        return None
+        return ()
     names = sorted({name for chosen in p.chosen for name in chosen})[:MAX_CHOSEN]
     folds = list(dict.fromkeys(p.splits.tolist()))
     if len(folds) != len(p.chosen):
@@ -294,7 +351,10 @@ def _chosen_parameters(p: Predictions) -> Grid | None:
         (fold, *(json_text(chosen.get(name, "–")) for name in names))
         for fold, chosen in zip(folds, p.chosen, strict=True)
     )
-    return Grid("Parameters chosen in each fold", ("seed/fold", *names), rows, "Chosen on the training clips alone.")
+    if len(rows) > 1 and len({row[1:] for row in rows}) == 1:
+        rows = ((f"all {len(rows)}", *rows[0][1:]),)
+    note = "Chosen on the training clips alone."
+    return (Grid("Parameters chosen in each fold", ("seed/fold", *names), rows, note),)
 
 
 def _features(p: Predictions) -> tuple[Grid, ...]:

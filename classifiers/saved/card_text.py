@@ -24,6 +24,8 @@ from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
 from ..heads.stack import Stack
 from ..protocols.catalogue import AS_GIVEN, Protocol, adapted_by, protocol_of
+from .model_folder import ModelCard
+from .training_sound import TrainingSound
 
 # The meaning of each leak, by name.
 MEANING = {
@@ -91,8 +93,11 @@ LAYER = (
 )
 
 
-def describe(task: Task, p: Predictions) -> dict[str, Any]:
-    """Return the fields of `ModelCard` that describe data, protocol, scores, leaks, intended use and limits."""
+def describe(task: Task, p: Predictions, adapts: bool = True) -> dict[str, Any]:
+    """Return the fields of `ModelCard` that describe data, protocol, scores, leaks, intended use and limits.
+
+    `adapts` is whether the saved head is adapted to speakers, if the scores are measured with an adaptation.
+    """
     return {
         "data": _data(task),
         "protocol": _protocol(p),
@@ -100,7 +105,7 @@ def describe(task: Task, p: Predictions) -> dict[str, Any]:
         "leaks": {name: MEANING.get(name, "") for name in (p.leaks or "none").split("+")},
         "encoder_licences": _encoder_licences(task.encoder_infos),
         "intended_use": INTENDED_USE,
-        "limits": _limits(task, p),
+        "limits": _limits(task, p, adapts),
     }
 
 
@@ -225,17 +230,52 @@ def _rounded(score: Any) -> float:
     return round(float(score), DECIMALS)
 
 
-def _adaptation(p: Predictions) -> tuple[str, ...]:
-    """Return a sentence on the adaptation that the scores are measured with; none without an adaptation."""
-    if not (amount := adapted_by(p.protocol)):
-        return ()
+def predicting(card: ModelCard) -> dict[str, str]:
+    """Return what `ser predict`, `ser demo` and `Predictor` do with the model of a card, a sentence for each matter."""
+    sound = TrainingSound.from_dict(card.training_sound)
+    channel = f"channel {card.channel}" if card.channel else "the mean of all channels"
+    adapted = f"to {card.adapted} clips or more of a speaker who was enrolled with `ser enrol`, named by --speaker"
+    return {
+        "confidence": "The confidence is the probability of the likeliest label. The probabilities are "
+        + ("calibrated: see `fitting`." if "calibrated" in card.fitting else "those of the head, not calibrated.")
+        + " `scores` were measured with the same head, settings and calibration.",
+        "without_a_label": "A recording of which less than 0.1 s is audible gets no label and equal probabilities. All "
+        "others get a label, unless --abstain-below asks for a confidence.",
+        "unlike_training": _unlike_training(sound),
+        "whole_recordings": "A recording is predicted as a whole; with --window, each window of it is.",
+        "channel": f"{channel[0].upper()}{channel[1:]} is predicted, unless --channel names one.",
+        "adaptation": f"The vectors are adapted {adapted}." if card.adapted else "The vectors are not adapted.",
+    }
+
+
+def _unlike_training(sound: TrainingSound | None) -> str:
+    if sound is None:
+        return "It is not known how the training clips sound, so sounds that are unlike them get no note."
     return (
-        f"The scores are measured with {amount} clips of each test speaker, without labels, to which the vectors are "
-        "adapted. They do not hold for a speaker who is not enrolled (`ser enrol`), nor for clips of one emotion.",
+        f"A sound that is farther from {sound.clips} training clips than the farthest of them gets a note and a lower "
+        "confidence, as do noise, tones and music; so does clean speech at times, and noisy speech if the training "
+        f"clips are clean. The clips last {sound.shortest:.2f} to {sound.longest:.2f} s, have a level of "
+        f"{sound.quietest:.0f} to {sound.loudest:.0f} dB of full scale, and sample rates from {sound.lowest_rate:,} Hz."
     )
 
 
-def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
+def _adaptation(p: Predictions, adapts: bool) -> tuple[str, ...]:
+    """Return a sentence on the adaptation that the scores are measured with; none without an adaptation."""
+    if not (amount := adapted_by(p.protocol)):
+        return ()
+    measured = f"The scores are measured with {amount} clips of each test speaker, without labels, "
+    if not adapts:
+        return (
+            f"{measured}to which the vectors are adapted in folds whose inner folds scored higher with that. The saved "
+            "head is not adapted, because the inner folds of all clips scored higher without.",
+        )
+    return (
+        f"{measured}to which the vectors are adapted. They do not hold for a speaker who is not enrolled "
+        "(`ser enrol`), nor for clips of one emotion.",
+    )
+
+
+def _limits(task: Task, p: Predictions, adapts: bool) -> tuple[str, ...]:
     names = task.dataset.split("+")
     specs = [spec for name in names if (spec := datasets.find(name))]
     languages = sorted({spec.language for spec in specs if spec.language})
@@ -244,11 +284,12 @@ def _limits(task: Task, p: Predictions) -> tuple[str, ...]:
     terms = [named.terms for info in task.encoder_infos if (named := _spec_of(info)) and named.terms]
     return (
         *dict.fromkeys(terms),
-        *_adaptation(p),
+        *_adaptation(p, adapts),
         ACTED if len(specs) == len(names) and all(spec.acted for spec in specs) else UNKNOWN,
         f"The scores hold for speakers like the {n_speakers} speakers of the training data, for their "
         f"language{language} and for similar recordings. Other microphones, rooms and noise reduce accuracy.",
-        f"The model always predicts one of its {len(p.labels)} labels, even for silence, noise or another emotion.",
+        f"The model predicts one of its {len(p.labels)} labels for every sound but silence and clicks: for another "
+        "emotion, too, and for noise or music, which it does not recognise as such.",
         "The probabilities were learned on the training data and may be far off on other data.",
         "The emotion that a voice expresses is not always the emotion that a person feels, and people and cultures "
         "express emotions differently.",

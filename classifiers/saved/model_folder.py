@@ -25,11 +25,13 @@ from embedcache.files.untrusted import build, read_json
 from ..data.views import check_joinable, check_view, layers_in
 from ..heads import innermost
 from ._safe_skops import ADVICE, load_head, reason
+from .hub_models import HEAD, locate_model
+from .hub_models import MODEL as MODEL
 from .speaker_files import ModelAdaptation, save_adaptation
+from .training_sound import TrainingSound
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
-MODEL, HEAD = "model.json", "head.skops"
 MAX_CARD = 1 << 20  # largest model.json in bytes; a card has about 5 kB
 MAX_FEATURES = 10_000_000  # largest number of values per clip
 MAX_FRAMES = 100_000  # largest number of frames per clip
@@ -70,6 +72,8 @@ class ModelCard:
     channel: str = ""  # number of the channel that all clips are of, from 0; "" for the mean of all channels
     encoder_licences: dict[str, str] = field(default_factory=dict)  # by encoder, without those that are a part of ser
     adapted: str = ""  # clips of a speaker, such as "10", to which the model is adapted; "" for none
+    predicting: dict[str, str] = field(default_factory=dict)  # what `ser predict` does with the model
+    training_sound: dict[str, Any] = field(default_factory=dict)  # see `TrainingSound`; empty if it is not known
     joined: tuple[EncoderInfo, ...] = ()  # the encoders whose vectors the head reads side by side, if several, in order
 
     @property
@@ -93,6 +97,7 @@ ORDER = (
     "labels",
     "intended_use",
     "limits",
+    "predicting",
     "scores",
     "leaks",
     "protocol",
@@ -112,6 +117,7 @@ ORDER = (
     "fitting",
     "version",
     "created",
+    "training_sound",
     "joined",
 )
 
@@ -148,12 +154,13 @@ def card_json(values: dict[str, Any]) -> bytes:
 
 
 def load_model(folder: str | Path) -> tuple[Any, ModelCard]:
-    """Load the estimator and the card of a model folder.
+    """Load the estimator and the card of a model folder, or of a model on the hub, named `user/model[@revision]`.
 
+    The estimator is a fitted scikit-learn classifier: `estimator.predict(X)`, with X as the card's `reads` describes.
     Raises ModelError if the folder is not a model folder, holds anything that no head of ser has, or if the head does
     not agree with its card or cannot predict.
     """
-    folder = Path(folder)
+    folder = locate_model(folder)
     card = _load_card(folder)
     estimator = load_head(folder / HEAD)
     _check_head(folder, estimator, card)
@@ -183,10 +190,14 @@ def _load_card(folder: Path) -> ModelCard:
 
 
 def _check_values(folder: Path, card: ModelCard) -> None:
-    """Raise ModelError unless view, number of frames, checkpoints and joined encoders are valid.
+    """Raise ModelError unless view, number of frames, checkpoints, joined encoders and training sound are valid.
 
     A checkpoint is a hub id or an absolute path. A relative path could lead to a checkpoint that came with the folder.
     """
+    try:
+        TrainingSound.from_dict(card.training_sound)
+    except ValueError as error:
+        raise ModelError(f"{folder}: {MODEL} cannot be read: {error}. {ADVICE}") from error
     try:
         check_view(card.view)
         if card.joined:

@@ -28,7 +28,7 @@ from ..inference.predictor import (
     check_abstain_below,
     check_durations,
     common_rate,
-    common_used_seconds,
+    expected_input,
     packs,
     to_prediction,
 )
@@ -216,9 +216,9 @@ class PredictionService:
             probabilities, computed = self.queue.submit(models, waves, seconds, not attributions).result()
             attributions = attributions or computed
             for model, own, rows in zip(models, predictions, probabilities, strict=True):
-                used_seconds = common_used_seconds([model])
+                expected = expected_input([model])
                 own += [
-                    to_prediction(clip, model.labels, row, abstain_below, used_seconds)
+                    to_prediction(clip, model.labels, row, abstain_below, expected)
                     for clip, row in zip(pack, rows, strict=True)
                 ]
         return predictions, attributions

@@ -27,13 +27,16 @@ from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
 from ..protocols.fold import Fold
-from ..saved.card_text import describe, fitting
+from ..saved.card_text import describe, fitting, predicting
 from ..saved.model_folder import ModelCard, save_model
 from ..saved.speaker_files import ModelAdaptation
+from ..saved.training_sound import TrainingSound
+from .best_head import with_best_head
 from .comparison import load_task, log_people, on_common_clips, readers, save_run
 from .configurations import ComparisonConfig
 from .fold_choice import choose_folds
 from .head_choice import chosen_heads
+from .training_clips import training_sound
 
 
 def fit_model(
@@ -48,6 +51,7 @@ def fit_model(
 
     The card has the scores on one row: with several test partitions, those on the first of them, which its protocol
     names. The model is fitted on all clips, also on those of test partitions and of none, and splits its training data.
+    Without a head in the configuration, it is the best of the latest comparison: see `best_head.py`.
 
     `out` is the model folder, by default a new one below `artifacts.models`. `log` receives notes, a line each. Raises
     ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
@@ -56,6 +60,7 @@ def fit_model(
     amount = _check_one_each(config)
     if out and out.exists():
         raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
+    config = with_best_head(artifacts, config, log)
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
     choice = choose_folds(artifacts, config)
     config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
@@ -79,8 +84,9 @@ def fit_model(
         training = adapted.training_task(np.arange(len(task))) if adapted else task
         estimator = fit_head(specs[-1], training, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
-    card = _card(task, scored[0], run, specs[-1], estimator, _common_channel(artifacts, config))
-    card = replace(card, adapted=amount.name if adapted else "")
+    adapts, sound = amount.name if adapted else "", training_sound(artifacts, config, task, progress)
+    channel = _common_channel(artifacts, config)
+    card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound)
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     adaptation = ModelAdaptation(adapted.population, adapted.adaptation.strength) if adapted else None
     return save_model(folder, chosen, card, adaptation), card, predictions
@@ -134,13 +140,22 @@ def _common_channel(artifacts: Artifacts, config: ComparisonConfig) -> str:
     return "" if number is None else str(number)
 
 
-def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any, channel: str = "") -> ModelCard:
+def _card(
+    task: Task,
+    p: Predictions,
+    run: Path,
+    spec: Head,
+    estimator: Any,
+    channel: str = "",
+    adapts: str = "",
+    sound: TrainingSound | None = None,
+) -> ModelCard:
     row = {name: None if _is_nan(value) else value for name, value in asdict(score(p)).items()}  # JSON has no NaN
     for comparative in ("rank", "p_vs_best", "smallest_difference"):  # fields that describe a row among others
         del row[comparative]
     names = [encoder.name for encoder in task.encoder_infos]
     info = asdict(task.encoder_infos[0]) if len(names) == 1 else {}
-    return ModelCard(
+    card = ModelCard(
         head=p.head,
         encoder="+".join(names),
         checkpoint=info.get("checkpoint", ""),
@@ -158,9 +173,12 @@ def _card(task: Task, p: Predictions, run: Path, spec: Head, estimator: Any, cha
         reads=about_view(task.view, task.n_frames, names),
         fitting=fitting(estimator, p),
         channel=channel,
+        adapted=adapts,
+        training_sound=asdict(sound) if sound else {},
         joined=task.encoder_infos if len(names) > 1 else (),
-        **describe(task, p),
+        **describe(task, p, bool(adapts)),
     )
+    return replace(card, predicting=predicting(card))
 
 
 def _is_nan(value: object) -> bool:

@@ -67,7 +67,7 @@ def name_of(checkpoint: str) -> str:
     return Path(hub_id).name + checkpoint[len(hub_id) :].replace("/", "-")
 
 
-def _split_revision(checkpoint: str) -> tuple[str, str | None]:
+def split_revision(checkpoint: str) -> tuple[str, str | None]:
     """Return the hub id and the revision, which is None if none is named.
 
     Raises EncoderError for a revision of a folder, and for a revision that cannot exist.
@@ -91,7 +91,7 @@ def _cached_folder(checkpoint: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    hub_id, revision = _split_revision(checkpoint)
+    hub_id, revision = split_revision(checkpoint)
     try:
         config = try_to_load_from_cache(hub_id, CONFIG, revision=revision)
     except HFValidationError:  # not a hub id, which `_download` reports
@@ -140,7 +140,7 @@ def _download(checkpoint: str) -> Path:
     """Download a checkpoint into the Hugging Face cache. Raises EncoderError if that fails."""
     from huggingface_hub import errors
 
-    hub_id, revision = _split_revision(checkpoint)
+    hub_id, revision = split_revision(checkpoint)
     try:
         return _fetch(hub_id, revision)
     except errors.RevisionNotFoundError as error:
@@ -153,7 +153,7 @@ def _download(checkpoint: str) -> Path:
             f"{checkpoint}: no such checkpoint on the hub, and no such folder here. `ser encoders` lists the built-in "
             "names."
         ) from error
-    except (OSError, errors.HfHubHTTPError, *_network_errors()) as error:
+    except (OSError, errors.HfHubHTTPError, *network_errors()) as error:
         raise EncoderError(*_unreachable(checkpoint, error)) from error
 
 
@@ -169,7 +169,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
     return Path(snapshot_download(hub_id, revision=revision, allow_patterns=["*.json", weights]))
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
     """Return the base class of the errors that the hub's HTTP library raises without a network connection."""
     import huggingface_hub.utils._http as http
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -53,17 +54,22 @@ def _pool(states: Sequence[Tensor], view: str) -> Tensor:
     return torch.cat([_deviation(state) if view == "std" else state.mean(1) for state in states], 1)
 
 
-def save_encoder(checkpoint: Checkpoint, view: str, path: Path) -> int:
+def save_encoder(
+    checkpoint: Checkpoint, view: str, path: Path, metadata: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """Write a checkpoint as an ONNX file and return its opset version.
 
     The file takes waveforms of any length that gives at least one frame. `view` is one of `VIEWS`, or several joined by
-    `+`. Raises EncoderError if the network does not read waveforms, is too large, or cannot be exported by torch.
+    `+`; `metadata` are the texts of the file's `metadata_props`. Raises EncoderError if the network does not read
+    waveforms, is too large, or cannot be exported by torch.
     """
     _check_exportable(checkpoint, view)
-    return save_module(_EncoderModule(checkpoint, view), checkpoint.info, path)
+    return save_module(_EncoderModule(checkpoint, view), checkpoint.info, path, metadata)
 
 
-def save_module(module: torch.nn.Module, info: EncoderInfo, path: Path) -> int:
+def save_module(
+    module: torch.nn.Module, info: EncoderInfo, path: Path, metadata: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """Write a torch module, waveform (1, samples) to embedding (1, d), as an ONNX file and return its opset version.
 
     Raises EncoderError if the module cannot be exported by torch.
@@ -82,7 +88,7 @@ def save_module(module: torch.nn.Module, info: EncoderInfo, path: Path) -> int:
                 external_data=False,
                 verbose=False,
             )
-            model = _clean(program)
+            model = _clean(program, metadata)
     except Exception as error:  # the exporter raises exceptions of any type
         raise EncoderError(
             f"{info.name}: cannot be exported by torch {torch.__version__} ({first_line(error)[:300]}). "
@@ -127,8 +133,8 @@ def _deviation(state: Tensor) -> Tensor:  # (1, T, D) -> (1, D)
     return (state - state.mean(1, keepdim=True)).square().mean(1).sqrt()
 
 
-def _clean(program: Any) -> Any:
-    """Return the exported model with our input and output names, without paths and line numbers of the traced code."""
+def _clean(program: Any, metadata: Mapping[str, str]) -> Any:
+    """Return the exported model with our metadata and names, without paths and line numbers of the traced code."""
     graph = program.model.graph
     for node in graph:
         for value in node.outputs:
@@ -142,6 +148,8 @@ def _clean(program: Any) -> Any:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
+    for key, text in metadata.items():
+        model.metadata_props.add(key=key, value=text)
     return model
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,10 @@ def check_exportable(info: EncoderInfo) -> None:
         )
 
 
-def save_encoder(info: EncoderInfo, view: str, path: Path) -> int:
+def save_encoder(info: EncoderInfo, view: str, path: Path, metadata: Mapping[str, str] = MappingProxyType({})) -> int:
     """Write an encoder as an ONNX file, waveform (1, samples) to embedding (1, d), and return its opset version.
 
-    Raises EncoderError if the encoder cannot be exported.
+    `metadata` becomes the file's `metadata_props`, key -> text. Raises EncoderError if the encoder cannot be exported.
     """
     from ..encoders.checkpoint import open_checkpoint, untrained
     from . import encoder_graph
@@ -83,9 +84,9 @@ def save_encoder(info: EncoderInfo, view: str, path: Path) -> int:
                 f"{info.name}: the view '{view}' cannot be exported; wanted {' or '.join(VIEWS)}. Export the head "
                 "alone, without --encoder, or fit a head on such a view."
             )
-        return encoder_graph.save_module(module(), info, path)
+        return encoder_graph.save_module(module(), info, path, metadata)
     checkpoint = open_checkpoint(info.checkpoint, info.name, info.precision) if info.checkpoint else untrained("fp32")
-    return encoder_graph.save_encoder(checkpoint, view, path)
+    return encoder_graph.save_encoder(checkpoint, view, path, metadata)
 
 
 def _module_of(info: EncoderInfo) -> Callable[[], Any] | None:

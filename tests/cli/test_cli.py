@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     assert list(by_area[0])[:-4] == list(board[0])
     fails(ser("leaderboard", "--metric", "roc_auc_ov"), "no metric 'roc_auc_ov'; have ", "did you mean 'roc_auc_ov")
     assert ser("leaderboard", "--metric", "precision").returncode == 2
+    tables = ser("leaderboard", "--format", "latex", "--columns", "head,UAR,leaks").stdout
+    assert re.findall(r"\\label\{(.*)\}", tables) == ["tab:ravdess-speakers", "tab:ravdess-random"]
+    assert "    Head & UAR [95~\\%] & Leaks \\\\\n" in tables
+    assert [row["head"] for row in json.loads(ser("leaderboard", "--format", "json").stdout)][0] == "mlp"
+    assert ser("leaderboard", "--columns", "head,run").stdout.startswith("head,run\nmlp,")
+    fails(ser("leaderboard", "--columns", "head,uarr"), "no column 'uarr'; have ", "did you mean 'uar'")
+    assert ser("leaderboard", "--format", "tex").returncode == 2
+    cited = ser("cite").stdout
+    assert "The recordings are those of RAVDESS, speech (Livingstone and Russo 2018)." in cited
+    assert "@article{livingstone2018ravdess,\n" in cited
+    assert "\\cite{livingstone2018ravdess}" in ser("cite", "--format", "latex").stdout
+    fails(ser("cite", "nowhere"), "no run 'nowhere'")
 
 
 @pytest.mark.parametrize("command", ["datasets", "encoders", "heads", "protocols"])

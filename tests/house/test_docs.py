@@ -28,7 +28,7 @@ import embedcache
 DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
 RUN = ("sh", "python", "output")  # what `run_page` runs, or holds to what was said
-SHOWN = ("text", "toml", "yaml")
+SHOWN = ("csharp", "js", "py", "text", "toml", "yaml")
 SAID = {"finetuning.md": "encoder: the encoder was trained on test clips or their speakers"}  # at a page's end
 TASKS = tomllib.loads((DOCS / "commands.toml").read_text())
 EXAMPLES = {name: text for found in TASKS.values() for name, text in found.items() if name != "about"}
@@ -49,6 +49,14 @@ def test_no_block_hides_from_being_run(name: str) -> None:
     found = blocks(PAGES[name])
     assert PAGES[name].count("```") == 2 * len(found), "a fence that is indented, open, or has no language"
     assert {block.language for block in found} <= {*RUN, *SHOWN}
+
+
+def test_each_table_of_other_programs_has_all_of_them_in_one_order() -> None:
+    tables = re.findall(r"(?:^\|.*\|\n)+", PAGES["others.md"], re.MULTILINE)
+    programs = [[row.split("|")[1].strip(" `").split("]")[0].lstrip("[") for row in t.splitlines()[2:]] for t in tables]
+    assert len(tables) == 6
+    assert all(found == programs[0] for found in programs), programs
+    assert len(programs[0]) == 8
 
 
 def build(project: Path, folder: Path) -> subprocess.CompletedProcess:

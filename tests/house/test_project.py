@@ -11,6 +11,7 @@ from helpers.places import REPOSITORY, tracked_files
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("artifacts/*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+WORD = re.compile(r"^\| ([\w -]+) \|", re.MULTILINE)  # as `docs/hooks.py` has it
 
 
 def test_torch_is_the_one_that_is_pinned() -> None:
@@ -33,9 +34,12 @@ def test_no_path_of_a_machine_stands_in_the_project() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    """The anchors of a page's headings, as GitHub and MkDocs make them; and of the words of the glossary."""
+    text = page.read_text()
+    words = WORD.findall(text) if page.name == "words.md" else []
     return {
-        re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in HEADING.findall(page.read_text())
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in [*HEADING.findall(text), *words]
     }
 
 
@@ -43,8 +47,8 @@ def anchors(page: Path) -> set[str]:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text()):
         target, _, anchor = unquote(link).partition("#")
-        if target.startswith(("http:", "https:", "mailto:")) or "reference/" in target:
-            continue  # pages of the reference are made while the site is built; a test of the site checks their links
+        if target.startswith(("http:", "https:", "mailto:")) or re.match(r"(../)*(reference|notebooks)/", target):
+            continue  # pages that are made while the site is built; a test of the site checks links to them
         there = (page.parent / target) if target else page
         assert there.exists(), f"{page.name}: {link}"
         assert not anchor or anchor in anchors(there), f"{page.name}: {link}"

@@ -39,7 +39,13 @@ ORDER = [
         "classifiers.checks",
         "classifiers.saved",
     ),
-    *("classifiers.inference", "classifiers.reporting", "classifiers.workflows", "classifiers.export"),
+    *(
+        "classifiers.inference",
+        "classifiers.reporting",
+        "classifiers.citing",
+        "classifiers.workflows",
+        "classifiers.export",
+    ),
     *(
         "classifiers.tracking",
         "classifiers.reproduction",

@@ -14,6 +14,7 @@ import soundfile
 from helpers.browser import HOSTILE, Tags, browser, watched
 from helpers.places import REPOSITORY
 from helpers.sounds import noise, ravdess_tree, write
+from markupsafe import Markup
 
 from classifiers import Task, compare, load_predictions, save_predictions
 from classifiers.checks import toy_task
@@ -22,7 +23,7 @@ from classifiers.reporting import charts, palette
 from classifiers.reporting.charts import Score
 from classifiers.reporting.figure_data import Curves, LayerWeights, LearningCurves, Reliability, RiskCoverage
 from classifiers.reporting.hardest_clips import clip_audio, clip_facts, vector_map
-from classifiers.reporting.html_report import render, write_report
+from classifiers.reporting.html_report import PanelSet, render, write_report
 from classifiers.reporting.sections import HARDEST, hardest_clips
 from classifiers.reporting.sound_baselines import NOT_FOUND, NOT_MEASURED, baselines_text, measured_levels
 from classifiers.reporting.svg import ticks
@@ -124,10 +125,10 @@ def test_flattery_is_the_difference_in_points() -> None:
 
 
 def test_bars_are_as_long_as_their_numbers() -> None:
-    svg = charts.bars([Score("x", 0.25), Score("y", 0.75, note="of 8"), Score("none", float("nan"))], "Recall")
+    svg = charts.bars([Score("x", 0.25), Score("y", 0.75, note="(6/8)"), Score("none", float("nan"))], "Recall")
     widths = [float(e.get("width")) for e in shapes(svg, "rect", "bar")]
     assert widths[1] == pytest.approx(3 * widths[0], rel=1e-3)
-    assert label(svg) == "Recall: x 0.250, y 0.750 of 8, none –."
+    assert label(svg) == "Recall: x 0.250, y 0.750 (6/8), none –."
 
 
 def test_speakers_stand_in_order() -> None:
@@ -158,15 +159,42 @@ def test_curves_columns_and_calibration() -> None:
     assert label(svg).endswith("risk 0.10 at 50 % coverage; risk 0.40 at 100 % coverage; risk 0.40 at 100 % coverage.")
 
 
-def test_a_map_has_a_path_a_group_and_a_mark_of_its_own_for_each() -> None:
+def test_a_map_has_a_panel_for_each_group_in_front_of_all_clips() -> None:
     places = np.random.default_rng(0).standard_normal((40, 2))
-    svg = charts.scatter(places, [f"g{i % 4}" for i in range(40)], "PCA by label")
-    assert [e.get("d").count("M") for e in shapes(svg, "path", "m")] == [10] * 4
-    assert label(svg) == "PCA by label: 40 clips in 4 groups: g0 10, g1 10, g2 10, g3 10."
-    marks = [re.search(r'class="m (s\d k\d)', charts.legend_mark(n))[1] for n in range(33)]
-    assert len(set(marks[:32])) == 32
-    assert marks[32] == marks[0]
-    charts.scatter(np.zeros((3, 2)), ["a", "b", "c"], "all in one place")
+    hidden, panels = charts.panels(places, [f"g{i % 4}" for i in range(40)], "t-SNE by label", "map-0")
+    (whole,) = ElementTree.fromstring(hidden).iter("path")
+    assert (whole.get("id"), whole.get("d").count("M")) == ("map-0", 40)
+    assert [(panel.name, panel.clips) for panel in panels] == [(f"g{n}", 10) for n in range(4)]
+    own = [shapes(panel.svg, "path", "m")[0].get("d") for panel in panels]
+    assert all(dots.count("M") == 10 for dots in own)
+    dots_of = [set(dots.split("h0")) - {""} for dots in (*own, whole.get("d"))]
+    assert set.union(*dots_of[:4]) == dots_of[4]
+    assert [use.get("href") for use in shapes(panels[0].svg, "use", "rest")] == ["#map-0"]
+    assert label(panels[0].svg) == "t-SNE by label: 10 clips of g0, in front of all 40"
+    charts.panels(np.zeros((3, 2)), ["a", "b", "c"], "all in one place", "k")
+    _, few = charts.panels(np.zeros((200, 2)), [f"{n:03}" for n in range(100)] * 2, "many", "k")
+    assert len(few) == charts.MAX_PANELS
+
+
+@pytest.mark.parametrize(("panels", "columns"), [(1, 4), (7, 4), (8, 4), (10, 5), (12, 6), (24, 8), (35, 7), (40, 8)])
+def test_panels_leave_few_places_empty(panels: int, columns: int) -> None:
+    panel = charts.Panel("a", 1, Markup(""))
+    assert PanelSet("t", Markup(""), (panel,) * panels, 0).columns == columns
+
+
+def test_names_are_beside_wide_charts_and_no_line_crosses_them() -> None:
+    """In a wide chart, names end before the plot area and numbers begin after it; in a narrow one, lines have gaps."""
+    scores = [Score("logreg", 0.5, 0.4, 0.6), Score("knn", 0.2, 0.1, 0.3)]
+    wide, narrow = (charts.whiskers(scores, 0.25, width) for width in (charts.WIDE, 340.0))
+    lines = [float(x) for e in shapes(wide, "path", "grid") for x in re.findall(r"M([\d.]+)", e.get("d"))]
+    names = [e for e in shapes(wide, "text", "name") if e.get("text-anchor") is None]
+    assert [e.text for e in names] == ["logreg", "knn"]
+    assert all(float(e.get("x")) + charts.LETTER * len(e.text) < min(lines) for e in names)
+    for e in shapes(narrow, "path", "chance"):
+        pieces = [(float(a), float(b)) for a, b in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", e.get("d"))]
+        bases = [float(t.get("y")) for t in shapes(narrow, "text", "name")]
+        assert len(pieces) == 2
+        assert not [base for base in bases for low, high in pieces if low < base < high]
 
 
 @pytest.mark.parametrize("high", [1e-12, 0.03, 0.5, 0.717, 1, 7, 91, 12_345])
@@ -184,10 +212,11 @@ def test_names_draw_nothing() -> None:
         charts.dumbbells([(scores[0], scores[1])]),
         charts.bars(scores, HOSTILE),
         charts.strip(scores, 0.5, HOSTILE),
-        charts.scatter(np.eye(2), [HOSTILE, "b"], HOSTILE),
+        charts.panels(np.eye(2), [HOSTILE, "b"], HOSTILE, "k")[1][0].svg,
     ]
+    allowed = {"svg", "path", "circle", "rect", "text", "title", "use"}
     for svg in drawn:
-        assert {e.tag for e in ElementTree.fromstring(svg).iter()} <= {"svg", "path", "circle", "rect", "text", "title"}
+        assert {e.tag for e in ElementTree.fromstring(svg).iter()} <= allowed
         assert HOSTILE in label(svg)
 
 
@@ -199,6 +228,7 @@ def test_the_page_of_a_run(place: Artifacts, runs: list[Path]) -> None:
     assert "Speaker-independent: no test speaker occurs in the training clips." in tags.text
     assert "Trained on test speakers" not in tags.text
     assert "Leaks: text: training and test clips share sentences; encoder?: not all training data" in tags.text
+    assert "Training and test clips share sentences (text); not all training data of the encoder are known" in tags.text
     for p in load_predictions(runs[0]):
         assert f"{p.head} on made-up" in tags.text
         assert f"{np.mean([p.matrix()[i, i] / p.matrix()[i].sum() for i in range(3)]):.3f}" in tags.text
@@ -226,9 +256,7 @@ def test_runs_with_speakers_apart_and_shared_stand_side_by_side(place: Artifacts
     for p in (p for run in runs for p in load_predictions(run)):
         scores[p.head].append(score(p).uar)
     for head, (apart, shared) in scores.items():
-        assert f"{head} on made-up{charts.flattery(Score('', apart), Score('', shared))}" in re.sub(
-            r"\s*\n\s*", "", tags.text
-        )
+        assert f"{head}{charts.flattery(Score('', apart), Score('', shared))}" in re.sub(r"\s*\n\s*", "", tags.text)
     assert "audio" not in {tag for tag, _ in tags.found}
     assert "Left out: the report was made without audio." in tags.text
 
@@ -271,7 +299,10 @@ def test_a_map_shows_the_vectors_and_labels_of_the_run_alone(place: Artifacts, r
     known = clip_facts(place, "ravdess")
     drawn = vector_map(p, known, place)
     assert drawn.labels == tuple(clip.label for clip in known.clips.values())
-    assert {name: points.shape for name, points in drawn.points.items()} == {"PCA": (24, 2), "t-SNE": (24, 2)}
+    assert drawn.points.shape == (24, 2)
+    assert re.match(
+        r"Of the 10 nearest clips of a clip, \d+ % have its label \(\d+ % of all other clips do\)", drawn.neighbours
+    )
     renamed = replace(p, truth=np.char.upper(p.truth), label_view="/etc/passwd")
     assert vector_map(renamed, known, place).labels == tuple(label.upper() for label in drawn.labels)
     assert vector_map(replace(p, fingerprint="0" * 64), known, place).reason.endswith(
@@ -367,7 +398,7 @@ def test_colours_can_be_told_from_what_is_behind_them() -> None:
             assert min(contrast(colours[text], colours[back]) for back in ("bg", "panel", "warn")) >= 4.5, text
         for back in ("shade", "below", "line"):
             assert contrast(colours["ink"], colours[back]) >= 4.5, back
-        for mark in ("bar", "train", "held", *(f"k{n}" for n in range(palette.CATEGORIES))):
+        for mark in ("bar", "train", "held", "accent"):
             assert contrast(colours[mark], colours["bg"]) >= 3, mark
 
 
@@ -431,6 +462,19 @@ def test_pages_that_cannot_be_written(place: Artifacts, runs: list[Path], tmp_pa
         render(place, [runs[0], copy])
 
 
+# Names and numbers of rows that overlap each other, or the chance line, in the plots that are shown.
+CROSSED = """[...document.querySelectorAll('.broad svg')].filter(s => s.getBoundingClientRect().width).flatMap(svg => {
+    const box = e => e.getBoundingClientRect(), names = [...svg.querySelectorAll('.name')];
+    const lines = [...svg.querySelectorAll('.chance')].filter(e => svg.clientWidth > 600);
+    const cross = (a, b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom;
+    return names.filter((e, i) => names.slice(0, i).concat(lines).some(o => cross(box(o), box(e))))
+        .map(e => e.textContent);
+})"""
+NARROWER = """[...document.querySelectorAll('#leaderboard article')].filter(a => innerWidth > 800 &&
+    Math.abs(a.querySelector('.wide svg').clientWidth - a.querySelector('table').clientWidth) > 2)
+    .map(a => a.textContent)"""
+
+
 def test_in_a_browser(place: Artifacts, runs: list[Path], tmp_path: Path) -> None:
     """No errors, no requests, no overflow, light and dark, on paper; and a stranger's run does nothing."""
     path = write_report(place, [run.name for run in runs], tmp_path / "both.html")
@@ -442,6 +486,12 @@ def test_in_a_browser(place: Artifacts, runs: list[Path], tmp_path: Path) -> Non
         page.goto(path.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+        for width in (390, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate(CROSSED) == [], "a name that a line of its plot crosses, or that another name covers"
+            assert page.evaluate(NARROWER) == [], "a plot that is not as wide as the table below it"
+        page.set_viewport_size({"width": 360, "height": 800})
         looks = []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)

@@ -65,10 +65,10 @@ def test_the_report_shows_the_digits_of_the_csv(
     page = write_report(Artifacts(tmp_path), out=tmp_path / "page.html", audio=False).read_text()
     for line in lines:
         (cells,) = re.findall(rf"<td>{line['rank']}</td><th scope=\"row\">{line['head']}</th>(.*?)</tr>", page, re.S)
-        _, *shown = filter(str.strip, re.findall(r">([^<>]+)<", cells))
+        shown = list(filter(str.strip, re.findall(r">([^<>]+)<", cells)))
         interval = f"{line['uar_low']}–{line['uar_high']}"
         assert [line["uar"], interval, line["uar_seed_sd"], line["p_vs_best"] or "–"] == shown[:4]
-        assert [line[name] for name in ("war", "macro_f1", "ece", "fit_seconds", "predict_ms")] == shown[4:9]
+        assert [line[name] for name in ("war", "macro_f1", "ece", "brier", "fit_seconds", "predict_ms")] == shown[4:10]
         section = f'UAR {line["uar"]} <span class="soft">{interval}</span>'
         assert section in page  # the section of the head has the interval of its row, also of the row ranked first
 

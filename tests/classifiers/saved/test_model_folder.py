@@ -155,7 +155,7 @@ def test_a_card_is_written_for_people(tmp_path: Path) -> None:
     text = (folder / "model.json").read_text(encoding="utf-8")
     assert '"怒り"' in text
     names = list(json.loads(text))
-    first = ["format", "format_version", "head", "about", "labels", "intended_use", "limits", "scores", "leaks"]
+    first = ["format", "format_version", "head", "about", "labels", "intended_use", "limits", "predicting", "scores"]
     assert (names[: len(first)], names[-1]) == (first, "score")
     assert load_model(folder)[1] == replace(card, created=json.loads(text)["created"])
 
