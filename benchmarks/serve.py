@@ -84,13 +84,20 @@ def measured(
 
 
 def _rows(
-    name: str, seconds: float, clients: int, servers: dict[str, Any], bodies: Any, requests: int, rounds: int
+    name: str,
+    seconds: float,
+    clients: int,
+    servers: dict[str, tuple[int, int]],
+    bodies: Sequence[bytes],
+    requests: int,
+    rounds: int,
 ) -> list[Row]:
     turns: dict[str, list[Row]] = {side: [] for side in SIDES}
     with terminal(f"{name}, {clients} clients", total=2 * rounds, unit="turns") as advance:
         for number in range(rounds):
             for side in SIDES if number % 2 else reversed(SIDES):
-                turns[side].append(measured_turn(*servers[side], bodies, clients, requests))
+                port, pid = servers[side]
+                turns[side].append(measured_turn(port, pid, bodies, clients, requests))
                 advance(1)
     base = [one["answers_per_s"] for one in turns[SIDES[0]]]
     found = []

@@ -16,8 +16,7 @@ from embedcache import SerError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # Of the page of `ser serve`, which has a style and nothing else that a browser loads.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
-CONTENT_POLICY = b"content-security-policy"
+POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; form-action 'none'"
 HEADERS = ((b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff"))
 SHORTEST_TOKEN = 16  # characters
 MAX_TOKEN_FILE = 4096  # bytes
@@ -126,13 +125,12 @@ def _host_name(host: str) -> str:
 
 
 def _with_policy(send: Send, policy: str) -> Send:
-    """Return a `send` that adds the headers of a policy. A response that has a policy of its own keeps it."""
+    """Return a `send` that adds the headers of a policy."""
+    added = ((b"content-security-policy", policy.encode()), *HEADERS)
 
     async def send_with_policy(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message.get("headers", []), *HEADERS]
-            own = any(name.lower() == CONTENT_POLICY for name, _ in headers)
-            message["headers"] = headers if own else [*headers, (CONTENT_POLICY, policy.encode())]
+            message["headers"] = [*message.get("headers", []), *added]
         await send(message)
 
     return send_with_policy

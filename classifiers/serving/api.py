@@ -55,7 +55,6 @@ ModelNames = Annotated[list[str] | None, Query(description="Names of models, rep
 Window = Annotated[float | None, Query(description="Length of windows, in seconds; the whole recording by default.")]
 Hop = Annotated[float | None, Query(description="Seconds between the starts of two windows; 1 by default.")]
 AbstainBelow = Annotated[float | None, Query(description="Confidence below which a prediction has no label.")]
-Weights = Annotated[bool, Query(description="Add the weights of layers and frames, if a model has them.")]
 Name = Annotated[str, Query(description="Name of the recording in messages.", max_length=1000)]
 
 # The first class that an error is an instance of gives its status.
@@ -99,12 +98,13 @@ async def predict(
     window: Window = None,
     hop: Hop = None,
     abstain_below: AbstainBelow = None,
-    attribution: Annotated[
-        bool, Query(description="Add the weights of layers and frames, if a model has them.")
-    ] = False,
+    attribution: Annotated[bool, Query(description="Add the shares of layers and frames.")] = False,
     name: Name = "sound",
 ) -> Any:
-    """Predict an audio file, or its windows; or the files of a form, where one bad file does not fail the others."""
+    """Predict an audio file, or its windows; or the files of a form, where one bad file does not fail the others.
+
+    `attribution` adds the shares of layers and frames to the predictions of whole files, for models that weigh them.
+    """
     service: PredictionService = request.app.state.service
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
     check_abstain_below(abstain_below)
@@ -114,7 +114,7 @@ async def predict(
         recording = service.read(file.data, file.name)
         results = service.predict_recording(recording, model or (), windows, abstain_below, attribution).results
         if not windows:
-            return [to_json_object((r.model.name, r.whole)) | _weights(r.attribution) for r in results]
+            return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
         return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
 
     def try_file(file: SentFile) -> dict[str, Any]:
@@ -174,12 +174,12 @@ def to_json_object(pair: ModelPrediction) -> dict[str, Any]:
     return {"model": name, **to_dict(prediction)}
 
 
+def _shares(attribution: Attribution) -> dict[str, Any]:
+    return {name: shares for name, shares in asdict(attribution).items() if shares is not None}
+
+
 def _json_lines(predictions: Iterable[ModelPrediction]) -> str:
     return "".join(json.dumps(to_json_object(pair)) + "\n" for pair in predictions)
-
-
-def _weights(attribution: Attribution) -> dict[str, Any]:
-    return {name: shares for name, shares in asdict(attribution).items() if shares is not None}
 
 
 def _card_fields(card: Mapping[str, Any]) -> dict[str, Any]:

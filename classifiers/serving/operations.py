@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from .access import POLICY
 from .descriptions import describe
 from .metrics import Metrics
 from .service import PredictionService
 
+STYLE = Path(__file__).with_name("docs.css")
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 router = APIRouter(tags=["operations"])
@@ -53,10 +54,15 @@ async def openapi(request: Request) -> Any:
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
-    """Return the description of the API as a page that loads nothing."""
+    """Return the description of the API as a page, which loads its own style and nothing else."""
     description = describe(request.app, request.app.state.scheme)
-    page = _template().render(api=description, root=str(request.base_url).rstrip("/"))
-    return HTMLResponse(page, headers={"content-security-policy": POLICY})
+    return HTMLResponse(_template().render(api=description, root=str(request.base_url).rstrip("/")))
+
+
+@router.get("/docs.css", include_in_schema=False)
+async def style() -> Response:
+    """Return the style of the page."""
+    return Response(STYLE.read_bytes(), media_type="text/css")
 
 
 @cache

@@ -1,8 +1,8 @@
 """The queue in which requests wait for the encoder. Those that wait together are joined into packs.
 
-Nobody waits for a pack to fill: what waits when a lane is free runs at once. A pack that runs alone uses all cores;
-packs that run side by side share the cores, so that no thread of one waits for a thread of the same pack. The
-prediction of a clip does not depend on the clips that it is joined with, see `embedcache.encoder`.
+Nobody waits for a pack to fill: what waits when a lane is free runs at once. Packs that run side by side share the
+cores, so that no thread waits for another. The prediction of a clip does not depend on the clips that it is joined
+with, see `embedcache.encoder`.
 """
 
 from __future__ import annotations
@@ -65,9 +65,13 @@ class PackQueue:
         lanes: int = 1,
         pack_seconds: float = BATCH_SECONDS,
         on_pack: Callable[[PackReport], None] = lambda report: None,
+        alone: int | None = None,
     ) -> None:
-        """At most `lanes` packs run side by side. Requests are joined up to `pack_seconds` of sound; 0 joins none."""
-        self.lanes, self.pack_seconds, self.on_pack = lanes, pack_seconds, on_pack
+        """At most `lanes` packs run side by side. Requests are joined up to `pack_seconds` of sound; 0 joins none.
+
+        `alone` is the number of threads of a pack that runs alone, None for as many as usual; others share the cores.
+        """
+        self.lanes, self.pack_seconds, self.on_pack, self._alone = lanes, pack_seconds, on_pack, alone
         self._waiting: deque[Job] = deque()
         self._lock = threading.Lock()
         self._open_seconds = 0.0  # sound of the jobs that wait or run, in seconds
@@ -116,7 +120,7 @@ class PackQueue:
     def _take_pack(self) -> tuple[list[Job], int | None]:
         """Return the first job that waits with the later ones that are joined with it, and the threads for them.
 
-        Lanes that are free share what waits. None stands for as many threads as usual.
+        Lanes that are free share what waits.
         """
         with self._lock:
             if not self._waiting:
@@ -130,7 +134,7 @@ class PackQueue:
             self._waiting = kept
             self._running += 1
             alone = self._running == 1 and not kept
-        return pack, None if alone or self.lanes == 1 else max(1, (cpu_count() or 1) // self.lanes)
+        return pack, self._alone if alone or self.lanes == 1 else threads_of(self.lanes)
 
     def _count_pack(self, jobs: Sequence[Job], seconds: float) -> None:
         """Count a pack that has run for so many seconds."""
@@ -141,6 +145,11 @@ class PackQueue:
             self._open_seconds = max(0.0, self._open_seconds - audio_seconds)
             self._speed = speed if math.isinf(self._speed) else self._speed + SMOOTHING * (speed - self._speed)
         self.on_pack(PackReport(len(jobs), sum(len(job.waves) for job in jobs), audio_seconds, seconds))
+
+
+def threads_of(lanes: int) -> int:
+    """Return the number of threads of each of some packs that share the cores."""
+    return max(1, (cpu_count() or 1) // lanes)
 
 
 @cache

@@ -27,7 +27,7 @@ from .service import PredictionService
 
 MAX_CONNECTIONS = 256  # at once
 GRACE = 8.0  # seconds in which running requests may end after SIGTERM; `docker stop` kills after 10
-PATHS = ("/docs", "/openapi.json", "/metrics")
+PATHS = ("/docs", "/docs.css", "/openapi.json", "/metrics")
 PUBLIC = ("/health", "/ready")
 
 

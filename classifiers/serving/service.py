@@ -33,7 +33,7 @@ from ..inference.predictor import (
     to_prediction,
 )
 from ..inference.windows import AudioClip, Windows, WindowStream, clip_from_recording
-from .pack_queue import PackQueue
+from .pack_queue import PackQueue, threads_of
 
 MAX_SECONDS = 300.0  # longest recording, in seconds
 MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kHz have 58 MB
@@ -109,7 +109,7 @@ class PredictionService:
         self._decoding = threading.BoundedSemaphore(DECODERS)
         self.open_requests = 0  # requests that hold a slot
         self.held, self._lock = 0, threading.Lock()  # bytes of all requests
-        self.queue = PackQueue(common_lanes(models), common_pack(models)) if join else PackQueue(1, 0)
+        self.queue = _queue_for(models) if join else PackQueue(1, 0)
 
     def find_models(self, names: Sequence[str]) -> list[Model]:
         """Return models by name, each once; all models if there are no names. Raises UnknownName."""
@@ -263,12 +263,16 @@ class LiveStream:
         return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
 
 
-def common_lanes(models: Sequence[Model]) -> int:
-    """Return the number of packs that may run side by side: the smallest that an encoder has, but two at least."""
-    return max(2, min((encoder.lanes for model in models for encoder in model.encoders), default=1))
+def _queue_for(models: Sequence[Model]) -> PackQueue:
+    """Return a queue with as many lanes as the encoders have, but two at least.
+
+    An encoder of several lanes is no faster with several threads a lane; one of a single lane uses all cores.
+    """
+    lanes = min((encoder.lanes for model in models for encoder in model.encoders), default=1)
+    return PackQueue(max(2, lanes), _pack_seconds(models), alone=threads_of(lanes) if lanes > 1 else None)
 
 
-def common_pack(models: Sequence[Model]) -> float:
+def _pack_seconds(models: Sequence[Model]) -> float:
     """Return the seconds of sound that one pack should have at most: the least that one of the encoders has."""
     return min((encoder.pack for model in models for encoder in model.encoders), default=BATCH_SECONDS)
 

@@ -200,7 +200,10 @@ def test_the_page_of_the_api_loads_nothing(client: Any) -> None:
     page = Tags(answer.text)
     assert page.crossed == []
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert {tag for tag, _ in page.found} & {"script", "link", "img", "iframe"} == set()
+    assert [attributes for tag, attributes in page.found if tag in ("script", "link", "img", "iframe", "style")] == [
+        {"rel": "stylesheet", "href": "docs.css"}
+    ]
+    assert client.get("/docs.css").headers["content-type"].startswith("text/css")
     for path in client.get("/openapi.json").json()["paths"]:
         assert path in page.text
     assert "http://127.0.0.1:8000/api/predict" in page.text
