@@ -562,7 +562,7 @@ def report(
     place = Artifacts.at(artifacts)
     print(write_report(place, runs or [], out, audio, terminal, note))
     if figures:
-        note(f"{len(write_figures(place, runs or [], figures, terminal))} figures: {figures}")
+        note(f"{count(len(write_figures(place, runs or [], figures, terminal)), 'file')}: {figures}")
 
 
 @app.command(rich_help_panel=SHARE)
@@ -591,7 +591,7 @@ def push(
 
 @app.command(rich_help_panel=USE)
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, written by `ser fit` or `ser finetune`, or hub id.")],
     audio: Annotated[
         list[str], typer.Argument(help="Audio files, folders or quoted patterns; - for standard input; or vectors.")
     ],

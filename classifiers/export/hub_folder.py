@@ -67,6 +67,8 @@ def write_hub_folder(model: str | Path, hub_id: str, out: str | Path | None = No
     model = Path(model)
     out = Path(out) if out else model / "hub"
     refuse_existing(out, ModelError, OTHER_FOLDER)  # its README.md is there to be edited
+    if not model.is_dir():
+        raise ModelError(f"{model}: no such model folder. Give a folder that `ser fit` wrote.")
     estimator, card = load_model(model)
     _check_has_public_encoder(model, card)
     with new_folder(out) as folder:

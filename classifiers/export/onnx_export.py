@@ -80,6 +80,8 @@ def export_onnx(
     """
     need_onnx()
     model = Path(model)
+    if not out and not model.exists():
+        raise ModelError(f"{model}: no such folder. Give a folder, or --out with the hub id of a model.")
     out = Path(out) if out else model / "onnx"
     check_replaceable(out, _is_export, log, ModelError, "--out")
     if with_encoder:

@@ -12,6 +12,7 @@ from embedcache.files.existing import refuse_existing
 from embedcache.text import count
 
 from ..adaptation.speaker_statistics import SpeakerStatistics
+from ..saved.hub_models import locate_model
 from ..saved.speaker_files import save_speaker, speaker_path
 from .model import EncodedWaveforms
 from .predictor import Predictor, packs
@@ -25,7 +26,7 @@ def enrol(folder: str | Path, name: str, paths: Sequence[str | Path], device: st
     ModelError if the model is not adapted or the speaker is enrolled already, ConfigError if there is no clip or the
     name is invalid, AudioError if a clip cannot be used.
     """
-    folder = Path(folder)
+    folder = locate_model(folder)
     if not paths:
         raise ConfigError("got no clip; wanted at least one clip of the speaker.")
     advice = f"The speaker {name} is enrolled. Choose another name, or remove the file to enrol again."
