@@ -17,7 +17,6 @@ from embedcache import encoders
 from embedcache.terminal import print_table
 
 WRONG = {
-    "no head": ("fit", "--dataset", "x"),
     "two heads": ("fit", "--head", "svm,mlp"),
     "two encoders": ("fit", "--head", "svm", "--encoder", "a,b"),
     "no datasets": ("cross",),
