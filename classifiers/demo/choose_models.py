@@ -15,6 +15,7 @@ from ..saved.hub_models import MODEL
 from ..workflows.configurations import ComparisonConfig
 from ..workflows.fitting import fit_model
 from ..workflows.quickstart import FOLDS, NAME, sample
+from .model_text import model_texts
 
 SYNTHETIC = (
     "No model was found, so this one was trained on the quickstart's synthetic voices, to show that the page works. "
@@ -42,7 +43,8 @@ def models_for(
 
 
 def _with_banner(models: tuple[Model, ...], speaker: str) -> tuple[tuple[Model, ...], str]:
-    line = adaptation_note([(model.name, model.adapted) for model in models], speaker)
+    named = zip(model_texts(models), models, strict=True)
+    line = adaptation_note([(text.title, model.adapted) for text, model in named], speaker)
     return models, f"{line}." if line else ""
 
 

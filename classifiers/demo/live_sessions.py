@@ -20,7 +20,8 @@ from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import decode_pcm16
-from ..serving.api import ModelNames, read_body, to_json_object
+from ..serving.api import ModelNames, to_json_object
+from ..serving.bodies import read_body
 from ..serving.service import Busy, LiveStream, ModelPrediction, PredictionService
 from .examples import EXAMPLES
 
@@ -134,4 +135,4 @@ async def end_session(
 
 
 async def _read_chunk(request: Request, rate: int) -> Waveform:
-    return decode_pcm16(await read_body(request, round(2 * MAX_CHUNK * rate)))  # two bytes a sample
+    return decode_pcm16(await read_body(request, max_bytes=round(2 * MAX_CHUNK * rate)))  # two bytes a sample

@@ -131,8 +131,9 @@ def _brief_score(card: Mapping[str, Any]) -> str:
     if not uar:
         return "not measured"
     whom = "speakers who may be in its training data" if _knows_speakers(card) else "new speakers"
+    adapted = f", adapted to {card['adapted']} clips of each" if card.get("adapted") else ""
     chance = f"guessing gets {100 * card['scores']['chance']:.3g}"
-    return f"recognises {100 * uar['value']:.0f} of 100 clips of {whom} (UAR {uar['value']:.3f}); {chance}"
+    return f"recognises {100 * uar['value']:.0f} of 100 clips of {whom}{adapted} (UAR {uar['value']:.3f}); {chance}"
 
 
 def _knows_speakers(card: Mapping[str, Any]) -> bool:

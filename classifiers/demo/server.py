@@ -36,11 +36,11 @@ def build_app(
     from . import live_sessions, page
 
     credentials = Credentials.of_password(auth) if auth else None
-    access = Access(credentials, hosts, PATHS, OPEN_PREFIXES, PUBLIC, POLICY)
-    app = build_service(service, access, on_ready)
+    access = Access(credentials, hosts, ("/", *PATHS), OPEN_PREFIXES, PUBLIC, POLICY)
+    app = build_service(service, access, on_ready, "ser demo")
     app.state.live_sessions, app.state.banner = live_sessions.LiveSessions(service), banner
-    app.include_router(live_sessions.router)
-    app.include_router(page.router)
+    app.include_router(live_sessions.router, include_in_schema=False)
+    app.include_router(page.router, include_in_schema=False)
     app.mount("/page/static", StaticFiles(directory=Path(__file__).parent / "static"))
     return app
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from embedcache import ConfigError, ModelError, Recording
+from embedcache.files.existing import refuse_existing
 from embedcache.text import count
 
 from ..adaptation.speaker_statistics import SpeakerStatistics
+from ..saved.hub_models import locate_model
 from ..saved.speaker_files import save_speaker, speaker_path
 from .model import EncodedWaveforms
 from .predictor import Predictor, packs
@@ -24,11 +26,11 @@ def enrol(folder: str | Path, name: str, paths: Sequence[str | Path], device: st
     ModelError if the model is not adapted or the speaker is enrolled already, ConfigError if there is no clip or the
     name is invalid, AudioError if a clip cannot be used.
     """
-    folder = Path(folder)
+    folder = locate_model(folder)
     if not paths:
         raise ConfigError("got no clip; wanted at least one clip of the speaker.")
-    if (path := speaker_path(folder, name)).exists():
-        raise ModelError(f"{path} exists already: the speaker {name} is enrolled. Remove the file to enrol again.")
+    advice = f"The speaker {name} is enrolled. Choose another name, or remove the file to enrol again."
+    refuse_existing(speaker_path(folder, name), ModelError, advice)
     predictor = Predictor.load(folder, device=device)
     (model,) = predictor.models
     check_adapts([(model.name, model.adapted)], name)

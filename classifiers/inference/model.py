@@ -24,7 +24,7 @@ from embedcache.provenance import CARD
 
 from ..data.views import joined_rows, rows_of
 from ..heads import innermost
-from ..saved.hub_models import locate_model
+from ..saved.hub_models import locate_model, model_name
 from ..saved.model_folder import ModelCard, load_model
 from ..saved.training_sound import TrainingSound
 from .speakers import check_adapts, speaker_adapter
@@ -65,8 +65,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The name of the folder."""
-        return self.folder.resolve().name
+        """The name of the folder, or the hub id of a model of the hub."""
+        return model_name(self.folder)
 
     @property
     def adapted(self) -> str:

@@ -23,6 +23,7 @@ from ..protocols.catalogue import adapted_by, partition_of
 from .figure_data import Confusion, Curves, LearningCurves, Reliability, RiskCoverage
 from .palette import LIGHT
 from .paper_figures.style import SCREEN, Style, hide_top_and_right, save, write
+from .svg import shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 INK = LIGHT["ink"]
 MAX_NAME = 80  # longest name in a figure, in characters
 MOST_IN_COLUMN = 8  # labels of a confusion matrix that fit into a column of a paper
-LONGEST_IN_COLUMN = 16  # characters of a label beside it
+MAX_LABEL = 20  # longest label beside a confusion matrix, in characters
 MOST_CROSSED = 3  # test sets of a heat map that fit into a column of a paper
 
 # Vertical distances of the critical-difference diagram. The axis is at 0, and values grow downwards.
@@ -70,15 +71,15 @@ def confusion_figure(p: Predictions, style: Style = SCREEN) -> Figure:
     """Draw a confusion matrix: rows are true labels; colours are shares of the row, numbers are counts of clips."""
     data = Confusion.of(p)
     size = 2.6 + 0.62 * len(data.labels)
-    over_page = len(data.labels) > MOST_IN_COLUMN or max(map(len, data.labels)) > LONGEST_IN_COLUMN
-    figure = style.figure(size + 0.6, size, over_page)
+    figure = style.figure(size + 0.6, size, over_page=len(data.labels) > MOST_IN_COLUMN)
     axes = figure.add_subplot()
     image = axes.imshow(data.shares, cmap=_colour_map("panel", "shade"), vmin=0, vmax=1)
     for (row, column), clips in np.ndenumerate(data.counts):
         axes.text(column, row, str(clips), ha="center", va="center", color=INK, fontsize="small")
-    rows = [f"{label}  {number_text(recall)}" for label, recall in zip(data.labels, data.recalls, strict=True)]
-    axes.set_xticks(range(len(data.labels)), data.labels, rotation=40, ha="right")
-    axes.set_yticks(range(len(data.labels)), rows)
+    names = [shorten(label, MAX_LABEL) for label in data.labels]
+    rows = [f"{name}  {number_text(recall)}" for name, recall in zip(names, data.recalls, strict=True)]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), rows)
     axes.set(xlabel="predicted label", ylabel="true label, with its recall")
     if not style.for_papers:  # where the counts, and the caption of the paper, say what the shades are
         figure.colorbar(image, ax=axes, shrink=0.8, label="share of the clips of the true label")

@@ -230,6 +230,10 @@ def _speaker_figure(p: Predictions) -> Figure:
     scores = [Score(name, value) for name, value in zip(data.names, data.uar.tolist(), strict=True)]
     lowest, highest, deviation = map(number_text, (data.uar.min(), data.uar.max(), data.sd))
     note = f"From {lowest} to {highest}, standard deviation {deviation}. {clips_of_speakers(p)}"
+    mean, whole = number_text(data.mean), number_text(float(uar(p.matrix())))
+    note += (
+        f" Their mean, {mean}, counts each speaker once; the UAR over all clips is {whole}." if mean != whole else ""
+    )
     title, name = "UAR of each speaker", "UAR by speaker"
     if len(scores) <= charts.FEW_SPEAKERS:
         return _bar_figure(title, scores, name, note, True)

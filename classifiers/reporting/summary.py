@@ -134,7 +134,9 @@ def best_text(rows: Sequence[Row]) -> str:
     sentences = [f"{begin}{':' if len(rows) > 1 else ''} {_interval_text(best)}; chance is {number_text(chance)}."]
     if best.uar_low <= chance <= best.uar_high:
         sentences.append("The interval contains chance, so the head may be no better than guessing.")
-    elif math.isnan(best.uar_low):
+    if best.uar_high < chance:
+        sentences.append("The interval is below chance.")
+    if math.isnan(best.uar_low):
         sentences.append("Without an interval, it is not known how far other speakers would score from this.")
     elif best.n_speakers < FEW_SPEAKERS:
         sentences.append(f"Only {count(best.n_speakers, 'speaker')} were tested.")

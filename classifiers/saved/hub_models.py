@@ -28,10 +28,19 @@ def locate_model(model: str | Path) -> Path:
 
     Raises ModelError if a model is not on this machine, and the hub does not have it or cannot be reached.
     """
-    name = str(model)
+    name = Path(model).as_posix()
     if Path(model).exists() or not HUB_ID.fullmatch(name):
         return Path(model)
     return _cached(name) or _download(name)
+
+
+def model_name(folder: Path) -> str:
+    """Return the name of a model: that of its folder, or `user/model` for a folder of the Hugging Face cache."""
+    place = folder.resolve()
+    repository = place.parent.parent.name  # models--user--model/snapshots/COMMIT
+    if place.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/", 1)
+    return place.name
 
 
 def _cached(name: str) -> Path | None:

@@ -20,6 +20,7 @@ from embedcache import DataError, EncoderInfo, ModelError, __version__
 from embedcache.encoder import is_ragged
 from embedcache.encoders.hub import HUB_ID
 from embedcache.files.atomic import atomic_write
+from embedcache.files.existing import refuse_existing
 from embedcache.files.untrusted import build, read_json
 
 from ..data.views import check_joinable, check_view, layers_in
@@ -32,6 +33,7 @@ from .training_sound import TrainingSound
 
 FORMAT = "ser-model"
 FORMAT_VERSION = 1
+OTHER_FOLDER = "Choose another folder with --out, or remove it."  # advice if the folder exists already
 MAX_CARD = 1 << 20  # largest model.json in bytes; a card has about 5 kB
 MAX_FEATURES = 10_000_000  # largest number of values per clip
 MAX_FRAMES = 100_000  # largest number of frames per clip
@@ -130,8 +132,7 @@ def save_model(folder: str | Path, estimator: Any, card: ModelCard, adaptation: 
     import skops.io
 
     folder = Path(folder)
-    if folder.exists():
-        raise ModelError(f"{folder} exists already. Choose another folder with --out, or remove it.")
+    refuse_existing(folder, ModelError, OTHER_FOLDER)
     values = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(card)}
     values["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     with atomic_write(folder / HEAD, "wb") as file:

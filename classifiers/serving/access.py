@@ -16,7 +16,7 @@ from embedcache import SerError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # Of the page of `ser serve`, which has a style and nothing else that a browser loads.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
+POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; form-action 'none'"
 HEADERS = ((b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff"))
 SHORTEST_TOKEN = 16  # characters
 MAX_TOKEN_FILE = 4096  # bytes
@@ -157,8 +157,8 @@ def read_token(host: str, auth: str) -> str:
         )
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
         raise SerError(
-            f"the token has {len(token)} characters; wanted at least {SHORTEST_TOKEN}, all of them ASCII without blanks. "
-            "`openssl rand -hex 24` makes one."
+            f"the token has {len(token)} characters; wanted at least {SHORTEST_TOKEN}, all of them ASCII without "
+            "blanks. `openssl rand -hex 24` makes one."
         )
     return token
 

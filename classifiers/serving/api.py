@@ -1,11 +1,10 @@
-"""The HTTP API of a prediction service.
+"""The HTTP API of a prediction service; `timeline` has the route for long recordings.
 
     GET  /api/models                                       the models: labels, scores, leaks, limits
-    POST /api/predict?model=&window=&hop=&abstain_below=   the bytes of an audio file in, predictions out
+    POST /api/predict?model=&window=&hop=&abstain_below=   audio files in, predictions out
     POST /api/listen?rate=&model=&window=&hop=&…           raw sound in while it arrives, one JSON line per window out
 
-An error is `{"error": "…"}` with status 400 for a bad option, 404 for an unknown model, 408 for sound that arrives too
-slowly, 413 for too many bytes, 422 for sound that cannot be judged, and 503 for "busy".
+An error is `{"error": "…"}` with a status of `descriptions.ERRORS`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -29,8 +28,10 @@ from embedcache.audio.decode import Waveform
 from ..inference.model import Attribution
 from ..inference.output_formats import to_dict
 from ..inference.predictor import check_abstain_below
-from ..inference.windows import Windows, decode_pcm16
-from .service import LIVE_WINDOWS, MAX_BYTES, Busy, ModelPrediction, PredictionService
+from ..inference.windows import Windows
+from .bodies import BodyTooLarge, BodyTooSlow, SentFile, WrongEncoding, is_form, read_files, read_samples
+from .service import LIVE_WINDOWS, Busy, ModelPrediction, PredictionService
+from .streaming import JSON_LINES, DuplexResponse
 
 # The fields of a model card that /api/models returns.
 CARD_FIELDS = (
@@ -44,39 +45,37 @@ CARD_FIELDS = (
     "leaks",
     "limits",
     "intended_use",
+    "version",
 )
-BODY_TIMEOUT = 60.0  # longest time in which the body of a request may arrive, in seconds
 MAX_LIVE_WINDOW = 60.0  # longest window of live sound, in seconds; the sound is in memory until its window is complete
 MIN_LIVE_HOP = 0.1  # shortest hop of windows of live sound, in seconds
+CLIENT_GONE = 499  # status in the log of a request whose client went away; nobody receives it
 
-ModelNames = Annotated[list[str] | None, Query()]
-
-
-class BodyTooLarge(SerError):
-    """The body of a request has too many bytes."""
-
-
-class BodyTooSlow(SerError):
-    """The body of a request did not arrive in time."""
-
+ModelNames = Annotated[list[str] | None, Query(description="Names of models, repeated for several; all by default.")]
+Window = Annotated[float | None, Query(description="Length of windows, in seconds; the whole recording by default.")]
+Hop = Annotated[float | None, Query(description="Seconds between the starts of two windows; 1 by default.")]
+AbstainBelow = Annotated[float | None, Query(description="Confidence below which a prediction has no label.")]
+Name = Annotated[str, Query(description="Name of the recording in messages.", max_length=1000)]
 
 # The first class that an error is an instance of gives its status.
 STATUS = (
     (Busy, 503),
     (BodyTooLarge, 413),
     (BodyTooSlow, 408),
+    (WrongEncoding, 415),
     (UnknownName, 404),
     (AudioError, 422),
+    (ClientDisconnect, CLIENT_GONE),
     (Exception, 400),
 )
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", tags=["predict"])
 
 
 def add_api(app: FastAPI, service: PredictionService) -> None:
-    """Add the routes below `/api` to an application, and return all its errors as JSON."""
+    """Add the routes to an application, and return all its errors as JSON."""
     app.state.service = service
-    for kind in (SerError, ValueError, RequestValidationError):
+    for kind in (SerError, ValueError, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, _handle_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
     app.add_exception_handler(Exception, _handle_unexpected_error)
@@ -84,7 +83,7 @@ def add_api(app: FastAPI, service: PredictionService) -> None:
 
 
 @router.get("/models")
-def models(request: Request) -> Any:
+async def models(request: Request) -> Any:
     """Return the models, with the fields of their cards that say how well they do."""
     service: PredictionService = request.app.state.service
     return [
@@ -96,40 +95,52 @@ def models(request: Request) -> Any:
 async def predict(
     request: Request,
     model: ModelNames = None,
-    window: float | None = None,
-    hop: float | None = None,
-    abstain_below: float | None = None,
-    attribution: bool = False,
-    name: str = "sound",
+    window: Window = None,
+    hop: Hop = None,
+    abstain_below: AbstainBelow = None,
+    attribution: Annotated[bool, Query(description="Add the shares of layers and frames.")] = False,
+    name: Name = "sound",
 ) -> Any:
-    """Return the predictions of an audio file, or of its windows.
+    """Predict an audio file, or its windows; or the files of a form, where one bad file does not fail the others.
 
-    `attribution` adds the shares of layers and frames to the predictions of the file, for models that weigh them.
+    `attribution` adds the shares of layers and frames to the predictions of whole files, for models that weigh them.
     """
     service: PredictionService = request.app.state.service
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
+    check_abstain_below(abstain_below)
+    service.find_models(model or ())
 
-    def predict_body(data: bytes) -> list[dict[str, Any]]:
-        recording = service.read(data, name or "sound")
+    def predict_file(file: SentFile) -> list[dict[str, Any]]:
+        recording = service.read(file.data, file.name)
         results = service.predict_recording(recording, model or (), windows, abstain_below, attribution).results
         if not windows:
             return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
         return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
 
-    with service.reserve_slot():
-        return {"predictions": await run_in_threadpool(predict_body, await read_body(request))}
+    def try_file(file: SentFile) -> dict[str, Any]:
+        try:
+            return {"name": file.name, "predictions": predict_file(file)}
+        except AudioError as error:
+            return {"name": file.name, "error": str(error)}
+
+    with service.reserve_slot() as slot:
+        files = await read_files(request, slot, name or "sound")
+        if not is_form(request):
+            return {"predictions": await run_in_threadpool(predict_file, files[0])}
+        results = await asyncio.gather(*(run_in_threadpool(try_file, file) for file in files))
+        return {"results": results, "failed": sum("error" in result for result in results)}
 
 
-@router.post("/listen")
+@router.post("/listen", response_class=DuplexResponse)
 async def listen(
     request: Request,
-    rate: int,
+    rate: Annotated[int, Query(description="Sample rate of the sound, in Hz.")],
     model: ModelNames = None,
-    window: float = LIVE_WINDOWS.window,
-    hop: float = LIVE_WINDOWS.hop,
-    abstain_below: float | None = None,
+    window: Annotated[float, Query(description="Length of a window, in seconds.")] = LIVE_WINDOWS.window,
+    hop: Annotated[float, Query(description="Seconds between the starts of two windows.")] = LIVE_WINDOWS.hop,
+    abstain_below: AbstainBelow = None,
 ) -> Any:
-    """Return predictions of raw sound while it arrives: 16 bits, little-endian, one channel."""
+    """Predict raw sound while it arrives: 16 bits, little-endian, one channel. The response has a line per window."""
     service: PredictionService = request.app.state.service
     check_abstain_below(abstain_below)
     if window > MAX_LIVE_WINDOW or hop < MIN_LIVE_HOP:
@@ -146,7 +157,7 @@ async def listen(
 
     async def lines() -> AsyncIterator[str]:
         try:
-            async for samples in _read_samples(request):
+            async for samples in read_samples(request):
                 yield await run_in_threadpool(predict_samples, samples)
             yield await run_in_threadpool(predict_samples, None)
         except SerError as error:  # the status has been sent already
@@ -154,48 +165,7 @@ async def listen(
         except ClientDisconnect:
             return
 
-    return DuplexResponse(lines(), media_type="application/x-ndjson")
-
-
-class DuplexResponse(StreamingResponse):
-    """A response that is written while the request is still being read.
-
-    Starlette's own streaming response reads the request too, to notice a client that disconnects.
-    """
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Write the response. The iterator of its lines reads the request."""
-        await self.stream_response(send)
-
-
-async def read_body(request: Request, max_bytes: int | None = None) -> bytes:
-    """Return the body of a request.
-
-    Raises BodyTooLarge as soon as more than `max_bytes`, by default `MAX_BYTES`, have arrived, and BodyTooSlow.
-    """
-    parts, size, max_bytes = [], 0, max_bytes or MAX_BYTES
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            async for part in request.stream():
-                size += len(part)
-                if size > max_bytes:
-                    raise BodyTooLarge(f"got more than {max_bytes:,} bytes, the limit of one request. Send less sound.")
-                parts.append(part)
-    except TimeoutError as error:
-        raise BodyTooSlow(f"the sound did not arrive within {BODY_TIMEOUT:.0f} s. Send it again.") from error
-    return b"".join(parts)
-
-
-async def _read_samples(request: Request) -> AsyncIterator[Waveform]:
-    rest = b""  # the first byte of a sample whose second byte has not arrived
-    async for part in request.stream():
-        data = rest + part
-        rest = data[-1:] if len(data) % 2 else b""
-        yield decode_pcm16(data)
-
-
-def _json_lines(predictions: Iterable[ModelPrediction]) -> str:
-    return "".join(json.dumps(to_json_object(pair)) + "\n" for pair in predictions)
+    return DuplexResponse(lines(), media_type=JSON_LINES)
 
 
 def to_json_object(pair: ModelPrediction) -> dict[str, Any]:
@@ -208,16 +178,22 @@ def _shares(attribution: Attribution) -> dict[str, Any]:
     return {name: shares for name, shares in asdict(attribution).items() if shares is not None}
 
 
+def _json_lines(predictions: Iterable[ModelPrediction]) -> str:
+    return "".join(json.dumps(to_json_object(pair)) + "\n" for pair in predictions)
+
+
 def _card_fields(card: Mapping[str, Any]) -> dict[str, Any]:
     return {name: card[name] for name in CARD_FIELDS if name in card}
 
 
 async def _handle_error(request: Request, error: Exception) -> JSONResponse:
     status = next(code for kind, code in STATUS if isinstance(error, kind))
-    message = str(error)
+    message = str(error) or "the client went away."
     if isinstance(error, RequestValidationError):
         message = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-    return JSONResponse({"error": message}, status, headers={"Retry-After": "1"} if status == 503 else {})
+    service: PredictionService = request.app.state.service
+    headers = {"Retry-After": str(service.queue.retry_after())} if status == 503 else {}
+    return JSONResponse({"error": message}, status, headers=headers)
 
 
 async def _handle_http_error(request: Request, error: Any) -> JSONResponse:
@@ -225,4 +201,4 @@ async def _handle_http_error(request: Request, error: Any) -> JSONResponse:
 
 
 async def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": "an unexpected error occurred in ser demo. Its terminal shows the details."}, 500)
+    return JSONResponse({"error": "an unexpected error occurred in ser. The log of the server has the details."}, 500)

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 from embedcache import SerError
 
+from . import timeline
 from .access import Access, AccessCheck, Credentials, hosts_for
 from .api import add_api
+from .connections import TimedProtocol
+from .metrics import Metrics
 from .operations import add_operations
+from .request_log import JsonHandler, RequestLog
 from .service import PredictionService
 
 MAX_CONNECTIONS = 256  # at once
 GRACE = 8.0  # seconds in which running requests may end after SIGTERM; `docker stop` kills after 10
-PATHS = ("/", "/docs", "/openapi.json", "/metrics")
+PATHS = ("/docs", "/docs.css", "/openapi.json", "/metrics")
 PUBLIC = ("/health", "/ready")
 
 
 def build_app(
-    service: PredictionService, access: Access, on_ready: Callable[[], None] = lambda: None, about: str = "ser serve"
+    service: PredictionService, access: Access, on_ready: Callable[[], None] = lambda: None, title: str = "ser serve"
 ) -> FastAPI:
     """Return the application of a service, for any ASGI server. `on_ready` is called when it starts to serve."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # A thread for each request that may wait: without it, requests would wait unseen for a thread.
+        current_default_thread_limiter().total_tokens = max(40, 8 + service.max_waiting)
         on_ready()
         yield
 
-    app = FastAPI(title=about, openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title=title, openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(AccessCheck, access=access)
     add_api(app, service)
-    add_operations(app)
+    app.include_router(timeline.router)
+    add_operations(app, Metrics(service), access.credentials.scheme if access.credentials else "")
     return app
 
 
@@ -47,19 +57,42 @@ def serve(
     token: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Serve the API on a socket of `listen_on`, until Ctrl-C or SIGTERM. `log` receives the address."""
+    """Serve the API on the socket of `listen_on`, until Ctrl-C or SIGTERM. `log` receives the address.
+
+    Standard error receives a line of JSON for each request.
+    """
     root = address_of(listening)
     credentials = Credentials.of_token(token) if token else None
     access = Access(credentials, hosts_for(listening.getsockname()[0]), PATHS, ("/api/",), PUBLIC)
-    run_server(build_app(service, access, lambda: log(f"{root} (Ctrl-C ends it)")), listening)
+    service.warm_up()
+    logging.captureWarnings(capture=True)
+    logging.getLogger().addHandler(JsonHandler(_write_line))
+    run_server(build_app(service, access, lambda: log(f"{root} (Ctrl-C ends it)")), listening, GRACE, _write_line)
+    service.queue.close()
+    if service.open_requests:  # what computes still cannot be interrupted, and nobody waits for it any more
+        sys.stdout.flush()
+        os._exit(0)
 
 
-def run_server(app: Any, listening: socket.socket, grace: float = GRACE) -> None:
-    """Run an application until Ctrl-C or SIGTERM; running requests then have `grace` seconds to end."""
+def _write_line(line: str) -> None:
+    with suppress(OSError, ValueError):  # a log that nobody reads ends no request
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+def run_server(
+    app: FastAPI, listening: socket.socket, grace: float, write: Callable[[str], None] | None = None
+) -> None:
+    """Run an application of `build_app` until Ctrl-C or SIGTERM; running requests then have `grace` seconds to end.
+
+    `write` receives a line of JSON for each request.
+    """
     import uvicorn
 
     config = uvicorn.Config(
-        app,
+        RequestLog(app, app.state.metrics.count_request, write),
+        http=TimedProtocol,
+        log_config=None if write else uvicorn.config.LOGGING_CONFIG,
         log_level="error",
         access_log=False,
         ws="none",
@@ -84,13 +117,15 @@ def address_of(listening: socket.socket) -> str:
 
 @contextmanager
 def listen_on(host: str, port: int) -> Iterator[socket.socket]:
-    """Open a listening socket. Raises SerError if the port is taken, or the host is no address of this machine."""
+    """Open a socket that listens once a server runs on it: before, connections are refused.
+
+    Raises SerError if the port is taken, or the host is no address of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
-            listening.listen()
         except OSError as error:
             reason = error.strerror or error
             raise SerError(

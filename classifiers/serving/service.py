@@ -1,4 +1,4 @@
-"""The prediction service of the demo: loaded models, one computation at a time, limits on size and number of requests.
+"""The prediction service of `ser serve` and `ser demo`: loaded models, a queue, limits on size and number of requests.
 
 Recordings are written nowhere, unless the service was given a folder to keep them in.
 """
@@ -6,21 +6,24 @@ Recordings are written nowhere, unless the service was given a folder to keep th
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from embedcache import AudioError, ModelError, Recording, SerError, UnknownName
 from embedcache.audio.decode import Waveform
 from embedcache.files.atomic import atomic_write
 
-from ..inference.model import Attribution, EncodedWaveforms, Model, Proba
+from ..inference.model import Attribution, Model
 from ..inference.output_formats import to_dict
 from ..inference.predictor import (
+    BATCH_SECONDS,
     Prediction,
     check_abstain_below,
     check_durations,
@@ -30,9 +33,13 @@ from ..inference.predictor import (
     to_prediction,
 )
 from ..inference.windows import AudioClip, Windows, WindowStream, clip_from_recording
+from .pack_queue import PackQueue, threads_of
 
 MAX_SECONDS = 300.0  # longest recording, in seconds
 MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kHz have 58 MB
+MAX_SAMPLES = 60_000_000  # samples of all channels; five minutes of stereo at 96 kHz have 57.6 million
+MAX_HELD = 512 << 20  # bytes of all requests that are in memory
+DECODERS = 2  # recordings that are decoded at once; each may take MAX_SAMPLES
 MAX_WAITING = 16  # requests that may wait while one is computed
 MAX_WINDOWS = 600  # windows of one recording
 LIVE_WINDOWS = Windows(3.0, 0.5)  # windows of live sound
@@ -42,6 +49,18 @@ ModelPrediction = tuple[str, Prediction]  # name of the model, its prediction
 
 class Busy(SerError):
     """Too many requests at once."""
+
+
+class Slot:
+    """The place of one request among those that run or wait, and the bytes that it holds."""
+
+    def __init__(self, hold: Callable[[int], None]) -> None:
+        self._hold, self.held = hold, 0
+
+    def hold(self, n: int) -> None:
+        """Count `n` further bytes of the request. Raises Busy if all requests together hold too many."""
+        self._hold(n)
+        self.held += n
 
 
 @dataclass(frozen=True)
@@ -71,11 +90,13 @@ class PredictionService:
         keep: Path | None = None,
         max_waiting: int = MAX_WAITING,
         log: Callable[[str], None] = lambda line: None,
+        join: bool = True,
     ) -> None:
         """Check the models, and the folder `keep` that recordings are written to, if any.
 
-        `log` receives a line for each recording that could not be kept. Raises ModelError if there is no model, if two
-        have the same name, or if their sample rates differ; SerError if the folder cannot be written.
+        `join` joins requests that wait into packs of the encoder; without, they run one by one. `log` receives a line
+        for each recording that could not be kept. Raises ModelError if there is no model, if two have the same name, or
+        if their sample rates differ; SerError if the folder cannot be written.
         """
         self.models = {model.name: model for model in models}
         if len(self.models) < len(models):
@@ -85,8 +106,10 @@ class PredictionService:
         if keep:
             _check_writable(keep)
         self._slots = threading.BoundedSemaphore(1 + max_waiting)
-        # All models run in one thread: each further thread would have its own buffers, and its own pool of threads.
-        self._worker = ThreadPoolExecutor(1, "prediction")
+        self._decoding = threading.BoundedSemaphore(DECODERS)
+        self.open_requests = 0  # requests that hold a slot
+        self.held, self._lock = 0, threading.Lock()  # bytes of all requests
+        self.queue = _queue_for(models) if join else PackQueue(1, 0)
 
     def find_models(self, names: Sequence[str]) -> list[Model]:
         """Return models by name, each once; all models if there are no names. Raises UnknownName."""
@@ -96,25 +119,46 @@ class PredictionService:
         return [self.models[name] for name in dict.fromkeys(names or self.models)]
 
     @contextmanager
-    def reserve_slot(self) -> Iterator[None]:
+    def reserve_slot(self) -> Iterator[Slot]:
         """Hold a slot for a request. Reserve the slot before reading the body. Raises Busy if no slot is free."""
         if not self._slots.acquire(blocking=False):
             raise Busy(f"busy: {1 + self.max_waiting} other requests are running or waiting. Try again in a moment.")
+        slot = Slot(self._hold)
+        self._count(1)
         try:
-            yield
+            yield slot
         finally:
+            self._hold(-slot.held)
+            self._count(-1)
             self._slots.release()
+
+    def _count(self, n: int) -> None:
+        with self._lock:
+            self.open_requests += n
+
+    def _hold(self, n: int) -> None:
+        with self._lock:
+            if n > 0 and self.held + n > MAX_HELD:
+                raise Busy(f"busy: other requests hold {self.held:,} bytes. Try again in a moment.")
+            self.held += n
+
+    def warm_up(self) -> None:
+        """Predict a second of noise with all models, so that the first request is as quick as those after it."""
+        seconds = max(1.0, *(model.shortest for model in self.models.values()))
+        noise = 0.1 * np.random.default_rng(0).standard_normal(math.ceil(seconds * self.rate)).astype(np.float32)
+        self.queue.submit(list(self.models.values()), [noise], seconds, False).result()
 
     def read(self, data: bytes, name: str) -> Recording:
         """Return the recording in a file's bytes. Raises AudioError if it is too large or too long to be decoded."""
-        recording = Recording.of(data, name)
+        recording = replace(Recording.of(data, name), max_samples=MAX_SAMPLES)
         if len(data) > MAX_BYTES:
             raise AudioError(f"{name}: has {len(data):,} bytes; wanted at most {MAX_BYTES:,}. Cut the recording.")
-        seconds = recording.declared_seconds()
+        with self._decoding:
+            seconds = recording.declared_seconds()
         if seconds > MAX_SECONDS:
             raise AudioError(
-                f"{name}: lasts {seconds:.0f} s; wanted at most {MAX_SECONDS:.0f} s. Cut the recording, or use "
-                "`ser predict --window 3` on the command line."
+                f"{name}: lasts {seconds:.0f} s; wanted at most {MAX_SECONDS:.0f} s. Cut the recording, or "
+                "send it to /api/timeline, which predicts windows of long recordings."
             )
         return recording
 
@@ -133,7 +177,8 @@ class PredictionService:
         """
         check_abstain_below(abstain_below)
         models = self.find_models(names)
-        whole = clip_from_recording(recording, self.rate)
+        with self._decoding:
+            whole = clip_from_recording(recording, self.rate)
         _check_window_count(whole, windows)
         parts = whole.cut(windows)
         clips = [whole, *(parts if len(parts) > 1 else [])]
@@ -146,10 +191,12 @@ class PredictionService:
         self._keep(recording, result)
         return result
 
-    def open_stream(self, native_rate: int, names: Sequence[str] = (), windows: Windows = LIVE_WINDOWS) -> LiveStream:
+    def open_stream(
+        self, native_rate: int, names: Sequence[str] = (), windows: Windows = LIVE_WINDOWS, name: str = "the sound"
+    ) -> LiveStream:
         """Return a stream for live sound at `native_rate` Hz. Raises AudioError if the sample rate is out of range."""
         models = self.find_models(names)
-        return LiveStream(self, models, WindowStream(native_rate, self.rate, windows, "the sound"))
+        return LiveStream(self, models, WindowStream(native_rate, self.rate, windows, name))
 
     def predict_clips(
         self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None
@@ -165,7 +212,8 @@ class PredictionService:
         predictions: list[list[Prediction]] = [[] for _ in models]
         attributions = [] if attribution else [Attribution() for _ in models]
         for pack in packs(clips):  # each pack queues anew, so that short recordings need not wait for a long one
-            probabilities, computed = self._worker.submit(_run_models, models, pack, not attributions).result()
+            waves, seconds = [clip.wave for clip in pack], sum(clip.seconds for clip in pack)
+            probabilities, computed = self.queue.submit(models, waves, seconds, not attributions).result()
             attributions = attributions or computed
             for model, own, rows in zip(models, predictions, probabilities, strict=True):
                 expected = expected_input([model])
@@ -215,12 +263,18 @@ class LiveStream:
         return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
 
 
-def _run_models(
-    models: Sequence[Model], pack: Sequence[AudioClip], attribution: bool
-) -> tuple[list[Proba], list[Attribution]]:
-    """Return, for each model, the probabilities (n, C) of the clips, and if requested the attribution of the first."""
-    encoded = EncodedWaveforms.encode(models, [clip.wave for clip in pack])
-    return encoded.probabilities(), encoded.attributions(0) if attribution else []
+def _queue_for(models: Sequence[Model]) -> PackQueue:
+    """Return a queue with as many lanes as the encoders have, but two at least.
+
+    An encoder of several lanes is no faster with several threads a lane; one of a single lane uses all cores.
+    """
+    lanes = min((encoder.lanes for model in models for encoder in model.encoders), default=1)
+    return PackQueue(max(2, lanes), _pack_seconds(models), alone=threads_of(lanes) if lanes > 1 else None)
+
+
+def _pack_seconds(models: Sequence[Model]) -> float:
+    """Return the seconds of sound that one pack should have at most: the least that one of the encoders has."""
+    return min((encoder.pack for model in models for encoder in model.encoders), default=BATCH_SECONDS)
 
 
 def _check_window_count(clip: AudioClip, windows: Windows | None) -> None:

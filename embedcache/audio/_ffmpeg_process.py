@@ -2,7 +2,8 @@
 
 The process reads requests from standard input and writes answers to standard output, until standard input ends. A
 request is the number of bytes (8 bytes, little-endian) and the bytes of a file. An answer is a line of JSON, and then
-the samples as float32, sample by sample with all channels. `ffmpeg.py` has the other side.
+the samples as float32, sample by sample with all channels. With a third argument, the seconds of a block, a file gets
+an answer for each block, and one without samples at the end. `ffmpeg.py` has the other side.
 """
 
 from __future__ import annotations
@@ -32,6 +33,30 @@ class Refused(Exception):
 
 def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]:
     """Return the samples (n, channels) float32 of the first sound of a file, and its sample rate in Hz."""
+    parts, n, rate = [], 0, 0
+    for part, rate, _ in _decode_parts(data, max_seconds):  # noqa: B007 - the rate of all parts is the same
+        parts.append(part)
+        n += part.size
+        if n > max_samples:
+            raise Refused(_too_long(max_seconds, max_samples))
+    return np.concatenate(parts), rate
+
+
+def decode_blocks(data: bytes, block_seconds: float, max_seconds: float) -> Iterator[tuple[Any, int, float]]:
+    """Yield blocks of samples (n, channels), each with the sample rate in Hz and the declared duration in seconds."""
+    parts: list[Any] = []
+    rate, declared = 0, 0.0
+    for part, rate, declared in _decode_parts(data, max_seconds):
+        parts.append(part)
+        if sum(map(len, parts)) >= block_seconds * rate:
+            yield np.concatenate(parts), rate, declared
+            parts = []
+    if parts:
+        yield np.concatenate(parts), rate, declared
+
+
+def _decode_parts(data: bytes, max_seconds: float) -> Iterator[tuple[Any, int, float]]:
+    """Yield the samples (n, channels) of each frame, the sample rate, and the declared duration, 0 for none."""
     options = {"format_whitelist": DEMUXERS, "err_detect": "crccheck+explode"}
     with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as container:
         stream = _only_track(container)
@@ -39,13 +64,24 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
         declared = _declared_seconds(container, stream, data)
         if declared > max_seconds:
             raise Refused(f"lasts {declared:.0f} s; wanted at most {max_seconds:.0f} s. Cut it into utterances")
-        sound, rate = _decode_stream(container, stream, max_samples, max_seconds)
-    if len(sound) / rate < declared - SHORT:
+        n, rate = 0, 1
+        for part, rate in _decode_stream(container, stream):
+            n += len(part)
+            if n > max_seconds * rate:
+                raise Refused(_too_long(max_seconds))
+            yield part, rate, declared
+    if not n:
+        raise Refused("holds no samples. Replace or remove the file")
+    if n / rate < declared - SHORT:
         raise Refused(
-            f"is truncated: its header declares {declared:.2f} s, it holds {len(sound) / rate:.2f} s. Copy or download "
+            f"is truncated: its header declares {declared:.2f} s, it holds {n / rate:.2f} s. Copy or download "
             "it again, or remove it"
         )
-    return sound, rate
+
+
+def _too_long(max_seconds: float, max_samples: int = 0) -> str:
+    samples = f", or has more than {max_samples:,} samples in all channels" if max_samples else ""
+    return f"lasts more than {max_seconds:.0f} s{samples}. Cut it into utterances"
 
 
 def _only_track(container: Any) -> Any:
@@ -62,10 +98,10 @@ def _only_track(container: Any) -> Any:
     return tracks[0]
 
 
-def _decode_stream(container: Any, stream: Any, max_samples: int, max_seconds: float) -> tuple[Any, int]:
-    parts: list[Any] = []
+def _decode_stream(container: Any, stream: Any) -> Iterator[tuple[Any, int]]:
+    """Yield the samples (n, channels) of each frame, and the sample rate in Hz."""
     packer = Packer()
-    n, rate, channels = 0, 0, 0
+    rate, channels = 0, 0
     end: float | None = None
     for frame in container.decode(stream):
         if end is not None and frame.time is not None and frame.time > end + SHORT:
@@ -74,16 +110,7 @@ def _decode_stream(container: Any, stream: Any, max_samples: int, max_seconds: f
         if rate and (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
             raise Refused("changes its sample rate or its channels in the middle. Convert or cut it")
         rate, channels = frame.sample_rate, frame.layout.nb_channels
-        parts.append(_samples(packer.pack(frame), channels))
-        n += len(parts[-1])
-        if n * channels > max_samples or n > max_seconds * rate:
-            raise Refused(
-                f"lasts more than {max_seconds:.0f} s, or has more than {max_samples:,} samples in all channels. Cut "
-                "it into utterances"
-            )
-    if not n:
-        raise Refused("holds no samples. Replace or remove the file")
-    return np.concatenate(parts), rate
+        yield _samples(packer.pack(frame), channels), rate
 
 
 class Packer:
@@ -163,20 +190,31 @@ def _tagged_seconds(stream: Any) -> float:
         return 0.0
 
 
-def answers(requests: BinaryIO, out: BinaryIO, max_samples: int, max_seconds: float) -> None:
-    """Answer requests until they end."""
+def answers(
+    requests: BinaryIO, out: BinaryIO, max_samples: int, max_seconds: float, block_seconds: float = 0.0
+) -> None:
+    """Answer requests until they end; with `block_seconds`, block by block."""
     for data in _read_requests(requests):
         try:
-            samples, rate = decode(data, max_samples, max_seconds)
-            head: dict[str, Any] = {"rate": rate, "channels": samples.shape[1], "samples": len(samples)}
+            if block_seconds:
+                for samples, rate, declared in decode_blocks(data, block_seconds, max_seconds):
+                    _write(out, {"rate": rate, "declared": declared}, samples)
+                _write(out, {"end": True})
+            else:
+                samples, rate = decode(data, max_samples, max_seconds)
+                _write(out, {"rate": rate}, samples)
         except Refused as error:
-            samples, head = None, {"refused": str(error)}
+            _write(out, {"refused": str(error)})
         except Exception as error:  # FFmpeg's errors, and what PyAV and numpy raise for files that they do not expect
-            samples, head = None, {"error": str(error).strip() or type(error).__name__}
-        out.write(json.dumps(head).encode() + b"\n")
-        if samples is not None:
-            out.write(np.ascontiguousarray(samples).data)
-        out.flush()
+            _write(out, {"error": str(error).strip() or type(error).__name__})
+
+
+def _write(out: BinaryIO, head: dict[str, Any], samples: Any = None) -> None:
+    size = {} if samples is None else {"channels": samples.shape[1], "samples": len(samples)}
+    out.write(json.dumps({**head, **size}).encode() + b"\n")
+    if samples is not None:
+        out.write(np.ascontiguousarray(samples).data)
+    out.flush()
 
 
 def _read_requests(requests: BinaryIO) -> Iterator[bytes]:
@@ -186,4 +224,4 @@ def _read_requests(requests: BinaryIO) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     av.logging.set_level(av.logging.PANIC)
-    answers(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), float(sys.argv[2]))
+    answers(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), *map(float, sys.argv[2:]))

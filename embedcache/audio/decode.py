@@ -16,6 +16,7 @@ import hashlib
 import io
 import math
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -58,6 +59,8 @@ QUALITY = "VHQ"  # soxr's name of the resampling quality
 MAX_SECONDS = 3600.0  # duration in seconds
 MAX_SAMPLES = 400_000_000  # samples of all channels together; an hour of stereo at 48 kHz has 346 million
 MAX_BYTES = 4 * MAX_SAMPLES  # size of the file in bytes; an hour of stereo at 48 kHz with 32 bits has 1.4 GB
+BLOCK_SECONDS = 10.0  # duration of a block of a recording that is decoded in blocks, in seconds
+BLOCK_SAMPLES = 10_000_000  # most samples of all channels of a block
 LARGE_HEADER = 1 << 16  # bytes of a large file that are read to see what it is
 LARGE_FILE = 1 << 26  # size in bytes above which the header is checked before the whole file is read
 RATES = (100, 768_000)  # lowest and highest sample rate in Hz; a file of 1 Hz would grow 16,000-fold by resampling
@@ -71,6 +74,15 @@ class Mixdown:
     native_rate: int  # sample rate of the recording, in Hz
     channel_doubt: str  # what the mean of the channels hides, as `channels.find_channel_doubt` says
     level_doubt: str  # what is odd about the level, as `levels.find_level_doubt` says
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples of a recording."""
+
+    sound: NDArray[np.float32]  # (samples, channels)
+    rate: int  # sample rate in Hz
+    declared: float  # duration of the whole recording by its header, in seconds; 0 if it declares none
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,7 @@ class Recording:
     span: Span | None = None  # the part of the file; None for all of it
     decoded: Decoded | None = None  # the samples of the file, if a span of them is meant
     longest: float = MAX_SECONDS  # longest duration of the file in seconds
+    max_samples: int = MAX_SAMPLES  # most samples of all channels of the file together
 
     def __post_init__(self) -> None:
         """Raise AudioError if the channel is no number from 0."""
@@ -225,7 +238,7 @@ class Recording:
                 return self.seconds()
             self._check_structure()
             with soundfile.SoundFile(io.BytesIO(formats.mended(self.data))) as file:
-                _check_limits(self.path, file, self.longest)
+                _check_limits(self.path, file, self.longest, self.max_samples)
                 return float(file.frames / file.samplerate)
 
     def waveform(self, rate: int) -> Waveform:
@@ -243,6 +256,42 @@ class Recording:
         check_rate(rate)
         with _convert_errors(self.path, self.data):
             return mixdown(*self._decode(), rate)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the sound of the whole file in consecutive blocks, so that memory holds one block of it at a time.
+
+        Faults are found in the block in which they lie. The checksum of a FLAC file over all its samples is not
+        compared; those of its frames are. Raises AudioError as `sound` does.
+        """
+        with _convert_errors(self.path, self.data):
+            self._check_structure()
+            exact = formats.is_exact(self.data) and not formats.needs_count(self.data)
+            for block in self._exact_blocks() if exact else self._ffmpeg_blocks():
+                if fault := find_sample_fault(block.sound) or find_narrow_fault(block.sound):
+                    raise AudioError(f"{self.path}: {fault}. Write the clip again from its source.")
+                yield block
+
+    def _ffmpeg_blocks(self) -> Iterator[Block]:
+        _refuse_other_kinds(self.path, self.data)
+        data = formats.mended(self.data)
+        for sound, rate, declared in ffmpeg.decode_blocks(self.path, data, BLOCK_SECONDS, self.longest):
+            _check_rate(self.path, rate)
+            yield Block(sound, rate, declared)
+
+    def _exact_blocks(self) -> Iterator[Block]:
+        import soundfile
+
+        with soundfile.SoundFile(io.BytesIO(formats.mended(self.data))) as file:
+            if file.frames <= 0:
+                raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
+            _check_limits(self.path, file, self.longest, max_samples=sys.maxsize)
+            declared, held = file.frames, 0
+            length = max(1, min(round(BLOCK_SECONDS * file.samplerate), BLOCK_SAMPLES // file.channels))
+            while len(sound := file.read(length, dtype="float32", always_2d=True)):
+                held += len(sound)
+                yield Block(sound, file.samplerate, declared / file.samplerate)
+        if held < declared:
+            raise AudioError(f"{self.path}: {_truncated(declared, held)}")
 
     def flac(self, rate: int = 16_000, longest: float = 20.0) -> bytes:
         """Return the first `longest` seconds as a mono 16-bit FLAC file at `rate` Hz, which every browser plays.
@@ -289,7 +338,7 @@ class Recording:
 
     def _decode_with_ffmpeg(self) -> tuple[NDArray[np.float32], int]:
         _refuse_other_kinds(self.path, self.data)
-        sound, rate = ffmpeg.decode(self.path, formats.mended(self.data), MAX_SAMPLES, self.longest)
+        sound, rate = ffmpeg.decode(self.path, formats.mended(self.data), self.max_samples, self.longest)
         _check_rate(self.path, rate)
         return sound, rate
 
@@ -304,7 +353,7 @@ class Recording:
 
         if declared := flac.declared(self.data):
             with soundfile.SoundFile(io.BytesIO(self.data)) as file:
-                _check_limits(self.path, file, self.longest)
+                _check_limits(self.path, file, self.longest, self.max_samples)
         n = len(self._decode_with_ffmpeg()[0])
         if n < declared:
             raise AudioError(f"{self.path}: {_truncated(declared, n)}")
@@ -318,7 +367,7 @@ class Recording:
                 raise AudioError(f"{self.path}: holds no samples. Replace or remove the file.")
             if file.format not in formats.EXACT:
                 raise AudioError(f"{self.path}: is {file.format}; wanted {WANTED}. Convert it.")
-            _check_limits(self.path, file, self.longest)
+            _check_limits(self.path, file, self.longest, self.max_samples)
             sound = self._read_flac(file) if file.format == "FLAC" else file.read(dtype="float32", always_2d=True)
             declared, rate = file.frames, file.samplerate
         if len(sound) < declared:
@@ -370,14 +419,14 @@ def _check_header_only(path: Path, longest: float) -> None:
         _check_limits(path, sound, longest)
 
 
-def _check_limits(path: Path, file: Any, longest: float) -> None:
+def _check_limits(path: Path, file: Any, longest: float, max_samples: int = MAX_SAMPLES) -> None:
     """Raise AudioError if an opened file's header exceeds the limits for duration, samples or sample rate."""
     frames, width, rate = file.frames, file.channels, file.samplerate
     if frames / rate > longest:
         raise AudioError(f"{path}: lasts {frames / rate:.0f} s; wanted at most {longest:.0f} s. {CUT}")
-    if frames * width > MAX_SAMPLES:
+    if frames * width > max_samples:
         raise AudioError(
-            f"{path}: has {width} channels of {frames:,} samples; wanted at most {MAX_SAMPLES:,} samples in all "
+            f"{path}: has {width} channels of {frames:,} samples; wanted at most {max_samples:,} samples in all "
             "channels together. Mix it down to mono, or cut it into utterances."
         )
     _check_rate(path, rate)

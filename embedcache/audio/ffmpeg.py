@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .formats import EBML
 
 # Offset and first bytes of containers, for messages.
 CONTAINERS = ((4, b"ftyp", "MP4 or QuickTime"), (0, EBML, "Matroska or WebM"), (8, b"AVI ", "an AVI video"))
+Answer = tuple[dict[str, Any], NDArray[np.float32]]  # what the process says, and samples
 TIMEOUT = 300.0  # seconds after which a file counts as one that FFmpeg cannot finish; an hour of AAC takes about 10 s
 
 
@@ -42,24 +44,52 @@ def decode(path: Path, data: bytes, max_samples: int, max_seconds: float) -> tup
     """
     process = _take(max_samples, max_seconds)
     answer = process.ask(data, TIMEOUT)
+    if answer is not None:
+        _idle().append(process)
+    head, samples = _checked(path, data, answer)
+    return samples, int(head["rate"])
+
+
+def decode_blocks(
+    path: Path, data: bytes, block_seconds: float, max_seconds: float
+) -> Iterator[tuple[NDArray[np.float32], int, float]]:
+    """Yield blocks of samples (n, channels) of a file, its sample rate in Hz, and its declared duration, 0 for none.
+
+    Raises AudioError as `decode` does, after the blocks that could be decoded.
+    """
+    process = _Process(0, max_seconds, block_seconds)
+    try:
+        answer = process.ask(data, TIMEOUT)
+        while True:
+            head, samples = _checked(path, data, answer)
+            if "end" in head:
+                return
+            yield samples, int(head["rate"]), float(head["declared"])
+            answer = process.read(TIMEOUT)
+    finally:
+        process.close()
+
+
+def _checked(path: Path, data: bytes, answer: Answer | None) -> Answer:
+    """Return an answer with its samples as (n, channels). Raises AudioError for one that says what is wrong."""
     if answer is None:
         raise AudioError(f"{path}: FFmpeg crashes on it, or does not finish. Convert it to WAV, or remove it.")
-    _idle().append(process)
     head, samples = answer
     if "refused" in head:
         raise AudioError(f"{path}: {head['refused']}.")
     if "error" in head:
         kind = next((f"is {kind}, and " for at, start, kind in CONTAINERS if data.startswith(start, at)), "")
         raise AudioError(f"{path}: {kind}cannot be decoded ({_reason(head['error'])}). Replace or remove the file.")
-    return samples.reshape(head["samples"], head["channels"]), int(head["rate"])
+    return head, samples.reshape(head.get("samples", 0), head.get("channels", 1))
 
 
 class _Process:
     """A process that decodes, from the outside."""
 
-    def __init__(self, max_samples: int, max_seconds: float) -> None:
+    def __init__(self, max_samples: int, max_seconds: float, block_seconds: float = 0.0) -> None:
         self.limits = (max_samples, max_seconds)
-        command = [sys.executable, "-m", "embedcache.audio._ffmpeg_process", str(max_samples), str(max_seconds)]
+        limits = [max_samples, max_seconds, block_seconds]
+        command = [sys.executable, "-m", "embedcache.audio._ffmpeg_process", *map(str, limits)]
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH", "")])])
         self.popen = subprocess.Popen(
@@ -70,12 +100,16 @@ class _Process:
             env={**os.environ, "PYTHONPATH": paths},
         )
 
-    def ask(self, data: bytes, timeout: float) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
+    def ask(self, data: bytes, timeout: float) -> Answer | None:
         """Return the answer for the bytes of a file; None if the process died or took too long, and is now ended."""
+        return self.read(timeout, len(data).to_bytes(8, "little") + data)
+
+    def read(self, timeout: float, request: bytes = b"") -> Answer | None:
+        """Return the next answer, after a request if there is one; None as `ask` does."""
         timer = threading.Timer(timeout, self.popen.kill)
         timer.start()
         try:
-            self.popen.stdin.write(len(data).to_bytes(8, "little") + data)  # type: ignore[union-attr]
+            self.popen.stdin.write(request)  # type: ignore[union-attr]
             self.popen.stdin.flush()  # type: ignore[union-attr]
             head = json.loads(self.popen.stdout.readline())  # type: ignore[union-attr]
             size = 4 * head.get("samples", 0) * head.get("channels", 0)

@@ -22,7 +22,8 @@ from helpers.sounds import noise, write
 from helpers.trees import TREES
 
 FENCED = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
-DEMO = "http://127.0.0.1:7860"  # where `ser demo` listens; here, on any port that is free
+# Where `ser demo` and `ser serve` listen; here, on any port that is free.
+SERVERS = {"demo": "http://127.0.0.1:7860", "serve": "http://127.0.0.1:8000"}
 SITE = "site"  # below the world's folder: where `pip install .` puts what a page writes
 
 
@@ -83,9 +84,7 @@ def _run_page(
         elif block.language == "sh":
             done += [_succeeded(line, run(line, ser, world, place, running)) for line in block.text.splitlines()]
         elif block.language == "python":
-            done.append(
-                _succeeded(block.text, _python(["-c", block.text.replace(DEMO, world.get("DEMO", DEMO))], world, place))
-            )
+            done.append(_succeeded(block.text, _python(["-c", _with_ports(block.text, world)], world, place)))
         elif block.language == "output":
             said = "".join(one.stdout for one in done)
             unsaid = _lines(block.text) - {"…"} - _lines(said)
@@ -101,11 +100,11 @@ def run(
     command: str, ser: Ser, world: dict[str, str], place: Path, running: contextlib.ExitStack
 ) -> subprocess.CompletedProcess:
     """A `ser` command, curl, an installation; or a make target without its work: making is what calls this test."""
-    program, *arguments = shlex.split(command.replace(DEMO, world.get("DEMO", DEMO)))
+    program, *arguments = shlex.split(_with_ports(command, world))
     if program == "curl":
         return subprocess.run(["curl", "--fail", *arguments], capture_output=True, text=True, cwd=place)
-    if arguments[0] == "demo":
-        world["DEMO"] = running.enter_context(demo(arguments[1:], world, place))
+    if arguments[0] in SERVERS:
+        world[SERVERS[arguments[0]]] = running.enter_context(server(arguments, world, place))
         return subprocess.CompletedProcess(arguments, 0, "", "")
     if program == "make":
         return subprocess.run(["make", "-n", *arguments], capture_output=True, text=True, cwd=REPOSITORY)
@@ -115,10 +114,17 @@ def run(
     return ser(*arguments, env=world)
 
 
+def _with_ports(text: str, world: dict[str, str]) -> str:
+    """A text with the addresses at which servers listen here."""
+    for address in SERVERS.values():
+        text = text.replace(address, world.get(address, address))
+    return text
+
+
 @contextlib.contextmanager
-def demo(arguments: list[str], world: dict[str, str], place: Path) -> Iterator[str]:
-    """`ser demo` on a free port; its address."""
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "demo", *arguments, "--port", "0"]
+def server(arguments: list[str], world: dict[str, str], place: Path) -> Iterator[str]:
+    """`ser demo` or `ser serve` on a free port; its address."""
+    command = [sys.executable, str(REPOSITORY / "cli.py"), *arguments, "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=place, env={**os.environ, **world}
     ) as process:

@@ -16,6 +16,7 @@ from benchmarks import large as large_bench
 from benchmarks import live as live_bench
 from benchmarks import mapped as mapped_bench
 from benchmarks import scale as scale_bench
+from benchmarks import serve as serve_bench
 from classifiers import heads
 from classifiers.data.memmap import write_rows
 from embedcache import checks
@@ -216,3 +217,13 @@ def test_a_step_that_fails_is_a_row() -> None:
 
     row = gpu_bench.attempt("x", step, lambda done: None)
     assert (row["step"], row["ok"], row["note"]) == ("x", False, "RuntimeError: of a driver")
+
+
+@pytest.mark.long
+def test_joined_requests_are_measured_against_one_by_one(tmp_path: Path) -> None:
+    serve_bench.main(seconds=1.0, requests=4, rounds=2, ways="functionals", clients="1,4", out=tmp_path)
+    (written,) = tmp_path.glob("serve-1s-*.json")
+    rows = json.loads(written.read_text())["rows"]
+    assert [(row["clients"], row["side"]) for row in rows] == [(n, side) for n in (1, 4) for side in serve_bench.SIDES]
+    assert all(row["answers_per_s"] > 0 and row["cpu_s"] > 0 and row["busy"] == 0 for row in rows)
+    assert [row["times_as_fast"] for row in rows if row["side"] == "one by one"] == [1.0, 1.0]

@@ -83,7 +83,7 @@ function bars(prediction, bound) {
       element("td", {}, percent(share)),
     );
   });
-  const table = element("table", { class: "bars" }, element("caption", {}, "Probability of each label, by this model"), ...rows);
+  const table = element("table", { class: "bars" }, element("caption", {}, `Probability of each label, by this model${bound ? "; dashed: your limit" : ""}`), ...rows);
   table.style.setProperty("--bound", `${100 * bound}%`);
   return table;
 }

@@ -11,6 +11,7 @@ import { toPcm16, toWav } from "./wav.js";
 
 const MAX_SECONDS = Number(document.body.dataset.maxSeconds); // of a recording
 const MAX_BYTES = Number(document.body.dataset.maxBytes); // of a file
+const REDRAW = 500; // milliseconds between two texts on how far the timeline is
 const SPEECH_PAUSE = 3000; // least milliseconds between two announcements of live answers
 
 let session = null; // what uses the microphone: {stop(discard), button}
@@ -147,21 +148,38 @@ async function predict(blob, name) {
     if (!models.length) throw NO_MODEL;
     checkSize(blob);
     $("result").setAttribute("aria-busy", "true");
-    showState(`Judging ${name} …`);
+    showEmpty(`Judging ${name} …`);
     checkDuration(await load(blob));
     const names = models.map((model) => model.name);
     const onBusy = () => showState("The server is busy. Trying again …");
     const wholes = await predictWhole(blob, name, names, signal, onBusy);
     await showRecording(models, wholes, name, blob);
-    const windows = await predictWindows(blob, name, names, answers.seconds, signal, onBusy);
-    for (const model of answers.models) model.windows = windows.filter((one) => one.model === model.name);
-    showAnswers();
-    showState("");
+    await predictTimeline(names, signal, onBusy);
   } catch (fault) {
     if (signal.aborted) return;
     showFault(fault);
   }
   $("result").setAttribute("aria-busy", "false");
+}
+
+// Adds the windows to the answers that are shown. Without them, the answers stand.
+async function predictTimeline(names, signal, onBusy) {
+  let written = performance.now();
+  const take = (prediction) => {
+    answers.models.find((model) => model.name === prediction.model).windows.push(prediction);
+    if (performance.now() - written < REDRAW) return;
+    showState(`Judging the parts of ${sound.name}: ${clock(prediction.end)} of ${clock(answers.seconds)} …`);
+    written = performance.now();
+  };
+  try {
+    await predictWindows(sound.blob, sound.name, names, answers.seconds, signal, onBusy, take);
+    showState("");
+  } catch (fault) {
+    if (signal.aborted || !(fault instanceof Fault)) throw fault;
+    for (const model of answers.models) model.windows = [];
+    showState(`The answers over time are missing. ${fault.title}. ${fault.advice}`);
+  }
+  showAnswers();
 }
 
 function checkSize(blob) {
@@ -195,7 +213,7 @@ async function showRecording(models, wholes, name, blob) {
 function showAnswers() {
   if (!answers) return;
   $("empty").hidden = true;
-  $("result-title").textContent = answers.live ? "Answer for the last three seconds" : "Answer";
+  $("result-title").textContent = answers.live ? "Answer for the last three seconds" : "Answer for the whole recording";
   $("answers").replaceChildren(...answers.models.map((model) => answerCard(model, model.whole, bound())));
   const shown = answers.models.filter(({ windows }) => windows.length > 1);
   const rows = shown.map((model) => timelineRows(model, model.whole, model.windows, spanOf(model), bound()));
@@ -241,6 +259,8 @@ function clear() {
   [answers, sound] = [null, null];
   unload();
   $("fault").replaceChildren();
+  $("result-title").textContent = "Answer";
+  showState("");
   $("answers").replaceChildren();
   $("timeline").replaceChildren();
   $("sound").hidden = true;

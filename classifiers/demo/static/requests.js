@@ -1,5 +1,5 @@
 // Requests to the HTTP API of the server that serves this page.
-import { Fault, responseFault, UNREACHABLE } from "./faults.js";
+import { responseFault, UNREACHABLE } from "./faults.js";
 
 const BUSY_RETRIES = 5; // a recording is sent again this often while the server is busy
 const WINDOW = 3; // least length of the windows of a timeline, in seconds
@@ -7,26 +7,32 @@ const WINDOWS = 60; // about the most windows of a timeline
 
 // Posts a body and returns the predictions in the response. Raises Fault; `fault.status` is that of the response.
 export async function post(path, parameters, body, signal) {
-  let response, answer;
-  try {
-    response = await fetch(`${path}?${query(parameters)}`, { method: "POST", body, signal });
-    answer = await response.json();
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    if (response?.ok === false) throw withStatus(responseFault(response.status, "It sent no reason."), response);
-    throw UNREACHABLE;
-  }
-  if (!response.ok) throw withStatus(responseFault(response.status, answer.error), response);
-  return answer.predictions;
+  const response = await request(path, parameters, body, signal);
+  return (await response.json()).predictions;
 }
 
-// Posts a recording, again while the server is busy. `onBusy` is called before each wait.
-export async function postPatiently(path, parameters, body, signal, onBusy) {
+async function request(path, parameters, body, signal) {
+  let response;
+  try {
+    response = await fetch(`${path}?${query(parameters)}`, { method: "POST", body, signal });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : UNREACHABLE;
+  }
+  if (response.ok) return response;
+  const { error } = await response.json().catch(() => ({ error: "It gave no reason." }));
+  throw Object.assign(responseFault(response.status, error), {
+    status: response.status,
+    wait: Number(response.headers.get("Retry-After")),
+  });
+}
+
+// Does `send` again while the server is busy. `onBusy` is called before each wait.
+async function patiently(send, signal, onBusy) {
   for (let attempt = 0; ; attempt++) {
     try {
-      return await post(path, parameters, body, signal);
+      return await send();
     } catch (fault) {
-      if (!(fault instanceof Fault) || fault.status !== 503 || attempt === BUSY_RETRIES) throw fault;
+      if (fault.status !== 503 || attempt === BUSY_RETRIES) throw fault;
       onBusy();
       await new Promise((resolve) => setTimeout(resolve, 1000 * (fault.wait || 1)));
       signal.throwIfAborted();
@@ -36,15 +42,36 @@ export async function postPatiently(path, parameters, body, signal, onBusy) {
 
 // The page asks for no abstention, and applies that of its slider itself.
 export function predictWhole(sound, name, models, signal, onBusy) {
-  return postPatiently("/api/predict", { name, model: models, attribution: true }, sound, signal, onBusy);
+  const parameters = { name, model: models, attribution: true };
+  return patiently(() => post("/api/predict", parameters, sound, signal), signal, onBusy);
 }
 
-// Returns the predictions of windows, for a recording that lasts longer than one.
-export async function predictWindows(sound, name, models, seconds, signal, onBusy) {
-  if (seconds <= WINDOW) return [];
+// Predicts the windows of a recording that lasts longer than one. Calls `onPrediction` with each as soon as it arrives.
+export async function predictWindows(sound, name, models, seconds, signal, onBusy, onPrediction) {
+  if (seconds <= WINDOW) return;
   const hop = Math.max(1, seconds / WINDOWS);
   const parameters = { name, model: models, window: Math.max(WINDOW, hop), hop };
-  return postPatiently("/api/predict", parameters, sound, signal, onBusy);
+  const response = await patiently(() => request("/api/timeline", parameters, sound, signal), signal, onBusy);
+  for await (const line of lines(response)) {
+    const { event, error, ...prediction } = JSON.parse(line);
+    if (event === "error") throw responseFault(422, error);
+    if (event === "prediction") onPrediction(prediction);
+  }
+}
+
+// Yields the lines of a response while it arrives. Raises Fault if the connection is lost.
+async function* lines(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : UNREACHABLE;
+    });
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    yield* parts;
+  }
 }
 
 export async function fetchExample(name) {
@@ -59,8 +86,4 @@ export async function fetchExample(name) {
 function query(parameters) {
   const pairs = Object.entries(parameters).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));
   return new URLSearchParams(pairs);
-}
-
-function withStatus(fault, response) {
-  return Object.assign(fault, { status: response.status, wait: Number(response.headers.get("Retry-After")) });
 }

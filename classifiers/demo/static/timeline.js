@@ -42,7 +42,7 @@ function labelRow(windows, edges, [begin, end], bound) {
   }
   const nodes = segments.map(({ text, kind, from, to }) => {
     const time = `${from.toFixed(1)} to ${to.toFixed(1)} s`;
-    const node = element("span", { class: `segment ${kind}`, title: `${text}, ${time}` }, text);
+    const node = element("span", { class: `segment ${kind}`, title: `${text}, ${time}` }, element("span", {}, text));
     node.style.left = `${(100 * (from - begin)) / (end - begin)}%`;
     node.style.width = `${(100 * (to - from)) / (end - begin)}%`;
     return node;

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedcache import DataError
+from embedcache import DataError, SerError
 from embedcache.progress import Progress, silent
 
 from ...evaluation.critical_difference import rank_heads
@@ -42,8 +42,12 @@ def save_paper_figures(
     For each table of the leaderboard `intervals-…`, and `adaptation-…` if heads were adapted to test speakers; for each
     row `confusion-…`, `calibration-…`, `speakers-…`, and where a head has them `curves-…` and `layers-…`; `cross-…` for
     a cross-corpus run; `critical` for three or more datasets. `jobs` is the number of processes; None uses all cores.
+    Raises SerError if the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SerError(f"{folder}: cannot be made ({error.strerror}); wanted a folder. Use another one.") from None
     boards = tables(predictions)
     calls = [(folder / name, draw, arguments) for name, draw, arguments in _distinct(_calls(boards))]
     paths: list[Path] = []

@@ -70,7 +70,8 @@ def test_a_score_says_on_whom_and_how() -> None:
         "0.628, 95\u00a0% interval 0.579 to 0.675; protocol official). Guessing gets 12.5."
     )
     assert "adapted to 10 clips of each speaker" in text_of(adapted="10").score
-    assert "recognises 63 of 100 clips of new speakers" in text_of().brief_score
+    assert text_of().brief_score == "recognises 63 of 100 clips of new speakers (UAR 0.628); guessing gets 12.5"
+    assert "new speakers, adapted to 10 clips of each (UAR" in text_of(adapted="10").brief_score
     for known in ({"leaks": {"speaker": ""}}, {"leaks": {"encoder": ""}}, {"protocol": {"speakers": "may be shared"}}):
         assert "who may also be in its training data" in text_of(**known).score
         assert "new speakers" not in text_of(**known).brief_score

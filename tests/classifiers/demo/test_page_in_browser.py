@@ -264,8 +264,12 @@ def test_a_server_that_is_gone_or_busy_can_be_asked_again(ask: Ask) -> None:
 
     page.route("**/api/predict?*", refuse)
     page.get_by_role("button", name="Try again").click()
-    page.wait_for_selector(".answer")
+    page.wait_for_selector(".segment")
     assert next(busy, None) is None
+    page.route("**/api/timeline?*", lambda route: route.abort())
+    choose(page, sound())
+    page.get_by_text("The answers over time are missing. The server does not answer.").wait_for()
+    assert page.locator(".answer").count() == 1
 
 
 def test_a_file_can_be_dropped_on_the_page(ask: Ask) -> None:

@@ -23,6 +23,7 @@ from classifiers import Predictor, head, load_model, save_model
 from classifiers.checks import toy_task
 from classifiers.export.hub_card import hub_card
 from classifiers.export.hub_folder import upload, write_hub_folder
+from classifiers.export.onnx_export import export_onnx
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts, ConfigError, ModelError, SerError
@@ -130,6 +131,9 @@ def test_what_cannot_be_published_is_refused(models: dict[str, Path], tmp_path: 
     (local / "model.json").write_text(json.dumps({**facts, "checkpoint": "/data/own-network"}))
     with pytest.raises(ModelError, match="/data/own-network, a checkpoint on this machine"):
         write_hub_folder(local, "me/emotions")
+    for export in (export_onnx, lambda model: write_hub_folder(model, "me/emotions")):
+        with pytest.raises(ModelError, match="no such"):
+            export("some/model")
     (tmp_path / "out").mkdir()
     with pytest.raises(ModelError, match="exists already"):
         write_hub_folder(models["logreg"], "me/emotions", tmp_path / "out")
@@ -194,8 +198,9 @@ def test_a_model_is_loaded_by_its_hub_id_without_what_ser_does_not_read(
     with running_hub({COMMIT: written.folder}, {"main": COMMIT, "v1": COMMIT}) as url:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-        found = Predictor.load(HUB_ID)(clip)
-    assert found == Predictor.load(fitted)(clip)
+        predictor = Predictor.load(HUB_ID)
+    assert predictor(clip) == Predictor.load(fitted)(clip)
+    assert [model.name for model in predictor.models] == [HUB_ID]
     names = {path.name for path in hub_cache.glob("models--*/snapshots/*/*")}
     assert names == {"model.json", "head.skops"}
     estimator, card = load_model(HUB_ID)  # from the cache: the hub is gone

@@ -443,6 +443,12 @@ def test_the_command(
     both = tmp_path / "both.html"
     assert ser(*(run.name for run in runs), "--out", both) == (0, f"{both}\n", "")
     assert "<h2>Gain from shared speakers</h2>" in both.read_text()
+    drawn = []
+    figures_of = "classifiers.reporting.paper_figures.files.save_paper_figures"
+    monkeypatch.setattr(figures_of, lambda folder, made, progress: drawn.append((folder, len(made))) or [folder])
+    code, _, err = ser(*(run.name for run in runs), "--no-audio", "--figures", tmp_path / "figures")
+    assert (code, err) == (0, f"1 file: {tmp_path / 'figures'}\n")
+    assert drawn == [(tmp_path / "figures", 4)]
     code, out, err = ser("nope")
     assert (code, out) == (1, "")
     assert err.startswith("error: no run 'nope'; have 2-random, 2-speakers.")

@@ -17,6 +17,7 @@ from classifiers.reporting.figures import calibration_figure, confusion_figure, 
 from classifiers.reporting.paper_figures.files import save_paper_figures
 from classifiers.reporting.paper_figures.scores import adaptation_figure, intervals_figure, speakers_figure
 from classifiers.reporting.paper_figures.style import COLUMN, PAGE, PAPER, SCREEN, save
+from embedcache import SerError
 
 # What a dichromat sees, in linear RGB: Machado, Oliveira and Fernandes 2009, table 1, severity 1.0.
 SEEN_BY = {
@@ -112,6 +113,12 @@ def test_nothing_is_cut_off_at_the_width_of_a_column(made: list[Predictions]) ->
             assert -1 <= box.x0 < box.x1 <= width + 1
             assert -1 <= box.y0 < box.y1 <= height + 1
             assert FontProperties(size="small").get_size_in_points() >= 6.5
+
+
+def test_a_file_in_place_of_the_folder_is_named(made: list[Predictions], tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SerError, match=r"taken: cannot be made \(File exists\); wanted a folder"):
+        save_paper_figures(tmp_path / "taken", made)
 
 
 def test_a_name_with_a_dollar_is_no_formula(made: list[Predictions], tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_an_interval_that_contains_chance_is_said_to(row: Row) -> None:
     for low, high in ((0.4, 0.8), (0.5, 0.8), (0.4, 0.5)):
         assert "contains chance, so the head may be no better" in best_text([replace(row, uar_low=low, uar_high=high)])
     assert "contains chance" not in best_text([row])
+    assert "The interval is below chance." in best_text([replace(row, uar_low=0.2, uar_high=0.4)])
+    assert "below chance" not in best_text([row])
 
 
 def test_few_speakers_no_interval_and_one_fold_are_said(row: Row) -> None:

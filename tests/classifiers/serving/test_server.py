@@ -1,0 +1,267 @@
+"""A real server on a socket: what clients do wrong is named and bounded, and the next request works; how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from helpers.places import REPOSITORY, Ser
+from helpers.sounds import noise
+from helpers.tolerance import close_to
+
+from classifiers.inference.model import Model
+from classifiers.serving.service import MAX_BYTES, PredictionService
+from embedcache.synthetic import wav_bytes
+
+pytest.importorskip("prometheus_client")
+
+SOUND = wav_bytes(noise(1.3))
+TOKEN = "0123456789abcdef-token"
+
+
+class Server(NamedTuple):
+    port: int
+    service: PredictionService
+    log: list[str]
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+
+    def send(self, data: bytes) -> socket.socket:
+        """A connection over which these bytes were sent, and nothing more."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection.sendall(data)
+        return connection
+
+    def works(self) -> bool:
+        """Whether a request is answered, and no earlier one holds anything."""
+        until = time.monotonic() + 30
+        while self.service.open_requests and time.monotonic() < until:
+            time.sleep(0.01)
+        status, _, _ = self.ask("POST", "/api/predict", SOUND)
+        return (status, self.service.held) == (200, 0)
+
+
+@pytest.fixture(scope="module")
+def server(served_models: tuple[Model, ...]) -> Iterator[Server]:
+    """A server in a thread."""
+    from classifiers.serving.access import LOCAL, Access
+    from classifiers.serving.server import PATHS, PUBLIC, build_app, listen_on, run_server
+
+    service, log, ready = PredictionService(served_models[:1]), list[str](), threading.Event()
+    app = build_app(service, Access(None, LOCAL, PATHS, ("/api/",), PUBLIC), ready.set)
+    with listen_on("127.0.0.1", 0) as listening:
+        arguments = (app, listening, 1.0, log.append)
+        threading.Thread(target=run_server, args=arguments, daemon=True).start()
+        assert ready.wait(60)
+        yield Server(listening.getsockname()[1], service, log)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What a connection receives until it is closed."""
+    return b"".join(iter(lambda: connection.recv(10_000), b""))
+
+
+def logged(server: Server, request_id: str) -> dict[str, Any]:
+    """The line of a request."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for line in server.log:
+            if json.loads(line)["request_id"] == request_id:
+                return json.loads(line)
+        time.sleep(0.01)
+    raise AssertionError(f"no line of {request_id}")
+
+
+def test_headers_that_do_not_arrive_end_the_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.serving import connections
+
+    monkeypatch.setattr(connections, "HEADER_TIMEOUT", 1.0)
+    for begun in (b"", b"POST /api/predict HTTP/1.1\r\nHost: local"):
+        assert server.send(begun).recv(100) == b""
+    kept = server.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert kept.recv(10_000).startswith(b"HTTP/1.1 200")
+    kept.sendall(b"GET /he")
+    time.sleep(0.1)
+    read_all(kept)
+    assert server.works()
+
+
+def test_a_body_that_does_not_arrive_gets_408(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.serving import bodies
+
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.2)
+    form = b"Content-Type: multipart/form-data; boundary=b\r\n"
+    for kind in (b"", form):
+        head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n" + kind + b"\r\n--b"
+        answer = read_all(server.send(head))
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"did not arrive within" in answer
+    assert server.works()
+
+
+def test_live_sound_that_ceases_ends_the_request(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.serving import bodies
+
+    monkeypatch.setattr(bodies, "SILENT_TIMEOUT", 0.2)
+    head = b"POST /api/listen?rate=16000 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n1234"
+    assert b"no sound arrived for" in read_all(server.send(head))
+    assert server.works()
+
+
+@pytest.mark.parametrize("path", ["predict", "timeline"])
+def test_a_request_that_stops_halfway_is_forgotten(path: str, server: Server) -> None:
+    head = (
+        f"POST /api/{path} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: half-{path}\r\nContent-Length: 9999\r\n\r\nRIFF"
+    )
+    server.send(head.encode()).close()
+    assert logged(server, f"half-{path}")["status"] == 499
+    assert server.works()
+
+
+def test_who_leaves_a_long_recording_ends_it(server: Server) -> None:
+    body = wav_bytes(np.tile(noise(30.0), 9).astype(np.float32))
+    head = f"POST /api/timeline?hop=0.1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection = server.send(head.encode() + body)
+    assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    connection.close()
+    assert server.works()
+
+
+def test_200_megabytes_are_refused_at_once(server: Server) -> None:
+    head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n"
+    answer = read_all(server.send(head + bytes(1000)))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert f"got more than {MAX_BYTES:,} bytes".encode() in answer
+    assert server.works()
+
+
+def test_64_clients_at_once_get_an_answer_each(server: Server) -> None:
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda _: server.ask("POST", "/api/predict", SOUND), range(64)))
+    statuses = {status for status, _, _ in answers}
+    assert 200 in statuses <= {200, 503}
+    for status, body, headers in answers:
+        if status == 503:
+            assert "requests are running or waiting" in json.loads(body)["error"]
+            assert 1 <= int(headers["retry-after"]) <= 120
+    said = [json.loads(body)["predictions"][0]["probabilities"] for status, body, _ in answers if status == 200]
+    assert all(probabilities == close_to(said[0]) for probabilities in said)
+    assert server.works()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /api/../../../etc/passwd", 404),
+        ("GET /docs/..%2f..%2fetc/passwd", 404),
+        ("GET //etc/passwd", 404),
+        ("GET /", 404),
+        ("POST /api/predict?name=../../etc/passwd", 422),
+        ("GET /api/predict", 405),
+        ("TRACE /api/predict", 405),
+        ("nonsense", 400),
+    ],
+)
+def test_paths_lead_nowhere_else(line: str, status: int, server: Server) -> None:
+    version = "" if line == "nonsense" else " HTTP/1.1"
+    answer = server.send(f"{line}{version}\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode()).recv(10_000)
+    assert answer.startswith(f"HTTP/1.1 {status}".encode()), answer
+    assert b"root:" not in answer
+
+
+def test_other_hosts_and_pages_are_refused(server: Server) -> None:
+    assert server.ask("GET", "/api/models", headers={"Host": "evil.example"})[0] == 421
+    assert server.ask("POST", "/api/predict", SOUND, {"Origin": "https://evil.example"})[0] == 403
+    assert server.ask("GET", "/health", headers={"Host": "10.0.0.7:8000"})[0] == 200
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("my.id-7", True), ("x" * 65, False), ('a"b', False), ("", False)])
+def test_a_sane_request_id_is_kept(sent: str, kept: bool, server: Server) -> None:
+    status, _, headers = server.ask("GET", "/api/models", headers={"X-Request-ID": sent} if sent else {})
+    assert (headers["x-request-id"] == sent) == kept
+    line = logged(server, headers["x-request-id"])
+    assert (line["status"], line["path"], line["level"]) == (status, "/api/models", "info")
+
+
+def test_an_unexpected_error_is_logged_with_its_request(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of a test")
+
+    monkeypatch.setattr(server.service, "read", broken)
+    status, body, headers = server.ask("POST", "/api/predict", SOUND)
+    assert (status, json.loads(body)["error"].startswith("an unexpected error")) == (500, True)
+    assert b"test" not in body
+    line = logged(server, headers["x-request-id"])
+    assert (line["level"], "ZeroDivisionError: of a test" in line["error"]) == ("error", True)
+    monkeypatch.undo()
+    assert server.works()
+
+
+@pytest.mark.long
+def test_the_command_logs_in_json_and_ends_gracefully(served_models: tuple[Model, ...], tmp_path: Path) -> None:
+    """The token comes from a file; a request that runs at SIGTERM is answered; the exit code is 0."""
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    options = ["serve", str(served_models[0].folder), "--port", "0", "--auth", f"@{tmp_path / 'token'}"]
+    command = [sys.executable, "-m", "cli", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as process:
+        address = process.stdout.readline().split()[0]
+        server = Server(int(address.rpartition(":")[2]), PredictionService(served_models[:1]), [])
+        known = {"Authorization": f"Bearer {TOKEN}"}
+        for headers, status in (({}, 401), ({"Authorization": "Bearer x"}, 401), (known, 200)):
+            assert server.ask("GET", "/metrics", headers=headers)[0] == status
+        assert server.ask("GET", "/health")[0] == 200
+        head = f"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        running = server.send(f"{head}Content-Length: {len(SOUND)}\r\n\r\n".encode() + SOUND[:1000])
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        running.sendall(SOUND[1000:])
+        assert running.recv(10_000).startswith(b"HTTP/1.1 200")
+        assert process.wait(60) == 0
+        lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+    assert [line["status"] for line in lines] == [401, 401, 200, 200]
+    assert not any(TOKEN in json.dumps(line) for line in lines)
+
+
+@pytest.mark.long
+def test_the_command_says_what_is_wrong(served_models: tuple[Model, ...], ser: Ser, tmp_path: Path) -> None:
+    """Other machines without a token, tokens that are none, a port in use, a model of another version."""
+    model = served_models[0].folder
+    newer = Path(shutil.copytree(model, tmp_path / "newer"))
+    card = json.loads((newer / "model.json").read_text())
+    (newer / "model.json").write_text(json.dumps({**card, "format_version": 99, "version": "9.9"}))
+    (tmp_path / "empty").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for arguments, said in {
+            (model, "--host", "0.0.0.0"): "--host 0.0.0.0 admits other machines; wanted a token. Set SER_TOKEN",
+            (model, "--auth", "short"): "the token has 5 characters; wanted at least 16",
+            (model, "--auth", f"@{tmp_path / 'empty'}"): "is empty; wanted a token",
+            (model, "--auth", f"@{tmp_path / 'none'}"): "cannot be read: No such file",
+            (model, "--port", port): f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another",
+            (tmp_path,): "no model found (model.json is missing)",
+            (newer,): "got the model format 99, written by ser 9.9",
+        }.items():
+            done = ser("serve", *arguments)
+            assert (done.returncode, said in done.stderr) == (1, True), done.stderr
