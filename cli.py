@@ -502,11 +502,13 @@ def leaderboard(
     from classifiers.evaluation.run_folder import load_runs
     from classifiers.reporting.paper_tables import TO_TEXT
     from embedcache.files.atomic import atomic_write
+    from embedcache.files.existing import begins_with, check_replaceable
 
     names = chosen_columns(split_names(columns))
     found = load_runs(Artifacts.at(artifacts), runs or [], note)
     rows = rows_of(latest(found), metric, terminal)
     if csv:
+        check_replaceable(csv, begins_with(b"rank,head,encoder,"), note, SerError, "--csv")
         with atomic_write(csv) as file:
             file.write(to_csv(rows))
     if form or not sys.stdout.isatty():
@@ -558,7 +560,7 @@ def report(
     from classifiers.reporting.html_report import write_figures, write_report
 
     place = Artifacts.at(artifacts)
-    print(write_report(place, runs or [], out, audio, terminal))
+    print(write_report(place, runs or [], out, audio, terminal, note))
     if figures:
         note(f"{count(len(write_figures(place, runs or [], figures, terminal)), 'file')}: {figures}")
 
@@ -752,7 +754,7 @@ def export_model(
         return
     from classifiers.export.onnx_export import export_onnx
 
-    result = export_onnx(model, encoder, out)
+    result = export_onnx(model, encoder, out, note)
     print(f"{result.folder}: {', '.join(result.files)}")
     print(f"largest difference of a probability from `ser predict`: {result.difference:.1e}")
     if result.vector_difference is not None:
@@ -824,7 +826,7 @@ def cache_export(
     from embedcache.exchange.export_vectors import check_export, export
 
     names = split_names(views)
-    check_export(out, names)
+    check_export(out, names, note)
     place = Artifacts.at(artifacts)
     manifest = load_manifest(place, dataset)
     store = whole_store(place.cache, manifest.dataset, [c.key for c in manifest.usable], encoder, names)

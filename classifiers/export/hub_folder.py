@@ -21,9 +21,10 @@ from embedcache import ConfigError, ModelError, SerError
 from embedcache.encoders.hub import HUB_ID, network_errors
 from embedcache.errors import first_line
 from embedcache.files.atomic import atomic_write
+from embedcache.files.existing import refuse_existing
 
 from ..saved.hub_models import HEAD, MODEL
-from ..saved.model_folder import ModelCard, load_model
+from ..saved.model_folder import OTHER_FOLDER, ModelCard, load_model
 from ..saved.speaker_files import ADAPTATION
 from .hub_card import hub_card
 from .onnx_export import export_onnx, new_folder
@@ -65,8 +66,7 @@ def write_hub_folder(model: str | Path, hub_id: str, out: str | Path | None = No
         raise ConfigError(f"got --hub {hub_id}; wanted the name of a model on the hub, such as user/model.")
     model = Path(model)
     out = Path(out) if out else model / "hub"
-    if out.exists():
-        raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
+    refuse_existing(out, ModelError, OTHER_FOLDER)  # its README.md is there to be edited
     if not model.is_dir():
         raise ModelError(f"{model}: no such model folder. Give a folder that `ser fit` wrote.")
     estimator, card = load_model(model)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from embedcache import Encoder
-from embedcache._version import __version__
+from embedcache import Encoder, __version__
 
 from ..inference.input_checks import AUDIBLE, FRAME, MIN_AUDIBLE
 from ..saved.model_folder import ModelCard

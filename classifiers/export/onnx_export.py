@@ -23,8 +23,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from embedcache import Encoder, ModelError
-from embedcache.encoder import is_ragged
+from embedcache.encoder import Log, is_ragged, no_log
 from embedcache.files.atomic import atomic_write, sync_folder
+from embedcache.files.existing import check_replaceable
 from embedcache.onnx.runtime import Session, check_exportable, need_onnx, save_encoder, versions
 
 from ..data.views import about_view, rows_of
@@ -61,26 +62,28 @@ class Exported:
     vector_difference: float | None = None  # largest difference of a vector, relative to its largest number
 
 
-def export_onnx(model: str | Path, with_encoder: bool = False, out: str | Path | None = None) -> Exported:
+def export_onnx(
+    model: str | Path, with_encoder: bool = False, out: str | Path | None = None, log: Log = no_log
+) -> Exported:
     """Write a model folder as ONNX files, and check them. If anything fails, the output folder does not appear.
 
     Raises SerError if a package of the extra [onnx] is missing, EncoderError if the encoder cannot be exported, and
-    ModelError if the output folder exists, if the head cannot be exported, or if a file computes something else than
-    ser.
+    ModelError if the output folder holds anything else than an earlier export, if the head cannot be exported, or if a
+    file computes something else than ser.
 
     Parameters
     ----------
     model : model folder, written by `ser fit`.
     with_encoder : whether to export the encoder, too.
     out : output folder; by default `onnx` in the model folder.
+    log : receives a line if an earlier export is replaced.
     """
     need_onnx()
     model = Path(model)
     if not out and not model.exists():
         raise ModelError(f"{model}: no such folder. Give a folder, or --out with the hub id of a model.")
     out = Path(out) if out else model / "onnx"
-    if out.exists():
-        raise ModelError(f"{out} exists already. Choose another folder with --out, or remove it.")
+    check_replaceable(out, _is_export, log, ModelError, "--out")
     if with_encoder:
         estimator, card, encoders = load_head_and_encoders(model, "cpu")
         _check_is_not_adapted(card, model)
@@ -356,15 +359,36 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Create a hidden folder next to `out`, and rename it to `out` at the end; remove it after an exception."""
+    """Create a hidden folder next to `out`, which takes the place of `out` at the end; remove it after an exception."""
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         folder.mkdir(parents=True)
         yield folder
-        folder.rename(out)
+        _swap(folder, out)
         sync_folder(out.parent)
     except OSError as error:
         reason = error.strerror or error
         raise ModelError(f"cannot write {out}: {reason}. Make room, or choose another --out.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(folder: Path, out: Path) -> None:
+    """Rename a folder to `out`. An earlier folder `out` is removed once the new one is in its place."""
+    old = folder.with_suffix(".old")
+    if out.exists():
+        out.rename(old)
+    try:
+        folder.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a path is a folder of ONNX files that ser wrote, and holds nothing else."""
+    if not (folder.is_dir() and (folder / MODEL).is_file() and (folder / HEAD).is_file()):
+        return False
+    return {path.name for path in folder.iterdir()} <= {HEAD, ENCODER, MODEL}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from embedcache import ConfigError, ModelError, Recording
+from embedcache.files.existing import refuse_existing
 from embedcache.text import count
 
 from ..adaptation.speaker_statistics import SpeakerStatistics
@@ -28,8 +29,8 @@ def enrol(folder: str | Path, name: str, paths: Sequence[str | Path], device: st
     folder = locate_model(folder)
     if not paths:
         raise ConfigError("got no clip; wanted at least one clip of the speaker.")
-    if (path := speaker_path(folder, name)).exists():
-        raise ModelError(f"{path} exists already: the speaker {name} is enrolled. Remove the file to enrol again.")
+    advice = f"The speaker {name} is enrolled. Choose another name, or remove the file to enrol again."
+    refuse_existing(speaker_path(folder, name), ModelError, advice)
     predictor = Predictor.load(folder, device=device)
     (model,) = predictor.models
     check_adapts([(model.name, model.adapted)], name)

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 
 from embedcache import Artifacts, DataError, SerError
+from embedcache.encoder import Log, no_log
 from embedcache.files.atomic import atomic_write
+from embedcache.files.existing import check_replaceable, ends_with
 from embedcache.progress import Progress, silent
 from embedcache.text import count
 
@@ -51,6 +53,7 @@ from .sound_baselines import baselines_text, measured_levels
 from .summary import summaries
 from .terminal_tables import interval_text
 
+WRITTEN_BY = b"<!-- written by ser report -->\n"  # end of a report, by which it is known as one
 MOST_LARGE = 12  # panels that are drawn large
 T = TypeVar("T")
 PAGE = "report.html"  # the template, and the default name of the report
@@ -159,8 +162,9 @@ def write_report(
     out: Path | None = None,
     audio: bool = True,
     progress: Progress = silent,
+    log: Log = no_log,
 ) -> Path:
-    """Write the report of runs, and return its path.
+    """Write the report of runs, and return its path. An earlier report is replaced, of which `log` receives a line.
 
     Raises UnknownName or DataError if a run cannot be read, SerError if the page cannot be written.
 
@@ -178,9 +182,10 @@ def write_report(
         raise SerError(f"{path}: is a folder; wanted the name of a file. Use --out {path / PAGE}.")
     if path.exists() and not path.is_file():
         raise SerError(f"{path}: is a pipe or a device; wanted the name of a file. Use another --out.")
+    check_replaceable(path, ends_with(WRITTEN_BY) if out else Path.is_file, log, SerError, "--out")
     page = render(artifacts, folders, audio, progress)
     with atomic_write(path, "wb", advice="Make room, or choose another --out.") as file:
-        file.write(page.encode("utf-8", errors="replace"))  # texts of run.json may have lone surrogates
+        file.write(page.encode("utf-8", errors="replace") + WRITTEN_BY)  # texts of run.json may have lone surrogates
     return path
 
 

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from embedcache import Artifacts, ConfigError, ModelError
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
+from embedcache.files.existing import refuse_existing
 from embedcache.progress import Progress, silent
 
 from ..adaptation.amounts import Amount, parse_amounts
@@ -28,7 +29,7 @@ from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
 from ..protocols.fold import Fold
 from ..saved.card_text import describe, fitting, predicting
-from ..saved.model_folder import ModelCard, save_model
+from ..saved.model_folder import OTHER_FOLDER, ModelCard, save_model
 from ..saved.speaker_files import ModelAdaptation
 from ..saved.training_sound import TrainingSound
 from .best_head import with_best_head
@@ -58,8 +59,8 @@ def fit_model(
     if `out` exists.
     """
     amount = _check_one_each(config)
-    if out and out.exists():
-        raise ModelError(f"{out} exists already. Choose another folder with --out, or remove this one.")
+    if out:
+        refuse_existing(out, ModelError, OTHER_FOLDER)
     config = with_best_head(artifacts, config, log)
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
     choice = choose_folds(artifacts, config)

@@ -13,6 +13,7 @@ import numpy as np
 from embedcache import Artifacts, ConfigError
 from embedcache.encoder import Log, no_log
 from embedcache.files.atomic import atomic_write
+from embedcache.files.existing import begins_with, check_replaceable
 from embedcache.manifest import Clip
 from embedcache.provenance import TrainedOn
 from embedcache.text import count, one_line
@@ -27,6 +28,7 @@ from ..protocols.listed import listed_splits, listing_notes
 from .configurations import ComparisonConfig, ProtocolConfig
 
 DEFAULT = "speakers"  # protocol if neither a protocol nor a file of folds is named
+FOLDS_HEADER = b"clip_id,speaker,fold"  # the first bytes of a file that `write_folds` wrote
 FILE = "folds.csv"  # file of a run folder that lists the folds, if they were read from a file
 
 
@@ -96,7 +98,8 @@ def choose_folds(artifacts: Artifacts, config: ComparisonConfig | ProtocolConfig
 def write_folds(artifacts: Artifacts, config: ProtocolConfig, path: Path, log: Log = no_log) -> None:
     """Write the folds of a protocol on extracted datasets to a file that `--folds` reads; `-` is standard output.
 
-    Needs manifests, but no embeddings. Raises as `choose_folds`, `FoldChoice.splits` and `folds_csv` do.
+    Needs manifests, but no embeddings. A file of folds is replaced, any other file is refused with a ConfigError.
+    Raises as `choose_folds`, `FoldChoice.splits` and `folds_csv` do.
     """
     listed = LabelledClips.of(artifacts, config.datasets, config.labels, config.same_names)
     task = Task.of_clips(listed, np.empty((len(listed.clips), 0), np.float32), TrainedOn((), (), ()))
@@ -108,6 +111,7 @@ def write_folds(artifacts: Artifacts, config: ProtocolConfig, path: Path, log: L
     if str(path) == "-":
         sys.stdout.write(text)
         return
+    check_replaceable(path, begins_with(FOLDS_HEADER), log, ConfigError, "--write")
     with atomic_write(path, advice="Choose another file with --write.") as file:
         file.write(text)
     dataset = " --dataset ".join(m.dataset for m in listed.manifests)

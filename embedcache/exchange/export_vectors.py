@@ -19,13 +19,15 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ..cache.store import EmbeddingStore
-from ..encoder import VIEWS, EncoderInfo, Vectors, is_ragged
-from ..errors import StoreError
+from ..encoder import VIEWS, EncoderInfo, Log, Vectors, is_ragged, no_log
+from ..errors import SerError, StoreError
 from ..files.atomic import atomic_write
+from ..files.existing import check_replaceable
 from ..manifest import COLUMNS, Clip, Manifest
 from ..progress import Advance, Progress, silent
 from ..provenance import read_store_training_list
 from ..text import install_hint
+from .vector_file import open_vectors
 
 BLOCK_BYTES = 32 << 20  # vectors that are held in memory at once
 SUFFIXES = (".npz", ".parquet")
@@ -57,16 +59,26 @@ def export(
     return len(clips)
 
 
-def check_export(path: Path, views: Sequence[str]) -> None:
-    """Raise StoreError for a path or views that `export` cannot write, whatever is stored."""
+def check_export(path: Path, views: Sequence[str], log: Log = no_log) -> None:
+    """Raise StoreError for a path or views that `export` cannot write, whatever is stored.
+
+    A file that `export` wrote is replaced, of which `log` receives a line; any other file is refused.
+    """
     if path.suffix not in SUFFIXES:
         raise StoreError(f"{path}: has the ending '{path.suffix}'; wanted {' or '.join(SUFFIXES)}.")
-    if path.exists():
-        raise StoreError(f"{path} exists already. Choose another name, or remove it.")
+    check_replaceable(path, _is_export, log, StoreError, "name")
     if ragged := [view for view in views if is_ragged(view)]:
         raise StoreError(f"'{ragged[0]}' has rows of different lengths: read it from Python, with read_frames.")
     if not views or not set(views) <= set(EXPORTABLE_VIEWS):
         raise StoreError(f"got the views {', '.join(views) or '(none)'}; wanted some of {', '.join(EXPORTABLE_VIEWS)}.")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is one that `export` wrote: vectors that name their encoder."""
+    try:
+        return open_vectors(path).encoder is not None
+    except SerError:
+        return False
 
 
 def _read_blocks(store: EmbeddingStore, keys: Sequence[str], view: str, advance: Advance) -> Iterator[Vectors]:

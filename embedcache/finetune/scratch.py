@@ -13,6 +13,7 @@ from typing import Any
 from ..encoder import Log
 from ..errors import DataError, SerError
 from ..files.atomic import atomic_write
+from ..files.existing import refuse_existing
 from ..files.untrusted import read_json
 from ..provenance import CARD
 from .checkpoint import CheckpointCard
@@ -38,7 +39,7 @@ def claim(folder: Path, scratch: Path, configuration: dict[str, Any], resume: bo
         log(f"note: no run to resume in {scratch}; training starts from the beginning.")
     if exists and not resume:
         taken = folder if folder.exists() else scratch
-        raise SerError(f"{taken} exists already. Continue it with --resume, choose another --out, or remove it.")
+        refuse_existing(taken, SerError, "Continue it with --resume, choose another --out, or remove it.")
     if folder.exists():
         _compare_with_card(folder, configuration)
     elif (scratch / CONFIGURATION).exists():

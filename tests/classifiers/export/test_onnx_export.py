@@ -318,10 +318,21 @@ def test_the_folder_holds_the_head_and_its_card(model: Path) -> None:
         load_model(done.folder)
 
 
-def test_nothing_is_overwritten(model: Path, tmp_path: Path) -> None:
-    export_onnx(model, out=tmp_path / "a" / "b")
-    with pytest.raises(ModelError, match="b exists already. Choose another folder with --out"):
-        export_onnx(model, out=tmp_path / "a" / "b")
+def test_an_earlier_export_is_replaced_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    """In one step: nothing is left beside it."""
+    lines: list[str] = []
+    out = export_onnx(model, out=tmp_path / "a" / "b", log=lines.append).folder
+    (out / "head.onnx").write_bytes(b"")
+    export_onnx(model, out=out, log=lines.append)
+    assert (out / "head.onnx").stat().st_size
+    assert [path.name for path in out.parent.iterdir()] == ["b"]
+    assert lines == [f"note: replaces {out}, which ser wrote."]
+    (out / "notes.txt").write_text("somebody's")
+    for taken in (out, model):
+        before = sorted(path.name for path in taken.iterdir())
+        with pytest.raises(ModelError, match="exists already. ser did not write it, so it stays. Choose another --out"):
+            export_onnx(model, out=taken)
+        assert sorted(path.name for path in taken.iterdir()) == before
 
 
 def damage(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]) -> None:

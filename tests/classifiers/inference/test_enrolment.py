@@ -90,7 +90,7 @@ def test_every_place_says_to_whom_a_model_is_adapted(model: Path, clips: list[Pa
 
 def test_speakers_that_cannot_be_are_told(model: Path, clips: list[Path]) -> None:
     enrol(model, "anna", clips[:1])
-    with pytest.raises(ModelError, match=r"the speaker anna is enrolled\. Remove the file to enrol again"):
+    with pytest.raises(ModelError, match=r"The speaker anna is enrolled\. Choose another name, or remove the file"):
         enrol(model, "anna", clips[:1])
     with pytest.raises(ModelError, match="the speaker bob is not enrolled; have anna"):
         Predictor.load(model, speaker="bob")

@@ -75,5 +75,7 @@ def test_what_cannot_be_exported_is_said(store: EmbeddingStore, tmp_path: Path) 
             export(store, manifest(), path, views)
         assert not path.is_file()
     export(store, manifest(), tmp_path / "x.npz")
-    with pytest.raises(StoreError, match="exists already"):
-        export(store, manifest(), tmp_path / "x.npz")
+    assert export(store, manifest(), tmp_path / "x.npz") == 12  # an earlier export is replaced
+    (tmp_path / "mine.npz").write_bytes(b"a file of somebody")
+    with pytest.raises(StoreError, match=r"mine.npz exists already. ser did not write it, so it stays"):
+        export(store, manifest(), tmp_path / "mine.npz")
