@@ -422,10 +422,11 @@ def _html(table: PaperTable) -> str:
 
 
 def _html_cell(tag: str, content: str, side: str) -> str:
-    return f'<{tag} style="text-align: {side}; white-space: nowrap">{content}</{tag}>'
+    return f'<{tag} style="text-align: {side}; white-space: nowrap; padding: 0.1em 0.6em">{content}</{tag}>'
 
 
 def _html_text(cell: Cell) -> str:
     text = html.escape(cell.text)
     shown = f"<b>{text}</b>" if cell.bold else text
-    return " ".join(filter(None, [shown, cell.interval])) + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
+    mark = f'<span style="display: inline-block; width: 0">{cell.mark}</span>' if cell.mark else ""
+    return " ".join(filter(None, [shown, cell.interval])) + mark

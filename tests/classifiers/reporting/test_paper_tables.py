@@ -229,6 +229,11 @@ def test_pdflatex_prints_the_tables(rows: list[Row], tmp_path: Path) -> None:
     assert "[x]*" in text.replace(" ", "")
 
 
+def test_what_the_usual_fonts_lack_is_said_at_the_top(rows: list[Row]) -> None:
+    assert "lualatex" not in to_latex([replace(rows[0], encoder=ACCENTED)])
+    assert "lualatex and a font" in to_latex([replace(rows[0], encoder="漢")]).splitlines()[1]
+
+
 @HAS_LATEX
 def test_a_table_of_usual_names_fits_the_page(rows: list[Row], tmp_path: Path) -> None:
     names = ("my_gradient_svm", "ridge-tuned-calibrated", "stack")
