@@ -36,15 +36,17 @@ def output_format(labels: Sequence[str], paths: Sequence[str], timed: bool, as_j
 
 def print_predictions(results: Iterable[FileResult], output: OutputFormat, abstain_below: float | None) -> int:
     """Print predictions as they come, note the files that failed, and return their number."""
-    failed, unsure, shown = 0, 0, 0
+    failed, unsure, unlike, shown = 0, 0, 0, 0
     for result in results:
         if result.fault:
             note(f"error: {result.fault}")
             failed += 1
         for p in result.predictions:
             print(*([output.header] if output.header and not shown else []), output.line(p), sep="\n", flush=True)
-            shown, unsure = shown + 1, unsure + (p.label is None)
+            shown, unsure, unlike = shown + 1, unsure + (p.label is None), unlike + ((p.training_distance or 0) > 1)
     if shown and (abstain_below is not None or unsure):
         below = "" if abstain_below is None else f": confidence below {abstain_below:g}, or nothing audible"
         note(f"not sure: {unsure} of {shown} ({unsure / shown:.1%}){below}")
+    if unlike:
+        note(f"unlike the training clips: {unlike} of {shown} ({unlike / shown:.1%}); their confidence was lowered")
     return failed

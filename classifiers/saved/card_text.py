@@ -253,8 +253,8 @@ def _unlike_training(sound: TrainingSound | None) -> str:
         return "It is not known how the training clips sound, so sounds that are unlike them get no note."
     return (
         f"A sound that is farther from {sound.clips} training clips than the farthest of them gets a note and a lower "
-        "confidence, as do noise, tones and music; so does clean speech at times, and noisy speech if the training "
-        f"clips are clean. The clips last {sound.shortest:.2f} to {sound.longest:.2f} s, have a level of "
+        "confidence, as most noises, tones and music do, and speech in more noise than theirs. "
+        f"The clips last {sound.shortest:.2f} to {sound.longest:.2f} s, have a level of "
         f"{sound.quietest:.0f} to {sound.loudest:.0f} dB of full scale, and sample rates from {sound.lowest_rate:,} Hz."
     )
 

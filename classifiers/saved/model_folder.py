@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import DataError, EncoderInfo, ModelError, __version__
+from embedcache import Artifacts, DataError, EncoderInfo, ModelError, __version__
 from embedcache.encoder import is_ragged
 from embedcache.encoders.hub import HUB_ID
 from embedcache.files.atomic import atomic_write
 from embedcache.files.existing import refuse_existing
 from embedcache.files.untrusted import build, read_json
+from embedcache.text import examples
 
 from ..data.views import check_joinable, check_view, layers_in
 from ..heads import innermost
@@ -170,7 +171,7 @@ def load_model(folder: str | Path) -> tuple[Any, ModelCard]:
 
 def _load_card(folder: Path) -> ModelCard:
     if not (folder / MODEL).is_file():
-        raise ModelError(f"{folder}: no model found ({MODEL} is missing). Give a folder that `ser fit` wrote.")
+        raise ModelError(f"{folder}: no model found ({MODEL} is missing). {_advice_for(folder)}")
     values = read_json(folder / MODEL, MAX_CARD, ModelError, ADVICE)
     try:
         if (file_format := values.pop("format")) != FORMAT:
@@ -188,6 +189,17 @@ def _load_card(folder: Path) -> ModelCard:
         raise ModelError(f"{folder}: {MODEL} cannot be read ({error}). {ADVICE}") from error
     _check_values(folder, card)
     return card
+
+
+def _advice_for(folder: Path) -> str:
+    """Return what to give instead of a path that is no model folder."""
+    named = Artifacts.at().models / folder.name
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{MODEL}"))
+    if folder.is_file():
+        return "It is a file: give the model folder first, then recordings."
+    if inside:
+        return f"Give one of the models in it: {examples(inside)}."
+    return f"Give its path: {named}." if (named / MODEL).is_file() else "Give a folder that `ser fit` wrote."
 
 
 def _check_values(folder: Path, card: ModelCard) -> None:

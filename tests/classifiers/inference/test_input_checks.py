@@ -8,9 +8,11 @@ from helpers.junk import JUNK, RATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifiers.inference.audio_files import FileResult
 from classifiers.inference.input_checks import ExpectedInput, check_input, input_notes
 from classifiers.inference.output_formats import csv_lines, to_dict
 from classifiers.inference.predictor import to_prediction
+from classifiers.inference.printing import print_predictions
 from classifiers.inference.windows import AudioClip
 from classifiers.saved.training_sound import MeasuredSound, TrainingSound
 from embedcache.synthetic import MANNERS, voice
@@ -107,3 +109,12 @@ def test_the_distance_is_in_every_format(expected: ExpectedInput) -> None:
     assert output.header.endswith(",notes,training_distance")
     assert output.line(p).endswith(f",{p.training_distance:.3f}")
     assert output.line(to_prediction(noise, LABELS, np.array([1.0, 0, 0, 0]), None)).endswith(",")
+
+
+def test_the_end_says_how_many_were_unlike_the_training_clips(
+    expected: ExpectedInput, capsys: pytest.CaptureFixture
+) -> None:
+    clips = [AudioClip(sentence(7, "sad"), RATE, RATE), AudioClip(JUNK["a tone"](2, 0).astype(np.float32), RATE, RATE)]
+    found = [to_prediction(clip, LABELS, np.array([1.0, 0, 0, 0]), None, expected) for clip in clips]
+    print_predictions([FileResult("a.wav", tuple(found))], csv_lines(LABELS), None)
+    assert "unlike the training clips: 1 of 2 (50.0%); their confidence was lowered" in capsys.readouterr().err

@@ -287,3 +287,17 @@ def test_a_card_says_which_strength_was_chosen(name: str) -> None:
     json.dumps(said, allow_nan=False)
     given = heads.head("ridge").set_params(alpha=3.0).fit(toy_task(1).X, toy_task(1).y)
     assert "strength" not in fitting(given, p)
+
+
+def test_a_path_that_is_no_model_is_answered_with_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "artifacts" / "models" / "mine")
+    (tmp_path / "clip.wav").write_bytes(b"RIFF")
+    for path, advice in (
+        ("mine", "Give its path: artifacts/models/mine"),
+        ("artifacts/models", "Give one of the models in it: mine"),
+        ("clip.wav", "It is a file: give the model folder first, then recordings"),
+        ("other", "Give a folder that `ser fit` wrote"),
+    ):
+        with pytest.raises(ModelError, match=rf"no model found \(model.json is missing\). {advice}"):
+            load_model(path)
