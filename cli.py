@@ -484,7 +484,10 @@ def leaderboard(
         str, typer.Option(help="Metric that ranks the rows: uar, a scorer of scikit-learn, or your own.")
     ] = "uar",
     critical: Annotated[
-        Path | None, typer.Option(help="Draw the critical-difference diagram over several datasets to this PNG file.")
+        Path | None,
+        typer.Option(
+            help="Draw the critical-difference diagram over several datasets to this PNG file, and as SVG and PDF."
+        ),
     ] = None,
     form: Annotated[
         Literal["markdown", "latex", "csv", "json"] | None,

@@ -182,9 +182,10 @@ def _classifiers(predictions: Sequence[Predictions]) -> list[Sentence]:
     sentences = [sentence for some in by_head.values() for sentence in _head(some)]
     if any("chosen" in map(str, p.params.values()) for p in predictions):
         sentences.append(Sentence(STRENGTHS))
-    tried = [p.params.get("n_settings", 0) for p in predictions if SUFFIXES[1] in p.head]
-    if tried:
-        sentences.append(Sentence(TUNED.format(n=max(tried)), keys_of("method", "tuning")))
+    tuned = [p.params.get("n_settings") for p in predictions if SUFFIXES[1] in p.head]
+    if tuned:
+        most = max((n for n in tuned if isinstance(n, int)), default="several")
+        sentences.append(Sentence(TUNED.format(n=most), keys_of("method", "tuning")))
     if any(SUFFIXES[0] in p.head for p in predictions):
         sentences.append(Sentence(CALIBRATED, keys_of("method", "calibration")))
     return sentences

@@ -180,11 +180,11 @@ def run(*command: object, seconds: float = 120) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="session")
 def engine() -> list[str]:
-    """The command of an engine that starts containers here; SER_ENGINE may name another, with its options."""
+    """The command of an engine that is at hand; SER_ENGINE may name another, with its options."""
     for command in filter(None, [os.environ.get("SER_ENGINE", "").split(), ["docker"], ["podman"]]):
         if shutil.which(command[0]) and run(*command, "info").returncode == 0:
             return command
-    pytest.skip("neither docker nor podman starts containers here")
+    pytest.skip("neither docker nor podman answers here")
 
 
 @pytest.fixture(scope="session")
@@ -192,9 +192,11 @@ def image(engine: list[str]) -> str:
     """The image of the CPU, built if SER_IMAGE does not name one that is there."""
     if named := os.environ.get("SER_IMAGE"):
         return named
-    base = last("cpu", "FROM").replace("${BASE}", "debian:bookworm-slim")
+    base = "debian:bookworm-slim"
     if run(*engine, "image", "inspect", base).returncode and run(*engine, "pull", base, seconds=600).returncode:
         pytest.skip(f"{base} can be neither found nor pulled here")
+    if run(*engine, "run", "--rm", base, "true").returncode:
+        pytest.skip(f"{engine[0]} starts no container here")
     tag = "ser-of-this-test"
     built = run(*engine, "build", "--file", FOLDER / "cpu.Dockerfile", "--tag", tag, REPOSITORY, seconds=3600)
     assert built.returncode == 0, built.stderr[-4000:]

@@ -73,6 +73,18 @@ def test_what_is_not_known_is_said(place: Artifacts) -> None:
     assert "Westfall" not in text  # one row is compared with none
 
 
+@pytest.mark.parametrize("params", [{"n_settings": "x"}, {"n_settings": [1], "C": {"a": 1}}, {}])
+@pytest.mark.parametrize("chosen", [(), ({"setting": 3},), ({"setting": {"a": [1, {"b": "\n"}]}},), ({},)])
+def test_odd_parameters_are_no_crash(place: Artifacts, params: dict, chosen: tuple) -> None:
+    found = named(dataset="ravdess->emodb", protocol="partition:t1")
+    odd = [replace(p, params=params, chosen=chosen, folds=np.full(len(p.folds), "t1")) for p in found]
+    text = cite(place, [saved(place, odd)])
+    assert "-tuned compare up to several settings by UAR" in text
+    assert "Protocol partition:t1" in text
+    assert "Livingstone and Russo 2018" in text
+    assert "Burkhardt et al. 2005" in text
+
+
 def test_an_adapted_row_says_by_what(place: Artifacts) -> None:
     task = replace(toy_task(), dataset="emodb")
     predictions = compare(task, ["logreg"], "speakers", n_folds=2, jobs=1, adapt=("0", "5"))

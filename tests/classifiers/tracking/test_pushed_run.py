@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.places import Ser
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,7 +61,7 @@ def test_a_run_of_an_earlier_version_has_no_digest_and_no_configuration(two_head
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="no run ''; have none"):
+    with pytest.raises(DataError, match="no runs yet. Run `ser compare` first"):
         push(Artifacts(tmp_path), "", "tensorboard")
     (tmp_path / "runs/a").mkdir(parents=True)
     (tmp_path / "runs/a/run.json").write_text("{}")
@@ -67,6 +69,15 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         push(Artifacts(tmp_path), "b", "tensorboard")
     with pytest.raises(DataError):
         push(Artifacts(tmp_path), "a", "tensorboard")
+
+
+def test_the_command_takes_the_latest_run_and_one_tracker(two_heads: Path, ser: Ser, tmp_path: Path) -> None:
+    shutil.copytree(two_heads, tmp_path / "artifacts" / "runs" / two_heads.name)
+    done = ser("push", "--tensorboard", "--to", "logs")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"logs, folder {two_heads.name}: pushed: 2 rows; there already: 0 rows\n"
+    assert ser("push", "--tensorboard", "--to", "logs").stdout.endswith("pushed: 0 rows; there already: 2 rows\n")
+    assert [ser("push").returncode, ser("push", "--mlflow", "--wandb").returncode] == [2, 2]
 
 
 @pytest.mark.parametrize("name", TRACKERS)
