@@ -163,8 +163,10 @@ def datasets() -> None:
 
 @app.command(rich_help_panel=EMBED)
 def encoders(
-    name: Annotated[str | None, typer.Argument(help="List the names of the numbers of this encoder.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="List what published checkpoints saw.")] = False,
+    name: Annotated[str | None, typer.Argument(help="List the names of this encoder's features.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="List the training data of published checkpoints.")
+    ] = False,
 ) -> None:
     """List the built-in encoders, and the families whose checkpoints are encoders, too."""
     from embedcache.encoders import listing
@@ -320,29 +322,6 @@ def extract(
         log=note,
     )
     print_extraction(result, augment or "", peak_memory())
-
-
-@app.command(rich_help_panel=USE)
-@options_from(ComparisonConfig, shown={"heads": "the best of the latest comparison", "encoders": "the only one"})
-def fit(
-    config: ComparisonConfig,
-    jobs: JobsOption = None,
-    out: Annotated[Path | None, typer.Option(help="Model folder.", show_default="below artifacts/models")] = None,
-    artifacts: ArtifactsOption = None,
-) -> None:
-    """Cross-validate one head, then fit it on all clips and save the model."""
-    from classifiers.evaluation.leaderboard import leaderboard as rows_of
-    from classifiers.reporting.terminal_tables import show_labels
-    from classifiers.workflows.fitting import fit_model
-
-    place = Artifacts.at(artifacts)
-    model, card, predictions = fit_model(place, config, out, jobs, terminal, note)
-    show_labels(place.runs / card.score["run"])
-    show(rows_of(predictions))
-    note_skipped(predictions[0].dataset, predictions[0].skipped, place.runs / card.score["run"] / RUN)
-    print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
-    vectors = "VECTORS.npz" if card.is_of_imported else "CLIP.wav"
-    note(f"Next: ser predict {one_line(str(model))} {vectors}")
 
 
 @app.command(rich_help_panel=EMBED)
@@ -566,6 +545,29 @@ def report(
     print(write_report(place, runs or [], out, audio, terminal, note))
     if figures:
         note(f"{count(len(write_figures(place, runs or [], figures, terminal)), 'file')}: {figures}")
+
+
+@app.command(rich_help_panel=USE)
+@options_from(ComparisonConfig, shown={"heads": "the best of the latest comparison", "encoders": "the only one"})
+def fit(
+    config: ComparisonConfig,
+    jobs: JobsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder.", show_default="below artifacts/models")] = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Cross-validate one head, then fit it on all clips and save the model."""
+    from classifiers.evaluation.leaderboard import leaderboard as rows_of
+    from classifiers.reporting.terminal_tables import show_labels
+    from classifiers.workflows.fitting import fit_model
+
+    place = Artifacts.at(artifacts)
+    model, card, predictions = fit_model(place, config, out, jobs, terminal, note)
+    show_labels(place.runs / card.score["run"])
+    show(rows_of(predictions))
+    note_skipped(predictions[0].dataset, predictions[0].skipped, place.runs / card.score["run"] / RUN)
+    print(f"\nmodel: {model}, fitted on all {card.n_clips} clips\nrun:   {place.runs / card.score['run']}")
+    vectors = "VECTORS.npz" if card.is_of_imported else "CLIP.wav"
+    note(f"Next: ser predict {one_line(str(model))} {vectors}")
 
 
 @app.command(rich_help_panel=SHARE)

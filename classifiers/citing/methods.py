@@ -19,25 +19,38 @@ from embedcache.text import count, one_line
 
 from ..data.labels import NATIVE
 from ..data.latex_text import latex_text
-from ..evaluation.leaderboard import Table, tables
+from ..evaluation.leaderboard import Row, Table, tables
 from ..evaluation.predictions import Predictions
 from ..evaluation.row_texts import SUFFIXES, registered_head
 from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA
 from ..protocols.catalogue import base_name
-from ..reporting.paper_tables import TEST, dataset_title, title_text
-from ..reporting.terminal_tables import adaptation_text, enumerated, leaks_text, untested_text
+from ..reporting.paper_tables import dataset_title, title_text
+from ..reporting.terminal_tables import (
+    adaptation_text,
+    enumerated,
+    leaks_text,
+    smallest_difference_text,
+    untested_text,
+)
 from .bibliography import author_year, bibtex, encoder_of, keys_of
 
 UNKNOWN = "What to cite for the {kind} {name} is not known to ser: cite its publication"
 POOLED = (
     "The predictions of all test clips of a table are pooled, and each score is computed once over all of them. UAR is "
-    "the mean recall over the labels"
+    "the mean recall over the labels, WAR the share of clips whose label is predicted correctly, and macro-F1 the mean "
+    "F1 over the labels"
 )
 INTERVALS = (
     "Confidence intervals of 95 % are over test speakers: jackknife over speakers, Student's t and Wilson's bounds; "
     "that of the row ranked first is extended downwards, because the row was selected for its score"
 )
+TEST = (
+    "Rows are compared with the best row of their table by a paired permutation test that swaps the predictions of two "
+    "rows by speaker ({speakers} speakers). The p-values are adjusted for all pairs of rows by step-down max-T, and a "
+    f"difference is significant at α = {ALPHA:g}"
+)
+UNEQUAL = "Rows without a significant difference from the best row need not be equal to it"
 STRENGTHS = (
     "Parameters with the value “chosen” are chosen anew in each fold by log-loss, on inner folds of the training clips "
     "that hold out whole speakers, or on development clips"
@@ -50,7 +63,7 @@ CALIBRATED = (
     "The probabilities of heads named -calibrated are scaled by a temperature, which is fitted in each fold on "
     "held-out training clips or on development clips"
 )
-LEAKING = "To be mentioned with the scores of {names}: {leaks}"
+LEAKING = "A caution about the scores of {names}: {leaks}"
 LIBRARIES_UNKNOWN = "The run does not say which versions of torch and scikit-learn it used"
 NETWORKS = {"attention", "cnn", "layer_cnn", "layer_weighted", "mlp"}  # heads that torch fits
 OWN = "functionals"  # encoder without a publication of its own
@@ -222,7 +235,12 @@ def _chosen_text(chosen: Mapping[str, Any]) -> str:
     setting = chosen.get("setting")
     if not isinstance(setting, dict):
         return ""
-    return " and ".join(f"{key} = {found}" for key, found in setting.items() if not isinstance(found, dict))
+    return " and ".join(f"{key} = {_rounded(found)}" for key, found in setting.items() if not isinstance(found, dict))
+
+
+def _rounded(found: Any) -> str:
+    """Return a setting as text: a number such as gamma, which is computed from the data, has three digits."""
+    return f"{found:.3g}" if isinstance(found, float) and found != round(found, 3) else str(found)
 
 
 def _evaluation(ranked: Sequence[Table]) -> list[Sentence]:
@@ -247,16 +265,22 @@ def _statistics(ranked: Sequence[Table]) -> list[Sentence]:
         sentences.append(Sentence(reason.removesuffix(".")))
     if tested := [rows for rows in compared if not untested_text(rows)]:
         speakers = enumerated([str(n) for n in dict.fromkeys(rows[0].n_speakers for rows in tested)])
-        test = TEST.format(speakers=f"{speakers} speakers", alpha=ALPHA)
-        text = f"Rows are compared with the best row of their table by a {test}"
-        sentences.append(Sentence(text, keys_of("method", "tests")))
+        sentences.append(Sentence(TEST.format(speakers=speakers), keys_of("method", "tests")))
+        sentences.append(Sentence(UNEQUAL))
+        sentences += map(Sentence, filter(None, map(_smallest_difference, tested)))
     return sentences
+
+
+def _smallest_difference(rows: Sequence[Row]) -> str:
+    """Return a sentence on the smallest difference that the test of a table could have found; "" for none."""
+    text = smallest_difference_text(rows).removesuffix(".")
+    return f"{dataset_title(rows[0].dataset)}, protocol {rows[0].protocol}: {text[0].lower()}{text[1:]}" if text else ""
 
 
 def _leaks(ranked: Sequence[Table]) -> list[Sentence]:
     found: dict[str, list[str]] = {}
     for row in chain.from_iterable(table.rows for table in ranked):
-        found.setdefault(row.leaks, []).append(f"{dataset_title(row.dataset)}, {row.protocol}, {row.encoder}")
+        found.setdefault(row.leaks, []).append(f"{dataset_title(row.dataset)}, protocol {row.protocol}, {row.encoder}")
     return [
         Sentence(LEAKING.format(names="; ".join(dict.fromkeys(names)), leaks=leaks_text(leaks)[len("Leaks: ") : -1]))
         for leaks, names in found.items()

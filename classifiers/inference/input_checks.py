@@ -85,6 +85,7 @@ def nothing_audible(wave: Waveform, rate: int) -> str:
         return ""
     if not seconds:
         return f"Silence: nothing is louder than {AUDIBLE:.0f} dB of full scale. Is the microphone on?"
+    seconds = min(seconds, len(wave) / rate)  # the last frame is padded
     return f"Only {seconds * 1000:.0f} ms are louder than {AUDIBLE:.0f} dB of full scale: a click, not speech."
 
 

@@ -195,8 +195,8 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "loso": Protocol("leave one speaker out: one fold per speaker", INDEPENDENT, loso_folds, needs_speakers=True),
     "official": Protocol(
-        "the dataset's folds by speaker: published, or defined by ser if none are; as `partition` where partitions are "
-        "published",
+        "fixed folds by speaker: published ones, or those of ser if none are published; published partitions as in "
+        "`partition`",
         INDEPENDENT,
         folds_of_dataset,
     ),

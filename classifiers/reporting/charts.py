@@ -61,12 +61,14 @@ class Score:
         )
 
 
-def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH) -> Markup:
+def whiskers(scores: Sequence[Score], chance: float, width: float = WIDTH, highest: float = 0.0) -> Markup:
     """Draw a row for each score: a dot on its interval; the dot is hollow if the score is speaker-dependent.
 
-    `chance` is the UAR of random guessing, drawn as a vertical line.
+    `chance` is the UAR of random guessing, drawn as a vertical line. `highest` is the highest value of all figures that
+    have the same axis.
     """
-    rows = _Rows.of([(score.name, score.numbers) for score in scores], max(_highest(scores), chance), width, 42.0)
+    highest = max(highest, highest_value(scores), chance)
+    rows = _Rows.of([(score.name, score.numbers) for score in scores], highest, width, 42.0)
     frame, x = rows.frame, rows.frame.x(chance)
     parts = [rows.upright(x, "chance")]
     anchor = "start" if x < frame.left + 30 else "middle"
@@ -362,7 +364,8 @@ def _mark_class(speaker_dependent: bool) -> str:
     return "mark hollow" if speaker_dependent else "mark"
 
 
-def _highest(scores: Sequence[Score]) -> float:
+def highest_value(scores: Sequence[Score]) -> float:
+    """Return the highest value of scores and of their intervals."""
     return float(np.nanmax([[score.value, score.high] for score in scores]))
 
 

@@ -57,6 +57,7 @@ WRITTEN_BY = b"<!-- written by ser report -->\n"  # end of a report, by which it
 MOST_LARGE = 12  # panels that are drawn large
 T = TypeVar("T")
 PAGE = "report.html"  # the template, and the default name of the report
+GAIN, ADAPTATION = "Gain from shared speakers", "Adaptation"  # methods that not every page has
 METHODS = (
     ("UAR", "the mean recall over the labels, computed once over all test clips; random guessing gives 1 / labels"),
     (
@@ -70,7 +71,7 @@ METHODS = (
         f"{PERMUTATIONS} random ones), adjusted for all pairs of heads by step-down max-T; at most {ALPHA:g}, the "
         "difference is significant",
     ),
-    ("WAR, F1", "the share of clips whose label is predicted correctly; the mean F1 over the labels"),
+    ("WAR, F1", "the share of clips whose label is predicted correctly; macro-F1, the mean F1 over the labels"),
     ("Confidence", "the probability of the predicted label"),
     (
         "ECE",
@@ -80,16 +81,17 @@ METHODS = (
         "Brier score",
         "the mean squared distance between the probabilities and the true label, between 0 and 2; 0 is best",
     ),
+    ("fit s, ms/clip", "seconds to fit a fold, milliseconds to predict a clip; both without the time of the encoder"),
     (
         "Risk and coverage",
         "for each threshold of confidence, the error rate on the clips that reach the threshold, and their share",
     ),
     (
-        "Gain from shared speakers",
+        GAIN,
         "the UAR of a speaker-dependent protocol minus the UAR of a speaker-independent protocol, in percentage points",
     ),
     (
-        "Adaptation",
+        ADAPTATION,
         "the vectors of each speaker, standardised by the mean and deviation of some of its clips without labels, "
         "shrunk towards those of the training speakers; scores are over all draws of clips",
     ),
@@ -217,15 +219,20 @@ def render(artifacts: Artifacts, folders: Sequence[Path], audio: bool = True, pr
     levels = {name: measured_levels(found, progress) for name, found in facts.items()} if audio else {}
     drawings = _draw(ranked, facts, maps, audio, progress)
     baselines = [_baselines_text(board, facts, levels) for board in boards]
+    flattery = _flattery_sections(boards)
+    adaptation = adaptation_sections(row for board in boards for row in board.rows)
+    shown = {GAIN: bool(flattery), ADAPTATION: bool(adaptation)}
+    highest = max(charts.highest_value(_uar_scores(board.rows)) for board in boards)
     page: str = _template().render(
         title=_title(boards),
         summaries=summaries(boards, baselines),
-        leaderboards=[_leaderboard_section(board) for board in boards],
-        flattery=_flattery_sections(boards),
-        adaptation=adaptation_sections(row for board in boards for row in board.rows),
+        leaderboards=[_leaderboard_section(board, highest) for board in boards],
+        flattery=flattery,
+        adaptation=adaptation,
         heads=_by_board(boards, drawings.heads),
         maps=drawings.maps,
         runs=[run_settings(folder, predictions) for folder in folders],
+        methods=[(name, text) for name, text in METHODS if shown.get(name, True)],
     )
     return page
 
@@ -312,7 +319,8 @@ def _baselines_text(board: Table, facts: Mapping[str, ClipFacts], levels: Mappin
     return baselines_text(board.predictions[0], facts[dataset], levels.get(dataset))
 
 
-def _leaderboard_section(board: Table) -> LeaderboardSection:
+def _leaderboard_section(board: Table, highest: float) -> LeaderboardSection:
+    """Return the section of a table. `highest` is the highest UAR of the page: all figures have the same axis."""
     rows, first = board.rows, board.rows[0]
     seeds = f" × {first.seeds} seeds" if first.seeds > 1 else ""
     title = (
@@ -326,7 +334,10 @@ def _leaderboard_section(board: Table) -> LeaderboardSection:
         encoder=first.encoder if len(encoders) == 1 else "",
         has_intervals=any(score.has_interval for score in scores),
         speaker_dependent=trained_on_test_speakers(first.leaks),
-        figures=(charts.whiskers(scores, chance, charts.WIDE), charts.whiskers(scores, chance)),
+        figures=(
+            charts.whiskers(scores, chance, charts.WIDE, highest),
+            charts.whiskers(scores, chance, highest=highest),
+        ),
     )
 
 
@@ -397,9 +408,6 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     css = css_variables() + "\n" + (folder / "report.css").read_text(encoding="utf-8")
-    environment.globals.update(
-        css=Markup(css),  # not escaped: it is a file of this package
-        methods=METHODS,
-    )
+    environment.globals.update(css=Markup(css))  # not escaped: it is a file of this package
     environment.filters.update(number=number_text, trained_on_test_speakers=trained_on_test_speakers)
     return environment.get_template(PAGE)

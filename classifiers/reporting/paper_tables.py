@@ -2,7 +2,8 @@
 
 Rows that can be compared share a table, as on the terminal, and each table of a paper says what its rows were tested
 on. Only the score that ranks the rows is marked: the best value is bold, and a dagger marks the rows that do not differ
-significantly from it. A table that allows no test has no daggers, and says why.
+significantly from it. A table that allows no test has no daggers, and says why. The notes are short, as captions are:
+`ser cite` has the sentences about the methods.
 
 Scores of papers have two decimals, because their intervals are wider than that. CSV and JSON have the digits of
 leaderboard.csv.
@@ -40,7 +41,6 @@ from .terminal_tables import (
     leaks_text,
     notes_text,
     row_name,
-    smallest_difference_text,
     untested_text,
 )
 
@@ -63,9 +63,9 @@ HEADINGS = {
     **dict.fromkeys(("uar", "war", "ece"), ""),  # in capitals
 }
 ABOUT = {
-    "uar": "UAR: unweighted average recall, the mean recall over the labels",
-    "war": "WAR: weighted average recall, the share of clips whose label is predicted correctly",
-    "macro_f1": "Macro-F1: the mean F1 over the labels",
+    "uar": "UAR: mean recall over the labels",
+    "war": "WAR: share of clips predicted correctly",
+    "macro_f1": "Macro-F1: mean F1 over the labels",
     "ece": "ECE: expected calibration error, 0 is best",
     "brier": "Brier: Brier score in [0, 2], 0 is best",
     "uar_seed_sd": "SD of seeds: standard deviation of the UAR over the random seeds",
@@ -80,14 +80,8 @@ VARIANTS = dict(
         strict=True,
     )
 )
-INTERVAL = (
-    "In brackets: 95 % confidence interval over test speakers (jackknife over speakers, Student's t, {bounds} bounds)"
-)
-SELECTED = "that of the first row is extended downwards, because the row was selected for its score"
-TEST = (
-    "paired permutation test that swaps the predictions of two rows by speaker, {speakers}; p-values adjusted for all "
-    "pairs of rows by step-down max-T; α = {alpha:g}"
-)
+INTERVAL = "In brackets: 95 % confidence interval over test speakers."
+TEST = f"permutation test by speaker, adjusted for all pairs of rows, α = {ALPHA:g}"
 TELLING = ("view", "copies", "augment", "fingerprint", "version", "run")  # tell rows of one head and encoder apart
 MARKDOWN = re.compile(r"([\\`*\[\]<>|~&#])|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is none of emphasis
 
@@ -284,7 +278,7 @@ def _notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Return the sentences below a table."""
     suffixes = [suffix for suffix in SUFFIXES[::-1] if any(suffix in row.head for row in rows)]
     return [
-        *(f"{ABOUT[name]}." for name in names if name in ABOUT),
+        *_column_notes(names),
         *_metric_notes(rows, names),
         *_interval_notes(rows, names),
         *_test_notes(rows, names),
@@ -295,6 +289,11 @@ def _notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     ]
 
 
+def _column_notes(names: Sequence[str]) -> list[str]:
+    known = "; ".join(ABOUT[name] for name in names if name in ABOUT)
+    return [f"{known}."] if known else []
+
+
 def _metric_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     by = rows[0].ranked_by
     return [f"Ranked by {by.metric}: {by.about}. Greater is better."] if rows[0].chosen else []
@@ -302,11 +301,8 @@ def _metric_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
 def _interval_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     shown = [name for name in names if name in INTERVALS]
-    if not any(not math.isnan(value_of(row, INTERVALS[name][0])) for name in shown for row in rows):
-        return []
-    bounds = "Wilson's" if "score" not in shown or math.isfinite(rows[0].ranked_by.width) else "Wilson's or Student's"
-    selected = f"; {SELECTED}" if len(rows) > 1 else ""
-    return [f"{INTERVAL.format(bounds=bounds)}{selected}."]
+    known = any(not math.isnan(value_of(row, INTERVALS[name][0])) for name in shown for row in rows)
+    return [INTERVAL] if known else []
 
 
 def _test_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
@@ -317,17 +313,10 @@ def _test_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     best = f"Bold: highest {first.ranked_by.metric}."
     if reason := untested_text(rows):
         return [best, reason]
-    test = TEST.format(speakers=count(first.n_speakers, "speaker"), alpha=ALPHA)
     tied = [row for row in rows[1:] if row.p_vs_best > ALPHA]
     if not tied:
-        return [best, f"All other rows are significantly lower ({test})."]
-    others = "" if len(tied) == len(rows) - 1 else "; rows without a mark are significantly lower"
-    return [
-        best,
-        f"{DAGGER}: no significant difference from the best row, which does not mean that they are equal{others} "
-        f"({test}).",
-        *filter(None, [smallest_difference_text(rows)]),
-    ]
+        return [best, f"All other rows are significantly lower ({TEST})."]
+    return [best, f"{DAGGER}: not significantly different from the best row ({TEST})."]
 
 
 def _leak_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from ..evaluation.predictions import Predictions
 from .hardest_clips import ClipFacts
 
 MOST_MEASURED = 5000  # clips of a dataset whose recordings are read for their level, about 10 s
-METHOD = "nearest class mean, on other speakers; a head that is not better has learned no more"
+METHOD = "It is fitted on other speakers; a head that is not better has learned no more."
 NOT_MEASURED = f"The level is measured for at most {MOST_MEASURED} clips; `ser audit` measures it for all."
 NOT_FOUND = "The level is not known, because not all recordings can be read."
 
@@ -52,7 +52,7 @@ def baselines_text(p: Predictions, facts: ClipFacts, levels: Mapping[str, float]
         return ""
     scores = ", ".join(f"{name} {number_text(uar)}" for name, uar in uars.items())
     chance = number_text(1 / len(np.unique(y)))
-    text = f"UAR of the sound's properties alone: {scores}; chance is {chance} ({METHOD})."
+    text = f"UAR of a nearest class mean on {scores}; chance is {chance}. {METHOD}"
     if levels is None or "level" in features:
         return text
     return f"{text} {NOT_MEASURED if len(facts.clips) > MOST_MEASURED else NOT_FOUND}"

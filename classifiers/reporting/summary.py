@@ -26,7 +26,7 @@ from ..protocols.fold import UNION
 from ..protocols.leaks import trained_on_test_speakers
 from .figure_data import Confusion, Reliability, SpeakerScores
 from .sections import clips_of_speakers, datasets_of
-from .terminal_tables import LEAKS, UNKNOWN_LEAK, comparison_text, leaks_text, notes_text
+from .terminal_tables import comparison_text, leaks_text, notes_text
 
 FEW_SPEAKERS = 10  # with fewer, a sentence says that other speakers may score otherwise
 FEW_CLIPS = 10  # of a label, below which its recall says little
@@ -93,7 +93,7 @@ def summary(board: Table, baselines: str = "") -> Summary:
     points.append(("Leaks", _leaks_text(first.leaks)))
     if not dependent:
         points += _details(p)
-        points += [("Sound alone", baselines)] if baselines else []
+        points += [("Baseline", baselines)] if baselines else []
     points += [("Note", text) for text in _other_notes(board.rows)]
     return Summary(_place(first), _verdict(first.leaks), dependent, tuple(points))
 
@@ -112,8 +112,7 @@ def _other_notes(rows: Sequence[Row]) -> list[str]:
 
 def _leaks_text(leaks: str) -> str:
     """Return what was found, each with its word in the column `leaks`: `Training and test clips share … (text).`"""
-    found = [f"{LEAKS.get(name, UNKNOWN_LEAK)} ({name})" for name in leaks.split("+")] if leaks else []
-    text = f"{'; '.join(found)}." if found else leaks_text("").removeprefix("Leaks: ")
+    text = leaks_text(leaks).removeprefix("Leaks: ")
     return text[0].upper() + text[1:]
 
 

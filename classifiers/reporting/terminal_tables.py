@@ -43,7 +43,7 @@ LEAKS = {
     "speaker?": "some speakers are unknown, or nearly every clip has its own speaker, so scores may be too high",
     "session": "training and test clips share sessions",
     "audio": "some recordings, or parts of them, are both in the training and in the test clips",
-    "audio~": "some test clips are probably copies of training clips (near_copies.csv in the run folder names them)",
+    "audio~": "some test clips are probably copies of training clips",
     "text": "training and test clips share sentences",
     "text?": "the dataset does not give all sentences, so sentences may be shared",
     "encoder": "the encoder was trained on test clips or their speakers, so expect lower scores for new speakers",
@@ -110,7 +110,7 @@ def leaks_text(leaks: str) -> str:
     """Return a sentence about the `leaks` of a leaderboard row, such as `Leaks: none found.`."""
     if not leaks:
         return "Leaks: none found: speakers, recordings, sentences and the encoder's training data were checked."
-    return "Leaks: " + "; ".join(f"{name}: {LEAKS.get(name, UNKNOWN_LEAK)}" for name in leaks.split("+")) + "."
+    return "Leaks: " + "; ".join(f"{LEAKS.get(name, UNKNOWN_LEAK)} ({name})" for name in leaks.split("+")) + "."
 
 
 def comparison_text(rows: Sequence[Row]) -> str:

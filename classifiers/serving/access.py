@@ -82,7 +82,7 @@ class Access:
         if method != "GET" and (site == "cross-site" or (origin and origin.partition("://")[2] != host)):
             return 403, "requests from other pages are refused."
         if path not in self.paths and not path.startswith(self.prefixes):
-            return 404, "there is no page at this address."
+            return 404, "there is no page at this address; /docs describes the API."
         return None
 
 

@@ -67,7 +67,12 @@ def serve(
     service.warm_up()
     logging.captureWarnings(capture=True)
     logging.getLogger().addHandler(JsonHandler(_write_line))
-    run_server(build_app(service, access, lambda: log(f"{root} (Ctrl-C ends it)")), listening, GRACE, _write_line)
+    run_server(
+        build_app(service, access, lambda: log(f"{root} (/docs describes the API; Ctrl-C ends it)")),
+        listening,
+        GRACE,
+        _write_line,
+    )
     service.queue.close()
     if service.open_requests:  # what computes still cannot be interrupted, and nobody waits for it any more
         sys.stdout.flush()

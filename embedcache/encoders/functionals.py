@@ -92,7 +92,7 @@ def module() -> Any:
 
 encoder = EncoderSpec(
     NAME,
-    "1,566 functionals of pitch, energy, voice quality, spectrum and their modulation; no weights",
+    "1,566 functionals of pitch, energy, voice quality, spectrum and their modulation; no trained weights",
     load,
     module=module,
 )

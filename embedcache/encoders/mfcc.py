@@ -217,5 +217,5 @@ def _fill_unvoiced(contour: NDArray[np.float64], voiced: NDArray[np.bool_]) -> N
 
 
 encoder = EncoderSpec(
-    "mfcc", "970 statistics of MFCCs, mel bands, spectral contrast, pitch and energy; no weights", load
+    "mfcc", "970 statistics of MFCCs, mel bands, spectral contrast, pitch and energy; no trained weights", load
 )

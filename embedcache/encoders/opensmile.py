@@ -118,7 +118,11 @@ def _smile(name: str, feature_set: str, installed: str) -> Any:
 encoder = tuple(
     EncoderSpec(name, about, functools.partial(load, name, feature_set), licence=LICENCE, terms=TERMS)
     for name, feature_set, about in (
-        ("egemaps", "eGeMAPSv02", "88 functionals of openSMILE's eGeMAPSv02; no weights; extra [opensmile]"),
-        ("compare", "ComParE_2016", "6,373 functionals of openSMILE's ComParE_2016; no weights; extra [opensmile]"),
+        ("egemaps", "eGeMAPSv02", "88 functionals of openSMILE's eGeMAPSv02; no trained weights; extra [opensmile]"),
+        (
+            "compare",
+            "ComParE_2016",
+            "6,373 functionals of openSMILE's ComParE_2016; no trained weights; extra [opensmile]",
+        ),
     )
 )

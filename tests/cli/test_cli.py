@@ -42,7 +42,7 @@ def test_the_job_from_clips_to_predictions(ser: Ser, tree: Path, tmp_path: Path)
     fitted = ser("fit", "--head", "mlp", "--folds", "2")
     assert fitted.returncode == 0, fitted.stderr
     assert "ravdess, protocol speakers: 2 folds, 24 clips, 4 speakers, 3 labels (chance 0.333)" in fitted.stdout
-    assert "Leaks: text: training and test clips share sentences." in fitted.stdout
+    assert "Leaks: training and test clips share sentences (text)." in fitted.stdout
     model = next((tmp_path / "artifacts" / "models").iterdir())
     assert f"model: {model.relative_to(tmp_path)}, fitted on all 24 clips" in fitted.stdout
     wavs = sorted(tree.rglob("*.wav"))[:2]
@@ -391,7 +391,7 @@ def test_whose_voice_a_clip_is_must_be_plain(ser: Ser, tmp_path: Path) -> None:
         assert "12 speakers in 12 clips" in asked.stdout + asked.stderr
     assert "ser extract --dataset folder" in ser("audit", *source, "--speakers-are-clips").stderr
     shown = ser("compare", "--head", "logreg", "--folds", "2")
-    assert "Leaks: speaker?: some speakers are unknown, or nearly every clip has its own speaker" in " ".join(
+    assert "Leaks: some speakers are unknown, or nearly every clip has its own speaker" in " ".join(
         shown.stdout.split()
     )
     for seed, place in enumerate(("one", "two"), start=1):

@@ -14,7 +14,7 @@ const SYNTHETIC = "Trained on synthetic voices: this says nothing about emotion.
 
 // Returns what the page says about a prediction: "sure", "unsure" or "silent"; `bound` is the least probability of a label.
 export function verdict(prediction, bound) {
-  if (prediction.label === null) return "silent"; // the page asks for no abstention, so nothing was audible
+  if (prediction.label === null) return "silent"; // the page asks for no abstention, so there was too little audible sound
   return prediction.probabilities[prediction.label] < bound ? "unsure" : "sure";
 }
 
@@ -45,14 +45,14 @@ export function answerCard(model, prediction, bound) {
 // Returns the same in one sentence, for screen readers.
 export function spoken(model, prediction, bound) {
   const kind = verdict(prediction, bound);
-  if (kind === "silent") return `${model.title}: nothing audible.`;
+  if (kind === "silent") return `${model.title}: too little sound.`;
   const [label, share] = ranked(prediction)[0];
   return `${model.title}: ${kind === "sure" ? label : `not sure, at most ${label}`}, ${percent(share)}.`;
 }
 
 function headline(prediction, kind) {
   const [label, share] = ranked(prediction)[0];
-  if (kind === "silent") return element("p", { class: "label" }, element("strong", {}, "nothing audible"));
+  if (kind === "silent") return element("p", { class: "label" }, element("strong", {}, "too little sound"));
   if (kind === "unsure") return element("p", { class: "label" }, element("strong", {}, "not sure"));
   return element("p", { class: "label" }, element("strong", {}, label), " ", element("span", {}, percent(share)));
 }

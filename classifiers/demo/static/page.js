@@ -201,7 +201,7 @@ async function showRecording(models, wholes, name, blob) {
     seconds: wholes[0].end,
     models: models.map((model, index) => ({ ...model, whole: wholes[index], windows: [], layers: wholes[index].layers, frames: wholes[index].frames })),
   };
-  $("sound-title").textContent = `The recording: ${name}, ${answers.seconds.toFixed(1)} s`;
+  $("sound-title").textContent = `The recording: ${name}, ${answers.seconds.toFixed(answers.seconds < 1 ? 2 : 1)} s`;
   $("sound").hidden = false;
   showAnswers();
   announce(answers.models.map((model) => spoken(model, model.whole, bound())).join(" "));

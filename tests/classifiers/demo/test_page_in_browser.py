@@ -170,7 +170,7 @@ def test_silence_gets_no_chart_and_says_what_to_do(ask: Ask) -> None:
     page = ask()
     page.get_by_role("button", name="Silence").click()
     page.wait_for_selector(".answer.silent")
-    assert page.locator(".label").inner_text() == "nothing audible"
+    assert page.locator(".label").inner_text() == "too little sound"
     assert page.locator(".bars").count() == page.locator("#timeline .curve").count() == 0
     assert (
         page.locator(".note")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers.inference.audio_files import FileResult
-from classifiers.inference.input_checks import ExpectedInput, check_input, input_notes
+from classifiers.inference.input_checks import ExpectedInput, check_input, input_notes, nothing_audible
 from classifiers.inference.output_formats import csv_lines, to_dict
 from classifiers.inference.predictor import to_prediction
 from classifiers.inference.printing import print_predictions
@@ -72,6 +72,12 @@ def test_a_voice_is_predicted_as_the_head_says(expected: ExpectedInput) -> None:
     assert (p.notes, p.label) == ((), "angry")
     assert list(p.probabilities.values()) == list(row)
     assert p.training_distance < 1
+
+
+def test_a_click_does_not_last_longer_than_its_clip() -> None:
+    click = np.zeros(604, np.float32)
+    click[200:204] = 0.9
+    assert nothing_audible(click, 16_000).startswith("Only 38 ms are louder")
 
 
 def test_the_farthest_of_several_models_counts(expected: ExpectedInput) -> None:

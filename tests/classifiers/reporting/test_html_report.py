@@ -76,8 +76,8 @@ def test_duration_and_level_alone_have_a_score(place: Artifacts, runs: list[Path
     """Clips of equal length predict one label: the score is chance. Without durations or clips, nothing is said."""
     p = load_predictions(runs[1])[0]
     facts = clip_facts(place, "ravdess")
-    begin = "UAR of the sound's properties alone: duration"
-    assert baselines_text(p, facts).startswith(f"{begin} 0.333; chance is 0.333 (nearest")
+    begin = "UAR of a nearest class mean on duration"
+    assert baselines_text(p, facts).startswith(f"{begin} 0.333; chance is 0.333. It is fitted on other speakers")
     numbers = {label: 1.0 + n for n, label in enumerate(p.labels)}
     told = {i: replace(clip, seconds=numbers[clip.label]) for i, clip in facts.clips.items()}
     assert f"{begin} 1.000; chance is 0.333" in baselines_text(p, replace(facts, clips=told))
@@ -96,7 +96,7 @@ def test_levels_are_those_of_the_recordings(
     for clip in list(facts.clips.values())[:3]:
         sound, _ = soundfile.read(clip.path)
         assert levels[clip.key] == pytest.approx(10 * np.log10(np.mean(sound**2)), abs=1e-3)
-    assert re.search(r"alone: duration 0\.\d+, level 0\.\d+, both 0\.\d+; chance", render(place, runs[:1]))
+    assert re.search(r"mean on duration 0\.\d+, level 0\.\d+, both 0\.\d+; chance", render(place, runs[:1]))
     assert "level" not in baselines_text(p, facts)
     assert baselines_text(p, facts, dict(list(levels.items())[1:])).endswith(NOT_FOUND)
     monkeypatch.setattr("classifiers.reporting.sound_baselines.MOST_MEASURED", 20)
@@ -114,6 +114,13 @@ def test_whiskers_say_and_show_their_numbers() -> None:
     assert left > chance > float(second.get("cx"))
     assert len(shapes(svg, "path", "whisker")) == 1, "a score without interval has no whisker"
     assert [("hollow" in e.get("class")) for e in (first, second)] == [False, True]
+
+
+def test_figures_of_one_page_can_share_their_axis() -> None:
+    score = Score("a", 0.5, 0.4, 0.55)
+    figures = charts.whiskers([score], 0.25), charts.whiskers([score], 0.25, highest=0.79)
+    ticks = [[e.text for e in shapes(svg, "text", "tick") if "chance" not in (e.text or "")] for svg in figures]
+    assert [texts[-1] for texts in ticks] == ["0.6", "0.8"]
 
 
 def test_flattery_is_the_difference_in_points() -> None:
@@ -227,7 +234,7 @@ def test_the_page_of_a_run(place: Artifacts, runs: list[Path]) -> None:
     assert not tags.open
     assert "Speaker-independent: no test speaker occurs in the training clips." in tags.text
     assert "Trained on test speakers" not in tags.text
-    assert "Leaks: text: training and test clips share sentences; encoder?: not all training data" in tags.text
+    assert "Leaks: training and test clips share sentences (text); not all training data" in tags.text
     assert "Training and test clips share sentences (text); not all training data of the encoder are known" in tags.text
     for p in load_predictions(runs[0]):
         assert f"{p.head} on made-up" in tags.text
@@ -374,7 +381,7 @@ def test_a_run_from_a_stranger_is_read_and_not_run(tmp_path: Path) -> None:
 
 
 def test_a_leak_that_is_not_known_is_named() -> None:
-    assert leaks_text("speaker+moon").endswith("; moon: a leak that this version of ser does not know.")
+    assert leaks_text("speaker+moon").endswith("; a leak that this version of ser does not know (moon).")
 
 
 def test_a_run_with_very_many_labels_stays_small(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_the_page_of_the_api_loads_nothing(client: Any) -> None:
     for path in client.get("/openapi.json").json()["paths"]:
         assert path in page.text
     assert "http://127.0.0.1:8000/api/predict" in page.text
+    assert "`" not in page.text
 
 
 def test_health_and_readiness(client: Any) -> None:
