@@ -29,7 +29,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
 RUN = ("sh", "python", "output")  # what `run_page` runs, or holds to what was said
 SHOWN = ("csharp", "js", "py", "text", "toml", "yaml")
-SAID = {"finetuning.md": "encoder: the encoder was trained on test clips or their speakers"}  # at a page's end
+SAID = {"finetuning.md": "the encoder was trained on test clips or their speakers"}  # at a page's end
 TASKS = tomllib.loads((DOCS / "commands.toml").read_text())
 EXAMPLES = {name: text for found in TASKS.values() for name, text in found.items() if name != "about"}
 NEED_A_NETWORK = {"download"}
