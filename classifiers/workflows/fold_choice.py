@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedcache import Artifacts, ConfigError
+from embedcache import Artifacts, ConfigError, SerError
 from embedcache.encoder import Log, no_log
 from embedcache.files.atomic import atomic_write
 from embedcache.files.existing import begins_with, check_replaceable
@@ -98,7 +98,7 @@ def choose_folds(artifacts: Artifacts, config: ComparisonConfig | ProtocolConfig
 def write_folds(artifacts: Artifacts, config: ProtocolConfig, path: Path, log: Log = no_log) -> None:
     """Write the folds of a protocol on extracted datasets to a file that `--folds` reads; `-` is standard output.
 
-    Needs manifests, but no embeddings. A file of folds is replaced, any other file is refused with a ConfigError.
+    Needs manifests, but no embeddings. A file of folds is replaced, any other file is refused with a SerError.
     Raises as `choose_folds`, `FoldChoice.splits` and `folds_csv` do.
     """
     listed = LabelledClips.of(artifacts, config.datasets, config.labels, config.same_names)
@@ -111,7 +111,7 @@ def write_folds(artifacts: Artifacts, config: ProtocolConfig, path: Path, log: L
     if str(path) == "-":
         sys.stdout.write(text)
         return
-    check_replaceable(path, begins_with(FOLDS_HEADER), log, ConfigError, "--write")
+    check_replaceable(path, begins_with(FOLDS_HEADER), log, SerError, "--write")
     with atomic_write(path, advice="Choose another file with --write.") as file:
         file.write(text)
     dataset = " --dataset ".join(m.dataset for m in listed.manifests)

@@ -7,7 +7,7 @@ from helpers.places import REPOSITORY
 
 from classifiers import PROTOCOLS
 from classifiers.evaluation.leaderboard import COLUMNS, METRIC_COLUMNS
-from classifiers.inference.output_formats import FIRST_COLUMNS
+from classifiers.inference.output_formats import DISTANCE, FIRST_COLUMNS
 from classifiers.protocols.leaks import LEAKS
 
 PAGE = (REPOSITORY / "docs" / "explanation" / "words.md").read_text()
@@ -28,7 +28,7 @@ def test_nothing_that_ser_prints_is_missing() -> None:
     assert set(LEAK_NAMES) == set(LEAKS)
     assert {"pooled", "layers", "std", "frames:N"} == set(VIEWS)
     assert set(OF_LEADERBOARD) == {*COLUMNS, *METRIC_COLUMNS}
-    assert set(OF_PREDICT) == {*FIRST_COLUMNS, "p_<label>", "notes"}
+    assert set(OF_PREDICT) == {*FIRST_COLUMNS, "p_<label>", "notes", DISTANCE}
 
 
 def test_the_words_of_the_design_are_there() -> None:

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from classifiers.export.graph_builder import Graph
 from classifiers.export.head_graphs import below, head_model, input_name
 from classifiers.export.onnx_export import TOLERANCE, Exported, _test_rows, check_encoder, export_onnx
 from classifiers.heads._calibrated import Calibrated
+from classifiers.inference.model import EncodedWaveforms
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import (
@@ -219,12 +220,6 @@ def test_a_head_that_is_listed_as_not_exportable_says_so() -> None:
     for name in NOT_EXPORTABLE:
         with pytest.raises(ModelError, match="cannot be exported"):
             head_model(fitted(name, 3)[0])
-
-
-def test_labels_stand_in_the_file_in_the_order_of_the_columns() -> None:
-    estimator, _, _ = fitted("logreg", 5)
-    said = session(head_model(estimator)).get_modelmeta().custom_metadata_map
-    assert json.loads(said["labels"]) == estimator.classes_.tolist()
 
 
 class Strange(ClassifierMixin, BaseEstimator):
@@ -434,15 +429,19 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
 
 @pytest.mark.xdist_group("portable")
 def test_from_audio_to_labels_as_ser_predict(net: Net, tmp_path: Path) -> None:
-    """The whole way, through two files in onnxruntime."""
+    """The whole way, through two files in onnxruntime, but for what the files do not do: see `not_in_file`."""
     first, second = (session(net.done.folder / name) for name in ("encoder.onnx", "head.onnx"))
     lengths = (0.025, 0.0313, 0.04, 0.5, 1.23456, 4.0)
     paths = [write(tmp_path / f"{seconds}.wav", 0.1 + noise(seconds), subtype="FLOAT") for seconds in lengths]
-    for path, prediction in zip(paths, Predictor.load(net.model).predict(paths), strict=True):
-        (vector,) = first.run(None, {"waveform": soundfile.read(path, dtype="float32")[0][None]})
+    waves = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    predictor = Predictor.load(net.model)
+    (expected,) = EncodedWaveforms.encode(predictor.models, waves).probabilities()
+    for wave, row, prediction in zip(waves, expected, predictor.predict(paths), strict=True):
+        (vector,) = first.run(None, {"waveform": wave[None]})
         proba, label = second.run(None, {"embedding": vector})
-        np.testing.assert_allclose(proba[0], list(prediction.probabilities.values()), atol=TOLERANCE)
-        assert label.tolist() == [max(prediction.probabilities, key=prediction.probabilities.get)]
+        np.testing.assert_allclose(proba[0], row, atol=TOLERANCE)
+        if len(set(prediction.probabilities.values())) > 1:  # all are equal for a sound that is too short to be heard
+            assert label.tolist() == [max(prediction.probabilities, key=prediction.probabilities.get)]
 
 
 @pytest.mark.xdist_group("portable")
@@ -472,7 +471,7 @@ def test_an_encoder_file_tells_nothing_of_the_machine(net: Net) -> None:
 def test_an_encoder_that_computes_something_else_is_not_written(
     net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save_damaged(info: EncoderInfo, view: str, path: Path) -> int:
+    def save_damaged(info: EncoderInfo, view: str, path: Path, texts: Mapping[str, str]) -> int:
         model = onnx.load(net.done.folder / "encoder.onnx")
         tensor = next(tensor for tensor in model.graph.initializer if len(tensor.raw_data) > 4000)
         values = numpy_helper.to_array(tensor).copy()

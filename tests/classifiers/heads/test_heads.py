@@ -4,12 +4,10 @@ import importlib
 import inspect
 import json
 import pkgutil
-import re
 
 import numpy as np
 import pytest
 import sklearn
-from helpers.places import REPOSITORY
 from helpers.tolerance import close_to
 from lightgbm import LGBMClassifier
 from sklearn.base import clone
@@ -428,16 +426,6 @@ def test_every_setting_of_a_space_is_one_that_the_head_takes(name: str) -> None:
         for value in values:
             assert clone(own).set_params(**{parameter: value}).get_params()[parameter] == value
     assert all(own.get_params()[parameter] in values for parameter, values in spec.space.items())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_head_has_a_page_that_names_its_source(name: str) -> None:
-    pages = REPOSITORY / "docs" / "heads"
-    page = " ".join((pages / f"{name}.md").read_text().split())
-    source = page.partition("Source: ")[2]
-    assert page.startswith(f"# `{name}`")
-    assert all(word in source for word in re.findall(r"[A-Z][a-zA-Z-]+|\d{4}", heads.get(name).source))
-    assert f"[`{name}`]({name}.md) | `{heads.get(name).view}`" in (pages / "README.md").read_text()
 
 
 def test_neighbours_of_a_clip_do_not_depend_on_the_clips_beside_it() -> None:

@@ -150,7 +150,11 @@ def test_folds_are_written_and_used_on_the_command_line(ser: Ser, artifacts: Art
         ),
         (("protocols", "--protocol", "loso"), 2, "these options belong to --write FILE"),
         (("protocols", "--write", "x.csv", "--protocol", "lozo"), 1, "did you mean 'loso'?"),
-        (("protocols", "--write", ".", "--protocol", "loso"), 1, "Choose another file with --write."),
+        (
+            ("protocols", "--write", ".", "--protocol", "loso"),
+            1,
+            "ser did not write it, so it stays. Choose another --write",
+        ),
     ],
 )
 def test_folds_that_cannot_be_had(
