@@ -20,9 +20,9 @@ from embedcache.synthetic import wav_bytes
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import decode_pcm16
-from ..serving.api import ModelNames, to_json_object
+from ..serving.api import ModelNames, options, to_json_object
 from ..serving.bodies import read_body
-from ..serving.service import Busy, LiveStream, ModelPrediction, PredictionService
+from ..serving.service import Busy, LiveStream, ModelPrediction, PredictionService, Slot
 from .examples import EXAMPLES
 
 MAX_SESSION = 600.0  # longest live sound without a stop, in seconds
@@ -59,10 +59,11 @@ class LiveSessions:
     ) -> list[ModelPrediction]:
         """Add sound to a session, and return the predictions of the windows that are complete with it.
 
-        A session starts anew if the models or the sample rate differ from its last call. Raises AudioError, UnknownName
-        and Busy.
+        A session starts anew if the models or the sample rate differ from its last call. Raises AudioError,
+        ConfigError, UnknownName and Busy.
         """
-        check_abstain_below(abstain_below)
+        with options():
+            check_abstain_below(abstain_below)
         session = self._find_or_start(session_id, rate, tuple(models))
         with session.lock:
             session.last_used, stream = time.monotonic(), session.stream
@@ -85,7 +86,7 @@ class LiveSessions:
             self._sessions = {key: old for key, old in self._sessions.items() if now - old.last_used < IDLE}
             session = self._sessions.get(session_id)
             if session is None and len(self._sessions) >= MAX_SESSIONS:
-                raise Busy(f"busy: {MAX_SESSIONS} live sessions are open. Try again in a minute.")
+                raise Busy(f"busy: {MAX_SESSIONS} live sessions are open. Try again in a minute.", round(IDLE))
             if session is None or (session.rate, session.models) != (rate, models):
                 session = LiveSession(rate, models, self.service.open_stream(rate, models))
                 self._sessions[session_id] = session
@@ -107,8 +108,8 @@ async def push_sound(
     """Add sound to a live session, and return the predictions of the windows that are complete with it."""
     check_rate(rate)
     sessions: LiveSessions = request.app.state.live_sessions
-    with sessions.service.reserve_slot():  # before the sound is added: after "busy" the page sends it again
-        wave = await _read_chunk(request, rate)
+    with sessions.service.reserve_slot() as slot:  # before the sound is added: after "busy" the page sends it again
+        wave = await _read_chunk(request, rate, slot)
         pairs = await run_in_threadpool(sessions.push, id, rate, model or [], abstain_below or None, wave)
     return {"predictions": [to_json_object(pair) for pair in pairs]}
 
@@ -129,10 +130,10 @@ async def end_session(
             pairs += sessions.end(id, abstain_below or None)
         return pairs
 
-    with sessions.service.reserve_slot():
-        pairs = await run_in_threadpool(push_and_end, await _read_chunk(request, rate))
+    with sessions.service.reserve_slot() as slot:
+        pairs = await run_in_threadpool(push_and_end, await _read_chunk(request, rate, slot))
     return {"predictions": [to_json_object(pair) for pair in pairs]}
 
 
-async def _read_chunk(request: Request, rate: int) -> Waveform:
-    return decode_pcm16(await read_body(request, max_bytes=round(2 * MAX_CHUNK * rate)))  # two bytes a sample
+async def _read_chunk(request: Request, rate: int, slot: Slot) -> Waveform:
+    return decode_pcm16(await read_body(request, slot, round(2 * MAX_CHUNK * rate)))  # two bytes a sample

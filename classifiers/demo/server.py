@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..serving.access import LOCAL, Access, Credentials, hosts_for
-from ..serving.server import PATHS, PUBLIC, address_of, run_server
+from ..serving.server import PATHS, PUBLIC, address_of, end, run_server
 from ..serving.server import build_app as build_service
 from ..serving.service import PredictionService
 
@@ -56,3 +56,4 @@ def serve(
     hosts = hosts_for(listening.getsockname()[0])
     app = build_app(service, auth, hosts, banner, lambda: log(f"{address_of(listening)} (Ctrl-C ends it)"))
     run_server(app, listening, grace=1)
+    end(service)

@@ -161,7 +161,7 @@ class WindowStream:
         Raises AudioError if the array is not a waveform of finite floats with at least as many samples as channels, has
         not as many channels as those before, or if the channels cancel each other for a second.
         """
-        sound = _check_waveform(samples, self.native_rate)
+        sound = _check_waveform(samples, self.native_rate, self._channels)
         self._check_channels(sound)
         mono = as_waveform(sound, self.native_rate, self.native_rate)
         step = max(1, round(MAX_CHUNK * self.native_rate))
@@ -212,7 +212,7 @@ class WindowStream:
 
     def _cut(self, start: int) -> AudioClip:
         wave = self._buffer[start - self._buffer_start :][: self._window]
-        return AudioClip(wave.copy(), self.rate, self.native_rate, self.name, start / self.rate)
+        return AudioClip(wave, self.rate, self.native_rate, self.name, start / self.rate)
 
     def _drop_used(self) -> None:
         """Drop the samples before the next window, except those of a window that would end with the sound so far."""
@@ -222,8 +222,11 @@ class WindowStream:
             self._buffer_start = needed
 
 
-def _check_waveform(wave: NDArray[Any], rate: int) -> Waveform:
-    """Return a waveform as float32 (samples, channels). Raise AudioError if it is not a waveform of finite floats."""
+def _check_waveform(wave: NDArray[Any], rate: int, n_channels: int = 0) -> Waveform:
+    """Return a waveform as float32 (samples, channels). Raise AudioError if it is not a waveform of finite floats.
+
+    It has at least as many samples as channels, unless it has `n_channels`, the known number of channels.
+    """
     check_rate(rate)
     if got := find_array_fault(wave, (1, 2)):
         raise AudioError(
@@ -231,7 +234,7 @@ def _check_waveform(wave: NDArray[Any], rate: int) -> Waveform:
         )
     samples: Waveform = (wave if wave.ndim == 2 else wave[:, None]).astype(np.float32, copy=False)
     _refuse_fault(find_sample_fault(samples), "Pass finite floats in [-1, 1].")
-    if samples.shape[1] > len(samples) > 0:
+    if samples.shape[1] != n_channels and samples.shape[1] > len(samples) > 0:
         raise AudioError(f"got {samples.shape}; wanted (samples, channels). Transpose the array.")
     return samples
 

@@ -1,8 +1,8 @@
 """`ser serve`: models as an HTTP service (extra `[serve]`). The page of `ser demo` is a client of the same service.
 
 Read `service` first: the loaded models, and the limits of one request. `pack_queue` joins requests that wait into packs
-of the encoder. `bodies` reads what a request sends, `long_recordings` decodes in blocks. `api`, `timeline` and
-`operations` are the routes; `access` controls who may use them, and `server` listens on a port.
+of the encoder. `bodies` reads what a request sends. `api`, `timeline` and `operations` are the routes; `access` says
+who may use them, and `server` listens on a port.
 """
 
 import importlib.util

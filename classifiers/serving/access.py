@@ -102,11 +102,12 @@ class AccessCheck:
             await self.app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        send = _with_policy(send, self.access.policy)
         if refusal := self.access.refusal(scope["method"], scope["path"], headers):
             await self._refuse(send, *refusal)
             return
         with suppress(asyncio.CancelledError):  # when the server ends, the closed connection tells the client
-            await self.app(scope, receive, _with_policy(send, self.access.policy))
+            await self.app(scope, receive, send)
 
     async def _refuse(self, send: Send, status: int, message: str) -> None:
         credentials = self.access.credentials

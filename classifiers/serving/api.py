@@ -11,25 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from embedcache import AudioError, SerError, UnknownName
+from embedcache import AudioError, ConfigError, SerError, UnknownName
 from embedcache.audio.decode import Waveform
 
 from ..inference.model import Attribution
 from ..inference.output_formats import to_dict
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import Windows
-from .bodies import BodyTooLarge, BodyTooSlow, SentFile, WrongEncoding, is_form, read_files, read_samples
+from .bodies import BodyTooLarge, BodyTooSlow, SentFile, WrongEncoding, is_form, read_files, read_samples, watched
 from .service import LIVE_WINDOWS, Busy, ModelPrediction, PredictionService
 from .streaming import JSON_LINES, DuplexResponse
 
@@ -49,6 +52,7 @@ CARD_FIELDS = (
 )
 MAX_LIVE_WINDOW = 60.0  # longest window of live sound, in seconds; the sound is in memory until its window is complete
 MIN_LIVE_HOP = 0.1  # shortest hop of windows of live sound, in seconds
+FILES_AT_ONCE = 16  # files of one form that are decoded or wait for the encoder; the others wait for them
 CLIENT_GONE = 499  # status in the log of a request whose client went away; nobody receives it
 
 ModelNames = Annotated[list[str] | None, Query(description="Names of models, repeated for several; all by default.")]
@@ -66,16 +70,26 @@ STATUS = (
     (UnknownName, 404),
     (AudioError, 422),
     (ClientDisconnect, CLIENT_GONE),
+    (CancelledError, CLIENT_GONE),
     (Exception, 400),
 )
 
-router = APIRouter(prefix="/api", tags=["predict"])
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Raise ConfigError if the address has a parameter that the route does not have: it would be ignored."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise ConfigError(f"got the parameter '{name}'; wanted {' or '.join(known) or 'none'}.")
+
+
+router = APIRouter(prefix="/api", tags=["predict"], dependencies=[Depends(refuse_unknown_parameters)])
 
 
 def add_api(app: FastAPI, service: PredictionService) -> None:
     """Add the routes to an application, and return all its errors as JSON."""
     app.state.service = service
-    for kind in (SerError, ValueError, RequestValidationError, ClientDisconnect):
+    for kind in (SerError, RequestValidationError, ClientDisconnect, CancelledError):
         app.add_exception_handler(kind, _handle_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
     app.add_exception_handler(Exception, _handle_unexpected_error)
@@ -107,12 +121,15 @@ async def predict(
     """
     service: PredictionService = request.app.state.service
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
-    check_abstain_below(abstain_below)
+    with options():
+        check_abstain_below(abstain_below)
     service.find_models(model or ())
 
     def predict_file(file: SentFile) -> list[dict[str, Any]]:
         recording = service.read(file.data, file.name)
-        results = service.predict_recording(recording, model or (), windows, abstain_below, attribution).results
+        results = service.predict_recording(
+            recording, model or (), windows, abstain_below, attribution, slot.is_wanted
+        ).results
         if not windows:
             return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
         return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
@@ -120,15 +137,26 @@ async def predict(
     def try_file(file: SentFile) -> dict[str, Any]:
         try:
             return {"name": file.name, "predictions": predict_file(file)}
-        except AudioError as error:
+        except SerError as error:
             return {"name": file.name, "error": str(error)}
 
     with service.reserve_slot() as slot:
         files = await read_files(request, slot, name or "sound")
-        if not is_form(request):
-            return {"predictions": await run_in_threadpool(predict_file, files[0])}
-        results = await asyncio.gather(*(run_in_threadpool(try_file, file) for file in files))
+        async with watched(request, slot):
+            if not is_form(request):
+                return {"predictions": await run_in_threadpool(predict_file, files[0])}
+            at_once = CapacityLimiter(FILES_AT_ONCE)
+            results = await _all_of([to_thread.run_sync(try_file, file, limiter=at_once) for file in files])
         return {"results": results, "failed": sum("error" in result for result in results)}
+
+
+async def _all_of(calls: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Return the results of all calls. If one raises, the others end before: they belong to the same slot."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 @router.post("/listen", response_class=DuplexResponse)
@@ -142,13 +170,15 @@ async def listen(
 ) -> Any:
     """Predict raw sound while it arrives: 16 bits, little-endian, one channel. The response has a line per window."""
     service: PredictionService = request.app.state.service
-    check_abstain_below(abstain_below)
     if window > MAX_LIVE_WINDOW or hop < MIN_LIVE_HOP:
-        raise ValueError(
+        raise ConfigError(
             f"got a window of {window:g} s and a hop of {hop:g} s; wanted a window of at most {MAX_LIVE_WINDOW:g} s, "
             f"and a hop of at least {MIN_LIVE_HOP:g} s."
         )
-    stream = service.open_stream(rate, model or (), Windows(window, hop))
+    with options():
+        check_abstain_below(abstain_below)
+        windows = Windows(window, hop)
+    stream = service.open_stream(rate, model or (), windows)
 
     def predict_samples(samples: Waveform | None) -> str:
         """Return the JSON lines of the windows that are complete with these samples, or, for None, with the end."""
@@ -166,6 +196,15 @@ async def listen(
             return
 
     return DuplexResponse(lines(), media_type=JSON_LINES)
+
+
+@contextmanager
+def options() -> Iterator[None]:
+    """Raise ConfigError for a ValueError of an option. A ValueError anywhere else is an error of the server."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def to_json_object(pair: ModelPrediction) -> dict[str, Any]:
@@ -192,7 +231,8 @@ async def _handle_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         message = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
     service: PredictionService = request.app.state.service
-    headers = {"Retry-After": str(service.queue.retry_after())} if status == 503 else {}
+    seconds = max(service.queue.retry_after(), error.seconds) if isinstance(error, Busy) else 0
+    headers = {"Retry-After": str(seconds)} if seconds else {}
     return JSONResponse({"error": message}, status, headers=headers)
 
 

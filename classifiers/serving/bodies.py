@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -54,31 +55,72 @@ def is_form(request: Request) -> bool:
 async def read_files(request: Request, slot: Slot, name: str) -> list[SentFile]:
     """Return the files of a request: those of a form, or the body, called `name`.
 
-    Raises as `read_body` does, and WrongForm if a form cannot be read, or holds no file or too many.
+    Raises as `read_body` does, and WrongForm if a form cannot be read or is cut off, holds no file or too many, or has
+    a field that is no file.
     """
     if not is_form(request):
         return [SentFile(name, await read_body(request, slot))]
-    parser = MultiPartParser(
-        request.headers, _parts(request, slot, MAX_BYTES), max_files=MAX_FILES, max_fields=MAX_FILES
-    )
-    parser.spool_max_size = MAX_BYTES + 1  # the files stay in memory
+    items = (await _read_form(request, slot)).multi_items()
+    files = [value for _, value in items if isinstance(value, UploadFile)]
+    if not files:
+        raise WrongForm("the form has no file. Send files as `curl -F file=@CLIP.wav` does.")
+    if fields := [field for field, value in items if not isinstance(value, UploadFile)]:
+        raise WrongForm(
+            f"the form has the field '{fields[0]}'; wanted files alone. Options belong to the address: ?window=3."
+        )
+    return [SentFile(_encodable(file.filename or name), await file.read()) for file in files]
+
+
+class _FormParser(MultiPartParser):
+    """A parser that keeps the files in memory, and knows whether it has seen the end of the form."""
+
+    spool_max_size = MAX_BYTES + 1
+    is_complete = False
+
+    def on_end(self) -> None:
+        self.is_complete = True
+
+
+async def _read_form(request: Request, slot: Slot) -> FormData:
+    parts = _parts(request, slot, MAX_BYTES)
+    parser = _FormParser(request.headers, parts, max_files=MAX_FILES, max_fields=MAX_FILES)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             form = await parser.parse()
     except TimeoutError as error:
         raise BodyTooSlow(f"the files did not arrive within {BODY_TIMEOUT:.0f} s. Send them again.") from error
     except (MultiPartException, KeyError, ValueError) as error:
-        reason = getattr(error, "message", None) or error
+        reason = str(getattr(error, "message", None) or error).rstrip(".")
         raise WrongForm(
-            f"the form cannot be read: {reason} Wanted files as multipart/form-data, at most {MAX_FILES}."
+            f"the form cannot be read: {reason}. Wanted files as multipart/form-data, at most {MAX_FILES}."
         ) from error
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    if not files:
-        raise WrongForm("the form has no file. Send files as `curl -F file=@CLIP.wav` does.")
-    return [SentFile(file.filename or name, await file.read()) for file in files]
+    if form and not parser.is_complete:  # the parser leaves out the part that was cut off
+        raise WrongForm("the form is cut off: its last boundary is missing. Send it again.")
+    return form
 
 
-async def read_body(request: Request, slot: Slot | None = None, max_bytes: int | None = None) -> bytes:
+def _encodable(name: str) -> str:
+    """Return a file name with `?` for what UTF-8 cannot encode: clients may choose the encoding of names."""
+    return name.encode(errors="replace").decode()
+
+
+@asynccontextmanager
+async def watched(request: Request, slot: Slot) -> AsyncIterator[None]:
+    """Drop what waits of a request, whose body was read, as soon as the client goes away."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        slot.abandon()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def read_body(request: Request, slot: Slot, max_bytes: int | None = None) -> bytes:
     """Return the body of a request.
 
     Raises BodyTooLarge as soon as more than `max_bytes`, by default `MAX_BYTES`, have arrived, BodyTooSlow, and Busy if
@@ -107,7 +149,7 @@ async def read_samples(request: Request) -> AsyncIterator[Waveform]:
         yield decode_pcm16(data)
 
 
-async def _parts(request: Request, slot: Slot | None, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _parts(request: Request, slot: Slot, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """Yield the parts of a body as they arrive, counted."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise WrongEncoding(
@@ -122,6 +164,5 @@ async def _parts(request: Request, slot: Slot | None, max_bytes: int) -> AsyncGe
         size += len(part)
         if size > max_bytes:
             raise too_large
-        if slot:
-            slot.hold(len(part))
+        slot.hold(len(part))
         yield part

@@ -27,12 +27,14 @@ def add_operations(app: FastAPI, metrics: Metrics, scheme: str = "") -> None:
     app.include_router(router)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> dict[str, str]:
     """Return `ok` as long as the process answers."""
     return {"status": "ok"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready")
 async def ready(request: Request) -> Response:
     """Return `ready`, or status 503 and `busy` while no further request would be accepted."""

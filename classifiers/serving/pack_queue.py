@@ -30,6 +30,11 @@ RETRY_SECONDS = (1, 120)  # shortest and longest time after which a client shoul
 Results = tuple[list[Proba], list[Attribution]]  # probabilities (n, C) by model; attributions by model, or none
 
 
+def always() -> bool:
+    """Whether somebody waits for a result: always."""
+    return True
+
+
 @dataclass(frozen=True)
 class Job:
     """Clips of one request that go through the encoder together."""
@@ -38,6 +43,7 @@ class Job:
     waves: tuple[Waveform, ...]  # at the sample rate of the models
     seconds: float  # duration of all waves together
     attribution: bool  # whether the attribution of the first wave is wanted, too
+    is_wanted: Callable[[], bool]  # whether somebody still waits for the result
     result: Future[Results] = field(default_factory=Future)
 
     def can_join(self, other: Job) -> bool:
@@ -80,10 +86,18 @@ class PackQueue:
         self._pool = ThreadPoolExecutor(lanes, "prediction")
 
     def submit(
-        self, models: Sequence[Model], waves: Sequence[Waveform], seconds: float, attribution: bool
+        self,
+        models: Sequence[Model],
+        waves: Sequence[Waveform],
+        seconds: float,
+        attribution: bool,
+        is_wanted: Callable[[], bool] = always,
     ) -> Future[Results]:
-        """Return the future of the results of waves, which last `seconds` in all, with these models."""
-        job = Job(tuple(models), tuple(waves), seconds, attribution)
+        """Return the future of the results of waves, which last `seconds` in all, with these models.
+
+        The future is cancelled if `is_wanted` is false before the waves' turn has come, and if the queue is closed.
+        """
+        job = Job(tuple(models), tuple(waves), seconds, attribution, is_wanted)
         with self._lock:
             self._waiting.append(job)
             self._open_seconds += seconds
@@ -100,6 +114,11 @@ class PackQueue:
         shortest, longest = RETRY_SECONDS
         return min(longest, max(shortest, math.ceil(self._open_seconds / (self._speed * self.lanes))))
 
+    def drop_unwanted(self) -> None:
+        """Drop the jobs for which nobody waits any more."""
+        with self._lock:
+            self._cancel_unwanted()
+
     def close(self) -> None:
         """Drop what waits. What runs goes on, but nobody waits for it."""
         with self._lock:
@@ -113,9 +132,13 @@ class PackQueue:
         if not jobs:
             return
         begin = time.perf_counter()
-        with _thread_limits().limit(limits=threads, user_api="openmp"):
-            _run_jobs(jobs)
-        self._count_pack(jobs, time.perf_counter() - begin)
+        outcomes = _outcomes(jobs, threads)
+        self._count_pack(jobs, time.perf_counter() - begin)  # before the results, so that who has one finds it counted
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                job.result.set_exception(outcome)
+            else:
+                job.result.set_result(outcome)
 
     def _take_pack(self) -> tuple[list[Job], int | None]:
         """Return the first job that waits with the later ones that are joined with it, and the threads for them.
@@ -123,6 +146,7 @@ class PackQueue:
         Lanes that are free share what waits.
         """
         with self._lock:
+            self._cancel_unwanted()
             if not self._waiting:
                 return [], None
             share = sum(job.seconds for job in self._waiting) / (self.lanes - self._running)
@@ -135,6 +159,14 @@ class PackQueue:
             self._running += 1
             alone = self._running == 1 and not kept
         return pack, self._alone if alone or self.lanes == 1 else threads_of(self.lanes)
+
+    def _cancel_unwanted(self) -> None:
+        """Cancel the jobs for which nobody waits any more. The lock is held."""
+        for job in self._waiting:
+            if not job.is_wanted():
+                job.result.cancel()
+                self._open_seconds = max(0.0, self._open_seconds - job.seconds)
+        self._waiting = deque(job for job in self._waiting if not job.result.cancelled())
 
     def _count_pack(self, jobs: Sequence[Job], seconds: float) -> None:
         """Count a pack that has run for so many seconds."""
@@ -157,19 +189,15 @@ def _thread_limits() -> ThreadpoolController:
     return ThreadpoolController()  # finds the libraries that are loaded, which takes time
 
 
-def _run_jobs(jobs: Sequence[Job]) -> None:
-    """Run jobs as one pack; if that fails, each alone, so that a clip that cannot be encoded fails alone."""
+def _outcomes(jobs: Sequence[Job], threads: int | None) -> list[Results | Exception]:
+    """Return the results of jobs that run as one pack; if that fails, each runs alone, so that one clip fails alone."""
     try:
-        results = _run_together(jobs)
+        with _thread_limits().limit(limits=threads, user_api="openmp"):
+            return [*_run_together(jobs)]
     except Exception as error:  # whatever a network raises is the answer to the request, not the end of the queue
-        if len(jobs) > 1:
-            for job in jobs:
-                _run_jobs([job])
-        else:
-            jobs[0].result.set_exception(error)
-        return
-    for job, result in zip(jobs, results, strict=True):
-        job.result.set_result(result)
+        if len(jobs) == 1:
+            return [error]
+    return [outcome for job in jobs for outcome in _outcomes([job], threads)]
 
 
 def _run_together(jobs: Sequence[Job]) -> list[Results]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -27,6 +28,7 @@ from .service import PredictionService
 
 MAX_CONNECTIONS = 256  # at once
 GRACE = 8.0  # seconds in which running requests may end after SIGTERM; `docker stop` kills after 10
+IDLE_THREADS_END = 0.5  # seconds in which threads without work end
 PATHS = ("/docs", "/docs.css", "/openapi.json", "/metrics")
 PUBLIC = ("/health", "/ready")
 
@@ -73,8 +75,20 @@ def serve(
         GRACE,
         _write_line,
     )
+    end(service)
+
+
+def end(service: PredictionService) -> None:
+    """Drop what waits in a service whose server has ended, and end this process if a thread still computes.
+
+    A thread cannot be interrupted, and nobody waits for it any more.
+    """
     service.queue.close()
-    if service.open_requests:  # what computes still cannot be interrupted, and nobody waits for it any more
+    until = time.monotonic() + IDLE_THREADS_END
+    others = [one for one in threading.enumerate() if not one.daemon and one is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
         sys.stdout.flush()
         os._exit(0)
 
@@ -90,9 +104,12 @@ def run_server(
 ) -> None:
     """Run an application of `build_app` until Ctrl-C or SIGTERM; running requests then have `grace` seconds to end.
 
-    `write` receives a line of JSON for each request.
+    `write` receives a line of JSON for each request. Raises SerError if another server took the port meanwhile.
     """
     import uvicorn
+
+    with _port_errors(*listening.getsockname()[:2]):
+        listening.listen()
 
     config = uvicorn.Config(
         RequestLog(app, app.state.metrics.count_request, write),
@@ -129,11 +146,17 @@ def listen_on(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with _port_errors(host, port):
             listening.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or error
-            raise SerError(
-                f"cannot listen on {host}:{port}: {reason}. Choose another --port; 0 takes a free one."
-            ) from error
         yield listening
+
+
+@contextmanager
+def _port_errors(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, TypeError) as error:  # TypeError: the host has a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise SerError(
+            f"cannot listen on {host}:{port}: {reason}. Choose another --port; 0 takes a free one."
+        ) from error

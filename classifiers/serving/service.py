@@ -33,7 +33,7 @@ from ..inference.predictor import (
     to_prediction,
 )
 from ..inference.windows import AudioClip, Windows, WindowStream, clip_from_recording
-from .pack_queue import PackQueue, threads_of
+from .pack_queue import PackQueue, always, threads_of
 
 MAX_SECONDS = 300.0  # longest recording, in seconds
 MAX_BYTES = 64 << 20  # largest file; five minutes of stereo in 16 bits at 48 kHz have 58 MB
@@ -43,19 +43,34 @@ DECODERS = 2  # recordings that are decoded at once; each may take MAX_SAMPLES
 MAX_WAITING = 16  # requests that may wait while one is computed
 MAX_WINDOWS = 600  # windows of one recording
 LIVE_WINDOWS = Windows(3.0, 0.5)  # windows of live sound
+PIECE_SECONDS = 10.0  # longest sound of which a stream holds all windows at once, in seconds; it bounds the memory
 
 ModelPrediction = tuple[str, Prediction]  # name of the model, its prediction
 
 
 class Busy(SerError):
-    """Too many requests at once."""
+    """Too many requests at once. It makes no sense to try again within `seconds`."""
+
+    def __init__(self, message: str, seconds: int = 0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Slot:
     """The place of one request among those that run or wait, and the bytes that it holds."""
 
-    def __init__(self, hold: Callable[[int], None]) -> None:
-        self._hold, self.held = hold, 0
+    def __init__(self, hold: Callable[[int], None], drop_unwanted: Callable[[], None]) -> None:
+        self._hold, self._drop_unwanted = hold, drop_unwanted
+        self.held, self._is_abandoned = 0, False
+
+    def is_wanted(self) -> bool:
+        """Whether the client still waits."""
+        return not self._is_abandoned
+
+    def abandon(self) -> None:
+        """Drop what waits for the encoder: the client has gone away."""
+        self._is_abandoned = True
+        self._drop_unwanted()
 
     def hold(self, n: int) -> None:
         """Count `n` further bytes of the request. Raises Busy if all requests together hold too many."""
@@ -123,7 +138,7 @@ class PredictionService:
         """Hold a slot for a request. Reserve the slot before reading the body. Raises Busy if no slot is free."""
         if not self._slots.acquire(blocking=False):
             raise Busy(f"busy: {1 + self.max_waiting} other requests are running or waiting. Try again in a moment.")
-        slot = Slot(self._hold)
+        slot = Slot(self._hold, self.queue.drop_unwanted)
         self._count(1)
         try:
             yield slot
@@ -169,11 +184,13 @@ class PredictionService:
         windows: Windows | None = None,
         abstain_below: float | None = None,
         attribution: bool = False,
+        is_wanted: Callable[[], bool] = always,
     ) -> ServiceResult:
         """Predict a recording as a whole, and its windows, with the models of these names, or with all.
 
         `attribution` also computes which layers and frames of the whole recording counted. Raises AudioError if the
-        recording cannot be decoded, is too short for a model, or has too many windows.
+        recording cannot be decoded, is too short for a model, or has too many windows; CancelledError as soon as
+        `is_wanted` is false.
         """
         check_abstain_below(abstain_below)
         models = self.find_models(names)
@@ -182,7 +199,7 @@ class PredictionService:
         _check_window_count(whole, windows)
         parts = whole.cut(windows)
         clips = [whole, *(parts if len(parts) > 1 else [])]
-        predictions, attributions = self._predict(models, clips, abstain_below, attribution)
+        predictions, attributions = self._predict(models, clips, abstain_below, attribution, is_wanted)
         results = (
             ModelResult(model, first, tuple(rest) or (first,), weighed)
             for model, (first, *rest), weighed in zip(models, predictions, attributions, strict=True)
@@ -192,20 +209,37 @@ class PredictionService:
         return result
 
     def open_stream(
-        self, native_rate: int, names: Sequence[str] = (), windows: Windows = LIVE_WINDOWS, name: str = "the sound"
+        self,
+        native_rate: int,
+        names: Sequence[str] = (),
+        windows: Windows = LIVE_WINDOWS,
+        name: str = "the sound",
+        is_wanted: Callable[[], bool] = always,
     ) -> LiveStream:
         """Return a stream for live sound at `native_rate` Hz. Raises AudioError if the sample rate is out of range."""
         models = self.find_models(names)
-        return LiveStream(self, models, WindowStream(native_rate, self.rate, windows, name))
+        return LiveStream(self, models, WindowStream(native_rate, self.rate, windows, name), is_wanted)
 
     def predict_clips(
-        self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None
+        self,
+        models: Sequence[Model],
+        clips: Sequence[AudioClip],
+        abstain_below: float | None,
+        is_wanted: Callable[[], bool] = always,
     ) -> list[list[Prediction]]:
-        """Return, for each model, a prediction per clip. Raises AudioError if a clip is too short or too long."""
-        return self._predict(models, clips, abstain_below, attribution=False)[0]
+        """Return, for each model, a prediction per clip.
+
+        Raises AudioError if a clip is too short or too long, and CancelledError as soon as `is_wanted` is false.
+        """
+        return self._predict(models, clips, abstain_below, False, is_wanted)[0]
 
     def _predict(
-        self, models: Sequence[Model], clips: Sequence[AudioClip], abstain_below: float | None, attribution: bool
+        self,
+        models: Sequence[Model],
+        clips: Sequence[AudioClip],
+        abstain_below: float | None,
+        attribution: bool,
+        is_wanted: Callable[[], bool],
     ) -> tuple[list[list[Prediction]], list[Attribution]]:
         """Return, for each model, a prediction per clip, and the attribution of the first clip."""
         check_durations(models, clips)
@@ -213,7 +247,7 @@ class PredictionService:
         attributions = [] if attribution else [Attribution() for _ in models]
         for pack in packs(clips):  # each pack queues anew, so that short recordings need not wait for a long one
             waves, seconds = [clip.wave for clip in pack], sum(clip.seconds for clip in pack)
-            probabilities, computed = self.queue.submit(models, waves, seconds, not attributions).result()
+            probabilities, computed = self.queue.submit(models, waves, seconds, not attributions, is_wanted).result()
             attributions = attributions or computed
             for model, own, rows in zip(models, predictions, probabilities, strict=True):
                 expected = expected_input([model])
@@ -245,10 +279,13 @@ class LiveStream:
     service: PredictionService
     models: Sequence[Model]
     window_stream: WindowStream
+    is_wanted: Callable[[], bool]
 
     def push(self, samples: Waveform, abstain_below: float | None) -> list[ModelPrediction]:
-        """Return the predictions of the windows that are complete with more samples (n,)."""
-        return self._predict(self.window_stream.push(samples), abstain_below)
+        """Return the predictions of the windows that are complete with more samples (n,) or (n, channels)."""
+        length = round(PIECE_SECONDS * self.window_stream.native_rate)
+        pieces = (samples[start : start + length] for start in range(0, len(samples), length))
+        return [pair for piece in pieces for pair in self._predict(self.window_stream.push(piece), abstain_below)]
 
     def close(self, abstain_below: float | None) -> list[ModelPrediction]:
         """Return the predictions of the windows that are complete with the end of the sound."""
@@ -258,7 +295,7 @@ class LiveStream:
         """Predict windows, and return the predictions window by window."""
         if not clips:
             return []
-        per_model = self.service.predict_clips(self.models, clips, abstain_below)
+        per_model = self.service.predict_clips(self.models, clips, abstain_below, self.is_wanted)
         names = [model.name for model in self.models]
         return [pair for per_window in zip(*per_model, strict=True) for pair in zip(names, per_window, strict=True)]
 

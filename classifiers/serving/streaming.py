@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -12,7 +11,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-SEND_TIMEOUT = 60.0  # longest time in which a client may take nothing of a response, in seconds
 JSON_LINES, EVENTS = "application/x-ndjson", "text/event-stream"
 
 
@@ -43,12 +41,7 @@ class DuplexResponse(StreamingResponse):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Write the response. The iterator of its lines reads the request."""
-
-        async def send_in_time(message: Any) -> None:
-            async with asyncio.timeout(SEND_TIMEOUT):  # a client that reads nothing holds no slot for ever
-                await send(message)
-
-        await self.stream_response(send_in_time)
+        await self.stream_response(send)
 
 
 class EventResponse(DuplexResponse):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
-from embedcache import AudioError, Recording, SerError
+from embedcache import AudioError, ConfigError, Recording, SerError
 from embedcache.audio.decode import Block
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import DEFAULT_WINDOW, Windows
-from .api import AbstainBelow, ModelNames, Name, to_json_object
-from .bodies import SentFile, WrongForm, read_files
+from .api import AbstainBelow, ModelNames, Name, options, refuse_unknown_parameters, to_json_object
+from .bodies import SentFile, WrongForm, read_files, watched
 from .service import Busy, LiveStream, PredictionService, Slot
 from .streaming import DuplexResponse, Event, EventResponse, wanted_type
 
@@ -24,8 +26,9 @@ MAX_LONG = 6 * 3600.0  # longest recording, in seconds
 MAX_LONG_WINDOW = 60.0  # longest window, in seconds
 MIN_LONG_HOP = 0.1  # shortest hop, in seconds
 MAX_TIMELINES = 4  # long recordings at once; other requests are predicted between their packs
+RETRY_SECONDS = 30  # time after which a client should try again if there are as many, in seconds
 
-router = APIRouter(prefix="/api", tags=["predict"])
+router = APIRouter(prefix="/api", tags=["predict"], dependencies=[Depends(refuse_unknown_parameters)])
 _open = threading.BoundedSemaphore(MAX_TIMELINES)
 
 
@@ -45,10 +48,11 @@ async def timeline(
     or `error`.
     """
     service: PredictionService = request.app.state.service
-    check_abstain_below(abstain_below)
+    with options():
+        check_abstain_below(abstain_below)
     windows = Windows.from_options(window, hop)
     if windows.window > MAX_LONG_WINDOW or windows.hop < MIN_LONG_HOP:
-        raise ValueError(
+        raise ConfigError(
             f"got a window of {windows.window:g} s and a hop of {windows.hop:g} s; wanted a window of at most "
             f"{MAX_LONG_WINDOW:g} s, and a hop of at least {MIN_LONG_HOP:g} s."
         )
@@ -57,12 +61,12 @@ async def timeline(
     async def events() -> AsyncGenerator[Event]:
         with service.reserve_slot() as slot, _reserve_timeline():
             recording = await _read_recording(request, slot, name)
-            with closing(_predict_blocks(service, recording, names, windows, abstain_below)) as found:
-                while (batch := await run_in_threadpool(next, found, None)) is not None:
-                    for event in batch:
-                        yield event
-                    if await request.is_disconnected():
-                        return
+            blocks = _predict_blocks(service, slot, recording, names, windows, abstain_below)
+            async with watched(request, slot):
+                with closing(blocks):
+                    while slot.is_wanted() and (batch := await run_in_threadpool(next, blocks, None)) is not None:
+                        for event in batch:
+                            yield event
 
     return EventResponse(events(), wanted_type(request))
 
@@ -70,7 +74,7 @@ async def timeline(
 @contextmanager
 def _reserve_timeline() -> Iterator[None]:
     if not _open.acquire(blocking=False):
-        raise Busy(f"busy: {MAX_TIMELINES} long recordings are being predicted. Try again later.")
+        raise Busy(f"busy: {MAX_TIMELINES} long recordings are being predicted. Try again later.", RETRY_SECONDS)
     try:
         yield
     finally:
@@ -81,17 +85,21 @@ async def _read_recording(request: Request, slot: Slot, name: str) -> Recording:
     files: list[SentFile] = await read_files(request, slot, name or "sound")
     if len(files) != 1:
         raise WrongForm(f"got {len(files)} files; wanted one. Send each long recording in a request of its own.")
-    recording = Recording.of(files[0].data, files[0].name)
-    return Recording(recording.path, recording.data, longest=MAX_LONG)
+    return replace(Recording.of(files[0].data, files[0].name), longest=MAX_LONG)
 
 
 def _predict_blocks(
-    service: PredictionService, recording: Recording, names: list[str], windows: Windows, abstain_below: float | None
+    service: PredictionService,
+    slot: Slot,
+    recording: Recording,
+    names: list[str],
+    windows: Windows,
+    abstain_below: float | None,
 ) -> Generator[list[Event]]:
     """Yield the events of each block of a recording, as a list. Errors after the first block are events, too."""
     blocks = recording.blocks()
     first = next(blocks)
-    stream = service.open_stream(first.rate, names, windows, str(recording.path))
+    stream = service.open_stream(first.rate, names, windows, str(recording.path), slot.is_wanted)
     start = {"models": names, "window": windows.window, "hop": windows.hop, "seconds": first.declared or None}
     events, seconds, n_windows = [Event("start", start)], 0.0, 0
     try:
@@ -104,10 +112,10 @@ def _predict_blocks(
         last = _prediction_events(stream, None, abstain_below)
         count = (n_windows + len(last)) // len(names)
         yield [*last, Event("end", {"seconds": round(seconds, 3), "windows": count})]
-    except SerError as error:
-        if not seconds or events:
+    except (SerError, CancelledError) as error:
+        if events:  # nothing was sent, so that the error gets a status
             raise
-        yield [Event("error", {"error": str(error)})]
+        yield [Event("error", {"error": str(error) or "the server ends."})]
     finally:
         blocks.close()  # type: ignore[attr-defined] # ends FFmpeg
 

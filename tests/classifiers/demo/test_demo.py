@@ -33,7 +33,7 @@ from classifiers.serving import service as service_module
 from classifiers.serving.service import Busy, PredictionService
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
-from embedcache import Artifacts, AudioError, ModelError, Recording, SerError, UnknownName
+from embedcache import Artifacts, AudioError, ConfigError, ModelError, Recording, SerError, UnknownName
 from embedcache.synthetic import wav_bytes
 
 HERE = "http://127.0.0.1:7860"
@@ -314,7 +314,7 @@ def test_a_visitor_is_heard_in_order_and_forgotten(service: PredictionService, m
     again = LiveSessions(service)
     for rate, chosen in ((16_000, []), (16_000, [models[0].name]), (8000, [])):  # each begins anew
         assert again.push("a", rate, chosen, None, sound[: 2 * rate]) == []
-    with pytest.raises(ValueError, match="wanted a probability"):
+    with pytest.raises(ConfigError, match="wanted a probability"):
         again.push("a", 8000, [], 99.0, sound)
     with pytest.raises(UnknownName):
         LiveSessions(service).push("a", 16_000, ["x"], None, sound[:10])

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import time
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from classifiers import Predictor, Windows
 from classifiers.inference.model import Model
 from classifiers.serving import bodies, timeline
 from classifiers.serving import service as service_module
-from embedcache import Recording
+from embedcache import AudioError, EncoderError, Recording
 from embedcache.synthetic import wav_bytes
 
 SOUND = wav_bytes(noise(1.3))
@@ -58,6 +59,8 @@ FORMS = {
     "too many files": ({"files": [("file", (f"{n}.wav", SOUND)) for n in range(65)]}, 400, "at most 64"),
     "no option": ({"files": {"file": SOUND}, "params": {"abstain_below": "7"}}, 400, "wanted a probability"),
     "no model": ({"files": {"file": SOUND}, "params": {"model": "x"}}, 404, "no model 'x'"),
+    "an option inside": ({"files": {"file": SOUND}, "data": {"model": "x"}}, 400, "the form has the field 'model'"),
+    "an unknown option": ({"files": {"file": SOUND}, "params": {"abstain-below": "0.5"}}, 400, "'abstain-below'"),
     "compressed": ({"content": gzip.compress(SOUND), "headers": {"content-encoding": "gzip"}}, 415, "is compressed"),
 }
 
@@ -74,6 +77,88 @@ def test_a_form_without_a_file_is_refused(client: Any) -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--b--\r\n'
     answer = client.post("/api/predict", content=form, headers={"content-type": "multipart/form-data; boundary=b"})
     assert (answer.status_code, "the form has no file" in answer.json()["error"]) == (400, True)
+
+
+def form_of(names: dict[bytes, bytes]) -> bytes:
+    """A form of files, by name."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n'
+    return b"".join(head % item for item in names.items()) + b"--b--\r\n"
+
+
+@pytest.mark.parametrize("cut", [2000, 10])
+def test_a_form_that_is_cut_off_loses_no_file_quietly(cut: int, client: Any) -> None:
+    form = form_of({b"a.wav": SOUND, b"b.wav": SOUND})[:-cut]
+    answer = client.post("/api/predict", content=form, headers={"content-type": "multipart/form-data; boundary=b"})
+    assert (answer.status_code, "the form is cut off" in answer.json()["error"]) == (400, True)
+
+
+def test_every_name_of_a_file_gets_an_answer(client: Any) -> None:
+    """Also one that UTF-8 cannot encode, control characters, and the same name twice."""
+    for kind, name, returned in (
+        ("multipart/form-data; boundary=b; charset=utf-7", b"+2AA-.wav", "?.wav"),
+        ("multipart/form-data; boundary=b", b"\xff.wav", "ÿ.wav"),
+        ("multipart/form-data; boundary=b", b"a\x1b\x00.wav", "a\x1b\x00.wav"),
+    ):
+        answer = client.post("/api/predict", content=form_of({name: SOUND}), headers={"content-type": kind})
+        assert [result["name"] for result in answer.json()["results"]] == [returned]
+        assert "predictions" in answer.json()["results"][0]
+    twice = client.post("/api/predict", files=[("file", ("a.wav", SOUND)), ("file", ("a.wav", b"no sound"))]).json()
+    assert [(result["name"], "error" in result) for result in twice["results"]] == [("a.wav", False), ("a.wav", True)]
+
+
+def test_a_file_that_an_encoder_cannot_read_does_not_fail_the_others(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = client.app.state.service
+    read = service.read
+
+    def fail(data: bytes, name: str) -> Recording:
+        if name == "a.wav":
+            raise EncoderError("a vector is not finite.")
+        return read(data, name)
+
+    monkeypatch.setattr(service, "read", fail)
+    answer = client.post("/api/predict", files=[("file", (name, SOUND)) for name in ("a.wav", "b.wav")]).json()
+    assert [result.get("error") for result in answer["results"]] == ["a vector is not finite.", None]
+
+
+def test_an_error_of_the_server_is_none_of_the_client(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ValueError of a network is no wrong option; and the files beside it end before their slot is free."""
+    ended = []
+
+    def fail(data: bytes, name: str) -> Recording:
+        if name == "a.wav":
+            raise ValueError("shapes do not fit")
+        time.sleep(0.2)
+        ended.append(name)
+        raise AudioError("of a test")
+
+    monkeypatch.setattr(client.app.state.service, "read", fail)
+    assert client.post("/api/predict", params={"name": "a.wav"}, content=SOUND).status_code == 500
+    answer = client.post("/api/predict", files=[("file", (name, SOUND)) for name in ("a.wav", "b.wav")])
+    assert (answer.status_code, "shapes" in answer.text, ended) == (500, False, ["b.wav"])
+
+
+def test_unknown_options_are_refused_on_every_route(client: Any) -> None:
+    for method, path in (("GET", "/api/models"), *(("POST", f"/api/{way}") for way in ("predict", "timeline"))):
+        answer = client.request(method, path, params={"windw": "3"})
+        assert (answer.status_code, "got the parameter 'windw'" in answer.json()["error"]) == (400, True)
+
+
+def test_live_sound_of_any_rate_takes_bounded_memory(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of a low rate holds minutes: its windows are not all in memory at once."""
+    held: list[int] = []
+    service = client.app.state.service
+
+    def predict_clips(models: Any, clips: Any, *_: Any) -> Any:
+        held.append(sum(base.nbytes for base in {id(clip.wave.base): clip.wave.base for clip in clips}.values()))
+        return [[] for _ in models]
+
+    monkeypatch.setattr(service, "predict_clips", predict_clips)
+    stream = service.open_stream(400, windows=Windows(60.0, 0.1))
+    stream.push(np.zeros(120 * 400, np.float32), None)
+    assert len(held) > 5
+    assert max(held) < 60e6
 
 
 def test_files_and_bodies_have_one_bound(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,11 +253,18 @@ def test_a_fault_in_the_middle_is_the_last_event(client: Any) -> None:
     assert (events[-1]["event"], "cancel" in events[-1]["error"]) == ("error", True)
 
 
+def test_the_last_block_may_have_one_sample(client: Any) -> None:
+    wave = np.stack([LONG, LONG], 1)[:160_001]
+    events = lines(client.post("/api/timeline", content=wav_bytes(wave)).text)
+    assert (events[-1]["event"], events[-1].get("seconds")) == ("end", 10.0)
+
+
 def test_few_long_recordings_run_at_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [timeline._open.acquire(blocking=False) for _ in range(timeline.MAX_TIMELINES)]
     try:
         answer = client.post("/api/timeline", content=SOUND)
         assert (answer.status_code, "long recordings are being predicted" in answer.json()["error"]) == (503, True)
+        assert int(answer.headers["retry-after"]) >= 30
     finally:
         for _ in held:
             timeline._open.release()
@@ -212,6 +304,7 @@ def test_the_page_of_the_api_loads_nothing(client: Any) -> None:
 
 def test_health_and_readiness(client: Any) -> None:
     assert client.get("/health").json() == {"status": "ok"}
+    assert [client.head(path).status_code for path in ("/health", "/ready")] == [200, 200]
     assert client.get("/ready").json() == {"status": "ready"}
     service = client.app.state.service
     service.open_requests = service.max_waiting + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -135,6 +136,39 @@ def test_the_time_to_wait_comes_from_the_queue() -> None:
     assert queue.retry_after() == 120
     held.go.set()
     assert future.result(30)
+
+
+def test_who_has_a_result_finds_it_counted() -> None:
+    held, reports = Held(), list[PackReport]()
+
+    def count_slowly(report: PackReport) -> None:
+        time.sleep(0.1)
+        reports.append(report)
+
+    held.go.set()
+    queue = PackQueue(1, 0.0, count_slowly)
+    queue.submit([held.model()], [wave(0.0)], 1.0, False).result(30)
+    assert (len(reports), queue._running, queue._open_seconds) == (1, 0, 0.0)
+
+
+def test_what_nobody_waits_for_is_dropped() -> None:
+    held, wanted = Held(), [True]
+    model, queue = held.model(), PackQueue(1, 30.0)
+    running = queue.submit([model], [wave(0.0)], 1.0, False)
+    held.began.acquire(timeout=30)
+    dropped = queue.submit([model], [wave(0.1)], 100.0, False, lambda: wanted[0])
+    late = queue.submit([model], [wave(0.1)], 100.0, False, lambda: wanted[-1])
+    kept = queue.submit([model], [wave(0.2)], 1.0, False)
+    wanted[0] = False
+    queue.drop_unwanted()
+    with pytest.raises(CancelledError):
+        dropped.result(30)
+    with pytest.raises(CancelledError):
+        late.result(30)
+    held.go.set()
+    assert running.result(30)
+    assert kept.result(30)
+    assert (held.packs, queue._open_seconds) == ([1, 1], 0.0)
 
 
 def test_a_queue_that_is_closed_drops_what_waits() -> None:

@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ from helpers.tolerance import close_to
 
 from classifiers.inference.model import Model
 from classifiers.serving.service import MAX_BYTES, PredictionService
+from embedcache import SerError
 from embedcache.synthetic import wav_bytes
 
 pytest.importorskip("prometheus_client")
@@ -135,6 +138,66 @@ def test_a_request_that_stops_halfway_is_forgotten(path: str, server: Server) ->
     assert server.works()
 
 
+def test_who_leaves_while_waiting_is_forgotten(server: Server, served_models: tuple[Model, ...]) -> None:
+    """The request frees its place at once, and the encoder never gets its sound."""
+    go, began, queue = threading.Event(), threading.Semaphore(0), server.service.queue
+
+    def hold(waves: Any, batches: Any) -> Any:
+        began.release()
+        go.wait(60)
+        return np.zeros((len(waves), 1))
+
+    held = replace(served_models[0], encoders=(), proba=hold)
+    running = []
+    for _ in range(queue.lanes):
+        running.append(queue.submit([held], [np.zeros(100, np.float32)], 1.0, False))
+        began.acquire(timeout=30)
+    head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: gone\r\n"
+    connection = server.send(f"{head}Content-Length: {len(SOUND)}\r\n\r\n".encode() + SOUND)
+    try:
+        until = time.monotonic() + 30
+        while not queue.length and time.monotonic() < until:
+            time.sleep(0.01)
+        connection.close()
+        assert logged(server, "gone")["status"] == 499
+        assert (queue.length, server.service.open_requests) == (0, 0)
+    finally:
+        go.set()
+    assert all(one.result(30) for one in running)
+    assert server.works()
+
+
+def test_who_takes_no_response_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.serving import connections
+
+    monkeypatch.setattr(connections, "SEND_TIMEOUT", 0.3)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", server.port))
+        connection.settimeout(60)
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+        time.sleep(2)
+        received = b""
+        with suppress(ConnectionResetError):
+            while part := connection.recv(100_000):
+                received += part
+    assert received.count(b"HTTP/1.1 200") < 1000
+    assert server.works()
+
+
+def test_a_port_that_was_taken_meanwhile_is_named() -> None:
+    from fastapi import FastAPI
+
+    from classifiers.serving.server import listen_on, run_server
+
+    with listen_on("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with listen_on("127.0.0.1", port) as second:
+            first.listen()
+            with pytest.raises(SerError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+                run_server(FastAPI(), second, 1.0)
+
+
 def test_who_leaves_a_long_recording_ends_it(server: Server) -> None:
     body = wav_bytes(np.tile(noise(30.0), 9).astype(np.float32))
     head = f"POST /api/timeline?hop=0.1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -240,6 +303,42 @@ def test_the_command_logs_in_json_and_ends_gracefully(served_models: tuple[Model
         lines = [json.loads(line) for line in process.stderr.read().splitlines()]
     assert [line["status"] for line in lines] == [401, 401, 200, 200]
     assert not any(TOKEN in json.dumps(line) for line in lines)
+
+
+SERVE_SLOWLY = """
+import os
+import time
+from dataclasses import replace
+from classifiers.inference.model import load_models
+from classifiers.serving.access import Access
+from classifiers.serving.server import build_app, end, listen_on, run_server
+from classifiers.serving.service import PredictionService
+
+(model,) = load_models([{folder!r}])
+service = PredictionService([replace(model, proba=lambda *_: os.write(1, b"began\\n") and time.sleep(600))])
+with listen_on("127.0.0.1", 0) as listening:
+    ready = lambda: print(listening.getsockname()[1], flush=True)
+    run_server(build_app(service, Access(prefixes=("/api/",)), ready), listening, 1)
+    end(service)
+"""
+
+
+@pytest.mark.long
+def test_what_computes_for_ever_does_not_keep_the_server(served_models: tuple[Model, ...]) -> None:
+    """Nor does a second SIGTERM change the exit code."""
+    command = [sys.executable, "-c", SERVE_SLOWLY.format(folder=str(served_models[0].folder))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+        server = Server(int(process.stdout.readline()), PredictionService(served_models[:1]), [])
+        head = f"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(SOUND)}\r\n\r\n"
+        waiting = [server.send(head.encode() + SOUND) for _ in range(5)]  # noqa: F841 - they stay open
+        try:
+            assert process.stdout.readline() == "began\n"
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.long
