@@ -181,10 +181,15 @@ def named_clips(manifest: Manifest, clips: Sequence[Clip], datasets: int) -> lis
 class CopiedClips:
     """The augmented copies that belong to the clips of a task."""
 
-    keys: list[str]  # one key per usable copy
+    clips: list[Clip]  # the usable copies, as their manifests name them
     clip_rows: list[int]  # for each usable copy, the row of its original clip
     skipped: tuple[str, ...]  # ids of copies without an embedding
     recipe: str  # how the copies were made
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the usable copies."""
+        return [copy.key for copy in self.clips]
 
 
 def copied_clips(
@@ -207,7 +212,7 @@ def copied_clips(
     copies = [(name, extracted[name, key], row) for (name, key), row in wanted]
     usable = [(copy, row) for _, copy, row in copies if SKIPPED not in copy.extra]
     return CopiedClips(
-        keys=[copy.key for copy, _ in usable],
+        clips=[copy for copy, _ in usable],
         clip_rows=[row for _, row in usable],
         skipped=tuple(name for name, copy, _ in copies if SKIPPED in copy.extra),
         recipe="; ".join(sorted({recipe_of(copy) for copy, _ in usable})),

@@ -37,7 +37,7 @@ class Prediction:
     end: float = 0.0  # end of the window, in seconds
     notes: tuple[str, ...] = ()  # reasons to doubt the prediction, as sentences
     audible: bool = True  # False if nothing is audible; the probabilities are equal then
-    # How far the sound is from the training clips: above 1, it is farther than all of them, and the confidence was
+    # How far the sound is from the training clips: above 1, it is farther than 99 % of them, and the confidence was
     # lowered. None if it is not known how the training clips sound, and if nothing is audible.
     training_distance: float | None = None
 
@@ -77,9 +77,12 @@ class Predictor:
         return adaptation_note([(model.name, model.adapted) for model in self.models], self.speaker)
 
     def notes(self, channel: str = "") -> list[str]:
-        """Return sentences on what the models were fitted for: a channel, unless one is chosen, and a speaker."""
+        """Return sentences on the channel, unless one is chosen, on the speaker, and on what is not known."""
         fitted = f"predicts channel {self.channel}, on which the model was fitted; --channel chooses another"
-        return [fitted] * (bool(self.channel) and not channel) + [self.adaptation_note] * bool(self.adaptation_note)
+        unknown = ", ".join(model.name for model in self.models if model.training_sound is None)
+        unchecked = f"{unknown}: how its training clips sound is not known, so a sound unlike them gets no note"
+        sentences = {fitted: self.channel and not channel, self.adaptation_note: True, unchecked: unknown}
+        return [sentence for sentence, applies in sentences.items() if sentence and applies]
 
     @classmethod
     def of(cls, models: Sequence[Model]) -> Predictor:

@@ -232,19 +232,31 @@ def _rounded(score: Any) -> float:
 
 def predicting(card: ModelCard) -> dict[str, str]:
     """Return what `ser predict`, `ser demo` and `Predictor` do with the model of a card, a sentence for each matter."""
-    sound = TrainingSound.from_dict(card.training_sound)
-    channel = f"channel {card.channel}" if card.channel else "the mean of all channels"
     adapted = f"to {card.adapted} clips or more of a speaker who was enrolled with `ser enrol`, named by --speaker"
     return {
         "confidence": "The confidence is the probability of the likeliest label. The probabilities are "
         + ("calibrated: see `fitting`." if "calibrated" in card.fitting else "those of the head, not calibrated.")
-        + " `scores` were measured with the same head, settings and calibration.",
+        + " `scores` were measured with heads that were fitted, and chose their settings, in the same way.",
+        **(_of_vectors() if card.is_of_imported else _of_recordings(card)),
+        "adaptation": f"The vectors are adapted {adapted}." if card.adapted else "The vectors are not adapted.",
+    }
+
+
+def _of_vectors() -> dict[str, str]:
+    return {
+        "without_a_label": "All vectors get a label, unless --abstain-below asks for a confidence. Nothing is known of "
+        "the sound, so silence and noise get a label, too.",
+    }
+
+
+def _of_recordings(card: ModelCard) -> dict[str, str]:
+    channel = f"Channel {card.channel}" if card.channel else "The mean of all channels"
+    return {
         "without_a_label": "A recording of which less than 0.1 s is audible gets no label and equal probabilities. All "
         "others get a label, unless --abstain-below asks for a confidence.",
-        "unlike_training": _unlike_training(sound),
+        "unlike_training": _unlike_training(TrainingSound.from_dict(card.training_sound)),
         "whole_recordings": "A recording is predicted as a whole; with --window, each window of it is.",
-        "channel": f"{channel[0].upper()}{channel[1:]} is predicted, unless --channel names one.",
-        "adaptation": f"The vectors are adapted {adapted}." if card.adapted else "The vectors are not adapted.",
+        "channel": f"{channel} is predicted, unless --channel names one.",
     }
 
 
@@ -252,8 +264,9 @@ def _unlike_training(sound: TrainingSound | None) -> str:
     if sound is None:
         return "It is not known how the training clips sound, so sounds that are unlike them get no note."
     return (
-        f"A sound that is farther from {sound.clips} training clips than the farthest of them gets a note and a lower "
-        "confidence, as most noises, tones and music do, and speech in more noise than theirs. "
+        f"A sound that is farther from the average of {sound.clips} training clips than 99 % of them gets a note and a "
+        "lower confidence, as most noises, tones and music do, and speech in more noise than theirs. Its label stays. "
+        "`scores` were measured without this, which concerns about one in a hundred clips like the training clips. "
         f"The clips last {sound.shortest:.2f} to {sound.longest:.2f} s, have a level of "
         f"{sound.quietest:.0f} to {sound.loudest:.0f} dB of full scale, and sample rates from {sound.lowest_rate:,} Hz."
     )
@@ -289,7 +302,7 @@ def _limits(task: Task, p: Predictions, adapts: bool) -> tuple[str, ...]:
         f"The scores hold for speakers like the {n_speakers} speakers of the training data, for their "
         f"language{language} and for similar recordings. Other microphones, rooms and noise reduce accuracy.",
         f"The model predicts one of its {len(p.labels)} labels for every sound but silence and clicks: for another "
-        "emotion, too, and for noise or music, which it does not recognise as such.",
+        "emotion, for noise and for music, too. `predicting` says whether such sounds get a note.",
         "The probabilities were learned on the training data and may be far off on other data.",
         "The emotion that a voice expresses is not always the emotion that a person feels, and people and cultures "
         "express emotions differently.",

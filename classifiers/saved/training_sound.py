@@ -3,8 +3,9 @@
 A head ranks one of its labels first for any sound. What it cannot know, and this can tell, is that a sound is unlike
 all that it was fitted on: noise, music, a tone, or speech in a noise that the training clips lack. The distance of a
 sound is the root mean square of its profile's numbers (`sound_profile.py`) in standard deviations of the training
-clips. It is given as a share of `limit`, the largest distance of a training clip from those of other speakers, so that
-nothing has to be chosen: 1 is as far as the farthest clip of a speaker that was set aside.
+clips. It is given as a share of `limit`, the distance that 99 % of the training clips keep when their speakers are set
+aside: about one clip in a hundred of a new speaker is above 1. The largest distance would be no limit: one silent or
+broken training clip doubles it, and then noise is near.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .sound_profile import NAMES, sound_profile
 Floats = NDArray[np.float64]
 
 FOLDS = 5  # groups of speakers that are set aside in turn
+SHARE = 0.99  # share of the training clips that are not farther than the limit; all of 100 clips or fewer
 MOST_DEVIATIONS = 10.0  # numbers further from the mean count as this far, so that none decides alone
 LEAST_DEVIATION = 0.01  # smallest standard deviation, in the units of the numbers: a constant number stays finite
 QUIETEST = -120.0  # lowest level, in dB of full scale, which stands for digital silence, too
@@ -59,7 +61,7 @@ class TrainingSound:
     lowest_rate: int  # lowest sample rate of a recording, in Hz; it contains nothing above half of this
     mean: tuple[float, ...]  # mean of each number of the profile, in the order of `sound_profile.NAMES`
     deviation: tuple[float, ...]  # standard deviation of each number over the clips
-    limit: float  # largest distance of a clip, in deviations of the clips of other speakers
+    limit: float  # distance that SHARE of the clips keep, in deviations of the clips of other speakers
 
     @classmethod
     def of(cls, sounds: Sequence[MeasuredSound], speakers: Sequence[str]) -> TrainingSound:
@@ -76,7 +78,7 @@ class TrainingSound:
             lowest_rate=min(sound.native_rate for sound in sounds),
             mean=tuple(mean.tolist()),
             deviation=tuple(deviation.tolist()),
-            limit=float(max(_held_out(profiles, speakers).max(), _distances(profiles, mean, deviation).max())),
+            limit=float(np.quantile(_held_out(profiles, speakers), SHARE, method="higher")),
         )
 
     @classmethod
@@ -112,12 +114,16 @@ def _distances(profiles: Floats, mean: Floats, deviation: Floats) -> Floats:
 
 
 def _held_out(profiles: Floats, speakers: Sequence[str]) -> Floats:
-    """Return the distance of each clip from clips of other speakers, or of other clips if there is one speaker."""
+    """Return the distance of each clip from clips of other speakers, or of other clips if there is one speaker.
+
+    If it is farther from all clips, its own among them, it is that distance.
+    """
     names = np.unique(np.asarray(speakers), return_inverse=True)[1]
     groups = (names if names.max() else np.arange(len(profiles))) % FOLDS
-    distances = np.zeros(len(profiles))
+    distances = _distances(profiles, *_moments(profiles))
     for group in np.unique(groups):
         held = groups == group
         if not held.all():
-            distances[held] = _distances(profiles[held], *_moments(profiles[~held]))
+            others = _distances(profiles[held], *_moments(profiles[~held]))
+            distances[held] = np.maximum(distances[held], others)
     return distances

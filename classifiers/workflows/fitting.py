@@ -85,7 +85,7 @@ def fit_model(
         training = adapted.training_task(np.arange(len(task))) if adapted else task
         estimator = fit_head(specs[-1], training, np.arange(len(task)), seed=0)
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
-    adapts, sound = amount.name if adapted else "", training_sound(artifacts, config, task, progress)
+    adapts, sound = amount.name if adapted else "", training_sound(artifacts, config, task, progress, log)
     channel = _common_channel(artifacts, config)
     card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound)
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator

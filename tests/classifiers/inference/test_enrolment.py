@@ -77,12 +77,12 @@ def test_every_place_says_to_whom_a_model_is_adapted(model: Path, clips: list[Pa
     nobody = f"{model.name}: adapted to no speaker, so expect more errors than with a model"
     (said,) = Predictor.load(model).notes()
     assert said.startswith(nobody)
-    banner = models_for([model], artifacts, "cpu", print)[1]  # names the model in words, not by its folder
+    banner = models_for([model], artifacts, "cpu", print)[1]  # with the model's name in words
     assert banner.partition(": ")[2] == f"{said.partition(': ')[2]}."
     enrol(model, "anna", clips[:2])
     somebody = f"{model.name}: adapted to the enrolled speaker anna"
     assert Predictor.load(model, speaker="anna").notes() == [somebody]
-    assert models_for([model], artifacts, "cpu", print, "anna")[1].endswith("adapted to the enrolled speaker anna.")
+    assert models_for([model], artifacts, "cpu", print, "anna")[1].endswith(": adapted to the enrolled speaker anna.")
     card = json.loads((model / "model.json").read_text())
     assert card["adapted"] == "3"
     assert "3 clips of each test speaker, without labels" in card["limits"][0]

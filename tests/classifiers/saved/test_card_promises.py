@@ -85,7 +85,8 @@ def test_silence_has_no_label_and_all_else_has(fitted: tuple[Path, ModelCard, Pr
 def test_what_is_unlike_the_training_clips_is_said(fitted: tuple[Path, ModelCard, Predictor]) -> None:
     _, card, predictor = fitted
     assert "a note and a lower confidence" in card.predicting["unlike_training"]
-    assert f"from {card.training_sound['clips']} training clips" in card.predicting["unlike_training"]
+    assert f"of {card.training_sound['clips']} training clips" in card.predicting["unlike_training"]
+    assert "`scores` were measured without this" in card.predicting["unlike_training"]
     (p,) = predictor.predict_waves([JUNK["clicks"](2, 3).astype(np.float32)], RATE)
     assert p.training_distance > 1
     assert p.notes[0].startswith("Unlike the training clips")
@@ -113,8 +114,13 @@ def test_a_card_without_the_new_fields_is_that_of_an_earlier_version(
     (folder / "model.json").write_text(
         json.dumps({name: value for name, value in card.items() if name not in ("training_sound", "predicting")})
     )
-    (p,) = Predictor.load(folder).predict_waves([noise(1.0).astype(np.float32)], RATE)
+    predictor = Predictor.load(folder)
+    (p,) = predictor.predict_waves([noise(1.0).astype(np.float32)], RATE)
     assert (p.notes, p.training_distance) == ((), None)
+    assert predictor.notes() == [
+        "old: how its training clips sound is not known, so a sound unlike them gets no note",
+    ]
+    assert fitted[2].notes() == []
     (folder / "model.json").write_text(json.dumps(card | {"training_sound": {**card["training_sound"], "limit": 0.0}}))
     with pytest.raises(ModelError, match="old: model.json cannot be read: training_sound has"):
         load_model(folder)
