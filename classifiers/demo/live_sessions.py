@@ -45,6 +45,10 @@ class LiveSession:
     last_used: float = field(default_factory=time.monotonic)  # time of the last request, in seconds
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def is_in_use(self, now: float) -> bool:
+        """Whether the session has a request that waits or runs, or had one shortly before the time `now`."""
+        return self.lock.locked() or now - self.last_used < IDLE
+
 
 class LiveSessions:
     """The live sessions of all visitors, by the id that the page chose for its visitor."""
@@ -83,7 +87,7 @@ class LiveSessions:
     def _find_or_start(self, session_id: str, rate: int, models: tuple[str, ...]) -> LiveSession:
         with self._lock:
             now = time.monotonic()
-            self._sessions = {key: old for key, old in self._sessions.items() if now - old.last_used < IDLE}
+            self._sessions = {key: old for key, old in self._sessions.items() if old.is_in_use(now)}
             session = self._sessions.get(session_id)
             if session is None and len(self._sessions) >= MAX_SESSIONS:
                 raise Busy(f"busy: {MAX_SESSIONS} live sessions are open. Try again in a minute.", round(IDLE))

@@ -5,12 +5,10 @@ The page holds no framework and asks no other host for anything; its policy (`se
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from ..serving.operations import templates
 from ..serving.service import MAX_BYTES, MAX_SECONDS, PredictionService
 from .examples import EXAMPLES
 from .model_text import model_texts
@@ -32,7 +30,7 @@ def page_html(service: PredictionService, banner: str = "", root: str = "http://
     """Return the page. `banner` is shown at the top; `root` is the address in the examples of API calls."""
     models = model_texts(service.models.values())
     return str(
-        _environment()
+        templates("classifiers.demo")
         .get_template("page.html")
         .render(
             models=models,
@@ -47,17 +45,4 @@ def page_html(service: PredictionService, banner: str = "", root: str = "http://
             chosen=MODELS_CHOSEN,
             limits={"seconds": MAX_SECONDS, "bytes": MAX_BYTES},
         )
-    )
-
-
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("classifiers.demo", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +104,7 @@ class AccessCheck:
         if refusal := self.access.refusal(scope["method"], scope["path"], headers):
             await self._refuse(send, *refusal)
             return
-        with suppress(asyncio.CancelledError):  # when the server ends, the closed connection tells the client
-            await self.app(scope, receive, send)
+        await self.app(scope, receive, send)
 
     async def _refuse(self, send: Send, status: int, message: str) -> None:
         credentials = self.access.credentials

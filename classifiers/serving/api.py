@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -33,7 +33,7 @@ from ..inference.output_formats import to_dict
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import Windows
 from .bodies import BodyTooLarge, BodyTooSlow, SentFile, WrongEncoding, is_form, read_files, read_samples, watched
-from .service import LIVE_WINDOWS, Busy, ModelPrediction, PredictionService
+from .service import LIVE_WINDOWS, Busy, ModelPrediction, PredictionService, Slot
 from .streaming import JSON_LINES, DuplexResponse
 
 # The fields of a model card that /api/models returns.
@@ -73,6 +73,16 @@ STATUS = (
     (CancelledError, CLIENT_GONE),
     (Exception, 400),
 )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request wants to know of its files."""
+
+    models: Sequence[str]  # names
+    windows: Windows | None  # None for whole files
+    abstain_below: float | None
+    attribution: bool
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
@@ -123,31 +133,40 @@ async def predict(
     windows = None if window is None and hop is None else Windows.from_options(window, hop)
     with options():
         check_abstain_below(abstain_below)
-    service.find_models(model or ())
-
-    def predict_file(file: SentFile) -> list[dict[str, Any]]:
-        recording = service.read(file.data, file.name)
-        results = service.predict_recording(
-            recording, model or (), windows, abstain_below, attribution, slot.is_wanted
-        ).results
-        if not windows:
-            return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
-        return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
-
-    def try_file(file: SentFile) -> dict[str, Any]:
-        try:
-            return {"name": file.name, "predictions": predict_file(file)}
-        except SerError as error:
-            return {"name": file.name, "error": str(error)}
-
+    wanted = Wanted([one.name for one in service.find_models(model or ())], windows, abstain_below, attribution)
     with service.reserve_slot() as slot:
         files = await read_files(request, slot, name or "sound")
         async with watched(request, slot):
             if not is_form(request):
-                return {"predictions": await run_in_threadpool(predict_file, files[0])}
+                return {"predictions": await run_in_threadpool(_predict_file, service, slot, wanted, files[0])}
             at_once = CapacityLimiter(FILES_AT_ONCE)
-            results = await _all_of([to_thread.run_sync(try_file, file, limiter=at_once) for file in files])
+            results = await _all_of(
+                [to_thread.run_sync(_try_file, service, slot, wanted, file, limiter=at_once) for file in files]
+            )
         return {"results": results, "failed": sum("error" in result for result in results)}
+
+
+def _predict_file(service: PredictionService, slot: Slot, wanted: Wanted, file: SentFile) -> list[dict[str, Any]]:
+    """Return the predictions of a file. Raises AudioError, and CancelledError as soon as the client goes away."""
+    results = service.predict_recording(
+        service.read(file.data, file.name),
+        wanted.models,
+        wanted.windows,
+        wanted.abstain_below,
+        wanted.attribution,
+        slot.is_wanted,
+    ).results
+    if not wanted.windows:
+        return [to_json_object((r.model.name, r.whole)) | _shares(r.attribution) for r in results]
+    return [to_json_object((r.model.name, p)) for r in results for p in r.timeline]
+
+
+def _try_file(service: PredictionService, slot: Slot, wanted: Wanted, file: SentFile) -> dict[str, Any]:
+    """Return the predictions of a file of a form, or why it cannot be predicted."""
+    try:
+        return {"name": file.name, "predictions": _predict_file(service, slot, wanted, file)}
+    except SerError as error:
+        return {"name": file.name, "error": str(error)}
 
 
 async def _all_of(calls: Iterable[Awaitable[Any]]) -> list[Any]:

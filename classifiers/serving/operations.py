@@ -60,7 +60,8 @@ async def openapi(request: Request) -> Any:
 async def docs(request: Request) -> HTMLResponse:
     """Return the description of the API as a page, which loads its own style and nothing else."""
     description = describe(request.app, request.app.state.scheme)
-    return HTMLResponse(_template().render(api=description, root=str(request.base_url).rstrip("/")))
+    page = templates("classifiers.serving").get_template("docs.html")
+    return HTMLResponse(page.render(api=description, root=str(request.base_url).rstrip("/")))
 
 
 @router.get("/docs.css", include_in_schema=False)
@@ -70,15 +71,19 @@ async def style() -> Response:
 
 
 @cache
-def _template() -> Any:
+def templates(package: str) -> Any:
+    """Return the Jinja environment of the templates in a package, which escapes what it fills in."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("classifiers.serving", ".")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["code"] = _code
-    return environment.get_template("docs.html")
+    return environment
 
 
 def _code(text: str) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -20,6 +21,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 PROBES = ("/health", "/ready")  # asked every few seconds; the log has a line only of those that fail
 MAX_PATH = 200  # characters of a path in a line
 NO_ANSWER = 499  # status of a request whose client went away before a response
+RETRY_SECONDS = (
+    5  # time after which a client should try again whose request was dropped by a server that ends, in seconds
+)
 
 
 @dataclass
@@ -55,6 +59,9 @@ class RequestLog:
         record, begin = _record_of(scope), time.perf_counter()
         try:
             await self.app(scope, _counting_receive(receive, record), _counting_send(send, record))
+        except asyncio.CancelledError:  # the server ends, and the time for running requests is over
+            if record.status == NO_ANSWER:
+                await _refuse_at_end(_counting_send(send, record))
         except Exception:
             record.error = traceback.format_exc()
             if self.write is None:
@@ -100,6 +107,12 @@ class JsonHandler(logging.Handler):
         error = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
         values = {"logger": record.name, "message": record.getMessage()} | ({"error": error} if error else {})
         self._write(json_line(record.levelname.lower(), values))
+
+
+async def _refuse_at_end(send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"retry-after", str(RETRY_SECONDS).encode())]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b'{"error":"the server ends. Send the request again later."}'})
 
 
 def _record_of(scope: Scope) -> RequestRecord:

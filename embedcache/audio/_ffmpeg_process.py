@@ -3,7 +3,8 @@
 The process reads requests from standard input and writes answers to standard output, until standard input ends. A
 request is the number of bytes (8 bytes, little-endian) and the bytes of a file. An answer is a line of JSON, and then
 the samples as float32, sample by sample with all channels. With a third argument, the seconds of a block, a file gets
-an answer for each block, and one without samples at the end. `ffmpeg.py` has the other side.
+an answer for each block, and one without samples at the end; the limit on samples is then that of a block. `ffmpeg.py`
+has the other side.
 """
 
 from __future__ import annotations
@@ -42,15 +43,21 @@ def decode(data: bytes, max_samples: int, max_seconds: float) -> tuple[Any, int]
     return np.concatenate(parts), rate
 
 
-def decode_blocks(data: bytes, block_seconds: float, max_seconds: float) -> Iterator[tuple[Any, int, float]]:
-    """Yield blocks of samples (n, channels), each with the sample rate in Hz and the declared duration in seconds."""
+def decode_blocks(
+    data: bytes, block_seconds: float, block_samples: int, max_seconds: float
+) -> Iterator[tuple[Any, int, float]]:
+    """Yield blocks of samples (n, channels), each with the sample rate in Hz and the declared duration in seconds.
+
+    A block ends with the frame with which it lasts `block_seconds`, or has `block_samples` samples of all channels.
+    """
     parts: list[Any] = []
-    rate, declared = 0, 0.0
+    n, rate, declared = 0, 0, 0.0
     for part, rate, declared in _decode_parts(data, max_seconds):
         parts.append(part)
-        if sum(map(len, parts)) >= block_seconds * rate:
+        n += len(part)
+        if n >= block_seconds * rate or n * part.shape[1] >= block_samples:
             yield np.concatenate(parts), rate, declared
-            parts = []
+            parts, n = [], 0
     if parts:
         yield np.concatenate(parts), rate, declared
 
@@ -197,7 +204,7 @@ def answers(
     for data in _read_requests(requests):
         try:
             if block_seconds:
-                for samples, rate, declared in decode_blocks(data, block_seconds, max_seconds):
+                for samples, rate, declared in decode_blocks(data, block_seconds, max_samples, max_seconds):
                     _write(out, {"rate": rate, "declared": declared}, samples)
                 _write(out, {"end": True})
             else:

@@ -274,7 +274,8 @@ class Recording:
     def _ffmpeg_blocks(self) -> Iterator[Block]:
         _refuse_other_kinds(self.path, self.data)
         data = formats.mended(self.data)
-        for sound, rate, declared in ffmpeg.decode_blocks(self.path, data, BLOCK_SECONDS, self.longest):
+        blocks = ffmpeg.decode_blocks(self.path, data, BLOCK_SECONDS, BLOCK_SAMPLES, self.longest)
+        for sound, rate, declared in blocks:
             _check_rate(self.path, rate)
             yield Block(sound, rate, declared)
 

@@ -51,13 +51,15 @@ def decode(path: Path, data: bytes, max_samples: int, max_seconds: float) -> tup
 
 
 def decode_blocks(
-    path: Path, data: bytes, block_seconds: float, max_seconds: float
+    path: Path, data: bytes, block_seconds: float, block_samples: int, max_seconds: float
 ) -> Iterator[tuple[NDArray[np.float32], int, float]]:
     """Yield blocks of samples (n, channels) of a file, its sample rate in Hz, and its declared duration, 0 for none.
 
+    A block is about `block_seconds` long, and has about `block_samples` samples of all channels at most.
+
     Raises AudioError as `decode` does, after the blocks that could be decoded.
     """
-    process = _Process(0, max_seconds, block_seconds)
+    process = _Process(block_samples, max_seconds, block_seconds)
     try:
         answer = process.ask(data, TIMEOUT)
         while True:

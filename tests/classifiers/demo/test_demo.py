@@ -310,6 +310,8 @@ def test_a_visitor_is_heard_in_order_and_forgotten(service: PredictionService, m
     with pytest.raises(Busy, match="busy: 64 live sessions are open"):
         sessions.push("one more", 16_000, [], None, sound[:10])
     sessions._sessions["0"].last_used -= 61
+    with sessions._sessions["0"].lock, pytest.raises(Busy):  # its sound waits for the encoder
+        sessions.push("one more", 16_000, [], None, sound[:10])
     assert sessions.push("one more", 16_000, [], None, sound[:10]) == []
     again = LiveSessions(service)
     for rate, chosen in ((16_000, []), (16_000, [models[0].name]), (8000, [])):  # each begins anew

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from classifiers.serving.access import LOCAL, Access, Credentials, hosts_for, read_token
+from classifiers.serving.access import LOCAL, Access, AccessCheck, Credentials, hosts_for, read_token
 from embedcache import SerError
 
 TOKEN = "0123456789abcdef"
@@ -35,6 +37,18 @@ def test_a_token_admits(sent: str, admitted: bool) -> None:
     assert admitted or (refusal[0], TOKEN in refusal[1]) == (401, False)
     assert access.refusal("GET", "/health", headers()) is None
     assert access.refusal("POST", "/health", headers())[0] == 401
+
+
+def test_refusals_have_the_policy_of_pages() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"evil.example")]}
+    asyncio.run(AccessCheck(None, Access())(scope, None, send))
+    assert sent[0]["status"] == 421
+    assert {b"content-security-policy", b"x-content-type-options"} <= dict(sent[0]["headers"]).keys()
 
 
 def test_a_token_comes_from_a_file(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.sounds import noise
 
-from classifiers.inference.model import Attribution, Model
+from classifiers.inference.model import Attribution, EncodedWaveforms, Model
 from classifiers.serving.pack_queue import PackQueue, PackReport
 from embedcache import AudioError
 
@@ -69,6 +70,17 @@ def test_what_waits_is_joined_and_everybody_gets_their_own() -> None:
         assert [a.frames for a in attributions] == ([(pytest.approx(0.3),)] if n == 3 else [])
     assert held.packs == [1, 10]
     assert [(report.requests, report.clips, report.audio_seconds) for report in reports] == [(1, 1, 1.0), (5, 10, 10.0)]
+
+
+def test_joined_clips_get_the_vectors_that_they_get_alone(served_models: tuple[Model, ...]) -> None:
+    """And the same probabilities but for the order in which a head adds."""
+    waves = [noise(seconds).astype(np.float32) for seconds in (1.3, 0.7, 2.0, 1.3)]
+    together = EncodedWaveforms.encode(served_models, waves)
+    for n, one in enumerate(waves):
+        alone = EncodedWaveforms.encode(served_models, [one])
+        assert np.array_equal(alone.vectors()[0], together.vectors()[n])
+        for mine, joined in zip(alone.probabilities(), together.probabilities(), strict=True):
+            np.testing.assert_allclose(mine[0], joined[n], rtol=1e-9, atol=1e-9)
 
 
 def test_a_clip_that_cannot_be_encoded_fails_alone() -> None:

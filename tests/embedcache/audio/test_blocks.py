@@ -8,6 +8,7 @@ import soundfile
 from helpers.sounds import noise
 
 from embedcache import AudioError, Recording
+from embedcache.audio import decode
 
 WAVE = np.stack([noise(23.3, 44_100), 0.5 * noise(23.3, 44_100, seed=1)], 1)
 
@@ -42,6 +43,13 @@ def test_blocks_have_bounds_of_time_and_of_samples_in_a_block() -> None:
     assert (max(sizes), sum(sizes)) == (10_000_000, 24_000_000)
     with pytest.raises(AudioError, match="lasts 5 s; wanted at most 2 s"):
         next(Recording(recording("WAV").path, file.getvalue(), longest=2.0).blocks())
+
+
+def test_blocks_of_ffmpeg_have_a_bound_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "BLOCK_SAMPLES", 100_000)
+    sizes = [block.sound.size for block in recording("MP3").blocks()]
+    assert 100_000 <= max(sizes) < 105_000
+    assert sum(sizes) == recording("MP3").sound()[0].size
 
 
 def test_who_stops_reading_ends_the_decoder() -> None:
