@@ -90,7 +90,12 @@ def fit_model(
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
     adapts, sound = amount.name if adapted else "", training_sound(artifacts, config, task, progress, log)
     channel = _common_channel(artifacts, config)
-    card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound, rivals_of(artifacts, scored[0]))
+    if rivals := rivals_of(artifacts, scored[0]):
+        log(
+            f"note: the head ranks first in the comparison {rivals[0].run}; the intervals of the model card are extended "
+            "for this selection."
+        )
+    card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound, rivals)
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     adaptation = ModelAdaptation(adapted.population, adapted.adaptation.strength) if adapted else None
     return save_model(folder, chosen, card, adaptation), card, predictions
