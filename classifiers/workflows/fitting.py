@@ -92,8 +92,8 @@ def fit_model(
     channel = _common_channel(artifacts, config)
     if rivals := rivals_of(artifacts, scored[0]):
         log(
-            f"note: the head ranks first in the comparison {rivals[0].run}; the intervals of the model card are extended "
-            "for this selection."
+            f"note: the head ranks first in the comparison {rivals[0].run}; the intervals of the model card are "
+            "extended for this selection."
         )
     card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound, rivals)
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
