@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,19 @@ WHOLE_NUMBER = re.compile(r"([+-]?\d+)[.,]0*")  # 1.0 or 1,0, as a table with mi
 def count(n: int, noun: str) -> str:
     """Return a number with its noun: `1 clip`, `2 clips`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def numbered(names: Iterable[str], joint: str = "-") -> list[str]:
+    """Return names that all differ: one that an earlier one has already gets a number.
+
+    >>> numbered(["a", "b", "a", "a-2"])
+    ['a', 'b', 'a-2', 'a-2-2']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        variants = itertools.chain([name], (f"{name}{joint}{number}" for number in itertools.count(2)))
+        found[next(variant for variant in variants if variant not in found)] = None
+    return list(found)
 
 
 def one_line(text: str) -> str:

@@ -5,6 +5,7 @@ What `ser` does not know, such as the publication of a dataset of one's own, is 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from ..data.labels import NATIVE
 from ..data.latex_text import latex_text
 from ..evaluation.leaderboard import Row, Table, tables
 from ..evaluation.predictions import Predictions
-from ..evaluation.row_texts import SUFFIXES, registered_head
+from ..evaluation.row_texts import SUFFIXES, registered_head, without_inner_folds
 from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions
 from ..evaluation.statistics import ALPHA
 from ..protocols.catalogue import base_name
@@ -42,8 +43,7 @@ POOLED = (
     "F1 over the labels"
 )
 INTERVALS = (
-    "Confidence intervals of 95 % are over test speakers: jackknife over speakers, Student's t and Wilson's bounds; "
-    "that of the row ranked first is extended downwards, because the row was selected for its score"
+    "Confidence intervals of 95 % are over test speakers: jackknife over speakers, Student's t and Wilson's bounds"
 )
 TEST = (
     "Rows are compared with the best row of their table by a paired permutation test that swaps the predictions of two "
@@ -51,9 +51,11 @@ TEST = (
     f"difference is significant at α = {ALPHA:g}"
 )
 UNEQUAL = "Rows without a significant difference from the best row need not be equal to it"
+SELECTED = "; that of the row ranked first is extended downwards, because the row was selected for its score"
 STRENGTHS = (
-    "Parameters with the value “chosen” are chosen anew in each fold by log-loss, on inner folds of the training clips "
-    "that hold out whole speakers, or on development clips"
+    "Parameters with the value “chosen” are chosen anew in each fold by the log-loss at its best temperature, with "
+    "equal weights of the labels, on inner folds of the training clips that hold out whole speakers, or on development "
+    "clips"
 )
 TUNED = (
     "Heads named -tuned compare up to {n} settings by UAR in each fold, on inner folds of the training clips that hold "
@@ -166,7 +168,8 @@ def _vectors(predictions: Sequence[Predictions]) -> list[Sentence]:
     for name, fingerprint in dict.fromkeys((p.encoder, p.fingerprint[:12]) for p in predictions):
         parts = _encoder_names(name)
         joined = f", which joins {enumerated(parts)}" if len(parts) > 1 else ""
-        text = f"The clips are encoded by the frozen encoder {name}{joined} (fingerprint {fingerprint})"
+        known = f" (fingerprint {fingerprint})" if fingerprint else ""
+        text = f"The clips are encoded by the frozen encoder {name}{joined}{known}"
         sentences += [Sentence(text), *map(_encoder, parts)]
     return list(dict.fromkeys(sentences))
 
@@ -201,7 +204,7 @@ def _classifiers(predictions: Sequence[Predictions]) -> list[Sentence]:
         sentences.append(Sentence(TUNED.format(n=most), keys_of("method", "tuning")))
     if any(SUFFIXES[0] in p.head for p in predictions):
         sentences.append(Sentence(CALIBRATED, keys_of("method", "calibration")))
-    return sentences
+    return [*sentences, *map(Sentence, without_inner_folds(predictions))]
 
 
 def _head(predictions: Sequence[Predictions]) -> list[Sentence]:
@@ -232,8 +235,9 @@ def _setting(found: Any) -> str:
 
 
 def _chosen_text(chosen: Mapping[str, Any]) -> str:
+    """Return what was chosen in a fold, such as `C = 1.0`; "" if there was nothing to choose from."""
     setting = chosen.get("setting")
-    if not isinstance(setting, dict):
+    if not isinstance(setting, dict) or not chosen.get("tried", 1):
         return ""
     return " and ".join(f"{key} = {_rounded(found)}" for key, found in setting.items() if not isinstance(found, dict))
 
@@ -252,15 +256,18 @@ def _evaluation(ranked: Sequence[Table]) -> list[Sentence]:
         emobox = keys_of("method", "emobox") if official.startswith("EmoBox") else ()
         keys = (*keys_of("protocol", base_name(first.protocol)), *emobox)
         tested = title_text(table.rows).removesuffix(".")
-        sentences.append(Sentence(f"{tested} (hash of the folds {first.fold_hash})", keys))
+        known = f" (hash of the folds {first.fold_hash})" if first.fold_hash else ""
+        sentences.append(Sentence(f"{tested}{known}", keys))
         for text in adaptation_text(table.rows):
             sentences.append(Sentence(text.removesuffix("."), keys_of("method", "adaptation")))
     return sentences
 
 
 def _statistics(ranked: Sequence[Table]) -> list[Sentence]:
-    sentences = [Sentence(POOLED), Sentence(INTERVALS, keys_of("method", "intervals"))]
+    sentences = [Sentence(POOLED)]
     compared = [table.rows for table in ranked if len(table.rows) > 1]
+    if any(not math.isnan(row.uar_low) for table in ranked for row in table.rows):
+        sentences.append(Sentence(INTERVALS + (SELECTED if compared else ""), keys_of("method", "intervals")))
     for reason in dict.fromkeys(filter(None, map(untested_text, compared))):
         sentences.append(Sentence(reason.removesuffix(".")))
     if tested := [rows for rows in compared if not untested_text(rows)]:

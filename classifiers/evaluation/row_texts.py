@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -32,6 +32,20 @@ def registered_head(head: str) -> heads.Head | None:
     for suffix in SUFFIXES:
         head = head.removesuffix(suffix)
     return heads.find(head)
+
+
+def without_inner_folds(predictions: Iterable[Predictions]) -> list[str]:
+    """Return a sentence for the heads that kept their defaults in the same number of folds, without inner folds."""
+    heads: dict[str, list[str]] = {}
+    for p in predictions:
+        untouched = [c for c in p.chosen if not c.get("tried", 1) or ("temperature" in c and c["temperature"] is None)]
+        if untouched:
+            heads.setdefault(f"{len(untouched)} of {count(len(p.chosen), 'fold')}", []).append(p.head)
+    return [
+        f"{', '.join(dict.fromkeys(names))}: in {folds} the training clips allow no inner folds that keep speakers "
+        "apart; the defaults are used there"
+        for folds, names in heads.items()
+    ]
 
 
 def row_notes(p: Predictions) -> list[str]:

@@ -160,7 +160,8 @@ def _scores(card: ModelCard) -> str:
     return (
         "## Scores\n\n| score | value | 95 % interval over speakers |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
         f"Protocol `{protocol.get('name', '')}`: {_text(protocol.get('about', ''))}. Speakers of training and test "
-        f"clips: {protocol.get('speakers', '')}. {_text(protocol.get('then', ''))}"
+        f"clips: {protocol.get('speakers', '')}. {_text(protocol.get('then', ''))} "
+        f"{_text(protocol.get('selected', ''))}"
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from embedcache import __version__, datasets
 from embedcache.progress import Progress, silent
-from embedcache.text import count, one_line
+from embedcache.text import count, numbered, one_line
 
 from ..data.csv_text import number_text
 from ..data.labels import NATIVE
@@ -155,8 +155,7 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
 def to_latex(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
     """Return rows as LaTeX for the package booktabs: a table with a caption and a label for each table."""
     tables = paper_tables(rows, columns)
-    keys = [table.key for table in tables]
-    labels = [f"{key}-{keys[:n].count(key) + 1}" if keys[:n].count(key) else key for n, key in enumerate(keys)]
+    labels = numbered(table.key for table in tables)
     text = "\n".join(_latex(table, label) for table, label in zip(tables, labels, strict=True))
     missing = ["% Some characters need \\usepackage[T1]{fontenc}, or lualatex and a font that has them."]
     header = [f"% Made by ser {__version__}. In the preamble: \\usepackage{{booktabs}}"]

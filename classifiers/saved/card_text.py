@@ -7,18 +7,17 @@ task and its predictions, or holds for every model of `ser`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedcache import EncoderInfo, EncoderSpec, PluginError, datasets, encoders
 
 from ..data.csv_text import DECIMALS
 from ..data.task import Task
-from ..evaluation.intervals import recall_estimate
-from ..evaluation.metrics import ece, macro_f1, uar, war
+from ..evaluation.intervals import intervals
+from ..evaluation.metrics import ece
 from ..evaluation.predictions import Predictions
 from ..heads import Calibrated, Tuned
 from ..heads.best_layer import BestLayer
@@ -44,14 +43,18 @@ MEANING = {
     "for new speakers.",
     "encoder?": "Not all training data of the encoder are known. The scores are too high if test clips are among them.",
 }
-# The scores that are computed from a confusion matrix, with their descriptions.
-SCORES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.float64]], str]] = {
-    "uar": (uar, "unweighted average recall: the mean recall over the labels; random guessing gives `chance`"),
-    "war": (war, "weighted average recall: the share of clips whose label is predicted correctly"),
-    "macro_f1": (macro_f1, "the mean F1 score over the labels"),
+# The scores with intervals, with their descriptions.
+SCORES = {
+    "uar": "unweighted average recall: the mean recall over the labels; random guessing gives `chance`",
+    "war": "weighted average recall: the share of clips whose label is predicted correctly",
+    "macro_f1": "the mean F1 score over the labels",
 }
 INTERVAL = (
     "`low` and `high` are the ends of a 95 % confidence interval over speakers; null with fewer than three speakers"
+)
+SELECTED = (
+    "The head ranks first of {n} rows in the comparison {run} of the same clips, and was probably selected for that. "
+    "Its scores are therefore too high on average, and their intervals are extended as those of the row ranked first."
 )
 ECE = "expected calibration error: the mean absolute difference between confidence and accuracy; 0 is best"
 INTENDED_USE = (
@@ -93,15 +96,16 @@ LAYER = (
 )
 
 
-def describe(task: Task, p: Predictions, adapts: bool = True) -> dict[str, Any]:
+def describe(task: Task, p: Predictions, adapts: bool = True, rivals: Sequence[Predictions] = ()) -> dict[str, Any]:
     """Return the fields of `ModelCard` that describe data, protocol, scores, leaks, intended use and limits.
 
-    `adapts` is whether the saved head is adapted to speakers, if the scores are measured with an adaptation.
+    `adapts` is whether the saved head is adapted to speakers, if the scores are measured with an adaptation. `rivals`
+    are the rows of other heads that the head was better than when it was selected, if it was.
     """
     return {
         "data": _data(task),
-        "protocol": _protocol(p),
-        "scores": _scores(p),
+        "protocol": _protocol(p, rivals),
+        "scores": _scores(p, rivals),
         "leaks": {name: MEANING.get(name, "") for name in (p.leaks or "none").split("+")},
         "encoder_licences": _encoder_licences(task.encoder_infos),
         "intended_use": INTENDED_USE,
@@ -194,7 +198,7 @@ def _spec_of(info: EncoderInfo) -> EncoderSpec | None:
     return spec if spec and spec.checkpoint == info.checkpoint else None
 
 
-def _protocol(p: Predictions) -> dict[str, Any]:
+def _protocol(p: Predictions, rivals: Sequence[Predictions]) -> dict[str, Any]:
     protocol = protocol_of(p.protocol, p.dataset)
     return {
         "name": p.protocol,
@@ -203,6 +207,7 @@ def _protocol(p: Predictions) -> dict[str, Any]:
         "folds": len(np.unique(p.folds)),
         "seeds": len(np.unique(p.seeds)),
         "then": "The saved head was then fitted on all clips. It has not been tested itself.",
+        **({"selected": SELECTED.format(n=len(rivals) + 1, run=rivals[0].run)} if rivals else {}),
     }
 
 
@@ -213,15 +218,13 @@ def _shared_speakers(p: Predictions, protocol: Protocol | None) -> str:
     return "disjoint" if protocol and protocol.disjoint_speakers else "may be shared"
 
 
-def _scores(p: Predictions) -> dict[str, Any]:
-    by_speaker, repeats = p.matrices_by(p.speakers), p.repeats
+def _scores(p: Predictions, rivals: Sequence[Predictions]) -> dict[str, Any]:
     fields: dict[str, Any] = {"chance": _rounded(1 / len(p.labels)), "interval": INTERVAL}
-    for name, (score, about) in SCORES.items():
-        low, high = (
-            None if np.isnan(bound) else _rounded(bound)
-            for bound in recall_estimate(by_speaker, score, repeats).interval()
-        )
-        fields[name] = {"value": _rounded(score(p.matrix())), "low": low, "high": high, "about": about}
+    for one in intervals(p, rivals):
+        if one.metric in SCORES:
+            low, high = (None if np.isnan(bound) else _rounded(bound) for bound in (one.low, one.high))
+            about = SCORES[one.metric]
+            fields[one.metric] = {"value": _rounded(one.value), "low": low, "high": high, "about": about}
     return fields | {"ece": {"value": _rounded(ece(p.proba, p.correct)), "about": ECE}}
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from typing import Any
 
 from embedcache import Artifacts, DataError
 from embedcache.files.untrusted import read_json
+from embedcache.text import numbered
 
 from ..evaluation.intervals import Interval
 from ..evaluation.leaderboard import Row, Table, tables, to_csv
@@ -164,14 +166,12 @@ def unique_names(names: Iterable[str], valid: str, longest: int = 250) -> dict[s
     """Return name -> the name that a tracker takes: at most `longest` characters, `_` for those that are not `valid`.
 
     Names that become equal get numbers: with the pattern `valid=r"\\w"`, `a+b` and `a-b` become `a_b` and `a_b_2`.
+    A slash makes groups, so a name is also a path without empty parts, `.` and `..`, which servers refuse.
     """
-    found: dict[str, str] = {}
-    for name in names:
-        plain = "".join(char if re.fullmatch(valid, char) else "_" for char in name).strip("/. ")[: longest - 5] or "_"
-        numbered = (plain, *(f"{plain}_{number}" for number in range(2, len(found) + 2)))
-        taken = set(found.values())
-        found[name] = next(one for one in numbered if one not in taken)
-    return found
+    own = list(names)
+    plain = ("".join(char if re.fullmatch(valid, char) else "_" for char in name) for name in own)
+    short = (posixpath.normpath(name.strip("/. ")[: longest - 5]).strip("/. ") or "_" for name in plain)
+    return dict(zip(own, numbered(short, "_"), strict=True))
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def _cut(values: Mapping[str, Any], longest: int) -> dict[str, str]:
 
 def cut(text: str, longest: int) -> str:
     """Return a text, or of one that is too long the beginning, with the number of characters of the whole."""
-    end = f"… ({count(len(text), 'character')}, all in run.json)"
+    end = f"… ({count(len(text), 'character')}, all in the files of the run)"
     return text if len(text) <= longest else text[: longest - len(end)] + end
 
 

@@ -21,11 +21,12 @@ from embedcache import SerError
 from embedcache.errors import first_line
 from embedcache.text import install_hint
 
+from ..reporting.svg import shorten
 from .pushed_run import CONFUSION, Pushed, PushedRow, PushedRun, row_files, run_files, unique_names
 
 PROJECT = "ser"  # unless WANDB_PROJECT or --to names another
 DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # environment variables of the client
-LONGEST_TAG = 64  # characters
+LONGEST_TAG = 64  # characters; the configuration has the whole
 VALID = r"[\w. /-]"  # characters of the name of a metric
 COMPLETE = "ser-complete"  # empty file in the folder of a row that is complete
 SETTINGS: dict[str, Any] = {
@@ -88,7 +89,7 @@ def _errors_named(address: str) -> Iterator[None]:
 def _push_row(run: PushedRun, row: PushedRow, where: Mapping[str, Any]) -> None:
     import wandb
 
-    tags = [f"{name}: {value}"[:LONGEST_TAG] for name, value in row.tags.items() if value]
+    tags = [shorten(f"{name}: {value}", LONGEST_TAG) for name, value in row.tags.items() if value]
     settings = wandb.Settings(**SETTINGS)
     config = {**row.params, **row.tags, "predictions_sha256": run.digest, "created": run.created}
     own = wandb.init(**where, settings=settings, id=row.key, name=row.name, group=run.name, tags=tags, config=config)

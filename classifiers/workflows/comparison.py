@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from embedcache import Artifacts, ConfigError, DataError
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
 from embedcache.progress import Progress, silent
-from embedcache.text import count
 
 from ..adaptation.amounts import parse_amounts
 from ..adaptation.drawing import drawn_files
@@ -25,6 +24,7 @@ from ..data.stored_vectors import encoders_in
 from ..data.task import Task
 from ..evaluation.cross_validation import run_folds
 from ..evaluation.predictions import Predictions
+from ..evaluation.row_texts import without_inner_folds
 from ..evaluation.run_folder import new_run_folder, write_run
 from ..heads import Head, wrapped
 from ..protocols.catalogue import base_name
@@ -101,20 +101,6 @@ def without_twins(task: Task, specs: Sequence[Head], log: Log) -> list[Head]:
         else:
             kept.append(spec)
     return kept
-
-
-def without_inner_folds(predictions: Iterable[Predictions]) -> list[str]:
-    """Return a sentence for the heads that kept their defaults in the same number of folds, without inner folds."""
-    heads: dict[str, list[str]] = {}
-    for p in predictions:
-        untouched = [c for c in p.chosen if not c.get("tried", 1) or ("temperature" in c and c["temperature"] is None)]
-        if untouched:
-            heads.setdefault(f"{len(untouched)} of {count(len(p.chosen), 'fold')}", []).append(p.head)
-    return [
-        f"{', '.join(dict.fromkeys(names))}: in {folds} the training clips allow no inner folds that keep speakers "
-        "apart; the defaults are used there"
-        for folds, names in heads.items()
-    ]
 
 
 def load_tasks(

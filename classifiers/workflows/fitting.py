@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ..data.listed_clips import load_manifests
 from ..data.task import Task
 from ..data.views import about_view
 from ..evaluation.cross_validation import fit_head, params_of, run_folds
+from ..evaluation.intervals import uar_interval
 from ..evaluation.leaderboard import score
 from ..evaluation.predictions import Predictions
 from ..heads import Head, Tuned, innermost, wrapped
@@ -32,7 +34,7 @@ from ..saved.card_text import describe, fitting, predicting
 from ..saved.model_folder import OTHER_FOLDER, ModelCard, save_model
 from ..saved.speaker_files import ModelAdaptation
 from ..saved.training_sound import TrainingSound
-from .best_head import with_best_head
+from .best_head import rivals_of, with_best_head
 from .comparison import load_task, log_people, on_common_clips, readers, save_run
 from .configurations import ComparisonConfig
 from .fold_choice import choose_folds
@@ -52,7 +54,8 @@ def fit_model(
 
     The card has the scores on one row: with several test partitions, those on the first of them, which its protocol
     names. The model is fitted on all clips, also on those of test partitions and of none, and splits its training data.
-    Without a head in the configuration, it is the best of the latest comparison: see `best_head.py`.
+    Without a head in the configuration, it is the best of the latest comparison: see `best_head.py`. The intervals of
+    the card are extended for the selection of such a head.
 
     `out` is the model folder, by default a new one below `artifacts.models`. `log` receives notes, a line each. Raises
     ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
@@ -87,7 +90,12 @@ def fit_model(
     folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
     adapts, sound = amount.name if adapted else "", training_sound(artifacts, config, task, progress, log)
     channel = _common_channel(artifacts, config)
-    card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound)
+    if rivals := rivals_of(artifacts, scored[0]):
+        log(
+            f"note: the head ranks first in the comparison {rivals[0].run}; the intervals of the model card are "
+            "extended for this selection."
+        )
+    card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound, rivals)
     chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
     adaptation = ModelAdaptation(adapted.population, adapted.adaptation.strength) if adapted else None
     return save_model(folder, chosen, card, adaptation), card, predictions
@@ -150,8 +158,11 @@ def _card(
     channel: str = "",
     adapts: str = "",
     sound: TrainingSound | None = None,
+    rivals: Sequence[Predictions] = (),
 ) -> ModelCard:
-    row = {name: None if _is_nan(value) else value for name, value in asdict(score(p)).items()}  # JSON has no NaN
+    low, high = uar_interval(p, rivals)
+    fields = asdict(replace(score(p), uar_low=low, uar_high=high))
+    row = {name: None if _is_nan(value) else value for name, value in fields.items()}  # JSON has no NaN
     for comparative in ("rank", "p_vs_best", "smallest_difference"):  # fields that describe a row among others
         del row[comparative]
     names = [encoder.name for encoder in task.encoder_infos]
@@ -177,7 +188,7 @@ def _card(
         adapted=adapts,
         training_sound=asdict(sound) if sound else {},
         joined=task.encoder_infos if len(names) > 1 else (),
-        **describe(task, p, bool(adapts)),
+        **describe(task, p, bool(adapts), rivals),
     )
     return replace(card, predicting=predicting(card))
 

@@ -33,6 +33,11 @@ class Installed:
         return json.dumps(self.origin) if name == "direct_url.json" and self.origin else None
 
 
+def test_numbered_names_all_differ() -> None:
+    assert text.numbered(["a", "b", "a", "a-2", "a"]) == ["a", "b", "a-2", "a-2-2", "a-3"]
+    assert text.numbered(["a_2", "a", "a"], "_") == ["a_2", "a", "a_3"]
+
+
 def test_a_number_has_its_noun() -> None:
     assert [count(n, "clip") for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedcache import DataError, SerError
 from embedcache.progress import Progress, silent
+from embedcache.text import numbered
 
 from ...evaluation.critical_difference import rank_heads
 from ...evaluation.leaderboard import Row, Table, tables
@@ -49,7 +50,9 @@ def save_paper_figures(
     except OSError as error:
         raise SerError(f"{folder}: cannot be made ({error.strerror}); wanted a folder. Use another one.") from None
     boards = tables(predictions)
-    calls = [(folder / name, draw, arguments) for name, draw, arguments in _distinct(_calls(boards))]
+    drawn = list(_calls(boards))
+    names = numbered(name for name, _, _ in drawn)  # two heads of one name have other parameters, for instance
+    calls = [(folder / name, draw, arguments) for name, (_, draw, arguments) in zip(names, drawn, strict=True)]
     paths: list[Path] = []
     with progress("figures", total=len(calls), unit="figures") as advance:
         for written in iter_in_processes(_draw_and_save, calls, jobs):
@@ -61,14 +64,6 @@ def save_paper_figures(
 def _draw_and_save(path: Path, draw: Callable[..., Figure], arguments: tuple[Any, ...]) -> list[Path]:
     with PAPER.settings():
         return save(draw(*arguments, PAPER), path, PAPER)
-
-
-def _distinct(calls: Iterable[Call]) -> Iterator[Call]:
-    """Number the files of equal names: those of one head with other parameters, for instance."""
-    seen: Counter[str] = Counter()
-    for name, draw, arguments in calls:
-        seen[name] += 1
-        yield (f"{name}-{seen[name]}" if seen[name] > 1 else name), draw, arguments
 
 
 def _calls(boards: Sequence[Table]) -> Iterator[Call]:

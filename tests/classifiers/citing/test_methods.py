@@ -1,6 +1,7 @@
 """What a paper says about a run: the facts of the run, what ser does not know, and LaTeX that compiles."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,24 @@ def test_odd_parameters_are_no_crash(place: Artifacts, params: dict, chosen: tup
     assert "Protocol partition:t1" in text
     assert "Livingstone and Russo 2018" in text
     assert "Burkhardt et al. 2005" in text
+
+
+def test_what_a_run_does_not_have_is_not_said(place: Artifacts) -> None:
+    """One row was not selected, two speakers give no interval, and a fold without inner folds chose nothing."""
+    text = cite(place, [saved(place, named()[:1])])
+    assert "Confidence intervals of 95 % are over test speakers" in text
+    assert "extended" not in text
+    assert "extended downwards, because the row was selected" in cite(place, [saved(place, named(), "2")])
+    assert not re.search(r"fingerprint|\(\)|hash of the folds", text)
+    few = [replace(p, speakers=np.where(p.speakers == "s0", "s0", "s1")) for p in named()]
+    assert "intervals" not in cite(place, [saved(place, few, "3")])
+    (ridge, _) = named()
+    without = replace(
+        ridge, chosen=({"setting": {"alpha": 300.0}, "tried": 0}, {"setting": {"alpha": 1.0}, "tried": 7})
+    )
+    text = cite(place, [saved(place, [without], "4")])
+    assert "ridge chose alpha = 1.0 in 1 fold." in text
+    assert "ridge: in 1 of 2 folds the training clips allow no inner folds that keep speakers apart" in text
 
 
 def test_an_adapted_row_says_by_what(place: Artifacts) -> None:

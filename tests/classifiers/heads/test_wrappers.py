@@ -15,13 +15,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from classifiers import Task, compare, head, heads, load_model, load_predictions
 from classifiers.checks import toy_task
 from classifiers.data.task import Copies
+from classifiers.evaluation.row_texts import without_inner_folds
 from classifiers.heads import _base as _inner
 from classifiers.heads import _tuned
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._tuned import Tuned
 from classifiers.heads._wrappers import calibrated, tuned, wrapped
 from classifiers.heads.logreg import LogReg
-from classifiers.workflows.comparison import run_comparison, without_inner_folds
+from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts

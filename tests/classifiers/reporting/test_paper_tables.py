@@ -113,6 +113,9 @@ def test_rows_that_cannot_be_compared_have_tables_of_their_own(rows: list[Row]) 
     assert labels == [
         *("tab:emodb-official", "tab:emodb-official-adapted-10", "tab:emodb-random", "tab:emodb-official-2"),
     ]
+    numbered = replace(rows[0], protocol="official-2", fold_hash="3")  # its own key is that of the second table
+    labels = re.findall(r"\\label\{(.*)\}", to_latex([*rows, adapted, *rows, numbered]))
+    assert len(set(labels)) == len(labels) == 4
 
 
 def test_variants_are_explained_and_told_apart(rows: list[Row]) -> None:

@@ -127,7 +127,7 @@ def test_long_and_odd_values(tracker: Tracker, pushed: PushedRun) -> None:
     (there,) = tracker.rows("FINISHED")
     assert len(there["params"]) == 251
     assert there["params"]["long"].startswith("ééé")
-    assert there["params"]["long"].endswith("9000 characters, all in run.json)")
+    assert there["params"]["long"].endswith("9000 characters, all in the files of the run)")
     assert len(there["params"]["long"]) == LONGEST_VALUE
     assert sorted(there["metrics"].values()) == [0.1, 0.2, 0.3, 0.4]
     assert {"recall/a_b", "recall/a_b_2", "recall/Ärger"} < set(there["metrics"])

@@ -6,9 +6,11 @@ import numpy as np
 from helpers.extraction import extracted
 from helpers.places import Ser
 
+from classifiers.data.csv_text import DECIMALS
+from classifiers.evaluation.leaderboard import leaderboard
 from classifiers.evaluation.metrics import uar
 from classifiers.evaluation.run_folder import load_predictions
-from classifiers.workflows.best_head import FALLBACK, with_best_head
+from classifiers.workflows.best_head import FALLBACK, rivals_of, with_best_head
 from classifiers.workflows.comparison import run_comparison
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
@@ -25,7 +27,7 @@ def taken(artifacts: Artifacts, **options: object) -> tuple[str, str]:
 def test_the_best_head_of_the_latest_comparison_is_taken(artifacts: Artifacts) -> None:
     """A fit of one head, a comparison with a leak and one of other labels are no comparisons for it."""
     run, predictions = run_comparison(artifacts, ComparisonConfig(heads=("knn", "ridge", "lda"), folds=2), jobs=1)
-    best = max(load_predictions(run), key=lambda p: uar(p.matrix()))
+    best = min(load_predictions(run), key=lambda p: (-uar(p.matrix()), p.head))
     for other in (
         ComparisonConfig(heads=("logreg",), folds=2),
         ComparisonConfig(heads=("logreg", "lda"), folds=2, protocol="random"),
@@ -69,3 +71,26 @@ def test_the_command_fits_the_head_that_it_names(artifacts: Artifacts, ser: Ser)
     model, card, _ = fit_model(artifacts, ComparisonConfig(folds=2), jobs=1)
     assert (card.head, model.name) == ("logreg", "ravdess-mfcc-logreg-2")
     assert np.isfinite(card.score["uar"])
+
+
+def test_a_fit_of_one_head_with_variants_is_no_comparison(artifacts: Artifacts) -> None:
+    run, _ = run_comparison(artifacts, ComparisonConfig(heads=("knn", "ridge"), folds=2), jobs=1)
+    fit_model(artifacts, ComparisonConfig(heads=("lda",), folds=2, calibrate=True, tune=2), jobs=1)
+    assert run.name in taken(artifacts)[1]
+
+
+def test_the_card_of_the_head_ranked_first_has_the_interval_of_a_row_that_was_selected(artifacts: Artifacts) -> None:
+    """Named or not; the card of another head, or of one that was compared with none, has its own."""
+    _, alone, _ = fit_model(artifacts, ComparisonConfig(heads=("lda",), folds=2), jobs=1)
+    assert "selected" not in alone.protocol
+    run, rows = run_comparison(artifacts, ComparisonConfig(heads=("lda", "ridge", "knn"), folds=2), jobs=1)
+    row, *others = leaderboard(rows)
+    assert all(rivals_of(artifacts, p) == [] for p in rows if p.head != row.head)
+    for heads in ((), (row.head,)):
+        _, card, _ = fit_model(artifacts, ComparisonConfig(heads=heads, folds=2), jobs=1)
+        assert f"ranks first of 3 rows in the comparison {run.name}" in card.protocol["selected"]
+        low, high = (card.scores["uar"][end] for end in ("low", "high"))
+        assert (low, high) == (round(row.uar_low, DECIMALS), round(row.uar_high, DECIMALS))
+        assert (card.score["uar_low"], card.score["uar_high"]) == (row.uar_low, row.uar_high)
+    _, card, _ = fit_model(artifacts, ComparisonConfig(heads=(others[-1].head,), folds=2), jobs=1)
+    assert "selected" not in card.protocol
