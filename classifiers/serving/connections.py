@@ -12,6 +12,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_TIMEOUT = 30.0  # longest time in which the headers of a request may arrive, in seconds
+MAX_CONNECTIONS = 512  # at once; further ones are closed at once
 SEND_TIMEOUT = 60.0  # longest time in which a client may take what waits to be sent to it, in seconds
 
 
@@ -26,6 +27,8 @@ class TimedProtocol(H11Protocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # writing is paused whenever something waits to be sent
         self._wait()
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
 
     def pause_writing(self) -> None:
         """Begin to wait for the client, also if the connection is being closed."""

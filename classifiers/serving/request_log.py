@@ -21,9 +21,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 PROBES = ("/health", "/ready")  # asked every few seconds; the log has a line only of those that fail
 MAX_PATH = 200  # characters of a path in a line
 NO_ANSWER = 499  # status of a request whose client went away before a response
-RETRY_SECONDS = (
-    5  # time after which a client should try again whose request was dropped by a server that ends, in seconds
-)
+MAX_REQUESTS = 256  # at once; probes are answered beyond it, too
+RETRY_SECONDS = 5  # time after which a client should try again that was refused here, in seconds
 
 
 @dataclass
@@ -50,6 +49,7 @@ class RequestLog:
     ) -> None:
         """`count` receives a record of each request, `write` its line; without `write`, errors are raised instead."""
         self.app, self.count, self.write = app, count, write
+        self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; log it when it has ended."""
@@ -57,16 +57,22 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         record, begin = _record_of(scope), time.perf_counter()
+        send = _counting_send(send, record)
+        self._open += 1
         try:
-            await self.app(scope, _counting_receive(receive, record), _counting_send(send, record))
+            if self._open > MAX_REQUESTS and record.path not in PROBES:
+                await _refuse(send, f"busy: {MAX_REQUESTS} other requests are open. Try again in a moment.")
+            else:
+                await self.app(scope, _counting_receive(receive, record), send)
         except asyncio.CancelledError:  # the server ends, and the time for running requests is over
             if record.status == NO_ANSWER:
-                await _refuse_at_end(_counting_send(send, record))
+                await _refuse(send, "the server ends. Send the request again later.")
         except Exception:
             record.error = traceback.format_exc()
             if self.write is None:
                 raise
         finally:
+            self._open -= 1
             record.seconds = time.perf_counter() - begin
             record.route = getattr(scope.get("route"), "path", "") or "none"
             self.count(record)
@@ -109,10 +115,10 @@ class JsonHandler(logging.Handler):
         self._write(json_line(record.levelname.lower(), values))
 
 
-async def _refuse_at_end(send: Send) -> None:
+async def _refuse(send: Send, message: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"retry-after", str(RETRY_SECONDS).encode())]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": b'{"error":"the server ends. Send the request again later."}'})
+    await send({"type": "http.response.body", "body": json.dumps({"error": message}).encode()})
 
 
 def _record_of(scope: Scope) -> RequestRecord:

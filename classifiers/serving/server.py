@@ -26,8 +26,7 @@ from .operations import add_operations
 from .request_log import JsonHandler, RequestLog
 from .service import PredictionService
 
-MAX_CONNECTIONS = 256  # at once
-GRACE = 8.0  # seconds in which running requests may end after SIGTERM; `docker stop` kills after 10
+GRACE = 7.0  # seconds in which running requests may end after SIGTERM; `docker stop` kills after 10
 IDLE_THREADS_END = 0.5  # seconds in which threads without work end
 PATHS = ("/docs", "/docs.css", "/openapi.json", "/metrics")
 PUBLIC = ("/health", "/ready")
@@ -118,7 +117,6 @@ def run_server(
         log_level="error",
         access_log=False,
         ws="none",
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=round(grace),
     )
     if threading.current_thread() is threading.main_thread():

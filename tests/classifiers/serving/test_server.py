@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import shutil
@@ -182,6 +183,51 @@ def test_who_takes_no_response_is_disconnected(server: Server, monkeypatch: pyte
                 received += part
     assert received.count(b"HTTP/1.1 200") < 1000
     assert server.works()
+
+
+def test_idle_connections_keep_nobody_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.serving import connections
+
+    idle = [server.send(b"") for _ in range(300)]
+    assert server.works()
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 0)
+    with suppress(ConnectionResetError):
+        assert server.send(b"").recv(10) == b""
+    for one in idle:
+        one.close()
+
+
+def test_requests_at_once_are_bounded_but_for_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from classifiers.serving import request_log
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+
+    async def ask(path: str) -> dict[str, Any]:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> dict[str, Any]:
+            await go.wait()
+            return {}
+
+        await log({"type": "http", "method": "GET", "path": path, "headers": []}, receive, send)
+        return sent[0]
+
+    async def ask_three() -> list[dict[str, Any]]:
+        asked = [asyncio.create_task(ask(path)) for path in ("/api/models", "/api/models", "/health")]
+        await asyncio.sleep(0)
+        go.set()
+        return list(await asyncio.gather(*asked))
+
+    monkeypatch.setattr(request_log, "MAX_REQUESTS", 1)
+    go, log = asyncio.Event(), request_log.RequestLog(wait, lambda record: None)
+    answers = asyncio.run(ask_three())
+    assert [answer["status"] for answer in answers] == [200, 503, 200]
+    assert (b"retry-after", b"5") in answers[1]["headers"]
 
 
 def test_a_port_that_was_taken_meanwhile_is_named() -> None:
