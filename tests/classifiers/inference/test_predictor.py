@@ -147,7 +147,6 @@ def test_what_is_no_audio_in_a_folder_is_counted(model: Path, ser: Ser, tree: Pa
     assert passed == "note: passed over 4 files that are not audio by the name: .txt (2), no suffix (1), .pdf (1)."
     assert [line.partition(": cannot be decoded")[0] for line in errors] == [
         f"error: {folder / 'b.ra'}",
-        "unlike the training clips: 1 of 1 (100.0%); their confidence was lowered",
         "error: 1 of 2 files have no prediction; the messages above give the reasons.",
     ]
     assert find_audio([str(folder), str(folder / "*.txt")]).passed_over == [
@@ -172,7 +171,6 @@ def test_names_of_two_lines(model: Path, ser: Ser, tree: Path, tmp_path: Path) -
     assert (row[0], len(row)) == (str(good), len(header))
     assert done.stderr.splitlines() == [
         f"error: {tmp_path}/bad\\n\\x1b[2J.wav: is empty (0 bytes). Copy or download it again, or remove it.",
-        "unlike the training clips: 1 of 1 (100.0%); their confidence was lowered",
         "error: 1 of 2 files have no prediction; the messages above give the reasons.",
     ]
     assert json.loads(ser("predict", model, good, "--json").stdout)["path"] == str(good)
