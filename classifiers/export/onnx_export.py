@@ -359,13 +359,17 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Create a hidden folder next to `out`, which takes the place of `out` at the end; remove it after an exception."""
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    """Create a hidden folder next to `out`, which takes the place of `out` at the end; remove it after an exception.
+
+    If `out` is a link, what it leads to is replaced.
+    """
+    target = out.resolve()
+    folder = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         folder.mkdir(parents=True)
         yield folder
-        _swap(folder, out)
-        sync_folder(out.parent)
+        _swap(folder, target)
+        sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or error
         raise ModelError(f"cannot write {out}: {reason}. Make room, or choose another --out.") from error

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import Artifacts, ConfigError, DataError
+from embedcache import Artifacts, ConfigError, DataError, SerError
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
+from embedcache.files.existing import check_writable
 from embedcache.progress import Progress, silent
 
 from ..adaptation.amounts import parse_amounts
@@ -34,6 +35,8 @@ from .copy_search import search_copies
 from .fold_choice import choose_folds
 from .head_choice import chosen_heads, quick_enough, reads_one_vector
 
+OTHER_PLACE = "Make room, or choose another folder with --artifacts or --out."
+
 
 def run_comparison(
     artifacts: Artifacts,
@@ -48,8 +51,9 @@ def run_comparison(
     Several datasets are trained on together. By default, `datasets` is the only one extracted, `encoders` are all that
     have vectors of every clip, and `heads` are `heads.usual()`. `jobs` is the number of processes, all cores by
     default; with `cluster`, the address of a Ray cluster, fitting runs there. `log` receives notes, a line each.
-    Configurations that cannot be run raise a SerError before anything is fitted.
+    Configurations that cannot be run, and a folder that cannot be written, raise a SerError before anything is fitted.
     """
+    check_writable(artifacts.runs, SerError, OTHER_PLACE)
     specs = chosen_heads(config.heads, config.views, config.frames)
     if config.tune and (untunable := [spec.name for spec in specs if not spec.space]):
         log(f"note: {', '.join(untunable)}: no parameters to tune.")

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache import Artifacts, DataError, ProtocolError
+from embedcache import Artifacts, DataError, ProtocolError, SerError
 from embedcache.encoder import Log, no_log
+from embedcache.files.existing import check_writable
 from embedcache.progress import Progress, silent
 
 from ..data.csv_text import csv_text
@@ -32,7 +33,7 @@ from ..protocols.catalogue import make_folds, unknown_speakers_note
 from ..protocols.fold import Fold
 from ..protocols.sharing import are_unknown
 from ..reporting.figures import save_cross_figure
-from .comparison import load_tasks
+from .comparison import OTHER_PLACE, load_tasks
 from .configurations import ComparisonConfig, CrossConfig
 from .copy_search import search_copies
 from .head_choice import chosen_heads, quick_enough
@@ -68,8 +69,10 @@ def cross(
     """Score each head and encoder on every pair of a training set and a test set; the run folder and its rows.
 
     `log` receives a line for each pair that is left out, with the reason. Raises UnknownName, DataError or
-    ProtocolError as `Task.load` and `make_folds` do, before anything is fitted.
+    ProtocolError as `Task.load` and `make_folds` do, and SerError if the folder of runs cannot be written, before
+    anything is fitted.
     """
+    check_writable(artifacts.runs, SerError, OTHER_PLACE)
     train, test = _datasets(artifacts, config.train), _datasets(artifacts, config.test)
     specs = chosen_heads(config.heads)
     named = [*dict.fromkeys([*train, *test])]

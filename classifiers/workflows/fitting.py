@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from embedcache import Artifacts, ConfigError, ModelError
+from embedcache import Artifacts, ConfigError, ModelError, SerError
 from embedcache.cache.store import slug
 from embedcache.encoder import Log, no_log
-from embedcache.files.existing import refuse_existing
+from embedcache.files.existing import check_writable, refuse_existing
 from embedcache.progress import Progress, silent
 
 from ..adaptation.amounts import Amount, parse_amounts
@@ -35,7 +35,7 @@ from ..saved.model_folder import OTHER_FOLDER, ModelCard, save_model
 from ..saved.speaker_files import ModelAdaptation
 from ..saved.training_sound import TrainingSound
 from .best_head import rivals_of, with_best_head
-from .comparison import load_task, log_people, on_common_clips, readers, save_run
+from .comparison import OTHER_PLACE, load_task, log_people, on_common_clips, readers, save_run
 from .configurations import ComparisonConfig
 from .fold_choice import choose_folds
 from .head_choice import chosen_heads
@@ -59,11 +59,13 @@ def fit_model(
 
     `out` is the model folder, by default a new one below `artifacts.models`. `log` receives notes, a line each. Raises
     ConfigError for several heads or encoders, DataError if several encoders are extracted and none is named, ModelError
-    if `out` exists.
+    if `out` exists, and SerError if the folders of runs and models cannot be written.
     """
     amount = _check_one_each(config)
     if out:
         refuse_existing(out, ModelError, OTHER_FOLDER)
+    for place in (artifacts.runs, out.parent if out else artifacts.models):
+        check_writable(place, SerError, OTHER_PLACE)
     config = with_best_head(artifacts, config, log)
     (spec,) = chosen_heads(config.heads, config.views, config.frames)
     choice = choose_folds(artifacts, config)

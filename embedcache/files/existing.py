@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ..errors import SerError
 
@@ -22,6 +23,19 @@ def refuse_existing(path: Path, kind: type[SerError], advice: str) -> None:
     """Raise an error of the class `kind` if a path exists, also as a dead link; `advice` says what to do."""
     if os.path.lexists(path):
         raise kind(f"{path} exists already. {advice}")
+
+
+def check_writable(folder: Path, kind: type[SerError], advice: str) -> None:
+    """Raise an error of the class `kind` if a folder, or the nearest above it that exists, cannot be written.
+
+    Long work checks this before it begins. `advice` says what to do.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    try:
+        with TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise kind(f"{folder} cannot be written: {error.strerror or error}. {advice}") from error
 
 
 def check_replaceable(
@@ -33,7 +47,11 @@ def check_replaceable(
     """
     if not os.path.lexists(path):
         return
-    if not (path.exists() and is_own(path)):
+    try:
+        own = path.exists() and is_own(path)
+    except OSError:  # what cannot be read is not known
+        own = False
+    if not own:
         refuse_existing(path, kind, f"ser did not write it, so it stays. Choose another {option}, or remove it.")
     log(f"note: replaces {path}, which ser wrote.")
 

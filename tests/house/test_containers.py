@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import URLError
@@ -27,6 +28,8 @@ from helpers.sounds import noise, write
 
 import cli
 from classifiers import Predictor
+from classifiers.saved.hub_models import PATTERNS
+from classifiers.saved.speaker_files import SPEAKERS
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import Artifacts
@@ -126,6 +129,15 @@ def test_the_two_images_differ_in_torch_alone() -> None:
     assert "whl/cpu" not in "".join(texts[1])
     ignored = [(FOLDER / f"{name}.Dockerfile.dockerignore").read_bytes() for name in IMAGES]
     assert ignored[0] == ignored[1]
+
+
+def test_an_image_with_a_model_has_its_files_and_no_enrolled_speaker() -> None:
+    (copied,) = [step.rest.split() for step in steps("with-model") if step.word == "COPY"]
+    *patterns, place = copied
+    assert place == "/model/"
+    for name in (*PATTERNS, "model.safetensors"):
+        assert any(fnmatch(name, pattern) for pattern in patterns), name
+    assert not any(fnmatch(name, pattern) for name in (SPEAKERS, "onnx", "hub", ".") for pattern in patterns)
 
 
 class Health(BaseHTTPRequestHandler):
