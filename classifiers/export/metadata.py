@@ -29,7 +29,7 @@ SCORES = ("uar", "war", "macro_f1", "ece")
 NOT_IN_FILE = (
     "Decoding of files, the mean of the channels, and resampling: see channel, scaling, sample_rate, resampler.",
     "No label and equal probabilities for silence and clicks: see silence_below_db. The file takes them for speech.",
-    "Probabilities that are less sure for a sound unlike the training clips, above a training_distance of 1.",
+    "Probabilities that are less sure for a sound unlike the training clips: mix them by what distance.onnx gives.",
     "No label below a confidence that the user chooses: --abstain-below.",
     "Errors for clips that are too short or too long, and for samples that are NaN or no sound.",
     "Notes on clips that are short, long, narrow-band, quiet or loud, or whose channels differ.",

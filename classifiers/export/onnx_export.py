@@ -1,15 +1,15 @@
 """`ser export`: write a model folder as ONNX files, for programs without Python or torch.
 
-The files are `head.onnx`, optionally `encoder.onnx`, and the model card. Before they appear in the output folder, they
-are run in onnxruntime, and the results are compared with those of `ser predict`. If a result differs, nothing is
-written.
+The files are `head.onnx`, the model card, and optionally `encoder.onnx` with `distance.onnx`, which says how far a
+sound is from the training clips. Before they appear in the output folder, they are run in onnxruntime, and the results
+are compared with those of `ser predict`. If a result differs, nothing is written.
 """
 
 from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,19 +35,29 @@ from ..heads.stack import Stack
 from ..inference.model import load_head_and_encoders
 from ..saved.hub_models import MODEL
 from ..saved.model_folder import ModelCard, card_json, load_model
+from ..saved.training_sound import MeasuredSound, TrainingSound
 from . import metadata
+from .distance_graph import distance_model
 from .graph_builder import EMBEDDING, LABEL, ML_OPSET, OPSET, PROBABILITIES, with_metadata
 from .head_graphs import below, head_model, input_name, probabilities, splits
 
-__all__ = ["ENCODER", "HEAD", "Exported", "export_onnx", "probabilities"]
+__all__ = ["DISTANCE", "ENCODER", "HEAD", "Exported", "export_onnx", "probabilities"]
 
-HEAD, ENCODER = "head.onnx", "encoder.onnx"
+HEAD, ENCODER, DISTANCE = "head.onnx", "encoder.onnx", "distance.onnx"
 FORMAT, FORMAT_VERSION = "ser-onnx", 1
 TOLERANCE = 1e-4  # largest difference of probabilities; of vectors, relative to their largest number
 CLEAR = 2 * TOLERANCE  # if the probabilities of the two best labels are closer than this, the labels may be swapped
 ROWS, CLIPS = 64, 4  # number of test rows of each kind: for a head that reads vectors, and for a head over frames
 DISTANCES = (1, 3, 10)  # distances of test rows from the training data, in standard deviations
+FAR_TOLERANCE = 1e-3  # largest difference of a distance from the training clips, relative to it
 SECONDS = (0.0, 0.05, 0.73, 3.1)  # how much longer than the shortest clip test clips are; not whole frames, on purpose
+
+DISTANCE_FACTS = {  # what a user of distance.onnx needs, for the model card
+    "file": DISTANCE,
+    "input": {"waveform": f"as that of {ENCODER}"},
+    "outputs": {"distance": "float32 (1,): the training_distance of `ser predict`"},
+    "opset": {"ai.onnx": OPSET},
+}
 
 Vectors = NDArray[np.float32]
 
@@ -74,7 +84,7 @@ def export_onnx(
     Parameters
     ----------
     model : model folder, written by `ser fit`.
-    with_encoder : whether to export the encoder, too.
+    with_encoder : whether to export the encoder, too, and the distance from the training clips, if that is known.
     out : output folder; by default `onnx` in the model folder.
     log : receives a line if an earlier export is replaced.
     """
@@ -119,10 +129,21 @@ def _export(estimator: Any, card: ModelCard, encoder: Encoder | None, out: Path)
             vector_difference, with_encoder = check_encoder(estimator, card, encoder, graph, head)
             difference = max(difference, with_encoder)
             facts["encoder"] = _encoder_facts(estimator, encoder, opset)
-        files = (HEAD, *([ENCODER] if encoder else []), MODEL)
+            facts |= _write_distance(folder, card, encoder.info.sample_rate, texts)
+        files = (*(name for name in (HEAD, ENCODER, DISTANCE) if (folder / name).exists()), MODEL)
         result = Exported(out, files, difference, vector_difference)
         _write(folder / MODEL, _card_with_facts(card, facts, result))
     return result
+
+
+def _write_distance(folder: Path, card: ModelCard, rate: int, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Write and check distance.onnx, and return its facts; nothing if it is not known how the training clips sound."""
+    sound = TrainingSound.from_dict(card.training_sound)
+    if sound is None:
+        return {}
+    _write(folder / DISTANCE, with_metadata(distance_model(sound, rate), texts).SerializeToString())
+    check_distance(sound, rate, Session.of(folder / DISTANCE))
+    return {"distance": DISTANCE_FACTS}
 
 
 def _check_is_of_one(card: ModelCard) -> None:
@@ -180,6 +201,17 @@ def check_encoder(
         vector_difference = max(vector_difference, _compare_vectors(vector, expected, seconds))
         difference = max(difference, _compare(ENCODER, head(vector), estimator.predict_proba(expected), estimator))
     return vector_difference, difference
+
+
+def check_distance(sound: TrainingSound, rate: int, graph: Session) -> None:
+    """Raise ModelError if the distance of noise of several lengths differs by more than FAR_TOLERANCE."""
+    rng = np.random.default_rng(0)
+    for seconds in SECONDS:
+        wave = (0.1 * rng.standard_normal(max(1, round(seconds * rate)))).astype(np.float32)
+        (found,), wanted = graph(wave[None]), sound.distance(MeasuredSound.of(wave, rate, rate))
+        if not abs(found[0] - wanted) <= FAR_TOLERANCE * wanted:  # true for NaN
+            fault = f"on {seconds:.2f} s of noise, the distance is {found[0]:.4f} instead of {wanted:.4f}"
+            raise ModelError(_mismatch(DISTANCE, fault))
 
 
 def _compare_vectors(vector: NDArray[Any], expected: NDArray[Any], seconds: float) -> float:
@@ -395,4 +427,4 @@ def _is_export(folder: Path) -> bool:
     """Whether a path is a folder of ONNX files that ser wrote, and holds nothing else."""
     if not (folder.is_dir() and (folder / MODEL).is_file() and (folder / HEAD).is_file()):
         return False
-    return {path.name for path in folder.iterdir()} <= {HEAD, ENCODER, MODEL}
+    return {path.name for path in folder.iterdir()} <= {HEAD, ENCODER, DISTANCE, MODEL}

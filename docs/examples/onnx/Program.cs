@@ -20,12 +20,17 @@ static class Program
     {
         using (var encoder = new InferenceSession(Path.Combine(arguments[0], "encoder.onnx")))
         using (var head = new InferenceSession(Path.Combine(arguments[0], "head.onnx")))
+        {
+            // distance.onnx is missing if it is not known how the training clips sound.
+            var file = Path.Combine(arguments[0], "distance.onnx");
+            var distance = File.Exists(file) ? new InferenceSession(file) : null;
             foreach (var path in arguments.Skip(1))
-                Console.WriteLine(Predict(encoder, head, path));
+                Console.WriteLine(Predict(encoder, head, distance, path));
+        }
     }
 
     // Return the label of a WAV file, or null if nothing is audible, and the probability of each label, as JSON.
-    static string Predict(InferenceSession encoder, InferenceSession head, string path)
+    static string Predict(InferenceSession encoder, InferenceSession head, InferenceSession distance, string path)
     {
         var facts = head.ModelMetadata.CustomMetadataMap;
         var (channels, rate) = ReadWav(File.ReadAllBytes(path));
@@ -34,21 +39,30 @@ static class Program
         if (waveform.Length < Number(facts, "shortest_samples") || waveform.Length > Number(facts, "longest_samples"))
             throw new ArgumentException($"{path}: {waveform.Length} samples; wanted {facts["shortest_samples"]} to {facts["longest_samples"]}");
         var input = new DenseTensor<float>(waveform.Select(value => (float)value).ToArray(), new[] { 1, waveform.Length });
-        using (var embedded = encoder.Run(new[] { NamedOnnxValue.CreateFromTensor("waveform", input) }))
+        var inputs = new[] { NamedOnnxValue.CreateFromTensor("waveform", input) };
+        using (var embedded = encoder.Run(inputs))
         using (var predicted = head.Run(new[] { NamedOnnxValue.CreateFromTensor("embedding", embedded.First().AsTensor<float>()) }))
         {
             var probabilities = predicted.First(value => value.Name == "probabilities").AsEnumerable<float>().ToArray();
             var label = predicted.First(value => value.Name == "label").AsEnumerable<string>().First();
             var audible = IsAudible(waveform, facts);
             var names = JsonSerializer.Deserialize<string[]>(facts["labels"]);
+            var weight = !audible ? 0.0 : distance == null ? 1.0 : Weight(distance, inputs);
             return JsonSerializer.Serialize(new Dictionary<string, object>
             {
                 ["path"] = path,
                 ["label"] = audible ? label : null,
                 ["probabilities"] = Enumerable.Range(0, names.Length).ToDictionary(
-                    column => names[column], column => audible ? probabilities[column] : 1f / names.Length),
+                    column => names[column], column => weight * probabilities[column] + (1 - weight) / names.Length),
             });
         }
+    }
+
+    // Return what the probabilities count against equal ones: less than 1 for a sound unlike the training clips.
+    static double Weight(InferenceSession distance, IReadOnlyCollection<NamedOnnxValue> inputs)
+    {
+        using (var found = distance.Run(inputs))
+            return Math.Min(1, Math.Pow(found.First().AsEnumerable<float>().First(), -2));
     }
 
     static double Number(IDictionary<string, string> facts, string key) => double.Parse(facts[key], InvariantCulture);

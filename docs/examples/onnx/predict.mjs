@@ -3,7 +3,7 @@
 //     npm install onnxruntime-node
 //     node predict.mjs MODEL/onnx CLIP.wav ...
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
@@ -11,17 +11,20 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 async function main(folder, ...paths) {
   const encoder = await InferenceSession.create(join(folder, "encoder.onnx"));
   const head = await InferenceSession.create(join(folder, "head.onnx"));
+  // distance.onnx is missing if it is not known how the training clips sound.
+  const file = join(folder, "distance.onnx");
+  const distance = existsSync(file) ? await InferenceSession.create(file) : null;
   // onnxruntime-node does not show the metadata of a file; model.json has the same texts.
   const facts = JSON.parse(readFileSync(join(folder, "model.json"), "utf8")).onnx.metadata;
   for (const path of paths) {
     const { channels, rate } = readWav(readFileSync(path));
-    console.log(JSON.stringify({ path, ...(await predict(encoder, head, facts, channels, rate)) }));
+    console.log(JSON.stringify({ path, ...(await predict(encoder, head, distance, facts, channels, rate)) }));
   }
 }
 
 // Return the label of a recording, or null if nothing is audible, and the probability of each label.
 // `channels` are arrays of floats in [-1, 1] at `rate` Hz.
-async function predict(encoder, head, facts, channels, rate) {
+async function predict(encoder, head, distance, facts, channels, rate) {
   const mono = facts.channel === "mean" ? mean(channels) : channels[Number(facts.channel)];
   const waveform = resample(mono, rate, Number(facts.sample_rate), facts);
   if (waveform.length < Number(facts.shortest_samples) || waveform.length > Number(facts.longest_samples))
@@ -31,9 +34,15 @@ async function predict(encoder, head, facts, channels, rate) {
   const { probabilities, label } = await head.run({ embedding });
   const names = JSON.parse(facts.labels);
   const audible = isAudible(waveform, facts);
+  let weight = audible ? 1 : 0; // of the head's probabilities; equal ones have the rest
+  if (audible && distance) {
+    const far = (await distance.run({ waveform: input })).distance.data[0];
+    weight = Math.min(1, far ** -2); // less sure of a sound unlike the training clips
+  }
+  const mixed = (column) => weight * probabilities.data[column] + (1 - weight) / names.length;
   return {
     label: audible ? label.data[0] : null,
-    probabilities: Object.fromEntries(names.map((name, column) => [name, audible ? probabilities.data[column] : 1 / names.length])),
+    probabilities: Object.fromEntries(names.map((name, column) => [name, mixed(column)])),
   };
 }
 

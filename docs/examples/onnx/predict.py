@@ -16,24 +16,30 @@ import soundfile
 
 def main(folder: str, *paths: str) -> None:
     """Print a prediction for each recording, as one line of JSON."""
-    encoder, head = (onnxruntime.InferenceSession(Path(folder) / name) for name in ("encoder.onnx", "head.onnx"))
+    files = [Path(folder) / name for name in ("encoder.onnx", "head.onnx", "distance.onnx")]
+    # distance.onnx is missing if it is not known how the training clips sound.
+    encoder, head, distance = (onnxruntime.InferenceSession(file) if file.exists() else None for file in files)
     facts = head.get_modelmeta().custom_metadata_map
     for path in paths:
-        print(json.dumps({"path": path, **predict(encoder, head, facts, *soundfile.read(path, always_2d=True))}))
+        sound, rate = soundfile.read(path, always_2d=True)
+        print(json.dumps({"path": path, **predict(encoder, head, distance, facts, sound, rate)}))
 
 
-def predict(encoder, head, facts, sound, rate):  # sound: floats (samples, channels) in [-1, 1] at `rate` Hz
+def predict(encoder, head, distance, facts, sound, rate):  # sound: floats (samples, channels) in [-1, 1] at `rate` Hz
     """Return the label of a recording, or None if nothing is audible, and the probability of each label."""
     mono = sound.mean(axis=1) if facts["channel"] == "mean" else sound[:, int(facts["channel"])]
     waveform = resample(mono, rate, int(facts["sample_rate"]), facts)
     if not int(facts["shortest_samples"]) <= len(waveform) <= int(facts["longest_samples"]):
         raise ValueError(f"{len(waveform)} samples; wanted {facts['shortest_samples']} to {facts['longest_samples']}")
     names = json.loads(facts["labels"])
-    (embedding,) = encoder.run(None, {"waveform": waveform[None].astype(np.float32)})
+    inputs = {"waveform": waveform[None].astype(np.float32)}
+    (embedding,) = encoder.run(None, inputs)
     probabilities, labels = head.run(None, {"embedding": embedding})
     if not is_audible(waveform, facts):
         return {"label": None, "probabilities": dict.fromkeys(names, 1 / len(names))}
-    return {"label": labels[0], "probabilities": dict(zip(names, probabilities[0].tolist(), strict=True))}
+    weight = min(1.0, float(distance.run(None, inputs)[0][0]) ** -2) if distance else 1.0
+    mixed = weight * probabilities[0] + (1 - weight) / len(names)  # less sure of a sound unlike the training clips
+    return {"label": labels[0], "probabilities": dict(zip(names, mixed.tolist(), strict=True))}
 
 
 def resample(x, rate, target, facts):

@@ -81,7 +81,9 @@ def clips(tmp_path: Path) -> list[str]:
 def test_both_files_and_the_card_have_the_same_texts(net: Net) -> None:
     card = json.loads((net.folder / "model.json").read_text(encoding="utf-8"))
     facts = card["onnx"]["metadata"]
-    assert facts_of(net.folder / "head.onnx") == facts == facts_of(net.folder / "encoder.onnx")
+    for name in ("head.onnx", "encoder.onnx", "distance.onnx"):
+        assert facts_of(net.folder / name) == facts
+    assert card["onnx"]["distance"]["file"] == "distance.onnx"
     assert json.loads(facts["labels"]) == card["labels"]
     assert facts["encoder_fingerprint"] == card["fingerprint"]
     assert facts["ser_version"] == __version__
@@ -178,9 +180,8 @@ def test_a_program_predicts_as_ser_predict(program: str, net: Net, clips: list[s
     for answer, prediction, bound in zip(answers, Predictor.load(net.model).predict(clips), bounds, strict=True):
         assert answer["label"] == prediction.label
         assert list(answer["probabilities"]) == list(prediction.probabilities)
-        weight = min(1, (prediction.training_distance or 1) ** -2)  # which `ser predict` does, and the programs do not
-        mixed = weight * np.array(list(answer["probabilities"].values())) + (1 - weight) / len(answer["probabilities"])
-        np.testing.assert_allclose(mixed, list(prediction.probabilities.values()), atol=bound)
+        found = [list(one.values()) for one in (answer["probabilities"], prediction.probabilities)]
+        np.testing.assert_allclose(*found, atol=bound)
     assert [answer["label"] for answer in answers[-2:]] == [None, None]
 
 

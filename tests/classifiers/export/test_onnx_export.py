@@ -32,7 +32,6 @@ from classifiers.export.graph_builder import Graph
 from classifiers.export.head_graphs import below, head_model, input_name
 from classifiers.export.onnx_export import TOLERANCE, Exported, _test_rows, check_encoder, export_onnx
 from classifiers.heads._calibrated import Calibrated
-from classifiers.inference.model import EncodedWaveforms
 from classifiers.workflows.configurations import ComparisonConfig
 from classifiers.workflows.fitting import fit_model
 from embedcache import (
@@ -429,24 +428,24 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
 
 @pytest.mark.xdist_group("portable")
 def test_from_audio_to_labels_as_ser_predict(net: Net, tmp_path: Path) -> None:
-    """The whole way, through two files in onnxruntime, but for what the files do not do: see `not_in_file`."""
-    first, second = (session(net.done.folder / name) for name in ("encoder.onnx", "head.onnx"))
+    """The whole way, through three files in onnxruntime. Nothing is audible in the clips below 0.1 s."""
+    first, second, third = (session(net.done.folder / name) for name in ("encoder.onnx", "head.onnx", "distance.onnx"))
     lengths = (0.025, 0.0313, 0.04, 0.5, 1.23456, 4.0)
     paths = [write(tmp_path / f"{seconds}.wav", 0.1 + noise(seconds), subtype="FLOAT") for seconds in lengths]
-    waves = [soundfile.read(path, dtype="float32")[0] for path in paths]
-    predictor = Predictor.load(net.model)
-    (expected,) = EncodedWaveforms.encode(predictor.models, waves).probabilities()
-    for wave, row, prediction in zip(waves, expected, predictor.predict(paths), strict=True):
-        (vector,) = first.run(None, {"waveform": wave[None]})
+    for path, prediction in zip(paths, Predictor.load(net.model).predict(paths), strict=True):
+        sound = {"waveform": soundfile.read(path, dtype="float32")[0][None]}
+        (vector,), ((distance,),) = first.run(None, sound), third.run(None, sound)
         proba, label = second.run(None, {"embedding": vector})
-        np.testing.assert_allclose(proba[0], row, atol=TOLERANCE)
-        if len(set(prediction.probabilities.values())) > 1:  # all are equal for a sound that is too short to be heard
-            assert label.tolist() == [max(prediction.probabilities, key=prediction.probabilities.get)]
+        weight = min(1, distance**-2) if prediction.audible else 0
+        mixed = weight * proba[0] + (1 - weight) / len(proba[0])
+        np.testing.assert_allclose(mixed, list(prediction.probabilities.values()), atol=TOLERANCE)
+        assert prediction.label == (label.tolist()[0] if prediction.audible else None)
+        assert prediction.audible == (prediction.end > 0.1)
 
 
 @pytest.mark.xdist_group("portable")
 def test_the_card_says_how_an_encoder_file_is_used(net: Net) -> None:
-    assert net.done.files == ("head.onnx", "encoder.onnx", "model.json")
+    assert net.done.files == ("head.onnx", "encoder.onnx", "distance.onnx", "model.json")
     assert net.printed == ""
     assert 0 < net.done.difference < 1e-5
     card = json.loads((net.done.folder / "model.json").read_text(encoding="utf-8"))["onnx"]
