@@ -30,7 +30,7 @@ from ..reporting.paper_tables import dataset_title, title_text
 from ..reporting.terminal_tables import (
     adaptation_text,
     enumerated,
-    leaks_text,
+    leaks_found,
     smallest_difference_text,
     untested_text,
 )
@@ -289,7 +289,7 @@ def _leaks(ranked: Sequence[Table]) -> list[Sentence]:
     for row in chain.from_iterable(table.rows for table in ranked):
         found.setdefault(row.leaks, []).append(f"{dataset_title(row.dataset)}, protocol {row.protocol}, {row.encoder}")
     return [
-        Sentence(LEAKING.format(names="; ".join(dict.fromkeys(names)), leaks=leaks_text(leaks)[len("Leaks: ") : -1]))
+        Sentence(LEAKING.format(names="; ".join(dict.fromkeys(names)), leaks=leaks_found(leaks)))
         for leaks, names in found.items()
         if leaks
     ]

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from embedcache import __version__
-
 from ..saved.sound_profile import (
     ACTIVE,
     BANDS,
@@ -26,7 +24,7 @@ from ..saved.sound_profile import (
     PITCHES,
 )
 from ..saved.training_sound import LEAST_DEVIATION, MOST_DEVIATIONS, TrainingSound
-from .graph_builder import IR_VERSION, OPSET, Graph
+from .graph_builder import OPSET, Graph
 
 WAVEFORM, DISTANCE = "waveform", "distance"  # names of the input and of the output
 END = np.iinfo(np.int64).max
@@ -43,17 +41,8 @@ def distance_model(sound: TrainingSound, rate: int) -> Any:
     share = g.single(g.reshape(g.div(far, g.number(sound.limit)), 1))
     output = helper.make_node("Identity", [share], [DISTANCE], DISTANCE)
     value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [*g.nodes, output],
-        DISTANCE,
-        [value(WAVEFORM, TensorProto.FLOAT, [1, "samples"])],
-        [value(DISTANCE, TensorProto.FLOAT, [1])],
-        g.constants,
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(
-        graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ser", producer_version=__version__
-    )
+    inputs = [value(WAVEFORM, TensorProto.FLOAT, [1, "samples"])]
+    return g.as_model(DISTANCE, [output], inputs, [value(DISTANCE, TensorProto.FLOAT, [1])], {"": OPSET})
 
 
 class _Graph(Graph):
@@ -85,7 +74,7 @@ class _Graph(Graph):
 
     def mean(self, x: str) -> str:
         """Return the mean of all numbers, 0 if there are none."""
-        size = self("Cast", self("Max", self("Size", x), self.constant(1, np.int64)), to=11)  # to double
+        size = self.double(self("Max", self("Size", x), self.constant(1, np.int64)))
         return self.div(self("ReduceSum", x, keepdims=0), size)
 
     def rows(self, x: str, begin: int, end: int) -> str:

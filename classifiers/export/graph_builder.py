@@ -6,7 +6,7 @@ The opsets are old, so that every runtime since 2022 can read the graphs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,16 +104,21 @@ class Graph:
         names = self.constant([label.encode() for label in labels], object)
         label = helper.make_node("Gather", [names, best], [LABEL], LABEL)
         value = helper.make_tensor_value_info
-        graph = helper.make_graph(
-            [*self.nodes, output, label],
-            "head",
-            [value(self.input, TensorProto.FLOAT, ["n", dim])],
-            [value(PROBABILITIES, TensorProto.FLOAT, ["n", len(labels)]), value(LABEL, TensorProto.STRING, ["n"])],
-            self.constants,
-        )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+        inputs = [value(self.input, TensorProto.FLOAT, ["n", dim])]
+        outputs = [value(PROBABILITIES, TensorProto.FLOAT, ["n", len(labels)]), value(LABEL, TensorProto.STRING, ["n"])]
+        opsets = {"": OPSET, "ai.onnx.ml": ML_OPSET}
+        return self.as_model("head", [output, label], inputs, outputs, opsets)
+
+    def as_model(
+        self, name: str, last: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], opsets: Mapping[str, int]
+    ) -> Any:
+        """Return the ONNX model of the graph and of the nodes `last`, which name its outputs."""
+        from onnx import helper
+
+        graph = helper.make_graph([*self.nodes, *last], name, inputs, outputs, self.constants)
+        versions = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
         return helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ser", producer_version=__version__
+            graph, opset_imports=versions, ir_version=IR_VERSION, producer_name="ser", producer_version=__version__
         )
 
 

@@ -17,7 +17,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.run_folder import MAX_BYTES
 from ..protocols.catalogue import adapted_by, protocol_of, unadapted_name
 from .sections import json_text
-from .terminal_tables import leaks_text
+from .terminal_tables import leaks_found
 
 MAX_NAMES = 40  # most names in a list of labels or clips
 
@@ -60,7 +60,7 @@ def _facts(p: Predictions) -> Iterator[tuple[str, str]]:
     yield "labels", f"{len(p.labels)}{_view_text(p)}: {_listed(p.labels)}"
     yield "protocol", _protocol_text(p)
     yield "folds", _folds_text(p)
-    yield "leaks", leaks_text(p.leaks).removeprefix("Leaks: ")
+    yield "leaks", f"{leaks_found(p.leaks)}."
     yield f"fingerprint of {p.encoder}", p.fingerprint
     if p.strengths:
         yield f"strength of {p.protocol} by fold, {p.encoder}", json_text(p.strengths)

@@ -26,7 +26,7 @@ from ..protocols.fold import UNION
 from ..protocols.leaks import trained_on_test_speakers
 from .figure_data import Confusion, Reliability, SpeakerScores
 from .sections import clips_of_speakers, datasets_of
-from .terminal_tables import comparison_text, leaks_text, notes_text
+from .terminal_tables import comparison_text, enumerated, leaks_found, notes_text
 
 FEW_SPEAKERS = 10  # with fewer, a sentence says that other speakers may score otherwise
 FEW_CLIPS = 10  # of a label, below which its recall says little
@@ -112,8 +112,8 @@ def _other_notes(rows: Sequence[Row]) -> list[str]:
 
 def _leaks_text(leaks: str) -> str:
     """Return what was found, each with its word in the column `leaks`: `Training and test clips share … (text).`"""
-    text = leaks_text(leaks).removeprefix("Leaks: ")
-    return text[0].upper() + text[1:]
+    found = leaks_found(leaks)
+    return f"{found[0].upper()}{found[1:]}."
 
 
 def _details(p: Predictions) -> Iterator[tuple[str, str]]:
@@ -161,7 +161,8 @@ def weakest_label_text(p: Predictions) -> str:
     if lowest == highest:
         return f"All labels have a recall of {number_text(lowest)}."
     weakest = [int(i) for i in known if data.recalls[i] == lowest]
-    names = _listed([data.labels[i] for i in weakest])
+    labels = [data.labels[i] for i in weakest]
+    names = enumerated(labels) if len(labels) <= LOWEST else f"{len(labels)} labels"
     few = int(data.clips[weakest].min()) // p.repeats < FEW_CLIPS
     warning = f" A label with fewer than {FEW_CLIPS} clips: its recall says little." if few else ""
     if len(weakest) > 1:
@@ -216,9 +217,3 @@ def datasets_text(p: Predictions) -> str:
 
 def _speakers_of(p: Predictions, rows: NDArray[np.bool_]) -> str:
     return count(len(np.unique(p.speakers[rows])), "speaker")
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > LOWEST:
-        return f"{len(names)} labels"
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

@@ -108,9 +108,14 @@ def show_cross(rows: Sequence[CrossRow], console: Console) -> None:
 
 def leaks_text(leaks: str) -> str:
     """Return a sentence about the `leaks` of a leaderboard row, such as `Leaks: none found.`."""
+    return f"Leaks: {leaks_found(leaks)}."
+
+
+def leaks_found(leaks: str) -> str:
+    """Return what was found, without a full stop, such as `training and test clips share sentences (text)`."""
     if not leaks:
-        return "Leaks: none found: speakers, recordings, sentences and the encoder's training data were checked."
-    return "Leaks: " + "; ".join(f"{LEAKS.get(name, UNKNOWN_LEAK)} ({name})" for name in leaks.split("+")) + "."
+        return "none found: speakers, recordings, sentences and the encoder's training data were checked"
+    return "; ".join(f"{LEAKS.get(name, UNKNOWN_LEAK)} ({name})" for name in leaks.split("+"))
 
 
 def comparison_text(rows: Sequence[Row]) -> str:
@@ -280,7 +285,7 @@ def _cross_leaks(rows: Sequence[CrossRow]) -> list[str]:
     sentences = []
     for leaks in sorted({row.leaks for row in rows if row.leaks}):
         pairs = dict.fromkeys(f"{row.train}->{row.test}" for row in rows if row.leaks == leaks)
-        sentences.append(f"{leaks_text(leaks)[:-1]} ({', '.join(pairs)}).")
+        sentences.append(f"Leaks: {leaks_found(leaks)} ({', '.join(pairs)}).")
     return sentences
 
 

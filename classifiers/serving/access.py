@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,16 @@ class AccessCheck:
 
     async def _refuse(self, send: Send, status: int, message: str) -> None:
         credentials = self.access.credentials
-        challenge = [(b"www-authenticate", credentials.challenge)] if status == 401 and credentials else []
-        body = json.dumps({"error": message}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *challenge]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        challenge = ((b"www-authenticate", credentials.challenge),) if status == 401 and credentials else ()
+        await send_error(send, status, message, challenge)
+
+
+async def send_error(send: Send, status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """Send a response that is an error, before the application has seen the request."""
+    body = json.dumps({"error": message}).encode()
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _host_name(host: str) -> str:

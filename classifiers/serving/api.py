@@ -33,6 +33,7 @@ from ..inference.output_formats import to_dict
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import Windows
 from .bodies import BodyTooLarge, BodyTooSlow, SentFile, WrongEncoding, is_form, read_files, read_samples, watched
+from .request_log import NO_ANSWER
 from .service import LIVE_WINDOWS, Busy, ModelPrediction, PredictionService, Slot
 from .streaming import JSON_LINES, DuplexResponse
 
@@ -50,10 +51,9 @@ CARD_FIELDS = (
     "intended_use",
     "version",
 )
-MAX_LIVE_WINDOW = 60.0  # longest window of live sound, in seconds; the sound is in memory until its window is complete
-MIN_LIVE_HOP = 0.1  # shortest hop of windows of live sound, in seconds
+MAX_WINDOW = 60.0  # longest window of sound that arrives in parts, in seconds; it is in memory until it is complete
+MIN_HOP = 0.1  # shortest hop of such windows, in seconds
 FILES_AT_ONCE = 16  # files of one form that are decoded or wait for the encoder; the others wait for them
-CLIENT_GONE = 499  # status in the log of a request whose client went away; nobody receives it
 
 ModelNames = Annotated[list[str] | None, Query(description="Names of models, repeated for several; all by default.")]
 Window = Annotated[float | None, Query(description="Length of windows, in seconds; the whole recording by default.")]
@@ -69,8 +69,8 @@ STATUS = (
     (WrongEncoding, 415),
     (UnknownName, 404),
     (AudioError, 422),
-    (ClientDisconnect, CLIENT_GONE),
-    (CancelledError, CLIENT_GONE),
+    (ClientDisconnect, NO_ANSWER),  # in the log alone: nobody receives it
+    (CancelledError, NO_ANSWER),
     (Exception, 400),
 )
 
@@ -189,14 +189,9 @@ async def listen(
 ) -> Any:
     """Predict raw sound while it arrives: 16 bits, little-endian, one channel. The response has a line per window."""
     service: PredictionService = request.app.state.service
-    if window > MAX_LIVE_WINDOW or hop < MIN_LIVE_HOP:
-        raise ConfigError(
-            f"got a window of {window:g} s and a hop of {hop:g} s; wanted a window of at most {MAX_LIVE_WINDOW:g} s, "
-            f"and a hop of at least {MIN_LIVE_HOP:g} s."
-        )
+    windows = bounded_windows(window, hop)
     with options():
         check_abstain_below(abstain_below)
-        windows = Windows(window, hop)
     stream = service.open_stream(rate, model or (), windows)
 
     def predict_samples(samples: Waveform | None) -> str:
@@ -215,6 +210,17 @@ async def listen(
             return
 
     return DuplexResponse(lines(), media_type=JSON_LINES)
+
+
+def bounded_windows(window: float, hop: float | None) -> Windows:
+    """Return the windows of sound that arrives in parts. Raises ConfigError if they are too long or too frequent."""
+    windows = Windows.from_options(window, hop)
+    if windows.window > MAX_WINDOW or windows.hop < MIN_HOP:
+        raise ConfigError(
+            f"got a window of {windows.window:g} s and a hop of {windows.hop:g} s; wanted a window of at most "
+            f"{MAX_WINDOW:g} s, and a hop of at least {MIN_HOP:g} s."
+        )
+    return windows
 
 
 @contextmanager

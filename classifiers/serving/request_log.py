@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .access import Message, Receive, Scope, Send
+from .access import Message, Receive, Scope, Send, send_error
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # of a request; other ids are replaced
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
@@ -116,9 +116,7 @@ class JsonHandler(logging.Handler):
 
 
 async def _refuse(send: Send, message: str) -> None:
-    headers = [(b"content-type", b"application/json"), (b"retry-after", str(RETRY_SECONDS).encode())]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps({"error": message}).encode()})
+    await send_error(send, 503, message, [(b"retry-after", str(RETRY_SECONDS).encode())])
 
 
 def _record_of(scope: Scope) -> RequestRecord:

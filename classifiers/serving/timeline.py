@@ -12,19 +12,25 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
-from embedcache import AudioError, ConfigError, Recording, SerError
+from embedcache import AudioError, Recording, SerError
 from embedcache.audio.decode import Block
 
 from ..inference.predictor import check_abstain_below
 from ..inference.windows import DEFAULT_WINDOW, Windows
-from .api import AbstainBelow, ModelNames, Name, options, refuse_unknown_parameters, to_json_object
+from .api import (
+    AbstainBelow,
+    ModelNames,
+    Name,
+    bounded_windows,
+    options,
+    refuse_unknown_parameters,
+    to_json_object,
+)
 from .bodies import SentFile, WrongForm, read_files, watched
 from .service import Busy, LiveStream, PredictionService, Slot
 from .streaming import DuplexResponse, Event, EventResponse, wanted_type
 
 MAX_LONG = 6 * 3600.0  # longest recording, in seconds
-MAX_LONG_WINDOW = 60.0  # longest window, in seconds
-MIN_LONG_HOP = 0.1  # shortest hop, in seconds
 MAX_TIMELINES = 4  # long recordings at once; other requests are predicted between their packs
 RETRY_SECONDS = 30  # time after which a client should try again if there are as many, in seconds
 
@@ -50,12 +56,7 @@ async def timeline(
     service: PredictionService = request.app.state.service
     with options():
         check_abstain_below(abstain_below)
-    windows = Windows.from_options(window, hop)
-    if windows.window > MAX_LONG_WINDOW or windows.hop < MIN_LONG_HOP:
-        raise ConfigError(
-            f"got a window of {windows.window:g} s and a hop of {windows.hop:g} s; wanted a window of at most "
-            f"{MAX_LONG_WINDOW:g} s, and a hop of at least {MIN_LONG_HOP:g} s."
-        )
+    windows = bounded_windows(window, hop)
     names = [one.name for one in service.find_models(model or ())]
 
     async def events() -> AsyncGenerator[Event]:

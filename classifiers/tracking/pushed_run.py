@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from embedcache import Artifacts, DataError
 from embedcache.files.untrusted import read_json
@@ -38,6 +38,7 @@ from ..evaluation.run_folder import MAX_BYTES, find_runs, load_predictions, save
 from ..reporting.figures import confusion_figure
 
 Value = str | int | float | bool
+Named = TypeVar("Named")
 RUN, LEADERBOARD, PREDICTIONS, CONFUSION = "run.json", "leaderboard.csv", "predictions.csv", "confusion.png"
 # Columns of leaderboard.csv that are results; the other columns that are numbers say what the row is.
 RESULTS = (
@@ -172,6 +173,11 @@ def unique_names(names: Iterable[str], valid: str, longest: int = 250) -> dict[s
     plain = ("".join(char if re.fullmatch(valid, char) else "_" for char in name) for name in own)
     short = (posixpath.normpath(name.strip("/. ")[: longest - 5]).strip("/. ") or "_" for name in plain)
     return dict(zip(own, numbered(short, "_"), strict=True))
+
+
+def named(values: Mapping[str, Named], valid: str) -> dict[str, Named]:
+    """Return values under the names that a tracker takes: see `unique_names`."""
+    return {name: values[own] for own, name in unique_names(values, valid).items()}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from embedcache import SerError
 from embedcache.errors import first_line
 from embedcache.text import count, install_hint
 
-from .pushed_run import Pushed, PushedRow, PushedRun, row_files, run_files, unique_names
+from .pushed_run import Pushed, PushedRow, PushedRun, named, row_files, run_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -173,17 +173,12 @@ def _log_values(client: MlflowClient, run_id: str, row: PushedRow) -> None:
     from mlflow.entities import Metric, Param
 
     now = round(time.time() * 1000)
-    params = [Param(name, value) for name, value in _cut(_named(row.params), LONGEST_VALUE).items()]
-    metrics = [Metric(name, value, now, 0) for name, value in _named(row.metrics).items()]
+    params = [Param(name, value) for name, value in _cut(named(row.params, VALID), LONGEST_VALUE).items()]
+    metrics = [Metric(name, value, now, 0) for name, value in named(row.metrics, VALID).items()]
     for some in _in_parts(params):
         client.log_batch(run_id, params=some)
     for some in _in_parts(metrics):
         client.log_batch(run_id, metrics=some)
-
-
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values under names that MLflow takes."""
-    return {name: values[own] for own, name in unique_names(values, VALID).items()}
 
 
 def _cut(values: Mapping[str, Any], longest: int) -> dict[str, str]:

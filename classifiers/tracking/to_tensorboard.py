@@ -21,7 +21,7 @@ from embedcache.files.untrusted import read_json
 from embedcache.text import install_hint
 
 from ..reporting.figures import confusion_figure
-from .pushed_run import Pushed, PushedRow, PushedRun, unique_names
+from .pushed_run import Pushed, PushedRow, PushedRun, named, unique_names
 
 FOLDER = "tensorboard"  # default log folder
 PUSHED = "pushed.json"  # file in the folder of a run that says which predictions were pushed
@@ -77,7 +77,7 @@ def _write_row(folder: Path, row: PushedRow) -> None:
     from tensorboardX import SummaryWriter
     from tensorboardX.summary import hparams
 
-    metrics = _named(row.metrics)
+    metrics = named(row.metrics, VALID)
     with SummaryWriter(str(folder)) as writer:
         for summary in hparams(dict(row.params), metrics):
             writer.file_writer.add_summary(summary)
@@ -85,11 +85,6 @@ def _write_row(folder: Path, row: PushedRow) -> None:
             writer.add_scalar(name, value, STEP)
         writer.add_text("tags", _table(row.tags), STEP)
         writer.add_image("confusion", _pixels(row), STEP, dataformats="HWC")
-
-
-def _named(values: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics under names that TensorBoard takes."""
-    return {name: values[own] for own, name in unique_names(values, VALID).items()}
 
 
 def _table(tags: Mapping[str, str]) -> str:

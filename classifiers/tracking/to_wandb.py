@@ -22,7 +22,7 @@ from embedcache.errors import first_line
 from embedcache.text import install_hint
 
 from ..reporting.svg import shorten
-from .pushed_run import CONFUSION, Pushed, PushedRow, PushedRun, row_files, run_files, unique_names
+from .pushed_run import CONFUSION, Pushed, PushedRow, PushedRun, named, row_files, run_files
 
 PROJECT = "ser"  # unless WANDB_PROJECT or --to names another
 DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # environment variables of the client
@@ -95,7 +95,7 @@ def _push_row(run: PushedRun, row: PushedRow, where: Mapping[str, Any]) -> None:
     own = wandb.init(**where, settings=settings, id=row.key, name=row.name, group=run.name, tags=tags, config=config)
     try:
         with row_files(row) as some, run_files(run) as others:
-            own.log({**_named(row.metrics), "confusion": wandb.Image(str(some / CONFUSION))})
+            own.log({**named(row.metrics, VALID), "confusion": wandb.Image(str(some / CONFUSION))})
             files = wandb.Artifact(f"row-{row.key}", "row")
             for folder in (some, others):
                 files.add_dir(str(folder))
@@ -105,8 +105,3 @@ def _push_row(run: PushedRun, row: PushedRow, where: Mapping[str, Any]) -> None:
         raise
     own.finish()
     (Path(own.dir).parent / COMPLETE).touch()
-
-
-def _named(values: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics under names that W&B takes."""
-    return {name: values[own] for own, name in unique_names(values, VALID).items()}

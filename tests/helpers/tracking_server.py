@@ -8,10 +8,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from helpers.json_server import JsonHandler
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Tracker:
         return {"info": info, "data": {"tags": [{"key": k, "value": v} for k, v in run["tags"].items()]}}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """Answers as a tracker does."""
 
     tracker: Tracker
@@ -114,17 +116,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send(500, {"error_code": "INTERNAL_ERROR", "message": "the disk is full"})
         elif fault == "hang":
             self.tracker.release.wait(60)  # then, as with "cut", the connection ends without an answer
-
-    def send(self, code: int, value: dict[str, Any]) -> None:
-        data = json.dumps(value).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 @contextmanager
