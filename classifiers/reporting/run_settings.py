@@ -20,6 +20,7 @@ from .sections import json_text
 from .terminal_tables import leaks_found
 
 MAX_NAMES = 40  # most names in a list of labels or clips
+SAID_BY_FOLDS = ("folds", "seeds")  # options that the row "folds" says in words; some protocols have folds of their own
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ def run_settings(folder: Path, predictions: Sequence[Predictions]) -> RunSetting
 
 
 def _asked_text(asked: object) -> str:
-    """Return what a run was asked, without options that have no value, or the value 0 or false."""
-    given = {name: value for name, value in asked.items() if value} if isinstance(asked, dict) else asked
-    return json_text(given)
+    """Return what a run was asked, without options that another row says, or whose value is 0, false or empty."""
+    if not isinstance(asked, dict):
+        return json_text(asked)
+    return json_text({name: value for name, value in asked.items() if value and name not in SAID_BY_FOLDS})
 
 
 def _distinct(predictions: Sequence[Predictions]) -> list[tuple[str, str]]:

@@ -144,13 +144,13 @@ class PackQueue:
     def _take_pack(self) -> tuple[list[Job], int | None]:
         """Return the first job that waits with the later ones that are joined with it, and the threads for them.
 
-        Lanes that are free share what waits.
+        A lane takes its share of what waits, so that the other lanes find work when they are free.
         """
         with self._lock:
             self._cancel_unwanted()
             if not self._waiting:
                 return [], None
-            share = sum(job.seconds for job in self._waiting) / (self.lanes - self._running)
+            share = sum(job.seconds for job in self._waiting) / self.lanes
             pack, kept = [self._waiting.popleft()], deque[Job]()
             for job in self._waiting:
                 seconds = sum(packed.seconds for packed in pack) + job.seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,41 +66,18 @@ def fit_model(
         refuse_existing(out, ModelError, OTHER_FOLDER)
     for place in (artifacts.runs, out.parent if out else artifacts.models):
         check_writable(place, SerError, OTHER_PLACE)
-    config = with_best_head(artifacts, config, log)
-    (spec,) = chosen_heads(config.heads, config.views, config.frames)
-    choice = choose_folds(artifacts, config)
-    config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
-    specs = wrapped([spec], config.tune, config.calibrate)
-    encoder = next(iter(config.encoders), None)
-    (spec,) = readers(artifacts, config, encoder, [spec], log)
-    (task,) = on_common_clips([load_task(artifacts, config, encoder, spec.view)], log)
-    _check_predicts(task)
-    log_people(task, log)
-    splits = choice.splits(task)
-    for line in choice.notes(task, splits):
-        log(f"note: {line}")
-    predictions = run_folds(task, specs, splits, config.protocol, jobs, progress, amounts=[amount])
-    scored = [p for p in predictions if p.head == specs[-1].name]
-    if len(scored) > 1:
-        log(f"note: the model card has the scores of {scored[0].protocol}; the run folder has all scores.")
-    files = {**choice.files(task, splits), **drawn_files(task, splits, [amount])}
-    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs, files)
-    with threadpool_limits(1):
-        adapted = _adapted(task, amount, log)
-        training = adapted.training_task(np.arange(len(task))) if adapted else task
-        estimator = fit_head(specs[-1], training, np.arange(len(task)), seed=0)
-    folder = out or _free(artifacts.models / slug(f"{task.dataset}-{task.encoder}-{specs[-1].name}"))
-    adapts, sound = amount.name if adapted else "", training_sound(artifacts, config, task, progress, log)
-    channel = _common_channel(artifacts, config)
-    if rivals := rivals_of(artifacts, scored[0]):
+    scored = _cross_validated(artifacts, with_best_head(artifacts, config, log), amount, jobs, progress, log)
+    fitted = _fitted(scored.task, scored.spec, amount, log)
+    sound = training_sound(artifacts, scored.config, scored.task, progress, log)
+    rivals = rivals_of(artifacts, scored.row)
+    if rivals:
         log(
             f"note: the head ranks first in the comparison {rivals[0].run}; the intervals of the model card are "
             "extended for this selection."
         )
-    card = _card(task, scored[0], run, specs[-1], estimator, channel, adapts, sound, rivals)
-    chosen = estimator.model_ if isinstance(estimator, Tuned) else estimator
-    adaptation = ModelAdaptation(adapted.population, adapted.adaptation.strength) if adapted else None
-    return save_model(folder, chosen, card, adaptation), card, predictions
+    card = _card(scored, fitted, _common_channel(artifacts, scored.config), sound, rivals)
+    folder = out or _free(artifacts.models / slug(f"{card.dataset}-{scored.task.encoder}-{card.head}"))
+    return save_model(folder, fitted.chosen, card, fitted.adaptation), card, scored.predictions
 
 
 def _check_one_each(config: ComparisonConfig) -> Amount:
@@ -114,6 +91,86 @@ def _check_one_each(config: ComparisonConfig) -> Amount:
                 f"got --{option} {','.join(names)}; a model has one {what}. Use `ser compare` for several."
             )
     return amounts[0]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A head with its cross-validated predictions."""
+
+    config: ComparisonConfig  # with the protocol and the seeds that were chosen
+    task: Task
+    spec: Head  # with the tuning and the calibration that the configuration names
+    predictions: list[Predictions]  # of the head, of its simpler forms, and of each test partition
+    run: Path  # run folder
+
+    @property
+    def row(self) -> Predictions:
+        """The predictions whose scores the model card has."""
+        return self.rows[0]
+
+    @property
+    def rows(self) -> list[Predictions]:
+        return [p for p in self.predictions if p.head == self.spec.name]
+
+
+def _cross_validated(
+    artifacts: Artifacts,
+    config: ComparisonConfig,
+    amount: Amount,
+    jobs: int | None,
+    progress: Progress,
+    log: Log,
+) -> _Scored:
+    """Cross-validate the head that a configuration names, and save the run."""
+    (spec,) = chosen_heads(config.heads, config.views, config.frames)
+    choice = choose_folds(artifacts, config)
+    config = replace(config, protocol=choice.protocol, seeds=choice.seeds)
+    encoder = next(iter(config.encoders), None)
+    specs = wrapped(readers(artifacts, config, encoder, [spec], log), config.tune, config.calibrate)
+    (task,) = on_common_clips([load_task(artifacts, config, encoder, spec.view)], log)
+    _check_predicts(task)
+    log_people(task, log)
+    splits = choice.splits(task)
+    for line in choice.notes(task, splits):
+        log(f"note: {line}")
+    predictions = run_folds(task, specs, splits, config.protocol, jobs, progress, amounts=[amount])
+    files = {**choice.files(task, splits), **drawn_files(task, splits, [amount])}
+    run = save_run(artifacts, predictions, asdict(config), task.labels_from, jobs, files)
+    scored = _Scored(config, task, specs[-1], predictions, run)
+    if len(scored.rows) > 1:
+        log(f"note: the model card has the scores of {scored.row.protocol}; the run folder has all scores.")
+    return scored
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A head fitted on all clips of a task."""
+
+    estimator: Any
+    adapted: AdaptedFold | None  # None for a model that is not adapted to speakers
+    amount: Amount
+
+    @property
+    def chosen(self) -> Any:
+        """The estimator that predicts: of a tuned head, the one with the chosen parameters."""
+        return self.estimator.model_ if isinstance(self.estimator, Tuned) else self.estimator
+
+    @property
+    def adaptation(self) -> ModelAdaptation | None:
+        return ModelAdaptation(self.adapted.population, self.adapted.adaptation.strength) if self.adapted else None
+
+    @property
+    def adapts(self) -> str:
+        """The amount of clips that the model is adapted to; "" for none."""
+        return self.amount.name if self.adapted else ""
+
+
+def _fitted(task: Task, spec: Head, amount: Amount, log: Log) -> _Fitted:
+    rows = np.arange(len(task))
+    with threadpool_limits(1):
+        adapted = _adapted(task, amount, log)
+        training = adapted.training_task(rows) if adapted else task
+        return _Fitted(fit_head(spec, training, rows, seed=0), adapted, amount)
 
 
 def _adapted(task: Task, amount: Amount, log: Log) -> AdaptedFold | None:
@@ -152,16 +209,9 @@ def _common_channel(artifacts: Artifacts, config: ComparisonConfig) -> str:
 
 
 def _card(
-    task: Task,
-    p: Predictions,
-    run: Path,
-    spec: Head,
-    estimator: Any,
-    channel: str = "",
-    adapts: str = "",
-    sound: TrainingSound | None = None,
-    rivals: Sequence[Predictions] = (),
+    scored: _Scored, fitted: _Fitted, channel: str, sound: TrainingSound | None, rivals: Sequence[Predictions]
 ) -> ModelCard:
+    task, p, spec = scored.task, scored.row, scored.spec
     low, high = uar_interval(p, rivals)
     fields = asdict(replace(score(p), uar_low=low, uar_high=high))
     row = {name: None if _is_nan(value) else value for name, value in fields.items()}  # JSON has no NaN
@@ -181,16 +231,16 @@ def _card(
         dataset=task.dataset,
         n_clips=len(task),
         n_speakers=len(set(task.speakers.tolist())),
-        score=row | {"run": run.name},
-        params=params_of(innermost(estimator)),
+        score=row | {"run": scored.run.name},
+        params=params_of(innermost(fitted.estimator)),
         about=f"{spec.about} ({spec.source})",
         reads=about_view(task.view, task.n_frames, names),
-        fitting=fitting(estimator, p),
+        fitting=fitting(fitted.estimator, p),
         channel=channel,
-        adapted=adapts,
+        adapted=fitted.adapts,
         training_sound=asdict(sound) if sound else {},
         joined=task.encoder_infos if len(names) > 1 else (),
-        **describe(task, p, bool(adapts), rivals),
+        **describe(task, p, bool(fitted.adapts), rivals),
     )
     return replace(card, predicting=predicting(card))
 

@@ -130,13 +130,15 @@ def test_adapted_tables_share_one_summary() -> None:
 
 def test_settings_are_words(p: Predictions, tmp_path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text('{"created": "then", "version": "1", "asked": {"seeds": 1, "tune": 0}}')
+    (tmp_path / "run" / "run.json").write_text(
+        '{"created": "then", "version": "1", "asked": {"head": "lda", "folds": 5, "seeds": 1, "tune": 0}}'
+    )
     facts = dict(run_settings(tmp_path / "run", [replace(p, run="run")]).facts)
     assert facts["dataset"] == "toy: 160 test clips of 8 speakers"
     assert facts["labels"] == "2: left, right"
     assert facts["protocol"].startswith("speakers: stratified folds by speaker: every test speaker is new to the head")
     assert facts["folds"] == "2 folds, with 80 training clips on average"
-    assert facts["configuration"] == "seeds=1"
+    assert facts["configuration"] == "head=lda"  # the row "folds" says which folds there were
     assert facts["created"] == "then by version 1"
     adapted = dict(run_settings(tmp_path / "run", [replace(p, run="run", protocol="speakers/adapted-5")]).facts)
     assert adapted["protocol"].endswith("vectors adapted to 5 clips of each test speaker, without labels")

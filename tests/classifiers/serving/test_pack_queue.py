@@ -131,8 +131,7 @@ def test_free_lanes_share_what_waits() -> None:
     futures += [queue.submit([model], [wave(0.1)], 1.0, False) for _ in range(8)]
     held.go.set()
     assert all(future.result(30) for future in futures)
-    assert sum(held.packs) == 10
-    assert held.packs[:2] == [1, 1]
+    assert sorted(held.packs) == [1, 1, 1, 1, 2, 4]  # each takes half of what waits, also while the other lane runs
 
 
 def test_the_time_to_wait_comes_from_the_queue() -> None:

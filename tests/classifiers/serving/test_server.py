@@ -243,6 +243,24 @@ def test_a_port_that_was_taken_meanwhile_is_named() -> None:
                 run_server(FastAPI(), second, 1.0)
 
 
+def test_a_response_does_not_wait_for_its_second_part() -> None:
+    """With Nagle's algorithm, headers and body of each response were 40 ms apart."""
+    from classifiers.serving.server import listen_on
+
+    async def connect(listening: socket.socket) -> bool:
+        accepted = asyncio.get_running_loop().create_future()
+        async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listening):
+            _, own = await asyncio.open_connection(*listening.getsockname()[:2])
+            writer = await accepted
+            delays = not writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            own.close()
+            writer.close()
+            return delays
+
+    with listen_on("127.0.0.1", 0) as listening:
+        assert not asyncio.run(connect(listening))
+
+
 def test_who_leaves_a_long_recording_ends_it(server: Server) -> None:
     body = wav_bytes(np.tile(noise(30.0), 9).astype(np.float32))
     head = f"POST /api/timeline?hop=0.1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
