@@ -19,6 +19,7 @@ import numpy as np
 from embedcache import AudioError, ModelError, Recording, SerError, UnknownName
 from embedcache.audio.decode import Waveform
 from embedcache.files.atomic import atomic_write
+from embedcache.files.existing import check_writable
 
 from ..inference.model import Attribution, Model
 from ..inference.output_formats import to_dict
@@ -119,7 +120,7 @@ class PredictionService:
             raise ModelError(f"two models have the same name: {folders}. Rename a folder.")
         self.rate, self.keep, self.max_waiting, self._log = common_rate(models), keep, max_waiting, log
         if keep:
-            _check_writable(keep)
+            check_writable(keep, SerError, "Choose another folder with --keep.")
         self._slots = threading.BoundedSemaphore(1 + max_waiting)
         self._decoding = threading.BoundedSemaphore(DECODERS)
         self.open_requests = 0  # requests that hold a slot
@@ -318,13 +319,3 @@ def _check_window_count(clip: AudioClip, windows: Windows | None) -> None:
     count = (clip.seconds - windows.window) / windows.hop if windows else 0
     if count > MAX_WINDOWS:
         raise AudioError(f"got {count:,.0f} windows; wanted at most {MAX_WINDOWS}. Choose a longer hop.")
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise SerError(f"--keep {folder}: cannot be written: {reason}. Choose another folder.") from error

@@ -272,7 +272,7 @@ def test_nothing_is_kept_unless_it_was_asked_for(models: tuple[Model, ...], tmp_
     (tmp_path / "kept").write_text("in the way")
     assert kept.predict_recording(kept.read(SOUND, "a.wav")).results[0].whole.label
     assert said[0].startswith("note: a recording was predicted, but could not be kept")
-    with pytest.raises(SerError, match=r"--keep .*: cannot be written"):
+    with pytest.raises(SerError, match=r"kept cannot be written: .* Choose another folder with --keep"):
         PredictionService(models[:1], keep=tmp_path / "kept")
 
 
