@@ -245,7 +245,7 @@ def test_the_page_of_a_run(place: Artifacts, runs: list[Path]) -> None:
         "Recall by label and gender",
         "t-SNE by speaker",
         "Learning curves: loss",
-        "seeds=2",
+        "2 folds, repeated with 2 seeds",
     ):
         assert text in tags.text
     assert "Recall by intensity is not shown: the manifest has only the value normal in this column." in tags.text

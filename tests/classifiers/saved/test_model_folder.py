@@ -13,12 +13,14 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from classifiers import ModelCard, compare, head, heads, load_model, save_model
+from classifiers.adaptation.amounts import parse_amounts
 from classifiers.checks import toy_task
 from classifiers.heads._calibrated import Calibrated
 from classifiers.heads._wrappers import wrapped
 from classifiers.saved._safe_skops import TRUSTED
 from classifiers.saved.card_text import MEANING, UNKNOWN_LICENCE, _encoder_licences, describe, fitting
-from classifiers.workflows.fitting import _card as run_card
+from classifiers.workflows.configurations import ComparisonConfig
+from classifiers.workflows.fitting import _card, _Fitted, _Scored
 from embedcache import EncoderInfo, ModelError
 
 CARD = ModelCard("logreg", "mfcc", "", "f" * 64, {}, "pooled", ("left", "right"), "toy", 160, 8)
@@ -239,7 +241,8 @@ def test_a_card_says_what_a_tuned_and_calibrated_head_became() -> None:
     (*_, p) = compare(task, specs, n_folds=2, jobs=1)
     estimator = specs[-1].build(random_state=0).fit(task.X, task.y, groups=task.speakers)
     setting = estimator.chosen_["setting"]
-    card = run_card(task, p, Path("run"), specs[-1], estimator)
+    scored = _Scored(ComparisonConfig((task.dataset,)), task, specs[-1], [p], Path("run"))
+    card = _card(scored, _Fitted(estimator, None, parse_amounts([])[0]), "", None, ())
     assert setting in ({}, {"C": 0.5}, {"C": 1e-9})
     assert card.params == {"C": setting.get("C", 0.01), "class_weight": None}
     assert card.fitting["tuned"]["setting"] == setting
